@@ -1,0 +1,1 @@
+"""Runners as bubblewrap sandboxes on this machine."""

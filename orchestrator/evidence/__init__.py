@@ -1,0 +1,1 @@
+"""What we can swear to afterwards."""

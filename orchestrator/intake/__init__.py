@@ -1,0 +1,1 @@
+"""Where jobs come from: one folder or module for each source's language."""

@@ -1,0 +1,115 @@
+"""What the engine needs from the rest of the world: small protocols, declared here by their consumer.
+
+Every port has an in-memory implementation in `orchestrator.testing` and one conformance suite that the
+real ones pass too. Unless a docstring says otherwise, a call may raise `TryAgainError` (the engine backs
+off and repeats it) or `GiveUpError` (the engine ends the job with that reason).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.model.decision import Decision
+from orchestrator.model.events import Event, Fact
+from orchestrator.model.job import JobId
+from orchestrator.model.pool import Pool
+from orchestrator.model.record import Record
+from orchestrator.model.runner import RunnerName, RunnerSpec, RunnerView
+
+
+class Clock(Protocol):
+    """Time, so that tests can step it."""
+
+    def now_ns(self) -> int:
+        """Unix time in nanoseconds."""
+        ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class Journal(Protocol):
+    """The one durable truth."""
+
+    async def append(self, facts: Sequence[tuple[JobId, Event]]) -> Sequence[Fact]:
+        """Store the facts in this order and atomically; they are durable when this returns.
+
+        The journal stamps time (never running backwards within a job) and sequence.
+
+        Raises:
+            TryAgainError: nothing was stored (disk full, journal closed); reason `journal_unavailable`.
+        """
+        ...
+
+    async def live(self) -> Sequence[Sequence[Fact]]:
+        """All facts of each job that has no JobFinished yet, each job's in order; for recovery."""
+        ...
+
+    async def facts_of(self, job_id: JobId) -> Sequence[Fact]:
+        """All facts of one job in order; empty when the job is unknown."""
+        ...
+
+
+class Backend(Protocol):
+    """Where runners live. All four calls are idempotent; names are unique, and that uniqueness is the lock."""
+
+    async def create(self, spec: RunnerSpec) -> RunnerView:
+        """Make the runner, or return the one that exists if it was made from an equal spec.
+
+        Raises:
+            GiveUpError: reason `runner_name_clash` when the name is taken by another spec.
+        """
+        ...
+
+    async def inspect(self, name: RunnerName) -> RunnerView:
+        """The runner as it is now; state *absent* when there is none. Never answers from a stale cache."""
+        ...
+
+    async def delete(self, name: RunnerName) -> None:
+        """Ask for the runner's end, running or not. Unknown names are fine. Returns before it is gone."""
+        ...
+
+    async def list(self) -> Sequence[RunnerView]:
+        """Every runner of ours that still has anything left, known to the journal or not."""
+        ...
+
+    def subscribe(self, changed: Callable[[RunnerName], None]) -> None:
+        """Call `changed` whenever a runner may look different; a hint, never the only way to learn it."""
+        ...
+
+
+class Policy(Protocol):
+    """May it, and how. Never raises: a failure is a Decision with verdict *error*."""
+
+    async def admit(self, record: Record, pool: Pool) -> Decision: ...
+
+    async def exchange(self, record: Record, pool: Pool, audience: str) -> Decision: ...
+
+
+class JobSource(Protocol):
+    """Where a job came from and where its result goes. Reporting is idempotent."""
+
+    async def report(self, record: Record) -> None: ...
+
+
+class Revoker(Protocol):
+    """Something that holds live access for a job and drops it at the job's end (gateway, runner API)."""
+
+    async def revoke(self, record: Record) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerIdentity:
+    """What a verified runner credential says: this very runner, not merely one of this name."""
+
+    name: RunnerName
+    uid: str
+
+
+class RunnerCredentials(Protocol):
+    """Checks the credential that a runner presents (sandbox: its runner token; pod: its projected token)."""
+
+    async def verify(self, credential: str) -> RunnerIdentity | None:
+        """The runner behind the credential, or None when it is no good for whatever reason."""
+        ...

@@ -1,0 +1,68 @@
+"""What policy answered. Four outcomes; only *allow* lets anything happen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from orchestrator.model.egress import EgressRule
+
+
+class Verdict(StrEnum):
+    """`undefined` (no rule gave an answer) and `error` (the engine failed) deny as surely as `deny`."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    UNDEFINED = "undefined"
+    ERROR = "error"
+
+
+class Stage(StrEnum):
+    """When policy is asked."""
+
+    ADMISSION = "admission"
+    EXCHANGE = "exchange"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why: a stable code of the rule, and a sentence the job's author can act on."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Obligations:
+    """What an *allow* is tied to. Absent limits are None and then the pool's own limits stand alone."""
+
+    egress: tuple[EgressRule, ...] = ()
+    max_duration_seconds: int | None = None
+    token_ttl_seconds: int | None = None
+    session_tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A recorded answer. `input_digest` and `bundle_digest` are `sha256:<hex>`; `id` is unique."""
+
+    id: str
+    stage: Stage
+    verdict: Verdict
+    reasons: tuple[Reason, ...] = ()
+    obligations: Obligations = field(default_factory=Obligations)
+    input_digest: str = ""
+    bundle_digest: str = ""
+    engine: str = ""
+    duration_ns: int = 0
+
+    @property
+    def allowed(self) -> bool:
+        return self.verdict is Verdict.ALLOW
+
+    def explain(self) -> str:
+        """The reasons as one sentence for people; never empty."""
+        if self.reasons:
+            return "; ".join(f"{r.message} [{r.code}]" for r in self.reasons)
+        return f"policy answered {self.verdict.value} without a reason"

@@ -1,0 +1,258 @@
+"""Past-tense facts. What happened to a job is the sequence of these; everything else is read from it.
+
+An event says *what*; a `Fact` adds whose, when and in which order. Events are only ever added to: an
+older journal must stay readable, so a new field needs a default and a removed event keeps its class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestrator.model.decision import Decision
+from orchestrator.model.egress import EgressProof
+from orchestrator.model.job import JobId, JobOffer
+from orchestrator.model.outcome import Outcome
+from orchestrator.model.runner import RunnerName
+
+
+class WaitReason(StrEnum):
+    """Why an admitted job has no runner yet."""
+
+    POOL_FULL = "pool_full"
+    BACKEND_UNAVAILABLE = "backend_unavailable"
+    RUNNER_VANISHED = "runner_vanished"
+
+
+@dataclass(frozen=True, slots=True)
+class JobOffered:
+    offer: JobOffer
+
+
+@dataclass(frozen=True, slots=True)
+class JobAdmitted:
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class JobRefused:
+    """Policy did not allow the job; a JobEnded follows in the same commit."""
+
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class JobWaited:
+    """Recorded when the reason for waiting changes, not at every look."""
+
+    reason: WaitReason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisionStarted:
+    """The intent: from here on a runner of this name may exist. `number` counts runners from 1."""
+
+    runner: RunnerName
+    spec_digest: str
+    number: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerCreated:
+    runner: RunnerName
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerVanished:
+    """A runner that never had the work is gone; the job goes back to waiting for one."""
+
+    runner: RunnerName
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerBound:
+    """The binding: at most one in a job's life. User code may run from here on."""
+
+    runner: RunnerName
+    uid: str
+    proof: EgressProof
+
+
+@dataclass(frozen=True, slots=True)
+class JobCancelRequested:
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """The end is recorded: every credential of the job is refused from here on."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerDeleted:
+    """The backend accepted the deletion; *gone* is only said after looking."""
+
+    runner: RunnerName
+
+
+@dataclass(frozen=True, slots=True)
+class JobFinished:
+    """Verified: no object, no registration, no live credential is left. `leftovers` is empty by promise."""
+
+    leftovers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeDecided:
+    """Policy's answer to one token request, recorded before a token exists."""
+
+    audience: str
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIssued:
+    """A token went to the job: never its value, only what names it. Times are Unix seconds."""
+
+    jti: str
+    audience: str
+    subject: str
+    algorithm: str
+    key_id: str
+    issued_at: int
+    expires_at: int
+    session_tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRefused:
+    audience: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EgressDecided:
+    """The gateway's verdict on one connection, at its end for an allowed one. Byte counts are the payload's.
+
+    `canary` marks the agent's own proof that a forbidden host is refused.
+    """
+
+    host: str
+    port: int
+    protocol: str
+    allowed: bool
+    rule: str
+    reason: str = ""
+    address: str = ""
+    bytes_up: int = 0
+    bytes_down: int = 0
+    duration_ns: int = 0
+    canary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactReported:
+    """The job's claim, made with its identity, that it built this. `digest` is `sha256:<hex>`."""
+
+    name: str
+    digest: str
+    media_type: str = ""
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenanceSigned:
+    """The control plane's DSSE envelope (JSON text) over the job's artifacts."""
+
+    envelope: str
+    digests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LogClosed:
+    bytes_kept: int
+    bytes_dropped: int
+    secrets_masked: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpansRelayed:
+    """Spans the job itself sent for its trace; untrusted data, counted here."""
+
+    accepted: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmRaised:
+    """Something that must not happen did: a second claim, leftovers after the bound, a name clash."""
+
+    alarm: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonRestarted:
+    """A new daemon took the unfinished job over; the gap is not the job's time."""
+
+    instance: str
+    last_fact_at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobCompacted:
+    """All that retention keeps of an old finished job."""
+
+    name: str
+    pool: str
+    outcome: Outcome
+    offered_at_ns: int
+    finished_at_ns: int
+    fingerprint: str = ""
+
+
+Event = (
+    JobOffered
+    | JobAdmitted
+    | JobRefused
+    | JobWaited
+    | ProvisionStarted
+    | RunnerCreated
+    | RunnerVanished
+    | RunnerBound
+    | JobCancelRequested
+    | JobEnded
+    | RunnerDeleted
+    | JobFinished
+    | ExchangeDecided
+    | TokenIssued
+    | TokenRefused
+    | EgressDecided
+    | ArtifactReported
+    | ProvenanceSigned
+    | LogClosed
+    | SpansRelayed
+    | AlarmRaised
+    | DaemonRestarted
+    | JobCompacted
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """An event in the journal. `seq` grows over all jobs and is 0 until stored; `at_ns` is Unix time."""
+
+    job_id: JobId
+    at_ns: int
+    event: Event
+    seq: int = 0
+
+
+Facts = Sequence[Fact]

@@ -1,0 +1,113 @@
+"""A job's record: the fold of its facts, as much of it as the engine decides by. Pure.
+
+Replaying a job's facts through `apply` gives the record the daemon had before it stopped; there is no
+other state to recover.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from orchestrator.model import events
+from orchestrator.model.decision import Obligations
+from orchestrator.model.events import Fact
+from orchestrator.model.job import JobId, JobOffer
+from orchestrator.model.outcome import Outcome
+from orchestrator.model.phase import Phase, advance
+from orchestrator.model.runner import RunnerName
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Where a job stands. Times are Unix nanoseconds; 0 means *not yet*.
+
+    `phase_since_ns` is when the present phase began; `runner_number` counts runners started so far;
+    `bound_uid` is the one runner that ever got the work; `deletion_accepted` says that the backend took
+    the deletion and only the look remains; `alarmed` that a stuck teardown was already reported.
+    """
+
+    offer: JobOffer
+    offered_at_ns: int
+    phase: Phase = Phase.QUEUED
+    phase_since_ns: int = 0
+    obligations: Obligations = field(default_factory=Obligations)
+    admitted_at_ns: int = 0
+    wait: events.JobWaited | None = None
+    runner: RunnerName | None = None
+    runner_number: int = 0
+    runner_uid: str = ""
+    bound_uid: str = ""
+    bound_at_ns: int = 0
+    cancel: events.JobCancelRequested | None = None
+    outcome: Outcome | None = None
+    ended_at_ns: int = 0
+    deletion_accepted: bool = False
+    finished_at_ns: int = 0
+    alarmed: bool = False
+
+    @property
+    def id(self) -> JobId:
+        return self.offer.key.id
+
+    @property
+    def live(self) -> bool:
+        """Bound and not ended: the only state in which the job's identity is worth anything."""
+        return self.phase is Phase.RUNNING
+
+
+class MissingOfferError(Exception):
+    """A job's first fact is not its offer."""
+
+
+def begin(fact: Fact) -> Record:
+    """The record a JobOffered starts."""
+    if not isinstance(fact.event, events.JobOffered):
+        raise MissingOfferError(f"the first fact of {fact.job_id} is {type(fact.event).__name__}")
+    return Record(offer=fact.event.offer, offered_at_ns=fact.at_ns, phase_since_ns=fact.at_ns)
+
+
+def apply(record: Record, fact: Fact) -> Record:  # noqa: C901 -- one flat table, a line for each event
+    """The record after one more fact.
+
+    Raises:
+        IllegalMoveError: the fact cannot follow.
+    """
+    event, now = fact.event, fact.at_ns
+    phase = advance(record.phase, event)
+    if phase is not record.phase:
+        record = replace(record, phase=phase, phase_since_ns=now)
+    match event:
+        case events.JobAdmitted(decision):
+            return replace(record, obligations=decision.obligations, admitted_at_ns=now)
+        case events.JobWaited():
+            return replace(record, wait=event)
+        case events.ProvisionStarted(runner=runner, number=number):
+            return replace(record, runner=runner, runner_number=number, runner_uid="", wait=None)
+        case events.RunnerCreated(uid=uid):
+            return replace(record, runner_uid=uid)
+        case events.RunnerVanished():
+            return replace(record, runner_uid="", wait=events.JobWaited(events.WaitReason.RUNNER_VANISHED))
+        case events.RunnerBound(uid=uid):
+            return replace(record, runner_uid=uid, bound_uid=uid, bound_at_ns=now)
+        case events.JobCancelRequested():
+            return record if record.cancel else replace(record, cancel=event)
+        case events.JobEnded(outcome):
+            return replace(record, outcome=outcome, ended_at_ns=now)
+        case events.RunnerDeleted():
+            return replace(record, deletion_accepted=True)
+        case events.JobFinished():
+            return replace(record, finished_at_ns=now)
+        case events.AlarmRaised(alarm=alarm):
+            return replace(record, alarmed=record.alarmed or alarm == "teardown_stuck")
+        case _:
+            return record
+
+
+def fold(facts: Iterable[Fact]) -> Record:
+    """The record of a whole job, from its facts in order of `seq`."""
+    iterator = iter(facts)
+    record = begin(next(iterator))
+    for fact in iterator:
+        record = apply(record, fact)
+    return record

@@ -1,0 +1,68 @@
+"""A runner: one single-use execution environment, its deterministic name, what it is made from and seen as."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+from orchestrator.model.egress import EgressRule
+from orchestrator.model.job import JobId, PoolName
+
+RunnerName = NewType("RunnerName", str)
+
+
+def runner_name(job_id: JobId) -> RunnerName:
+    """The one name a job's runner can have: a DNS label, so that every backend can use it as its lock."""
+    return RunnerName(f"runner-{hashlib.sha256(job_id.encode()).hexdigest()[:24]}")
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerSpec:
+    """What a backend needs to make a runner. It holds no job text, no identity and no secret.
+
+    `egress` are the host rules already cut to what policy and pool both allow. `deadline_seconds` is the
+    backend's own hard stop, a safety net behind the engine's deadline.
+    """
+
+    name: RunnerName
+    job_id: JobId
+    pool: PoolName
+    egress: tuple[EgressRule, ...]
+    deadline_seconds: int
+
+    @property
+    def digest(self) -> str:
+        """Equal digests mean *already exists* is success; anything else is a name clash."""
+        rules = ",".join(sorted(str(rule) for rule in self.egress))
+        text = "\n".join((self.name, self.job_id, self.pool, rules, str(self.deadline_seconds)))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class RunnerState(StrEnum):
+    ABSENT = "absent"
+    ALIVE = "alive"
+    EXITED = "exited"
+
+
+class ExitCause(StrEnum):
+    """Why a runner ended, as far as the backend can prove it."""
+
+    EXITED = "exited"
+    SIGNALLED = "signalled"
+    OUT_OF_MEMORY = "out_of_memory"
+    DEADLINE = "deadline"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerView:
+    """A runner as its backend sees it now. `uid` differs between two runners of one name."""
+
+    name: RunnerName
+    state: RunnerState
+    uid: str = ""
+    exit_code: int | None = None
+    cause: ExitCause | None = None
+    detail: str = ""

@@ -1,0 +1,1 @@
+"""May it, and how: Rego rules over facts that we verified."""

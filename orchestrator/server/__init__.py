@@ -1,0 +1,1 @@
+"""How people, platforms and jobs reach us over HTTP."""

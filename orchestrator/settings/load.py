@@ -1,0 +1,92 @@
+"""From a YAML file and the environment to `Settings`, or to one clear error."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic_settings import PydanticBaseSettingsSource
+
+from orchestrator.errors import ConfigurationError
+from orchestrator.settings.tree import Settings
+
+_MAX_FILE_BYTES = 4 << 20
+_PREFIX = "ORCHESTRATOR_"
+
+_CLIENT_VARIABLES = frozenset({"ORCHESTRATOR_URL", "ORCHESTRATOR_TOKEN_FILE", "ORCHESTRATOR_CONFIG"})
+"""Read by the command line's client side; not settings of the daemon."""
+
+
+class _FileUnderEnvironment(Settings):
+    """Settings whose initial arguments (the file) rank below the environment."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[Any],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read settings from `path` (YAML, at most 4 MiB) and the environment.
+
+    Raises:
+        ConfigurationError: the file cannot be read or parsed, or a value does not fit; the message lists
+            every field at fault with its path, and never repeats a value.
+    """
+    given = _read(path) if path else {}
+    _refuse_unknown_variables(os.environ)
+    try:
+        return _FileUnderEnvironment(**given)
+    except ValidationError as error:
+        raise ConfigurationError(
+            "\n".join(_lines(error, path)), fix="see docs/reference/settings.md for every key"
+        ) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise ConfigurationError(f"{path} is larger than {_MAX_FILE_BYTES} bytes")
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read {path}: {error}", fix="check the path and its permissions") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigurationError(f"{path} is not valid YAML{where}") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
+        raise ConfigurationError(f"{path} must hold a mapping of settings")
+    return document
+
+
+def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    known = {name.upper() for name in Settings.model_fields}
+    for variable in environment:
+        if not variable.startswith(_PREFIX) or variable in _CLIENT_VARIABLES:
+            continue
+        top = variable[len(_PREFIX) :].split("__", 1)[0].upper()
+        if top not in known:
+            raise ConfigurationError(
+                f"environment variable {variable} names no setting",
+                fix=f"unset it, or start it with one of {', '.join(sorted(_PREFIX + name for name in known))}",
+            )
+
+
+def _lines(error: ValidationError, path: Path | None) -> list[str]:
+    problems = [
+        f"  {'.'.join(str(part) for part in item['loc']) or '(top)'}: {item['msg']}"
+        for item in error.errors(include_input=False, include_url=False)
+    ]
+    return [f"{len(problems)} setting(s) in {path or 'the environment'} do not fit:", *problems]

@@ -1,0 +1,1 @@
+"""How machines see it: traces, metrics, logs; all read from the journal's facts."""

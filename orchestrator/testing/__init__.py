@@ -1,0 +1,1 @@
+"""In-memory implementations of every port, and fault-injecting fakes; shipped, so that users can test too."""
