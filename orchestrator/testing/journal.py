@@ -1,0 +1,147 @@
+"""A journal in memory with fault switches; it passes the same conformance suite as the durable ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from orchestrator.errors import TryAgainError
+from orchestrator.journal import index
+from orchestrator.journal.index import Compaction
+from orchestrator.journal.port import JobQuery, JobSummary
+from orchestrator.lifecycle.ports import Clock
+from orchestrator.model.events import Event, Fact, JobOffered
+from orchestrator.model.job import JobId
+
+
+def unavailable(detail: str) -> TryAgainError:
+    return TryAgainError(
+        f"the journal cannot store facts: {detail}",
+        reason="journal_unavailable",
+        fix="switch the fault off; this is the journal of the tests",
+    )
+
+
+class MemoryJournal:
+    """Keeps facts as long as the object lives; hand the same object to a *restarted* engine to replay it.
+
+    Faults: `fail_next(n)` makes the next n appends raise with nothing stored, `fail_after_store(n)` stores
+    the next n and raises all the same (a commit whose answer got lost). Each append lets other tasks run
+    once before it stores, as a real one does.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._facts: dict[JobId, list[Fact]] = {}
+        self._summaries: dict[JobId, JobSummary] = {}
+        self._open: set[JobId] = set()
+        self._outbox: dict[JobId, None] = {}
+        self._feeds: list[Callable[[Sequence[Fact]], None]] = []
+        self._seq = 0
+        self._failing = 0
+        self._failing_after = 0
+        self._closed = False
+
+    def fail_next(self, count: int = 1) -> None:
+        """The next `count` appends raise TryAgainError and store nothing."""
+        self._failing = count
+
+    def fail_after_store(self, count: int = 1) -> None:
+        """The next `count` appends store their facts, tell subscribers, and raise TryAgainError."""
+        self._failing_after = count
+
+    @property
+    def healthy(self) -> bool:
+        return not self._closed and not self._failing
+
+    async def append(self, facts: Sequence[tuple[JobId, Event]]) -> Sequence[Fact]:
+        """See `orchestrator.lifecycle.ports.Journal`; GiveUpError `job_unknown` for a job without an offer."""
+        now_ns = self._clock.now_ns()
+        await asyncio.sleep(0)
+        if self._closed:
+            raise unavailable("it is closed")
+        if self._failing:
+            self._failing -= 1
+            raise unavailable("told to fail")
+        known = set(self._facts)
+        for job_id, event in facts:
+            if isinstance(event, JobOffered):
+                known.add(job_id)
+            elif job_id not in known:
+                raise index.unknown_job(job_id)
+        stored = [self._store(job_id, event, now_ns) for job_id, event in facts]
+        for feed in tuple(self._feeds) if stored else ():
+            feed(stored)
+        if self._failing_after:
+            self._failing_after -= 1
+            raise unavailable("told to fail after it stored")
+        return stored
+
+    def _store(self, job_id: JobId, event: Event, now_ns: int) -> Fact:
+        earlier = self._facts.setdefault(job_id, [])
+        at_ns = max(now_ns, earlier[-1].at_ns) if earlier else now_ns
+        self._seq += 1
+        fact = Fact(job_id, at_ns, event, self._seq)
+        if not earlier and isinstance(event, JobOffered):
+            self._summaries[job_id] = index.begin(job_id, event, at_ns)
+            self._open.add(job_id)
+        else:
+            self._summaries[job_id] = index.follow(self._summaries[job_id], event, at_ns)
+        if index.closes(event) and job_id in self._open:
+            self._open.discard(job_id)
+            self._outbox[job_id] = None
+        earlier.append(fact)
+        return fact
+
+    async def live(self) -> Sequence[Sequence[Fact]]:
+        return [list(facts) for job_id, facts in self._facts.items() if job_id in self._open]
+
+    async def facts_of(self, job_id: JobId) -> Sequence[Fact]:
+        return list(self._facts.get(job_id, ()))
+
+    async def jobs(self, query: JobQuery) -> Sequence[JobSummary]:
+        newest_first = list(reversed(self._summaries.values()))
+        if query.after:
+            places = [place for place, line in enumerate(newest_first) if line.job_id == query.after]
+            newest_first = newest_first[places[0] + 1 :] if places else []
+        return [line for line in newest_first if index.matches(line, query)][: index.page_size(query)]
+
+    def subscribe(self, feed: Callable[[Sequence[Fact]], None]) -> Callable[[], None]:
+        self._feeds.append(feed)
+
+        def unsubscribe() -> None:
+            if feed in self._feeds:
+                self._feeds.remove(feed)
+
+        return unsubscribe
+
+    async def pending_traces(self, limit: int) -> Sequence[JobId]:
+        return list(self._outbox)[:limit]
+
+    async def trace_exported(self, job_ids: Sequence[JobId]) -> None:
+        for job_id in job_ids:
+            self._outbox.pop(job_id, None)
+
+    async def compact(self, now_ns: int, retention_ns: int, forget_ns: int, *, exporting: bool = True) -> Compaction:
+        """See `SqliteJournal.compact`."""
+        compacted = forgotten = dropped = 0
+        for job_id, line in list(self._summaries.items()):
+            if job_id in self._open:
+                continue
+            age_ns = now_ns - line.finished_at_ns
+            facts = self._facts[job_id]
+            waiting = job_id in self._outbox
+            if age_ns >= max(retention_ns, forget_ns):
+                del self._facts[job_id], self._summaries[job_id]
+                self._outbox.pop(job_id, None)
+                forgotten, dropped = forgotten + 1, dropped + (waiting and exporting)
+            elif age_ns >= retention_ns and len(facts) > 1 and not (waiting and exporting):
+                self._seq += 1
+                at_ns = max(now_ns, facts[-1].at_ns)
+                self._facts[job_id] = [Fact(job_id, at_ns, index.compacted(facts), self._seq)]
+                self._outbox.pop(job_id, None)
+                compacted += 1
+        return Compaction(compacted, forgotten, dropped)
+
+    async def close(self) -> None:
+        self._closed = True
