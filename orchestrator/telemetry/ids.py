@@ -30,6 +30,11 @@ def span_id(job_id: JobId, name: str, ordinal: int = 0) -> str:
     return _digest(8, "span", job_id, name, str(ordinal))
 
 
+def event_uid(job_id: JobId, name: str, ordinal: int) -> str:
+    """The id of the job's event `name`: 32 hex digits, for `log.record.uid`."""
+    return _digest(16, "event", job_id, name, str(ordinal))
+
+
 def traceparent(job_id: JobId) -> str:
     """The W3C `traceparent` to hand to the job: its *execute* span, sampled."""
     return f"00-{trace_id(job_id)}-{span_id(job_id, EXECUTE)}-01"

@@ -1,0 +1,189 @@
+"""What goes on each span and event: names and results, never the script, the environment or a token. Pure.
+
+Every function lists its attributes one by one, so that a new field of a model class cannot leak by itself.
+"""
+
+from __future__ import annotations
+
+import re
+
+from orchestrator.model import events
+from orchestrator.model.decision import Decision
+from orchestrator.model.job import JobOffer
+from orchestrator.model.outcome import Outcome, Result
+from orchestrator.telemetry import semconv
+from orchestrator.telemetry.records import Attributes, AttributeValue, Severity, SpanStatus, bounded
+from orchestrator.telemetry.semconv import OWN
+
+MAX_CALLER_FACTS = 16
+_FACT_NAME = re.compile(r"[a-z0-9_.]{1,40}")
+_ERRORS = frozenset({Result.FAILURE, Result.ERROR, Result.TIMEOUT})
+
+
+def of_offer(offer: JobOffer, public_url: str = "") -> Attributes:
+    """Attributes of the root span that are known from the start."""
+    spec, key = offer.spec, offer.key
+    caller = {
+        f"{OWN}caller.fact.{name}": value
+        for name, value in sorted(offer.caller.facts.items())[:MAX_CALLER_FACTS]
+        if _FACT_NAME.fullmatch(name)
+    }
+    own_pipeline = {semconv.CICD_PIPELINE_RUN_ID: key.id} if not spec.pipeline else {}
+    return bounded(
+        {
+            semconv.CICD_PIPELINE_NAME: spec.pipeline or spec.name,
+            semconv.CICD_PIPELINE_ACTION_NAME: semconv.ACTION_RUN,
+            **own_pipeline,
+            semconv.CICD_PIPELINE_TASK_NAME: spec.name,
+            semconv.CICD_PIPELINE_TASK_RUN_ID: key.id,
+            semconv.CICD_PIPELINE_TASK_RUN_URL_FULL: f"{public_url}/v1/jobs/{key.id}" if public_url else "",
+            semconv.DEPLOYMENT_ENVIRONMENT_NAME: spec.deployment_environment,
+            f"{OWN}job.id": key.id,
+            f"{OWN}job.source": key.source,
+            f"{OWN}job.attempt": key.attempt,
+            f"{OWN}pool": spec.pool,
+            f"{OWN}artifact.digest": spec.artifact_digest,
+            f"{OWN}caller.issuer": offer.caller.issuer,
+            f"{OWN}caller.subject": offer.caller.subject,
+            **caller,
+        }
+    )
+
+
+def of_outcome(outcome: Outcome, own_pipeline: bool) -> Attributes:
+    """What the root span says once the job has ended.
+
+    `cicd.pipeline.task.run.result` has no word for *denied by policy*; a denied job never ran because a
+    precondition did not hold, which the conventions call *skip*. Our own attribute keeps the exact word.
+    """
+    result = semconv.RESULT_SKIP if outcome.result is Result.DENIED else outcome.result.value
+    return bounded(
+        {
+            semconv.CICD_PIPELINE_TASK_RUN_RESULT: result,
+            semconv.CICD_PIPELINE_RESULT: result if own_pipeline else None,
+            f"{OWN}job.result": outcome.result.value,
+            f"{OWN}job.reason": outcome.reason.value,
+            f"{OWN}job.exit_code": outcome.exit_code,
+            semconv.ERROR_TYPE: error_type(outcome),
+        }
+    )
+
+
+def status_of(outcome: Outcome) -> SpanStatus:
+    """ERROR for failure, error and timeout; a cancelled or denied job is no error of anything."""
+    return SpanStatus.ERROR if outcome.result in _ERRORS else SpanStatus.UNSET
+
+
+def error_type(outcome: Outcome) -> str:
+    """`error.type` of an ended job: its reason word, or nothing when the result is no error."""
+    return outcome.reason.value if outcome.result in _ERRORS else ""
+
+
+def of_decision(decision: Decision) -> Attributes:
+    """A decision without its reasons' sentences, which a rule may build from what the job said."""
+    return bounded(
+        {
+            f"{OWN}policy.stage": decision.stage.value,
+            f"{OWN}policy.verdict": decision.verdict.value,
+            f"{OWN}policy.reasons": tuple(reason.code for reason in decision.reasons),
+            f"{OWN}policy.decision_id": decision.id,
+            f"{OWN}policy.input_digest": decision.input_digest,
+            f"{OWN}policy.bundle_digest": decision.bundle_digest,
+            f"{OWN}policy.engine": decision.engine,
+        }
+    )
+
+
+def of_binding(event: events.RunnerBound) -> Attributes:
+    """The egress proof, whose probe names are the runner's own words."""
+    return bounded(
+        {
+            semconv.CICD_WORKER_ID: event.uid,
+            semconv.CICD_WORKER_NAME: event.runner,
+            f"{OWN}egress.proof.holds": event.proof.holds,
+            f"{OWN}egress.proof.denied": event.proof.denied,
+            f"{OWN}egress.proof.reached": event.proof.reached,
+        }
+    )
+
+
+def of_event(event: events.Event) -> tuple[str, Severity, Attributes] | None:
+    """Name, severity and attributes of the log-based event that stands for a fact; None when spans say it all."""
+    row = _access_row(event) or _lifecycle_row(event)
+    if row is None:
+        return None
+    name, severity, attributes = row
+    return OWN + name, severity, bounded({OWN + key: value for key, value in attributes.items()})
+
+
+_Row = tuple[str, Severity, dict[str, AttributeValue | None]]
+
+
+def _access_row(event: events.Event) -> _Row | None:
+    match event:
+        case events.TokenIssued():
+            return (
+                "token.issued",
+                Severity.INFO,
+                {
+                    "token.id": event.jti,
+                    "token.audience": event.audience,
+                    "token.subject": event.subject,
+                    "token.algorithm": event.algorithm,
+                    "token.key_id": event.key_id,
+                    "token.lifetime_seconds": event.expires_at - event.issued_at,
+                    "token.session_tags": event.session_tags,
+                },
+            )
+        case events.TokenRefused(audience=audience, reason=reason):
+            return "token.refused", Severity.WARN, {"token.audience": audience, "reason": reason}
+        case events.EgressDecided():
+            refused = not event.allowed and not event.canary
+            return (
+                "egress.decided",
+                Severity.WARN if refused else Severity.INFO,
+                {
+                    "egress.verdict": "allow" if event.allowed else "deny",
+                    "egress.host": event.host,
+                    "egress.port": event.port,
+                    "egress.protocol": event.protocol,
+                    "egress.rule": event.rule,
+                    "egress.address": event.address,
+                    "egress.bytes_up": event.bytes_up,
+                    "egress.bytes_down": event.bytes_down,
+                    "egress.duration_seconds": event.duration_ns / 1e9,
+                    "egress.canary": event.canary,
+                    "reason": event.reason,
+                },
+            )
+        case _:
+            return None
+
+
+def _lifecycle_row(event: events.Event) -> _Row | None:
+    match event:
+        case events.JobWaited(reason=reason, detail=detail):
+            return "job.waited", Severity.INFO, {"wait.reason": reason.value, "detail": detail}
+        case events.RunnerVanished(runner=runner, detail=detail):
+            return "runner.vanished", Severity.WARN, {"runner.name": runner, "detail": detail}
+        case events.JobCancelRequested(by=by, reason=reason):
+            return "job.cancel_requested", Severity.INFO, {"cancel.by": by, "reason": reason}
+        case events.ArtifactReported(name=name, digest=digest, size_bytes=size):
+            keys: dict[str, AttributeValue | None] = {"artifact.name": name, "artifact.digest": digest}
+            return "artifact.reported", Severity.INFO, {**keys, "artifact.size_bytes": size}
+        case events.ProvenanceSigned(digests=digests):
+            return "provenance.signed", Severity.INFO, {"provenance.digests": digests}
+        case events.LogClosed(bytes_kept=kept, bytes_dropped=dropped, secrets_masked=masked):
+            return (
+                "log.closed",
+                Severity.INFO,
+                {"log.bytes_kept": kept, "log.bytes_dropped": dropped, "log.secrets_masked": masked},
+            )
+        case events.SpansRelayed(accepted=accepted, refused=refused):
+            return "spans.relayed", Severity.INFO, {"spans.accepted": accepted, "spans.refused": refused}
+        case events.AlarmRaised(alarm=alarm, detail=detail):
+            return "alarm.raised", Severity.ERROR, {"alarm": alarm, "detail": detail}
+        case events.DaemonRestarted(instance=instance):
+            return "daemon.restarted", Severity.WARN, {"daemon.instance": instance}
+        case _:
+            return None

@@ -1,0 +1,82 @@
+"""The trace as the API tells it, and the rows of a waterfall drawn from that. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.model.events import Fact
+from orchestrator.telemetry.records import Attributes, LogRecordData, SpanRecord
+from orchestrator.telemetry.spans import trace_of
+
+
+def trace_document(facts: Sequence[Fact], public_url: str = "") -> dict[str, Any]:
+    """The JSON of `GET /v1/jobs/{id}/trace`: `{"trace_id", "spans": [...]}`, root first.
+
+    A span has `name`, `span_id`, `parent_span_id` (null for the root), `start_ns`, `end_ns` (null while
+    open), `status` (`unset` or `error`), `attributes` and its `events` (`name`, `at_ns`, `attributes`).
+    Times are Unix nanoseconds. Without facts the trace id is empty.
+
+    Raises:
+        MissingOfferError: the first fact is not the job's offer.
+    """
+    trace = trace_of(facts, public_url=public_url)
+    events: dict[str, list[dict[str, Any]]] = {}
+    for event in trace.events:
+        events.setdefault(event.span_id, []).append(_event(event))
+    spans = [_span(span, events.get(span.span_id, [])) for span in trace.spans]
+    return {"trace_id": trace.spans[0].trace_id if trace.spans else "", "spans": spans}
+
+
+@dataclass(frozen=True, slots=True)
+class WaterfallRow:
+    """A line of a waterfall. Offset (from the earliest start) and duration are nanoseconds; None is still open."""
+
+    span: Mapping[str, Any]
+    depth: int
+    offset_ns: int
+    duration_ns: int | None
+
+
+def waterfall_rows(spans: Sequence[Mapping[str, Any]]) -> list[WaterfallRow]:
+    """Spans of a trace document in the order a person reads them: each below its parent, by start.
+
+    A span whose parent is not in the list stands at the top, so that nothing is hidden.
+    """
+    known = {span["span_id"] for span in spans}
+    children: dict[str | None, list[Mapping[str, Any]]] = {}
+    for span in sorted(spans, key=lambda span: int(span["start_ns"])):
+        parent = span["parent_span_id"]
+        children.setdefault(parent if parent in known else None, []).append(span)
+    zero = min((int(span["start_ns"]) for span in spans), default=0)
+    rows: list[WaterfallRow] = []
+    pending = [(span, 0) for span in reversed(children.get(None, []))]
+    while pending:
+        span, depth = pending.pop()
+        end = span["end_ns"]
+        duration = None if end is None else int(end) - int(span["start_ns"])
+        rows.append(WaterfallRow(span, depth, int(span["start_ns"]) - zero, duration))
+        pending += [(child, depth + 1) for child in reversed(children.get(span["span_id"], []))]
+    return rows
+
+
+def _span(span: SpanRecord, events: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "name": span.name,
+        "span_id": span.span_id,
+        "parent_span_id": span.parent_span_id or None,
+        "start_ns": span.start_ns,
+        "end_ns": span.end_ns,
+        "status": span.status.value,
+        "attributes": _attributes(span.attributes),
+        "events": events,
+    }
+
+
+def _event(event: LogRecordData) -> dict[str, Any]:
+    return {"name": event.name, "at_ns": event.at_ns, "attributes": _attributes(event.attributes)}
+
+
+def _attributes(attributes: Attributes) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in attributes.items()}
