@@ -57,6 +57,7 @@ class ProvisionStarted:
     runner: RunnerName
     spec_digest: str
     number: int = 1
+    backend: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,8 @@ class TokenRefused:
 class EgressDecided:
     """The gateway's verdict on one connection, at its end for an allowed one. Byte counts are the payload's.
 
-    `canary` marks the agent's own proof that a forbidden host is refused.
+    `canary` marks the agent's own proof that a forbidden host is refused. `connections` is how many this stands
+    for: more than one when the gateway summed up a flood of equal verdicts, whose numbers are then added up.
     """
 
     host: str
@@ -155,6 +157,7 @@ class EgressDecided:
     bytes_down: int = 0
     duration_ns: int = 0
     canary: bool = False
+    connections: int = 1
 
 
 @dataclass(frozen=True, slots=True)
