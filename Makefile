@@ -1,0 +1,94 @@
+# The few commands of this project. `make help` prints them, from the text behind each `##`.
+# A target that needs the virtual environment depends on $(READY), which is a no-op while nothing changed.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# The first Python of 3.11 or newer; set PYTHON to choose another.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$python"; break; }; done)
+
+# Processes of the quick suite. Two keep a small machine usable and the suite quick.
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+.PHONY: help
+help: ## show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(READY) ## virtual environment with locked, hash-checked dependencies
+
+$(READY): requirements/dev.txt pyproject.toml
+	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+		echo "No Python 3.11 or newer was found (python3 is $$(python3 -V 2>&1 || true))." >&2; \
+		echo "  fix: install one, then run make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; fi
+	@if ! "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "$(PYTHON) cannot make virtual environments." >&2; \
+		echo "  fix: install its venv module (Debian and Ubuntu: the package python3-venv)" >&2; exit 1; fi
+	@echo "Setting up $(VENV) with $$("$(PYTHON)" -V) (once)"
+	@"$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: demo
+demo: $(READY) ## the main job, end to end, in this terminal
+	@$(BIN)/orchestrator demo
+
+.PHONY: test
+test: $(READY) ## the quick tests
+	@$(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
+
+.PHONY: test-slow
+test-slow: $(READY) ## the tests that take longer than a few seconds
+	@$(BIN)/pytest -q -m slow $(PYTEST_ARGS) || { code=$$?; \
+		if [ $$code -eq 5 ]; then echo "no slow test is collected"; else exit $$code; fi; }
+
+.PHONY: lint
+lint: $(READY) ## formatting, style, types and import directions
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: format
+format: $(READY) ## write the code as ruff wants it
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format .
+
+.PHONY: coverage
+coverage: $(READY) ## the quick tests with line and branch coverage
+	@$(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not slow" --cov --cov-report=term --cov-report=html:build/coverage $(PYTEST_ARGS)
+
+.PHONY: bench
+bench: $(READY) ## each benchmark, as ratios measured in one run
+	@mkdir -p build/bench
+	@for bench in tests/benchmarks/bench_*.py; do \
+		[ -e "$$bench" ] || { echo "there is no benchmark yet"; break; }; \
+		echo "== $$(basename "$$bench" .py)"; timeout --kill-after=10 300 $(BIN)/python "$$bench"; done
+
+.PHONY: docs
+docs: $(READY) ## write the generated reference pages again
+	@mkdir -p docs/reference
+	@$(BIN)/orchestrator reference settings --output docs/reference/settings.md
+	@$(BIN)/orchestrator reference cli --output docs/reference/cli.md
+
+.PHONY: lock
+lock: $(READY) ## resolve the dependencies again, with hashes
+	@lock="$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header"; \
+	$$lock pyproject.toml --output-file requirements/runtime.txt; \
+	$$lock pyproject.toml --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+
+.PHONY: clean
+clean: ## remove everything that was built, the virtual environment too
+	@rm -rf $(VENV) build dist .coverage .coverage.* .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@find orchestrator tests -type d -name __pycache__ -prune -exec rm -rf {} +
