@@ -28,6 +28,10 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None: ...
 
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` on the event loop after `seconds`; returns *cancel*, which is safe to call twice."""
+        ...
+
 
 class Journal(Protocol):
     """The one durable truth."""
@@ -91,6 +95,14 @@ class JobSource(Protocol):
     """Where a job came from and where its result goes. Reporting is idempotent."""
 
     async def report(self, record: Record) -> None: ...
+
+
+class Attester(Protocol):
+    """Evidence that belongs to a job's end, made while its facts can still be added to."""
+
+    async def attest(self, record: Record) -> Sequence[Event]:
+        """Notes to append before the job is finished, such as a signed provenance; often none."""
+        ...
 
 
 class Revoker(Protocol):

@@ -31,6 +31,14 @@ class JobKey:
         if not 1 <= self.attempt <= 1_000_000:
             raise ValueError("attempt must be from 1 to 1000000")
 
+    @classmethod
+    def parse(cls, job_id: str) -> JobKey:
+        """The key behind an id. Raises ValueError when it is none."""
+        parts = job_id.split(".")
+        if len(parts) != 3 or not parts[2].isdecimal():
+            raise ValueError("a job id is source.platform_id.attempt")
+        return cls(parts[0], parts[1], int(parts[2]))
+
     @property
     def id(self) -> JobId:
         return JobId(f"{self.source}.{self.platform_id}.{self.attempt}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from orchestrator.model import events
 from orchestrator.model.decision import Obligations
 from orchestrator.model.events import Fact
-from orchestrator.model.job import JobId, JobOffer
+from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec, PoolName
 from orchestrator.model.outcome import Outcome
 from orchestrator.model.phase import Phase, advance
 from orchestrator.model.runner import RunnerName
@@ -22,9 +22,10 @@ from orchestrator.model.runner import RunnerName
 class Record:
     """Where a job stands. Times are Unix nanoseconds; 0 means *not yet*.
 
-    `phase_since_ns` is when the present phase began; `runner_number` counts runners started so far;
-    `bound_uid` is the one runner that ever got the work; `deletion_accepted` says that the backend took
-    the deletion and only the look remains; `alarmed` that a stuck teardown was already reported.
+    `phase_since_ns` is when the present phase began; `runner_number` counts the runners started so far and
+    `backend` is where they live; `bound_uid` is the one runner that ever got the work;
+    `deletion_accepted` says that the backend took the deletion and only the look remains; `alarmed` that a
+    stuck teardown was already reported.
     """
 
     offer: JobOffer
@@ -36,6 +37,7 @@ class Record:
     wait: events.JobWaited | None = None
     runner: RunnerName | None = None
     runner_number: int = 0
+    backend: str = ""
     runner_uid: str = ""
     bound_uid: str = ""
     bound_at_ns: int = 0
@@ -61,10 +63,26 @@ class MissingOfferError(Exception):
 
 
 def begin(fact: Fact) -> Record:
-    """The record a JobOffered starts."""
+    """The record a JobOffered starts, or the little that is left of a compacted job."""
+    if isinstance(fact.event, events.JobCompacted):
+        return _compacted(fact.job_id, fact.event)
     if not isinstance(fact.event, events.JobOffered):
         raise MissingOfferError(f"the first fact of {fact.job_id} is {type(fact.event).__name__}")
     return Record(offer=fact.event.offer, offered_at_ns=fact.at_ns, phase_since_ns=fact.at_ns)
+
+
+def _compacted(job_id: JobId, event: events.JobCompacted) -> Record:
+    spec = JobSpec(name=event.name, pool=PoolName(event.pool), script="")
+    offer = JobOffer(JobKey.parse(job_id), spec, Caller("", ""), event.fingerprint)
+    return Record(
+        offer=offer,
+        offered_at_ns=event.offered_at_ns,
+        phase=Phase.FINISHED,
+        phase_since_ns=event.finished_at_ns,
+        outcome=event.outcome,
+        ended_at_ns=event.finished_at_ns,
+        finished_at_ns=event.finished_at_ns,
+    )
 
 
 def apply(record: Record, fact: Fact) -> Record:  # noqa: C901 -- one flat table, a line for each event
@@ -82,8 +100,8 @@ def apply(record: Record, fact: Fact) -> Record:  # noqa: C901 -- one flat table
             return replace(record, obligations=decision.obligations, admitted_at_ns=now)
         case events.JobWaited():
             return replace(record, wait=event)
-        case events.ProvisionStarted(runner=runner, number=number):
-            return replace(record, runner=runner, runner_number=number, runner_uid="", wait=None)
+        case events.ProvisionStarted(runner=runner, number=number, backend=backend):
+            return replace(record, runner=runner, runner_number=number, backend=backend, runner_uid="", wait=None)
         case events.RunnerCreated(uid=uid):
             return replace(record, runner_uid=uid)
         case events.RunnerVanished():

@@ -1,0 +1,91 @@
+"""The live jobs in memory: each one's record, its lock, and the way its facts become durable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.lifecycle.ports import Journal, RunnerIdentity
+from orchestrator.model.events import Event
+from orchestrator.model.job import JobId
+from orchestrator.model.record import Record, apply, fold
+from orchestrator.model.runner import RunnerName, runner_name
+
+
+@dataclass(slots=True)
+class LiveJob:
+    """One unfinished job, and what survives between passes but not a restart.
+
+    `lock` is held for every change of `record`; `stale` means that the journal may know more than we do.
+    """
+
+    record: Record
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    stale: bool = False
+    failures: int = 0
+    looks: int = 0
+    revoked: bool = False
+    deleted: bool = False
+
+
+class LiveJobs:
+    """All unfinished jobs, by id and by the one name their runner can have."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._jobs: dict[JobId, LiveJob] = {}
+        self._by_runner: dict[RunnerName, JobId] = {}
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def ids(self) -> list[JobId]:
+        return list(self._jobs)
+
+    def get(self, job_id: JobId) -> LiveJob | None:
+        return self._jobs.get(job_id)
+
+    def of_runner(self, name: RunnerName) -> LiveJob | None:
+        job_id = self._by_runner.get(name)
+        return self._jobs.get(job_id) if job_id else None
+
+    def bound(self, identity: RunnerIdentity) -> Record | None:
+        """The running job bound to exactly this runner; None from the moment the job's end is recorded."""
+        job = self.of_runner(identity.name)
+        if job is None or not job.record.live or job.record.bound_uid != identity.uid:
+            return None
+        return job.record
+
+    def add(self, record: Record) -> bool:
+        """False when the job is here already."""
+        if record.id in self._jobs:
+            return False
+        self._jobs[record.id] = LiveJob(record)
+        self._by_runner[runner_name(record.id)] = record.id
+        return True
+
+    def remove(self, job_id: JobId) -> None:
+        self._jobs.pop(job_id, None)
+        self._by_runner.pop(runner_name(job_id), None)
+
+    async def store(self, job: LiveJob, facts: Sequence[Event]) -> None:
+        """Make facts durable and fold them; the caller holds the lock.
+
+        Raises:
+            TryAgainError: the journal failed. Whether it stored them is read again before the next use.
+        """
+        job_id = job.record.id
+        try:
+            stored = await self._journal.append([(job_id, event) for event in facts])
+        except BaseException:
+            job.stale = True
+            raise
+        for fact in stored:
+            job.record = apply(job.record, fact)
+
+    async def refresh(self, job: LiveJob) -> None:
+        """Read the truth again if it is in doubt; the caller holds the lock."""
+        if job.stale:
+            job.record = fold(await self._journal.facts_of(job.record.id))
+            job.stale = False

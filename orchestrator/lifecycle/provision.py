@@ -1,0 +1,89 @@
+"""Stage 2: a slot, an intent, exactly one runner under a deterministic name. Pure."""
+
+from __future__ import annotations
+
+from orchestrator.lifecycle.backoff import wake_after
+from orchestrator.lifecycle.ending import ended
+from orchestrator.lifecycle.observation import SECOND, Action, Deadlines, Observation, Step
+from orchestrator.model.events import JobWaited, ProvisionStarted, RunnerCreated, WaitReason
+from orchestrator.model.outcome import EndReason, Result
+from orchestrator.model.pool import Pool
+from orchestrator.model.record import Record
+from orchestrator.model.runner import RunnerSpec, RunnerState, runner_name
+
+MAX_RUNNERS = 3
+"""Runners tried for one job when those before vanished without ever having had the work."""
+
+_DEADLINE_MARGIN_SECONDS = 120
+"""The backend's hard stop lies this far behind ours: it only has to fire when we cannot."""
+
+
+def run_limit_seconds(record: Record, pool: Pool) -> int:
+    """Longest run of the job: the least of what job, pool and policy say."""
+    limits = [pool.max_job_seconds]
+    if record.offer.spec.timeout_seconds:
+        limits.append(record.offer.spec.timeout_seconds)
+    if record.obligations.max_duration_seconds is not None:
+        limits.append(record.obligations.max_duration_seconds)
+    return min(limits)
+
+
+def runner_spec(record: Record, pool: Pool) -> RunnerSpec:
+    """What the backend is asked for; the same record always gives the same spec."""
+    return RunnerSpec(
+        name=runner_name(record.id),
+        job_id=record.id,
+        pool=pool.name,
+        egress=record.obligations.egress,
+        deadline_seconds=run_limit_seconds(record, pool) + _DEADLINE_MARGIN_SECONDS,
+    )
+
+
+def wait_for_slot(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
+    """An admitted job: take a slot of its pool, or say why it waits."""
+    if seen.pool is None:
+        return ended(
+            Result.ERROR, EndReason.UNKNOWN_POOL, f"pool {record.offer.spec.pool!r} is not configured any more"
+        )
+    if record.runner_number >= MAX_RUNNERS:
+        return ended(
+            Result.ERROR, EndReason.PROVISION_FAILED, f"{MAX_RUNNERS} runners vanished before they had the work"
+        )
+    if seen.slot:
+        spec = runner_spec(record, seen.pool)
+        return Step(facts=(ProvisionStarted(spec.name, spec.digest, record.runner_number + 1, seen.pool.backend),))
+    deadline = record.admitted_at_ns + deadlines.capacity_ns
+    if seen.now_ns >= deadline:
+        return ended(
+            Result.TIMEOUT,
+            EndReason.CAPACITY_TIMEOUT,
+            f"no runner of pool {seen.pool.name!r} became free within {deadlines.capacity_ns // SECOND} s",
+        )
+    if seen.slot is None:
+        return Step(action=Action.TAKE_SLOT)
+    reason = JobWaited(WaitReason.POOL_FULL, f"all {seen.pool.capacity} runners of pool {seen.pool.name!r} are in use")
+    return Step(facts=() if record.wait == reason else (reason,), wake_ns=deadline)
+
+
+def provision(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
+    """The intent is durable: make the runner, again and again until it is there or time is up."""
+    deadline = record.phase_since_ns + deadlines.provision_ns
+    if seen.pool is None:
+        return ended(
+            Result.ERROR, EndReason.UNKNOWN_POOL, f"pool {record.offer.spec.pool!r} is not configured any more"
+        )
+    if seen.failure is not None and not seen.failure.transient:
+        return ended(Result.ERROR, EndReason.PROVISION_FAILED, f"{seen.failure.text} [{seen.failure.reason}]")
+    if seen.runner is not None and seen.runner.state is not RunnerState.ABSENT:
+        return Step(facts=(RunnerCreated(seen.runner.name, seen.runner.uid),))
+    if seen.now_ns >= deadline:
+        cause = f"; last: {seen.failure.text}" if seen.failure else ""
+        return ended(
+            Result.TIMEOUT,
+            EndReason.PROVISION_TIMEOUT,
+            f"no runner within {deadlines.provision_ns // SECOND} s{cause}",
+        )
+    if seen.failure is not None:
+        waited = JobWaited(WaitReason.BACKEND_UNAVAILABLE, seen.failure.text)
+        return Step(facts=() if record.wait == waited else (waited,), wake_ns=wake_after(seen, deadline))
+    return Step(action=Action.CREATE_RUNNER)

@@ -1,0 +1,52 @@
+"""Stage 4: the work is handed over; follow the runner to its end. Pure."""
+
+from __future__ import annotations
+
+from orchestrator.lifecycle.backoff import wake_after
+from orchestrator.lifecycle.ending import ended
+from orchestrator.lifecycle.observation import SECOND, Action, Observation, Step
+from orchestrator.lifecycle.provision import run_limit_seconds
+from orchestrator.model.outcome import EndReason, Result
+from orchestrator.model.record import Record
+from orchestrator.model.runner import ExitCause, RunnerState, RunnerView
+
+
+def supervise(record: Record, seen: Observation) -> Step:
+    """A running job: it ends by itself, by its deadline, or because its runner is gone. It is never started again."""
+    view = seen.runner
+    if view is None and seen.failure is None:
+        return Step(action=Action.LOOK_AT_RUNNER)
+    if view is not None and (view.state is RunnerState.ABSENT or view.uid != record.bound_uid):
+        return _lost(view.detail)
+    if view is not None and view.state is RunnerState.EXITED:
+        return _exited(view)
+    # A pool that was taken out of the configuration keeps its running jobs; the backend's own stop ends them.
+    limit = run_limit_seconds(record, seen.pool) if seen.pool else 7 * 86400
+    deadline = record.bound_at_ns + limit * SECOND
+    if seen.now_ns >= deadline:
+        return ended(Result.TIMEOUT, EndReason.RUN_TIMEOUT, f"the job ran longer than its {limit} s")
+    return Step(wake_ns=wake_after(seen, deadline) if seen.failure else deadline)
+
+
+def _lost(detail: str) -> Step:
+    message = "the runner is gone and its exit was never seen; user code may have run, so it is not started again"
+    return ended(Result.ERROR, EndReason.RUNNER_LOST, f"{message}. {detail}".rstrip(". ") + ".")
+
+
+def _exited(view: RunnerView) -> Step:
+    code = view.exit_code
+    match view.cause:
+        case ExitCause.OUT_OF_MEMORY:
+            return ended(Result.ERROR, EndReason.OUT_OF_MEMORY, "the runner ran out of memory", code)
+        case ExitCause.DEADLINE:
+            return ended(Result.TIMEOUT, EndReason.RUN_TIMEOUT, "the backend's own deadline ended the runner", code)
+        case ExitCause.LOST:
+            return _lost(view.detail)
+        case ExitCause.SIGNALLED:
+            return ended(
+                Result.FAILURE, EndReason.KILLED_BY_SIGNAL, view.detail or "the job was killed by a signal", code
+            )
+        case ExitCause.EXITED | None:
+            if code == 0:
+                return ended(Result.SUCCESS, EndReason.COMPLETED, "the job completed", 0)
+            return ended(Result.FAILURE, EndReason.EXIT_NONZERO, f"the job exited with code {code}", code)

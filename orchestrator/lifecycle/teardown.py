@@ -1,0 +1,40 @@
+"""Stage 5: revoke first, delete second, verify gone third, then close. Idempotent, from any phase. Pure."""
+
+from __future__ import annotations
+
+from orchestrator.lifecycle.backoff import backoff_ns
+from orchestrator.lifecycle.observation import SECOND, Action, Deadlines, Observation, Step
+from orchestrator.model.events import AlarmRaised, JobFinished, RunnerDeleted
+from orchestrator.model.record import Record
+from orchestrator.model.runner import RunnerState
+
+
+def teardown(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
+    """An ended job: it is finished when a look has found nothing left and its evidence is made."""
+    if seen.failure is not None:
+        return _stuck(record, seen, deadlines, seen.failure.text)
+    if not seen.revoked:
+        return Step(action=Action.REVOKE)
+    if record.runner is not None:
+        if seen.deleted and not record.deletion_accepted:
+            return Step(facts=(RunnerDeleted(record.runner),))
+        if not seen.deleted:
+            return Step(action=Action.DELETE_RUNNER)
+        if seen.runner is None:
+            return Step(action=Action.LOOK_AT_RUNNER)
+        if seen.runner.state is not RunnerState.ABSENT:
+            return _stuck(
+                record, seen, deadlines, f"runner {record.runner} is still there. {seen.runner.detail}".strip()
+            )
+    if seen.evidence is None:
+        return Step(action=Action.CLOSE)
+    return Step(facts=(*seen.evidence, JobFinished()))
+
+
+def _stuck(record: Record, seen: Observation, deadlines: Deadlines, what: str) -> Step:
+    overdue = seen.now_ns >= record.ended_at_ns + deadlines.teardown_ns
+    alarm = AlarmRaised("teardown_stuck", f"not gone {deadlines.teardown_ns // SECOND} s after the end: {what}"[:1000])
+    return Step(
+        facts=(alarm,) if overdue and not record.alarmed else (),
+        wake_ns=seen.now_ns + backoff_ns(max(seen.failures, seen.looks)),
+    )

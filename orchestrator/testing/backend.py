@@ -1,0 +1,116 @@
+"""Runners in memory, with faults, that remember everything that was ever done to them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from orchestrator.errors import GiveUpError
+from orchestrator.lifecycle.ports import Clock, RunnerIdentity
+from orchestrator.model.runner import ExitCause, RunnerName, RunnerSpec, RunnerState, RunnerView
+from orchestrator.testing.faults import Fault, FaultPlan, raise_for
+
+
+@dataclass(frozen=True, slots=True)
+class _Runner:
+    spec_digest: str
+    view: RunnerView
+
+
+class MemoryBackend:
+    """Implements `Backend` and `RunnerCredentials`; a runner's credential is `token:` and its uid.
+
+    `created_uids` lists every runner ever made; `faults` hits create, inspect, delete and list alike. The
+    object outlives an engine, as a cluster outlives a daemon.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.faults = FaultPlan()
+        self.created_uids: list[tuple[RunnerName, str]] = []
+        self._clock = clock
+        self._runners: dict[RunnerName, _Runner] = {}
+        self._watchers: list[Callable[[RunnerName], None]] = []
+
+    async def create(self, spec: RunnerSpec) -> RunnerView:
+        fault = await self._fault()
+        there = self._runners.get(spec.name)
+        if there is not None:
+            if there.spec_digest != spec.digest:
+                raise GiveUpError(f"{spec.name} exists with another spec", reason="runner_name_clash")
+            raise_for(fault)
+            return there.view
+        if fault in (Fault.FAILED, Fault.REFUSED):
+            raise_for(fault)
+        uid = hashlib.sha256(f"{spec.name}/{len(self.created_uids)}".encode()).hexdigest()[:16]
+        view = RunnerView(spec.name, RunnerState.ALIVE, uid)
+        if fault is not Fault.FORGOTTEN:
+            self._runners[spec.name] = _Runner(spec.digest, view)
+            self.created_uids.append((spec.name, uid))
+        raise_for(fault)
+        return view
+
+    async def inspect(self, name: RunnerName) -> RunnerView:
+        fault = await self._fault()
+        if fault is not Fault.FORGOTTEN:
+            raise_for(fault)
+        return self.view(name)
+
+    async def delete(self, name: RunnerName) -> None:
+        fault = await self._fault()
+        if fault in (Fault.FAILED, Fault.REFUSED):
+            raise_for(fault)
+        if fault is not Fault.FORGOTTEN and self._runners.pop(name, None) is not None:
+            self._changed(name)
+        raise_for(fault)
+
+    async def list(self) -> Sequence[RunnerView]:
+        raise_for(await self._fault())
+        return [runner.view for runner in self._runners.values()]
+
+    def subscribe(self, changed: Callable[[RunnerName], None]) -> None:
+        self._watchers.append(changed)
+
+    async def verify(self, credential: str) -> RunnerIdentity | None:
+        for runner in self._runners.values():
+            if credential == f"token:{runner.view.uid}" and runner.view.state is RunnerState.ALIVE:
+                return RunnerIdentity(runner.view.name, runner.view.uid)
+        return None
+
+    # What happens inside and around runners.
+
+    def view(self, name: RunnerName) -> RunnerView:
+        runner = self._runners.get(name)
+        return runner.view if runner else RunnerView(name, RunnerState.ABSENT)
+
+    def names(self) -> Sequence[RunnerName]:
+        return tuple(self._runners)
+
+    def exit(self, name: RunnerName, code: int = 0, cause: ExitCause = ExitCause.EXITED, *, tell: bool = True) -> None:
+        """The runner ends by itself; `tell=False` loses the event, so that only a sweep finds out."""
+        runner = self._runners.get(name)
+        if runner is None or runner.view.state is not RunnerState.ALIVE:
+            return
+        ended = replace(runner.view, state=RunnerState.EXITED, exit_code=code, cause=cause)
+        self._runners[name] = replace(runner, view=ended)
+        if tell:
+            self._changed(name)
+
+    def vanish(self, name: RunnerName, *, tell: bool = True) -> None:
+        """Somebody else removed it."""
+        if self._runners.pop(name, None) is not None and tell:
+            self._changed(name)
+
+    def unwatch(self) -> None:
+        """Forget all watchers, as when the daemon that watched was killed."""
+        self._watchers.clear()
+
+    async def _fault(self) -> Fault:
+        fault = self.faults.next()
+        if fault is Fault.DELAYED and self._clock is not None:
+            await self._clock.sleep(3)
+        return fault
+
+    def _changed(self, name: RunnerName) -> None:
+        for watcher in tuple(self._watchers):
+            watcher(name)

@@ -1,0 +1,95 @@
+"""One judge for every fault test: reads the recorded history and says which promise it breaks.
+
+It looks at facts and at what really happened outside (runners made, work handed out, tokens accepted),
+never at the engine's own memory, so that the engine cannot vouch for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.model import events
+from orchestrator.model.events import Fact
+from orchestrator.model.job import JobId
+from orchestrator.model.phase import Phase
+from orchestrator.model.record import Record, fold
+from orchestrator.model.runner import RunnerName
+
+
+@dataclass
+class World:
+    """What an observer outside the engine saw.
+
+    `accepted` are the offers that were acknowledged; `handed_out` each time work went to a runner (job,
+    runner uid); `identity_uses` each accepted use of a job's identity with its time; `remaining` the
+    runners that exist at the end.
+    """
+
+    accepted: list[JobId] = field(default_factory=list)
+    handed_out: list[tuple[JobId, str]] = field(default_factory=list)
+    identity_uses: list[tuple[JobId, int]] = field(default_factory=list)
+    remaining: Sequence[RunnerName] = ()
+
+
+def broken_promises(world: World, history: Mapping[JobId, Sequence[Fact]], *, at_rest: bool = True) -> list[str]:
+    """Every breach of P1 to P4 in the history; empty is what we promise.
+
+    `at_rest` says that faults have healed and time has passed, so that nothing may be pending any more.
+    """
+    records = {job_id: fold(facts) for job_id, facts in history.items() if facts}
+    problems = [
+        *_not_lost(world, records, at_rest=at_rest),
+        *_not_twice(world, history),
+        *_no_late_identity(world, records),
+    ]
+    if at_rest:
+        problems += _nothing_left(world, records)
+    return problems
+
+
+def _not_lost(world: World, records: Mapping[JobId, Record], *, at_rest: bool) -> Iterable[str]:
+    for job_id in world.accepted:
+        record = records.get(job_id)
+        if record is None:
+            yield f"P1: {job_id} was acknowledged and is not in the journal"
+        elif record.phase is Phase.FINISHED and record.outcome is None:
+            yield f"P1: {job_id} finished without an outcome"
+        elif record.phase is Phase.WAITING and record.wait is None:
+            yield f"P1: {job_id} waits without a reason"
+        elif at_rest and record.phase not in (Phase.FINISHED, Phase.WAITING, Phase.RUNNING):
+            yield f"P1: {job_id} is stuck in {record.phase.value}"
+
+
+def _not_twice(world: World, history: Mapping[JobId, Sequence[Fact]]) -> Iterable[str]:
+    for job_id in {job_id for job_id, _ in world.handed_out}:
+        runners = {uid for other, uid in world.handed_out if other == job_id}
+        times = sum(other == job_id for other, _ in world.handed_out)
+        if len(runners) > 1 or times > 1:
+            yield f"P2: the work of {job_id} was handed out {times} times, to {len(runners)} runners"
+    for job_id, facts in history.items():
+        bindings = [fact.event for fact in facts if isinstance(fact.event, events.RunnerBound)]
+        if len(bindings) > 1:
+            yield f"P2: {job_id} was bound {len(bindings)} times"
+        seen_binding = False
+        for fact in facts:
+            seen_binding |= isinstance(fact.event, events.RunnerBound)
+            if seen_binding and isinstance(fact.event, events.ProvisionStarted):
+                yield f"P2: {job_id} got a new runner after its work was handed out"
+
+
+def _nothing_left(world: World, records: Mapping[JobId, Record]) -> Iterable[str]:
+    owners = {record.runner: record for record in records.values() if record.runner}
+    for runner in world.remaining:
+        owner = owners.get(runner)
+        if owner is None or owner.phase is Phase.FINISHED:
+            yield f"P3: runner {runner} is left behind"
+
+
+def _no_late_identity(world: World, records: Mapping[JobId, Record]) -> Iterable[str]:
+    for job_id, at_ns in world.identity_uses:
+        record = records.get(job_id)
+        if record is None or not record.bound_at_ns:
+            yield f"P4: identity of {job_id} was accepted though it was never bound"
+        elif record.ended_at_ns and at_ns > record.ended_at_ns:
+            yield f"P4: identity of {job_id} was accepted {at_ns - record.ended_at_ns} ns after its end"
