@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from orchestrator.model import events
@@ -33,7 +34,8 @@ MAX_SPANS = 512
 MAX_NAME = 128
 """Longest span name in characters."""
 
-_REPEATING = frozenset({"wait", "provision", "bind", "identity.exchange"})
+_SINGLE = (ROOT, "queue", "policy", ids.EXECUTE, "teardown", "delete", "verify")
+_REPEATING = ("wait", "provision", "bind", "identity.exchange")
 _GAP = f"{OWN}daemon.gap_seconds"
 
 
@@ -64,6 +66,13 @@ class _Span:
     def fail(self, error_type: str, message: str = "") -> None:
         self.status, self.message = SpanStatus.ERROR, message
         self.attributes[semconv.ERROR_TYPE] = error_type
+
+
+def own_span_ids(job_id: JobId) -> Iterator[str]:
+    """Every id that a span of ours can have in this job's trace; nobody else's span may take one."""
+    for name in (*_SINGLE, *_REPEATING):
+        for ordinal in range(MAX_SPANS if name in _REPEATING else 1):
+            yield ids.span_id(job_id, name, ordinal)
 
 
 class Tree:
