@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,17 +11,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestrator.model.egress import EgressProtocol
 from orchestrator.model.pool import TrustTier
+from orchestrator.state_dir import default_state_dir
 
 Seconds = Annotated[float, Field(gt=0, le=30 * 86400)]
 Bytes = Annotated[int, Field(gt=0, le=1 << 44)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 HostPattern = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9])?$")]
-
-
-def default_state_dir() -> Path:
-    """`$XDG_STATE_HOME/orchestrator`, else `~/.local/state/orchestrator`."""
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "orchestrator"
 
 
 class Group(BaseModel):
