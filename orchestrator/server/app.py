@@ -1,0 +1,111 @@
+"""The public API put together: handlers by route table, one edge, one listener."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from orchestrator import __version__
+from orchestrator.errors import ConfigurationError
+from orchestrator.server import schemas
+from orchestrator.server.body import read_query
+from orchestrator.server.connection import ConnectionLimits, connection_factory
+from orchestrator.server.deps import Limits, ServerDeps
+from orchestrator.server.dispatch import Jobs, json_response
+from orchestrator.server.edge import add_headers, make_edge
+from orchestrator.server.feed import FactFeed
+from orchestrator.server.health import Health
+from orchestrator.server.oidc import Oidc
+from orchestrator.server.openapi import document
+from orchestrator.server.routes import OPERATIONS
+from orchestrator.server.streams import Streams
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def build_app(deps: ServerDeps) -> web.Application:
+    """The application with every operation of the route table. Streams end when it shuts down."""
+    app = web.Application(middlewares=[make_edge(deps)], client_max_size=deps.limits.max_body_bytes)
+    feed = FactFeed(deps.reader, capacity=deps.limits.stream_buffer_facts, max_followers=deps.limits.max_streams)
+    handlers = _handlers(deps, feed)
+    for operation in OPERATIONS:
+        app.router.add_route(operation.method, operation.path, handlers[operation.id], name=operation.id)
+    app.on_response_prepare.append(add_headers)
+
+    async def end_streams(_app: web.Application) -> None:
+        feed.close()
+
+    app.on_shutdown.append(end_streams)
+    return app
+
+
+def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
+    jobs, oidc, health = Jobs(deps), Oidc(deps), Health(deps)
+    streams = Streams(deps, jobs, feed)
+    described: dict[str, Any] = document(__version__)
+
+    async def openapi(request: web.Request) -> web.Response:
+        read_query(request, schemas.NoQuery)
+        return json_response(described)
+
+    return {
+        "dispatch_job": jobs.dispatch_job,
+        "list_jobs": jobs.list_jobs,
+        "get_job": jobs.get_job,
+        "cancel_job": jobs.cancel_job,
+        "read_trace": jobs.read_trace,
+        "list_pools": jobs.list_pools,
+        "read_log": streams.read_log,
+        "read_events": streams.read_events,
+        "introspect": oidc.introspect,
+        "discovery": oidc.discovery,
+        "authorization_server": oidc.authorization_server,
+        "jwks": oidc.jwks,
+        "health": health.health,
+        "readiness": health.readiness,
+        "metrics": health.metrics,
+        "openapi": openapi,
+    }
+
+
+class ApiServer:
+    """Serves the application on one TCP address until `stop`."""
+
+    def __init__(self, app: web.Application, limits: Limits) -> None:
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
+        self._limits = limits
+        self._listener: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int) -> tuple[str, int]:
+        """Listen; returns the address and port in use (port 0 takes a free one).
+
+        Raises:
+            ConfigurationError: `address_in_use`: the address cannot be listened on.
+        """
+        await self._runner.setup()
+        server = self._runner.server
+        assert server is not None, "setup makes the server"
+        limits = ConnectionLimits(self._limits.max_connections, self._limits.idle_seconds)
+        loop = asyncio.get_running_loop()
+        try:
+            self._listener = await loop.create_server(connection_factory(server, limits), host, port, backlog=1024)
+        except (OSError, socket.gaierror) as error:
+            await self._runner.cleanup()
+            raise ConfigurationError(
+                f"cannot listen on {host} port {port}: {error.strerror}",
+                reason="address_in_use",
+                fix="choose another server.host or server.port, or stop what listens there",
+            ) from error
+        address = self._listener.sockets[0].getsockname()
+        return str(address[0]), int(address[1])
+
+    async def stop(self) -> None:
+        """Take no new connection, end the streams, let requests finish for a few seconds, then cut."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        await self._runner.cleanup()

@@ -1,0 +1,120 @@
+"""What the server needs from the rest of the program: small protocols and callables, declared by their consumer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from orchestrator.journal.port import JournalReader
+from orchestrator.lifecycle.ports import RunnerIdentity
+from orchestrator.model.egress import EgressProof
+from orchestrator.model.events import Event, Fact
+from orchestrator.model.job import Caller, JobId, JobOffer
+from orchestrator.model.pool import Pool
+from orchestrator.model.record import Record
+from orchestrator.model.runner import RunnerName
+
+Authenticate = Callable[[str, str | None], Awaitable[Caller]]
+"""The caller behind a bearer token, or GiveUpError with a reason `token_*`. The second argument is the
+idempotency key on dispatch (single-use tokens are bound to it) and None everywhere else."""
+
+Exchange = Callable[[RunnerIdentity, list[tuple[str, str]]], Awaitable[tuple[int, Mapping[str, Any]]]]
+"""RFC 8693 for a verified runner: form fields in order, duplicates included, to status and JSON answer.
+The answer follows RFC 6749 section 5.2 when it is an error."""
+
+Introspect = Callable[[str], Awaitable[Mapping[str, Any]]]
+"""RFC 7662: a token to its introspection answer; `{"active": False}` for anything that is not good."""
+
+SpanRelay = Callable[[Record, bytes], Awaitable[tuple[int, bytes]]]
+"""One OTLP trace request of a running job to the status and protobuf answer it gets."""
+
+Readiness = Callable[[], Mapping[str, str]]
+"""Each check by name to `ok` or to what is wrong; all must be `ok`. Must not block."""
+
+
+class JobEngine(Protocol):
+    """What the server asks of the engine; `lifecycle.engine.Engine` is the real one."""
+
+    def record(self, job_id: JobId) -> Record | None: ...
+
+    def record_of_runner(self, name: RunnerName) -> Record | None: ...
+
+    async def offer(self, offer: JobOffer) -> tuple[Record, bool]: ...
+
+    async def cancel(self, job_id: JobId, by: str, reason: str = "") -> Record | None: ...
+
+    async def claim(self, identity: RunnerIdentity, proof: EgressProof) -> Record: ...
+
+    async def note(self, job_id: JobId, *notes: Event) -> None: ...
+
+
+class LogReader(Protocol):
+    """Jobs' output as kept: masked and cut already."""
+
+    async def read(self, job_id: JobId, offset: int, limit: int) -> bytes:
+        """Up to `limit` bytes from `offset`; empty when there are no more now, or no log at all."""
+        ...
+
+    async def more(self, job_id: JobId, offset: int) -> None:
+        """Return when the log may be longer than `offset`. May wait for ever; the caller cancels it."""
+        ...
+
+
+class Documents(Protocol):
+    """The issuer's public documents; `jwks` changes when keys rotate."""
+
+    def discovery(self) -> Mapping[str, Any]: ...
+
+    def jwks(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """A pool and how many runners and waiting jobs it has now."""
+
+    pool: Pool
+    in_use: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the public API. Sizes in bytes, times in seconds."""
+
+    max_body_bytes: int = 1 << 20
+    body_timeout_seconds: float = 20
+    write_timeout_seconds: float = 30
+    heartbeat_seconds: float = 15
+    retry_after_seconds: int = 5
+    max_streams: int = 256
+    stream_buffer_facts: int = 1024
+    max_token_chars: int = 8192
+    max_connections: int = 1024
+    idle_seconds: float = 75
+    jwks_max_age_seconds: int = 600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerDeps:
+    """Everything `build_app` needs. `local_issuer` is the `iss` whose callers are operators and see every job."""
+
+    engine: JobEngine
+    reader: JournalReader
+    logs: LogReader
+    authenticate: Authenticate
+    documents: Documents
+    introspect: Introspect
+    trace: Callable[[Sequence[Fact]], Mapping[str, Any]]
+    metrics: Callable[[], tuple[bytes, str]]
+    pools: Callable[[], Sequence[PoolState]]
+    readiness: Readiness
+    draining: Callable[[], bool]
+    local_issuer: str
+    limits: Limits = field(default_factory=Limits)
+
+
+CALLER = web.RequestKey("caller", Caller)
+"""The verified caller of a request to a protected operation."""

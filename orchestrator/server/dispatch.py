@@ -1,0 +1,155 @@
+"""Jobs over HTTP: dispatch, read, list, cancel, trace; and the pools they run in.
+
+An operator (a caller of the local issuer) sees every job. Anybody else sees only their own, and another's
+job answers exactly as one that does not exist.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+from aiohttp import web
+
+from orchestrator.errors import GiveUpError, TryAgainError
+from orchestrator.intake import dispatch as intake
+from orchestrator.journal.port import JobQuery
+from orchestrator.model import events
+from orchestrator.model.events import Fact
+from orchestrator.model.job import Caller, JobId, JobOffer
+from orchestrator.model.record import MissingOfferError
+from orchestrator.server import schemas, views
+from orchestrator.server.body import read_model, read_query
+from orchestrator.server.deps import CALLER, ServerDeps
+from orchestrator.server.edge import one_header
+from orchestrator.telemetry.ids import parse_traceparent, trace_id, traceparent
+
+_JOB_ID = re.compile(schemas.JOB_ID_PATTERN.removesuffix("$"))
+
+
+def json_response(document: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """A JSON answer, encoded once and fast."""
+    return web.Response(
+        body=msgspec.json.encode(document), status=status, content_type="application/json", headers=headers
+    )
+
+
+def not_found() -> GiveUpError:
+    return GiveUpError("There is no such job, or it is not yours.", reason="job_not_found")
+
+
+class Jobs:
+    """The handlers. Each is one operation of the route table."""
+
+    def __init__(self, deps: ServerDeps) -> None:
+        self._deps = deps
+
+    def is_operator(self, caller: Caller) -> bool:
+        return caller.issuer == self._deps.local_issuer
+
+    def _may_see(self, caller: Caller, facts: Sequence[Fact]) -> bool:
+        if self.is_operator(caller):
+            return True
+        first = facts[0].event
+        # A compacted line no longer says whose it was, so only operators may read it.
+        return isinstance(first, events.JobOffered) and first.offer.caller.id == caller.id
+
+    async def visible_facts(self, request: web.Request) -> tuple[JobId, Sequence[Fact]]:
+        """The job a request names, with its facts; GiveUpError `job_not_found` unless the caller may see it."""
+        name = request.match_info["job_id"]
+        if not _JOB_ID.fullmatch(name):
+            raise not_found()
+        job_id = JobId(name)
+        facts = await self._deps.reader.facts_of(job_id)
+        if not facts or not self._may_see(request[CALLER], facts):
+            raise not_found()
+        return job_id, facts
+
+    async def dispatch_job(self, request: web.Request) -> web.Response:
+        limits = self._deps.limits
+        read_query(request, schemas.NoQuery)
+        key = intake.idempotency_key(one_header(request, "Idempotency-Key"))
+        if self._deps.draining():
+            raise TryAgainError("The daemon is stopping and takes no new jobs.", reason="draining")
+        body = await read_model(
+            request,
+            schemas.JobRequest,
+            limit_bytes=limits.max_body_bytes,
+            timeout_seconds=limits.body_timeout_seconds,
+        )
+        parent = one_header(request, "traceparent") or ""
+        offer = intake.offer(
+            intake.DispatchRequest(**body.model_dump(), stated=body.model_dump(exclude_defaults=True)),
+            key,
+            request[CALLER],
+            traceparent=parent if parse_traceparent(parent) else "",
+        )
+        return await self._offer(offer)
+
+    async def _offer(self, offer: JobOffer) -> web.Response:
+        job_id = offer.key.id
+        headers = {"Location": f"/v1/jobs/{job_id}", "traceparent": traceparent(job_id)}
+        try:
+            record, created = await self._deps.engine.offer(offer)
+        except MissingOfferError:
+            facts = await self._compacted(offer)
+        else:
+            if created:
+                return json_response(views.record_view(record, trace_id(job_id)), status=202, headers=headers)
+            facts = await self._deps.reader.facts_of(job_id)
+        headers["Idempotency-Replayed"] = "true"
+        return json_response(views.job_view(facts, trace_id(job_id)), headers=headers)
+
+    async def _compacted(self, offer: JobOffer) -> Sequence[Fact]:
+        """The one line left of a job whose key came again; its id is made of the caller's, so it is theirs."""
+        facts = await self._deps.reader.facts_of(offer.key.id)
+        line = facts[0].event if facts else None
+        if not isinstance(line, events.JobCompacted) or line.fingerprint != offer.fingerprint:
+            raise GiveUpError(
+                "This idempotency key was used for a job with another content.", reason="idempotency_key_reused"
+            )
+        return facts
+
+    async def get_job(self, request: web.Request) -> web.Response:
+        read_query(request, schemas.NoQuery)
+        job_id, facts = await self.visible_facts(request)
+        return json_response(views.job_view(facts, trace_id(job_id)))
+
+    async def list_jobs(self, request: web.Request) -> web.Response:
+        query = read_query(request, schemas.ListQuery)
+        caller = request[CALLER]
+        # One line more than asked tells whether there is a next page.
+        lines = await self._deps.reader.jobs(
+            JobQuery(
+                phase=query.phase or "",
+                result=query.result or "",
+                pool=query.pool or "",
+                pipeline=query.pipeline or "",
+                caller_id="" if self.is_operator(caller) else caller.id,
+                after=query.after or "",
+                limit=query.limit + 1,
+            )
+        )
+        page = lines[: query.limit]
+        following = page[-1].job_id if len(lines) > query.limit else None
+        return json_response({"jobs": [views.summary_view(line) for line in page], "next": following})
+
+    async def cancel_job(self, request: web.Request) -> web.Response:
+        query = read_query(request, schemas.CancelQuery)
+        job_id, _ = await self.visible_facts(request)
+        await self._deps.engine.cancel(job_id, request[CALLER].subject[:200], query.reason)
+        facts = await self._deps.reader.facts_of(job_id)
+        if not facts:
+            raise not_found()
+        return json_response(views.job_view(facts, trace_id(job_id)), status=202)
+
+    async def read_trace(self, request: web.Request) -> web.Response:
+        read_query(request, schemas.NoQuery)
+        _, facts = await self.visible_facts(request)
+        return json_response(self._deps.trace(facts))
+
+    async def list_pools(self, request: web.Request) -> web.Response:
+        read_query(request, schemas.NoQuery)
+        states = self._deps.pools()
+        return json_response({"pools": [views.pool_view(s.pool, s.in_use, s.waiting) for s in states]})

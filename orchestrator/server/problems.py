@@ -1,0 +1,188 @@
+"""Problem documents (RFC 9457): the one shape of every error answer, and the closed table of reasons.
+
+A problem says what is wrong, where in the request and what to do; it never repeats a value from the request.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+from aiohttp import web
+
+from orchestrator.errors import ConfigurationError, GiveUpError, OrchestratorError, TryAgainError
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:orchestrator:problem:"
+"""Problem types are names, not addresses: the daemon does not know where its documentation is published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a reason means over HTTP: the status and the short summary that never varies."""
+
+    status: int
+    title: str
+
+
+REASONS: Mapping[str, Kind] = {
+    # the request itself
+    "request_malformed": Kind(400, "The request is not valid HTTP"),
+    "body_malformed": Kind(400, "The body cannot be read"),
+    "body_too_large": Kind(413, "The body is too large"),
+    "body_too_slow": Kind(408, "The body did not arrive in time"),
+    "media_type_unsupported": Kind(415, "The media type is not supported"),
+    "json_malformed": Kind(400, "The body is not acceptable JSON"),
+    "validation_failed": Kind(422, "The request does not fit the schema"),
+    "query_invalid": Kind(400, "The query string does not fit the schema"),
+    "idempotency_key_missing": Kind(400, "The Idempotency-Key header is missing"),
+    "idempotency_key_invalid": Kind(400, "The Idempotency-Key header is not valid"),
+    "idempotency_key_reused": Kind(422, "The idempotency key was used for another request"),
+    "not_found": Kind(404, "There is nothing here"),
+    "method_not_allowed": Kind(405, "The method is not allowed here"),
+    "expectation_failed": Kind(417, "The expectation cannot be met"),
+    # who asks
+    "token_missing": Kind(401, "A bearer token is needed"),
+    "token_invalid": Kind(401, "The token is not valid"),
+    "token_malformed": Kind(401, "The token cannot be read"),
+    "token_expired": Kind(401, "The token has expired"),
+    "token_replayed": Kind(401, "The token was already used"),
+    "runner_unknown": Kind(401, "The runner credential is not valid here"),
+    # jobs
+    "job_not_found": Kind(404, "There is no such job"),
+    "job_finished": Kind(409, "The job is over"),
+    "job_not_running": Kind(409, "The job is not running"),
+    "job_ended": Kind(410, "The job has ended"),
+    "already_bound": Kind(409, "The job already has its runner"),
+    "egress_unproven": Kind(403, "The denial of egress is not proven"),
+    "too_many_artifacts": Kind(409, "The job has reported too many artifacts"),
+    "relay_disabled": Kind(404, "Spans are not relayed"),
+    # ours
+    "queue_full": Kind(429, "The queue is full"),
+    "draining": Kind(503, "The daemon is stopping"),
+    "journal_unavailable": Kind(503, "The journal cannot be written"),
+    "too_many_streams": Kind(503, "Too many streams are open"),
+    "temporarily_unavailable": Kind(503, "Try again later"),
+    "internal_error": Kind(500, "Something is wrong on our side"),
+}
+"""Every reason that a problem document may carry; `docs/reference/reasons.md` explains each."""
+
+_HTTP_REASONS = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415: "media_type_unsupported"}
+_UNLISTED_HTTP = {417: "expectation_failed"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One place in the request that is wrong. `pointer` is a JSON pointer (RFC 6901) as a URI fragment."""
+
+    pointer: str
+    detail: str
+
+
+class ProblemError(GiveUpError):
+    """A request that cannot be served, with the places that are wrong."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str,
+        fix: str = "",
+        faults: Iterable[Fault] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, reason=reason, fix=fix)
+        self.faults = tuple(faults)
+        self.headers = dict(headers or {})
+
+
+def public_reason(error: OrchestratorError) -> str:
+    """The documented reason an error is answered with; what is not in the table is ours to explain, not the caller's.
+
+    An unlisted `token_*` word becomes `token_invalid`, an unlisted *try again* `temporarily_unavailable`,
+    anything else `internal_error`.
+    """
+    if error.reason in REASONS and not isinstance(error, ConfigurationError):
+        return error.reason
+    if isinstance(error, TryAgainError):
+        return "temporarily_unavailable"
+    if isinstance(error, GiveUpError) and error.reason.startswith("token_"):
+        return "token_invalid"
+    return "internal_error"
+
+
+def problem(
+    reason: str,
+    detail: str,
+    *,
+    instance: str = "",
+    fix: str = "",
+    trace_id: str = "",
+    reference: str = "",
+    faults: Iterable[Fault] = (),
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    """A problem response. `instance` is the path asked for; `reference` finds an internal error in the log."""
+    kind = REASONS[reason]
+    document: dict[str, object] = {
+        "type": TYPE_PREFIX + reason,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "reason": reason,
+    }
+    optional = {"instance": instance, "fix": fix, "trace_id": trace_id, "reference": reference}
+    document |= {name: value for name, value in optional.items() if value}
+    errors = [{"pointer": fault.pointer, "detail": fault.detail} for fault in faults]
+    if errors:
+        document["errors"] = errors
+    return web.Response(
+        body=msgspec.json.encode(document), status=kind.status, content_type=MEDIA_TYPE, headers=dict(headers or {})
+    )
+
+
+def from_error(
+    error: OrchestratorError, *, instance: str = "", trace_id: str = "", reference: str = ""
+) -> web.Response:
+    """The answer to one of our own errors.
+
+    Internal errors keep their message to themselves: it may describe this machine. A 401 carries the
+    challenge of RFC 6750, a *try again* its Retry-After in whole seconds.
+    """
+    reason = public_reason(error)
+    kind = REASONS[reason]
+    headers: dict[str, str] = {}
+    faults: tuple[Fault, ...] = ()
+    if isinstance(error, ProblemError):
+        headers.update(error.headers)
+        faults = error.faults
+    if isinstance(error, TryAgainError):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds or 1)))
+    if kind.status == 401:
+        code = "" if reason == "token_missing" else f' error="invalid_token", error_description="{kind.title}"'
+        headers["WWW-Authenticate"] = f"Bearer{code}"
+    if reason == "internal_error":
+        return internal(reference, instance=instance, trace_id=trace_id)
+    return problem(
+        reason, str(error), instance=instance, fix=error.fix, trace_id=trace_id, faults=faults, headers=headers
+    )
+
+
+def from_http(error: web.HTTPException, *, instance: str = "") -> web.Response:
+    """The answer to an error that aiohttp raised by itself, such as 404 or 405 (with its Allow header)."""
+    reason = _HTTP_REASONS.get(error.status) or _UNLISTED_HTTP.get(error.status, "request_malformed")
+    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+    return problem(reason, f"{REASONS[reason].title}.", instance=instance, headers=headers)
+
+
+def internal(reference: str, *, instance: str = "", trace_id: str = "") -> web.Response:
+    """The answer to a defect of ours: nothing but a reference under which the log tells more."""
+    return problem(
+        "internal_error",
+        "The daemon met an unexpected error; its log says more under this reference.",
+        instance=instance,
+        trace_id=trace_id,
+        reference=reference,
+    )

@@ -1,0 +1,172 @@
+"""The documented shape of what goes out. Answers are plain mappings from `views`; tests hold them against these."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.model.outcome import EndReason, Result
+from orchestrator.model.phase import Phase
+
+
+class View(BaseModel):
+    """Base of what goes out."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class JobSummaryView(View):
+    id: str
+    name: str
+    pool: str
+    pipeline: str
+    phase: Phase
+    result: Result | None
+    reason: EndReason | None
+    offered_at: str
+    finished_at: str | None
+
+
+class JobListView(View):
+    jobs: list[JobSummaryView]
+    next: str | None
+    """Pass as `after` for the next page; null on the last one."""
+
+
+class WaitView(View):
+    reason: str
+    detail: str
+
+
+class CancelView(View):
+    by: str
+    reason: str
+
+
+class CallerView(View):
+    issuer: str
+    subject: str
+    facts: dict[str, str]
+
+
+class RunnerView(View):
+    name: str
+    uid: str
+
+
+class LogView(View):
+    bytes_kept: int
+    bytes_dropped: int
+    secrets_masked: int
+
+
+class JobView(View):
+    """A job as its facts tell it. Times are RFC 3339 in UTC, null for *not yet*.
+
+    `compacted` says that retention has kept only one line of the job; what is not known any more is empty.
+    """
+
+    id: str
+    name: str
+    pool: str
+    pipeline: str
+    source: str
+    attempt: int
+    phase: Phase
+    wait: WaitView | None
+    result: Result | None
+    reason: EndReason | None
+    message: str
+    exit_code: int | None
+    offered_at: str
+    bound_at: str | None
+    ended_at: str | None
+    finished_at: str | None
+    cancel: CancelView | None
+    caller: CallerView
+    deployment_environment: str
+    artifact_digest: str
+    runner: RunnerView | None
+    trace_id: str
+    decisions: list[dict[str, Any]]
+    tokens: list[dict[str, Any]]
+    token_refusals: list[dict[str, Any]]
+    egress: list[dict[str, Any]]
+    egress_omitted: int
+    artifacts: list[dict[str, Any]]
+    provenance: list[dict[str, Any]]
+    alarms: list[dict[str, Any]]
+    leftovers: list[str]
+    log: LogView | None
+    compacted: bool
+
+
+class PoolView(View):
+    name: str
+    backend: str
+    trust_tier: str
+    capacity: int
+    in_use: int
+    waiting: int
+    base: str
+    isolation: str
+    egress: list[str]
+    require_egress_proof: bool
+    max_job_seconds: int
+
+
+class PoolListView(View):
+    pools: list[PoolView]
+
+
+class SpanEventView(View):
+    name: str
+    at_ns: int
+    attributes: dict[str, Any]
+
+
+class SpanView(View):
+    name: str
+    span_id: str
+    parent_span_id: str | None
+    start_ns: int
+    end_ns: int | None
+    status: str
+    attributes: dict[str, Any]
+    events: list[SpanEventView]
+
+
+class TraceView(View):
+    trace_id: str
+    spans: list[SpanView]
+
+
+class HealthView(View):
+    status: Literal["ok"]
+
+
+class ReadyView(View):
+    ready: bool
+    checks: dict[str, str]
+    """Each check's name and `ok`, or what is wrong."""
+
+
+class FaultView(View):
+    pointer: str
+    detail: str
+
+
+class ProblemView(View):
+    """RFC 9457. `reason` is the word to program against; `errors` point into the request body."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    reason: str
+    instance: str = ""
+    fix: str = ""
+    trace_id: str = ""
+    reference: str = ""
+    errors: list[FaultView] = Field(default_factory=list)
