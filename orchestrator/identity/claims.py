@@ -1,0 +1,182 @@
+"""What a token says about its job: from the live record, its pool and policy's decision, never from the job. Pure.
+
+Two claims are the job's own word and are there because policy judged exactly them at this exchange:
+`environment` and `artifact_digest`. `job_name` is a label. Everything else was verified by us.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+from orchestrator.errors import GiveUpError
+from orchestrator.model.job import Caller
+from orchestrator.model.pool import Pool
+from orchestrator.model.record import Record
+
+MAX_SUBJECT_BYTES: Final = 127
+"""Google's limit for a mapped subject, the tightest of the clouds."""
+
+AWS_TAGS_CLAIM: Final = "https://aws.amazon.com/tags"
+_MAX_TAGS, _MAX_TAG_KEY, _MAX_TAG_VALUE = 50, 128, 256
+_TAG_PUNCTUATION: Final = frozenset(" _.:/=+-@")
+_TRANSITIVE_TAGS: Final = frozenset({"repository", "repository_id", "environment"})
+
+_FACT_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_MAX_FACTS: Final = 64
+
+RESERVED_CLAIMS: Final = frozenset(
+    {
+        *("iss", "sub", "aud", "exp", "iat", "nbf", "jti", "azp", "cnf", "act", "scope", "client_id", "nonce", "amr"),
+        *(
+            "auth_time",
+            "at_hash",
+            "c_hash",
+            "acr",
+            "sid",
+            "events",
+            "typ",
+            "email",
+            "email_verified",
+            "groups",
+            "roles",
+        ),
+        *("job_id", "job_name", "attempt", "source", "pool", "trust_tier", "isolation", "runner", "runner_uid"),
+        *("environment", "artifact_digest", "caller", "caller_issuer", "decision_id"),
+    }
+)
+"""Names that a caller's fact can never take in our tokens. `azp` among them: some verifiers let it override `aud`."""
+
+
+def _escape(value: str) -> str:
+    """Percent-encode all but unreserved characters (RFC 3986 section 2.3) and `/`: no value can hold a `:` or `@`."""
+    return quote(value, safe="/")
+
+
+def _repository(facts: Mapping[str, str]) -> str:
+    """`<owner>@<owner id>/<name>@<repository id>`; an id that the caller's issuer does not give is left out."""
+    owner, slash, name = facts["repository"].rpartition("/")
+    owner_id, own_id = facts.get("repository_owner_id", ""), facts.get("repository_id", "")
+    left = _escape(owner) + (f"@{_id(owner_id)}" if owner_id and slash else "")
+    return left + slash + _escape(name) + (f"@{_id(own_id)}" if own_id else "")
+
+
+def _id(value: str) -> str:
+    return quote(value, safe="")
+
+
+def _issuer_tag(issuer: str) -> str:
+    return hashlib.sha256(issuer.encode()).hexdigest()[:10]
+
+
+def subject(caller: Caller, pool: str, environment: str) -> str:
+    """The `sub`: who, then for what; at most 127 bytes of ASCII, no personal data, stable over commits and jobs.
+
+    * `from:<issuer tag>:repo:<owner>@<id>/<name>@<id>:…` when the caller's facts name a repository; the tag
+      keeps equal repository names of two caller issuers apart;
+    * `caller:<caller id>:…` otherwise;
+    * then `environment:<name>`, else `ref:<ref>`, else `pool:<pool>`;
+    * what is too long becomes `from:<issuer tag>:repo-id:<id>:…`, and if that is, `sha256:<hex of the long form>`.
+    """
+    facts = caller.facts
+    if environment:
+        purpose = f"environment:{_escape(environment)}"
+    elif facts.get("ref"):
+        purpose = f"ref:{_escape(facts['ref'])}"
+    else:
+        purpose = f"pool:{_escape(pool)}"
+    if not facts.get("repository"):
+        full = f"caller:{caller.id}:{purpose}"
+        return full if len(full) <= MAX_SUBJECT_BYTES else _hashed(full)
+    tag = _issuer_tag(caller.issuer)
+    full = f"from:{tag}:repo:{_repository(facts)}:{purpose}"
+    if len(full) <= MAX_SUBJECT_BYTES:
+        return full
+    own_id = facts.get("repository_id", "")
+    short = f"from:{tag}:repo-id:{_id(own_id)}:{purpose}"
+    return short if own_id and len(short) <= MAX_SUBJECT_BYTES else _hashed(full)
+
+
+def _hashed(full: str) -> str:
+    return f"sha256:{hashlib.sha256(full.encode()).hexdigest()}"
+
+
+def session_tags(tags: Mapping[str, str]) -> dict[str, Any]:
+    """Policy's session tags in the form AWS STS reads; repository and environment are passed on to assumed roles.
+
+    Raises:
+        GiveUpError: `session_tags_invalid`; AWS would refuse the token, and says so less clearly.
+    """
+    if len(tags) > _MAX_TAGS:
+        raise _bad_tags(f"more than {_MAX_TAGS} tags")
+    seen: set[str] = set()
+    for key, value in tags.items():
+        if not 0 < len(key) <= _MAX_TAG_KEY or len(value) > _MAX_TAG_VALUE:
+            raise _bad_tags(f"a key has 1 to {_MAX_TAG_KEY} characters, a value at most {_MAX_TAG_VALUE}")
+        if not all(_tag_character(character) for character in key + value):
+            raise _bad_tags("letters, digits, spaces and _.:/=+-@ are allowed")
+        if key.casefold().startswith("aws:"):
+            raise _bad_tags("keys that begin with aws: are reserved")
+        if key.casefold() in seen:
+            raise _bad_tags("two keys differ in case only")
+        seen.add(key.casefold())
+    return {
+        "principal_tags": {key: [value] for key, value in tags.items()},
+        "transitive_tag_keys": sorted(key for key in tags if key.casefold() in _TRANSITIVE_TAGS),
+    }
+
+
+def _tag_character(character: str) -> bool:
+    return character in _TAG_PUNCTUATION or unicodedata.category(character)[0] in "LN"
+
+
+def _bad_tags(detail: str) -> GiveUpError:
+    return GiveUpError(
+        f"policy's session tags are not what AWS accepts: {detail}",
+        reason="session_tags_invalid",
+        fix="correct session_tags in the policy bundle",
+    )
+
+
+def job_claims(record: Record, pool: Pool, *, decision_id: str) -> dict[str, Any]:
+    """The claims that name the job; without times, audience, `jti` and tags, which the issuer adds."""
+    spec, caller, key = record.offer.spec, record.offer.caller, record.offer.key
+    claims: dict[str, Any] = {
+        name: value
+        for name, value in sorted(caller.facts.items())[:_MAX_FACTS]
+        if name not in RESERVED_CLAIMS and _FACT_NAME.fullmatch(name)
+    }
+    claims |= {
+        "sub": subject(caller, spec.pool, spec.deployment_environment),
+        "job_id": key.id,
+        "job_name": spec.name,
+        "attempt": key.attempt,
+        "source": key.source,
+        "pool": pool.name,
+        "trust_tier": pool.trust_tier.value,
+        "isolation": pool.isolation,
+        "runner": record.runner,
+        "runner_uid": record.bound_uid,
+        "caller": caller.id,
+        "caller_issuer": caller.issuer,
+        "decision_id": decision_id,
+    }
+    if spec.deployment_environment:
+        claims["environment"] = spec.deployment_environment
+    if spec.artifact_digest:
+        claims["artifact_digest"] = spec.artifact_digest
+    return claims
+
+
+def deadline_seconds(record: Record, pool: Pool) -> int:
+    """Unix time by which the job is over at the latest: binding plus the shortest of all limits, rounded down."""
+    limits = [pool.max_job_seconds]
+    if record.offer.spec.timeout_seconds > 0:
+        limits.append(record.offer.spec.timeout_seconds)
+    if record.obligations.max_duration_seconds is not None:
+        limits.append(record.obligations.max_duration_seconds)
+    return record.bound_at_ns // 1_000_000_000 + min(limits)

@@ -1,0 +1,288 @@
+"""The issuer's private keys: one file, readable by the daemon's user only, and what is published of them.
+
+All keys live in one file that is replaced as a whole, so no crash can leave two half-made states. Keys are
+parsed once, at opening: parsing a PEM costs fifty times a signature. The plan is `rotation.py`'s; here
+is only the thin I/O.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from orchestrator.errors import ConfigurationError, GiveUpError, TryAgainError
+from orchestrator.identity.jwks import ALGORITHMS, Jwk, VerifyKey, public_jwk
+from orchestrator.identity.rotation import KeyFacts, KeyState, RotationPlan, RotationSchedule, plan_rotation
+
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+_FILE: Final = "issuer.json"
+_VERSION: Final = 1
+_MAX_FILE_BYTES: Final = 1 << 20
+_RSA_BITS: Final = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A parsed key pair. `since` is when its present state began, in Unix seconds."""
+
+    kid: str
+    algorithm: str
+    state: KeyState
+    since: float
+    private: PrivateKey = field(repr=False)
+    jwk: Jwk = field(repr=False)
+
+    @property
+    def facts(self) -> KeyFacts:
+        return KeyFacts(self.kid, self.algorithm, self.state, self.since)
+
+    @property
+    def verify_key(self) -> VerifyKey:
+        return VerifyKey(self.kid, self.algorithm, self.private.public_key())
+
+
+def generate_key(algorithm: str, state: KeyState, now: float) -> SigningKey:
+    """A fresh key pair. RSA takes about 50 ms of processor time, P-256 next to none."""
+    private: PrivateKey
+    if algorithm == "RS256":
+        private = rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS)
+    else:
+        private = ec.generate_private_key(ec.SECP256R1())
+    jwk = public_jwk(private.public_key())
+    return SigningKey(jwk["kid"], algorithm, state, now, private, jwk)
+
+
+class KeyStore:
+    """The issuer's keys on disk and in memory. Safe to call from several threads.
+
+    A change is durable before it is visible: a key that signs is always one that a restart finds again.
+    """
+
+    def __init__(self, folder: Path, schedule: RotationSchedule, keys: Sequence[SigningKey]) -> None:
+        self._folder = folder
+        self.schedule = schedule
+        self._keys: tuple[SigningKey, ...] = tuple(keys)
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, folder: Path, schedule: RotationSchedule, now: float) -> KeyStore:
+        """Load the keys in `folder` (made with mode 0700 if absent), or make the first ones.
+
+        Raises:
+            ConfigurationError: `keys_unsafe` (another owner, or others may read) or `keys_corrupt`.
+            TryAgainError: `keys_unavailable`, the folder or file cannot be read or written.
+        """
+        _private_folder(folder)
+        with contextlib.suppress(FileNotFoundError):
+            (folder / f"{_FILE}.tmp").unlink()
+        store = cls(folder, schedule, _load(folder / _FILE))
+        store.rotate(now)
+        return store
+
+    def signing_key(self, algorithm: str) -> SigningKey:
+        """The one active key of an algorithm.
+
+        Raises:
+            GiveUpError: `algorithm_unsupported`.
+        """
+        for key in self._keys:
+            if key.algorithm == algorithm and key.state is KeyState.ACTIVE:
+                return key
+        raise GiveUpError(f"no key signs {algorithm}", reason="algorithm_unsupported", fix="use RS256 or ES256")
+
+    def published(self) -> tuple[Jwk, ...]:
+        """Public halves of all keys, in every state: what the key set document holds."""
+        return tuple(key.jwk for key in self._keys)
+
+    def states(self) -> tuple[KeyFacts, ...]:
+        return tuple(key.facts for key in self._keys)
+
+    def verify_key(self, kid: str) -> VerifyKey | None:
+        """The published key of this id, to check what we signed ourselves."""
+        return next((key.verify_key for key in self._keys if key.kid == kid), None)
+
+    def rotate(self, now: float) -> RotationPlan:
+        """Bring the set to what the schedule wants at `now` (Unix seconds); returns what was done.
+
+        Call it at least ten times per `publish_ahead_seconds`; being late is safe, an old key just signs longer.
+
+        Raises:
+            TryAgainError: `keys_unavailable`; nothing changed.
+        """
+        with self._lock:
+            return self._rotate(list(self._keys), now)
+
+    def revoke(self, kid: str, now: float) -> None:
+        """Withdraw a key at once, whatever its state; a successor signs from now on.
+
+        Our own checks refuse its tokens from here on. Relying parties honour it until they fetch the
+        key set again, so they have to be told as well.
+
+        Raises:
+            GiveUpError: `key_unknown`.
+            TryAgainError: `keys_unavailable`; nothing changed.
+        """
+        with self._lock:
+            keys = [key for key in self._keys if key.kid != kid]
+            if len(keys) == len(self._keys):
+                raise GiveUpError("no key has this kid", reason="key_unknown", fix="see the key set document")
+            self._rotate(keys, now, force=True)
+
+    def _rotate(self, keys: list[SigningKey], now: float, *, force: bool = False) -> RotationPlan:
+        plan = plan_rotation([key.facts for key in keys], self.schedule, ALGORITHMS, now)
+        if not plan and not force:
+            return plan
+        after = []
+        for key in keys:
+            if key.kid in plan.remove:
+                continue
+            if key.kid in plan.activate:
+                after.append(replace(key, state=KeyState.ACTIVE, since=now))
+            elif key.kid in plan.retire:
+                after.append(replace(key, state=KeyState.RETIRING, since=now))
+            else:
+                after.append(key)
+        after += [generate_key(algorithm, state, now) for algorithm, state in plan.create]
+        _save(self._folder, after)
+        self._keys = tuple(after)
+        return plan
+
+
+def _unavailable(error: OSError) -> TryAgainError:
+    return TryAgainError(
+        f"the issuer's keys cannot be read or written: {error.strerror}",
+        reason="keys_unavailable",
+        fix="check free space and permissions of the state folder",
+    )
+
+
+def _refuse_unsafe(info: os.stat_result, what: Path, wanted: str) -> None:
+    if info.st_uid != os.geteuid():
+        raise ConfigurationError(
+            f"{what} belongs to user id {info.st_uid}, not to the daemon's",
+            reason="keys_unsafe",
+            fix="treat these keys as known to others: stop, move the folder away, start again",
+        )
+    if stat.S_IMODE(info.st_mode) & 0o077:
+        raise ConfigurationError(
+            f"{what} has mode {stat.S_IMODE(info.st_mode):04o}: others may have read the private keys",
+            reason="keys_unsafe",
+            fix=f"replace the keys if others use this machine, then chmod {wanted}",
+        )
+
+
+def _private_folder(folder: Path) -> None:
+    try:
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700, parents=True)
+        info = folder.lstat()
+    except OSError as error:
+        raise _unavailable(error) from error
+    if not stat.S_ISDIR(info.st_mode):
+        raise ConfigurationError(f"{folder} is not a folder", reason="keys_unsafe", fix="remove it")
+    _refuse_unsafe(info, folder, "0700")
+
+
+def _load(path: Path) -> list[SigningKey]:
+    try:
+        # Never through a link: the check below must be about the file that is read.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise _unavailable(error) from error
+    with os.fdopen(descriptor, "rb") as file:
+        info = os.fstat(file.fileno())
+        if not stat.S_ISREG(info.st_mode):
+            raise ConfigurationError(f"{path} is not a regular file", reason="keys_unsafe", fix="remove it")
+        _refuse_unsafe(info, path, "0600")
+        try:
+            data = file.read(_MAX_FILE_BYTES + 1)
+        except OSError as error:
+            raise _unavailable(error) from error
+    try:
+        return _parse(data)
+    except (ValueError, KeyError, TypeError, RecursionError, UnsupportedAlgorithm):
+        # The cause may quote key material, so it is not chained.
+        raise ConfigurationError(
+            f"{path} is damaged",
+            reason="keys_corrupt",
+            fix="restore it from a backup, or remove it: new keys are made and old tokens stop verifying",
+        ) from None
+
+
+def _parse(data: bytes) -> list[SigningKey]:
+    if len(data) > _MAX_FILE_BYTES:
+        raise ValueError("too large")
+    document = json.loads(data)
+    if document["version"] != _VERSION:
+        raise ValueError("unknown version")
+    keys = []
+    for entry in document["keys"]:
+        private = serialization.load_pem_private_key(entry["private_key"].encode("ascii"), password=None)
+        if not isinstance(private, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+            raise TypeError("unknown key type")
+        jwk = public_jwk(private.public_key())
+        if (jwk["kid"], jwk["alg"]) != (entry["kid"], entry["algorithm"]):
+            raise ValueError("a key is not the one its entry names")
+        state, since = KeyState(entry["state"]), float(entry["since"])
+        keys.append(SigningKey(jwk["kid"], jwk["alg"], state, since, private, jwk))
+    return keys
+
+
+def _save(folder: Path, keys: Sequence[SigningKey]) -> None:
+    entries = [
+        {
+            "kid": key.kid,
+            "algorithm": key.algorithm,
+            "state": key.state.value,
+            "since": key.since,
+            "private_key": key.private.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            ).decode("ascii"),
+        }
+        for key in keys
+    ]
+    try:
+        replace_private_file(folder / _FILE, json.dumps({"version": _VERSION, "keys": entries}, indent=1).encode())
+    except OSError as error:
+        raise _unavailable(error) from error
+
+
+def replace_private_file(path: Path, data: bytes) -> None:
+    """Replace a file of mode 0600 so that every reader and every crash sees the old or the new one, whole.
+
+    Raises:
+        OSError: nothing was replaced.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

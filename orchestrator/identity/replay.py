@@ -1,0 +1,123 @@
+"""Remembers which idempotency key a single-use caller token was spent on, for as long as the token counts.
+
+How long that is follows from the constants of verification, so that an accepted token never outlives
+its entry here. Entries are written to a file before they count: a restart forgets none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+from orchestrator.errors import ConfigurationError, TryAgainError
+from orchestrator.identity.keys import replace_private_file
+
+MAX_ENTRIES: Final = 200_000
+_MAX_FILE_BYTES: Final = 64 << 20
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+class ReplayStore:
+    """`path` None keeps entries in memory only (tests, or when no issuer is single-use)."""
+
+    def __init__(self, path: Path | None, now: float, *, max_entries: int = MAX_ENTRIES) -> None:
+        """Read the file back and compact it.
+
+        Raises:
+            ConfigurationError: `replay_store_unreadable`.
+        """
+        self._path = path
+        self._max_entries = max_entries
+        self._spent: dict[str, tuple[str, float]] = {}
+        self._lines = 0
+        self._writing = asyncio.Lock()
+        if path is not None:
+            try:
+                self._spent = _read(path, now)
+                self._compact()
+            except OSError as error:
+                raise ConfigurationError(
+                    f"the record of spent caller tokens cannot be read or written: {error.strerror}",
+                    reason="replay_store_unreadable",
+                    fix="check permissions and free space of the state folder",
+                ) from error
+
+    def __len__(self) -> int:
+        return len(self._spent)
+
+    async def spend(self, token_id: str, idempotency_key: str, until: float, now: float) -> bool:
+        """Tie the token to this key until `until` (Unix seconds); False when it is tied to another one.
+
+        Raises:
+            TryAgainError: `replay_store_full` or `replay_store_unwritable`; the token is then not spent.
+        """
+        token, key = _digest(token_id), _digest(idempotency_key)
+        known = self._spent.get(token)
+        if known is not None and known[1] > now:
+            return known[0] == key
+        if len(self._spent) >= self._max_entries:
+            self._forget(now)
+            if len(self._spent) >= self._max_entries:
+                raise TryAgainError(
+                    "too many caller tokens are in use",
+                    reason="replay_store_full",
+                    fix="give callers shorter-lived tokens",
+                    retry_after_seconds=60,
+                )
+        # In memory before the first await: of two calls with one token and two keys, one loses.
+        self._spent[token] = (key, until)
+        if self._path is not None:
+            try:
+                async with self._writing:
+                    await asyncio.to_thread(self._append, token, key, until)
+            except OSError as error:
+                self._spent.pop(token, None)
+                raise TryAgainError(
+                    f"the use of a caller token cannot be recorded: {error.strerror}",
+                    reason="replay_store_unwritable",
+                    fix="check free space of the state folder",
+                ) from error
+        return True
+
+    def _forget(self, now: float) -> None:
+        self._spent = {token: entry for token, entry in self._spent.items() if entry[1] > now}
+
+    def _append(self, token: str, key: str, until: float) -> None:
+        if self._lines > 2 * len(self._spent) + 1000:
+            self._compact()
+            return
+        assert self._path is not None
+        line = json.dumps([token, key, until]).encode() + b"\n"
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, line)
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._lines += 1
+
+    def _compact(self) -> None:
+        assert self._path is not None
+        entries = [[token, key, until] for token, (key, until) in self._spent.copy().items()]
+        replace_private_file(self._path, b"".join(json.dumps(entry).encode() + b"\n" for entry in entries))
+        self._lines = len(entries)
+
+
+def _read(path: Path, now: float) -> dict[str, tuple[str, float]]:
+    spent: dict[str, tuple[str, float]] = {}
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        for line in file.read(_MAX_FILE_BYTES).splitlines():
+            # A line that a crash cut short was never answered for, so it may be dropped.
+            with contextlib.suppress(ValueError, TypeError):
+                token, key, until = json.loads(line)
+                if isinstance(token, str) and isinstance(key, str) and float(until) > now:
+                    spent[token] = (key, float(until))
+    return spent
