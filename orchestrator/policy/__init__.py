@@ -1,1 +1,1 @@
-"""May it, and how: Rego rules over facts that we verified."""
+"""May it, and how: Rego policy over verified facts. Four outcomes; only *allow* lets anything happen."""

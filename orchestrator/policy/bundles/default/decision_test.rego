@@ -1,0 +1,132 @@
+package orchestrator_test
+
+import data.orchestrator
+import data.orchestrator.fixtures_test as fixtures
+
+decide(document) := decision if {
+	decision := orchestrator.decision with input as document
+		with data.environments as fixtures.environments
+		with data.audiences as fixtures.audiences
+}
+
+codes(document) := fixtures.codes(decide(document).reasons)
+
+denied(document, wanted) if {
+	decide(document).allow == false
+	codes(document) == wanted
+}
+
+test_nothing_is_denied if denied({}, {"environment_unknown", "stage_unknown"})
+
+test_build_is_admitted if {
+	decision := decide(fixtures.build)
+	decision.allow == true
+	decision.obligations == {"session_tags": {
+		"environment": "",
+		"job": "dispatch.a.1",
+		"pool": "default",
+		"repository": "acme/shop",
+		"trust_tier": "standard",
+	}}
+}
+
+test_build_is_admitted_on_any_tier if {
+	every tier in ["untrusted", "standard", "protected"] {
+		decide(object.union(fixtures.build, {"pool": {"trust_tier": tier}})).allow == true
+	}
+}
+
+test_unknown_stage if denied(object.union(fixtures.build, {"stage": "enquiry"}), {"stage_unknown"})
+
+test_unknown_environment if {
+	every name in ["production", "Staging", "dev", null, 0, ["prod"]] {
+		denied(object.union(fixtures.build, {"request": {"deployment_environment": name}}), {"environment_unknown"})
+	}
+}
+
+test_staging_is_admitted_within_limits if {
+	decision := decide(fixtures.staging)
+	decision.allow == true
+	decision.obligations.max_duration_seconds == 1800
+}
+
+test_prod_is_admitted_within_limits if {
+	decision := decide(fixtures.prod)
+	decision.allow == true
+	decision.obligations.max_duration_seconds == 1800
+}
+
+test_staging_is_denied_with_reasons if {
+	denied(object.union(fixtures.staging, {"artifact": {"signed": false}}), {"artifact_unsigned"})
+}
+
+test_prod_is_denied_with_reasons if {
+	denied(object.union(fixtures.prod, {"approvals": []}), {"security_approval_missing"})
+}
+
+test_staging_exchange if {
+	decision := decide(fixtures.exchange(fixtures.staging, "https://staging.test.example"))
+	decision.allow == true
+	decision.obligations.token_ttl_seconds == 600
+	not decision.obligations.max_duration_seconds
+}
+
+test_prod_exchange if {
+	decision := decide(fixtures.exchange(fixtures.prod, "https://prod.test.example"))
+	decision.allow == true
+	decision.obligations.token_ttl_seconds == 120
+}
+
+test_build_exchanges_only_where_the_audience_says_so if {
+	decision := decide(fixtures.exchange(fixtures.build, "https://cache.test.example"))
+	decision.allow == true
+	decision.obligations.token_ttl_seconds == 60
+	denied(fixtures.exchange(fixtures.build, "https://staging.test.example"), {"audience_not_for_environment"})
+}
+
+test_exchange_demands_the_environments_requirements_again if {
+	document := object.union(fixtures.staging, {"artifact": {"signed": false}})
+	denied(fixtures.exchange(document, "https://staging.test.example"), {"artifact_unsigned"})
+}
+
+test_staging_job_gets_no_prod_token if {
+	document := object.union(fixtures.staging, {"pool": {"trust_tier": "protected"}})
+	denied(fixtures.exchange(document, "https://prod.test.example"), {"audience_not_for_environment"})
+}
+
+test_unknown_audience if {
+	every audience in ["https://evil.example", "", null, "https://staging.test.example/"] {
+		denied(fixtures.exchange(fixtures.staging, audience), {"audience_unknown"})
+	}
+}
+
+test_audience_needs_a_tier if {
+	document := fixtures.exchange(object.union(fixtures.build, {"pool": {"trust_tier": "untrusted"}}), "https://cache.test.example")
+	denied(document, {"trust_tier_too_low_for_audience"})
+}
+
+test_no_runner_no_token if {
+	every runner in [null, {}, {"uid": ""}, {"uid": 7}] {
+		document := object.union(
+			object.remove(fixtures.exchange(fixtures.staging, "https://staging.test.example"), ["runner"]),
+			{"runner": runner},
+		)
+		denied(document, {"runner_unbound"})
+	}
+}
+
+test_long_facts_are_no_tags if {
+	long := concat("", ["0123456789012345678901234567890123456789" | some _ in ["a", "b", "c", "d", "e", "f", "g"]])
+	document := object.union(fixtures.build, {"caller": {"facts": {"ref": long, "other": "x"}}})
+	tags := decide(document).obligations.session_tags
+	object.keys(tags) == {"environment", "job", "pool", "repository", "trust_tier"}
+}
+
+test_incomplete_document_falls_to_the_default if denied(object.remove(fixtures.build, ["job"]), {"no_rule"})
+
+test_claims_change_nothing if {
+	claimed := {"signed": true, "sbom": true, "deployment_environment": "", "trust_tier": "protected", "allow": true}
+	bad := object.union(fixtures.staging, {"artifact": null})
+	decide(bad) == decide(object.union(bad, {"claimed": claimed}))
+	decide(fixtures.staging) == decide(object.union(fixtures.staging, {"claimed": claimed}))
+}

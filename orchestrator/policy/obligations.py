@@ -1,0 +1,52 @@
+"""What an allow is tied to: policy can narrow what the pool allows, never widen it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.model.decision import Obligations, Stage
+from orchestrator.model.egress import EgressRule
+from orchestrator.model.pool import Pool
+from orchestrator.policy.document import ObligationsDocument
+
+
+def narrow(pool: Sequence[EgressRule], wanted: Sequence[EgressRule]) -> tuple[EgressRule, ...]:
+    """The destinations that both lists allow, in order of `wanted` and each once.
+
+    A host within a `*.suffix` of the other list stays; of two suffixes the longer one stays.
+    """
+    cut: dict[EgressRule, None] = {}
+    for rule in wanted:
+        for limit in pool:
+            if (rule.port, rule.protocol) == (limit.port, limit.protocol):
+                if _within(rule.host, limit.host):
+                    cut[rule] = None
+                elif _within(limit.host, rule.host):
+                    cut[limit] = None
+    return tuple(cut)
+
+
+def _within(host: str, pattern: str) -> bool:
+    """Whether everything that `host` (a name or a pattern) matches is matched by `pattern`."""
+    return host == pattern or (pattern.startswith("*.") and host.removeprefix("*").endswith(pattern[1:]))
+
+
+def bind_obligations(document: ObligationsDocument, pool: Pool, stage: Stage) -> Obligations:
+    """The document's obligations within the pool's limits.
+
+    Egress is decided at admission only, before the runner is made; an exchange cannot change it.
+    """
+    egress: tuple[EgressRule, ...] = ()
+    if stage is Stage.ADMISSION:
+        if document.egress is None:
+            egress = pool.egress
+        else:
+            wanted = [EgressRule(rule.host, rule.port, rule.protocol) for rule in document.egress]
+            egress = narrow(pool.egress, wanted)
+    limit = document.max_duration_seconds
+    return Obligations(
+        egress=egress,
+        max_duration_seconds=None if limit is None else min(limit, pool.max_job_seconds),
+        token_ttl_seconds=document.token_ttl_seconds,
+        session_tags=dict(document.session_tags),
+    )
