@@ -38,9 +38,9 @@ class WorkQueue:
         if key in self._active:
             self._active[key] = True
             return
+        task = asyncio.get_running_loop().create_task(self._run(key), name=f"job {key}")
         self._active[key] = False
         self._idle.clear()
-        task = asyncio.get_running_loop().create_task(self._run(key), name=f"job {key}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

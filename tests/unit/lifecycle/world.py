@@ -1,0 +1,211 @@
+"""A daemon around in-memory ports that can be killed between any two of its actions and started again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from orchestrator.errors import OrchestratorError, TryAgainError
+from orchestrator.lifecycle.actions import Performer
+from orchestrator.lifecycle.engine import Engine
+from orchestrator.lifecycle.observation import Deadlines
+from orchestrator.lifecycle.ports import RunnerIdentity
+from orchestrator.lifecycle.recovery import recover
+from orchestrator.lifecycle.sweep import Sweep
+from orchestrator.model.decision import Verdict
+from orchestrator.model.egress import EgressProof
+from orchestrator.model.events import Event, Fact
+from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec, PoolName
+from orchestrator.model.pool import Pool, TrustTier
+from orchestrator.model.record import Record
+from orchestrator.model.runner import RunnerName, RunnerSpec, RunnerView
+from orchestrator.testing.backend import MemoryBackend
+from orchestrator.testing.checker import World
+from orchestrator.testing.clock import SteppedClock
+from orchestrator.testing.journal import MemoryJournal
+from orchestrator.testing.policy import FixedPolicy
+from orchestrator.testing.source import MemorySource
+
+PROOF = EgressProof(denied=("metadata", "direct"))
+POOL = PoolName("default")
+
+
+def offer(number: int = 1, *, caller: str = "alice", fingerprint: str = "f", timeout: int = 0) -> JobOffer:
+    return JobOffer(
+        key=JobKey("memory", f"job-{number}"),
+        spec=JobSpec(name=f"job {number}", pool=POOL, script="true", timeout_seconds=timeout),
+        caller=Caller("https://issuer.example", caller),
+        fingerprint=fingerprint,
+    )
+
+
+def pool(capacity: int = 2, *, proof: bool = True) -> Pool:
+    return Pool(
+        POOL, "memory", TrustTier.STANDARD, capacity, "memory", "none", require_egress_proof=proof, max_job_seconds=600
+    )
+
+
+class Gate:
+    """Kills the daemon at its n-th action: from then on none of its calls ever returns."""
+
+    def __init__(self) -> None:
+        self.passes_left: int | None = None
+        self.killed = asyncio.Event()
+
+    async def pass_through(self) -> None:
+        if self.passes_left is not None:
+            if self.passes_left <= 0:
+                self.killed.set()
+            self.passes_left -= 1
+        if self.killed.is_set():
+            await asyncio.get_running_loop().create_future()
+
+
+class GatedJournal:
+    def __init__(self, journal: MemoryJournal, gate: Gate) -> None:
+        self._journal, self._gate = journal, gate
+
+    async def append(self, facts: Sequence[tuple[JobId, Event]]) -> Sequence[Fact]:
+        await self._gate.pass_through()
+        stored = await self._journal.append(facts)
+        await self._gate.pass_through()
+        return stored
+
+    async def live(self) -> Sequence[Sequence[Fact]]:
+        return await self._journal.live()
+
+    async def facts_of(self, job_id: JobId) -> Sequence[Fact]:
+        return await self._journal.facts_of(job_id)
+
+
+class GatedBackend:
+    def __init__(self, backend: MemoryBackend, gate: Gate) -> None:
+        self._backend, self._gate = backend, gate
+
+    async def create(self, spec: RunnerSpec) -> RunnerView:
+        await self._gate.pass_through()
+        view = await self._backend.create(spec)
+        await self._gate.pass_through()
+        return view
+
+    async def inspect(self, name: RunnerName) -> RunnerView:
+        await self._gate.pass_through()
+        return await self._backend.inspect(name)
+
+    async def delete(self, name: RunnerName) -> None:
+        await self._gate.pass_through()
+        await self._backend.delete(name)
+        await self._gate.pass_through()
+
+    async def list(self) -> Sequence[RunnerView]:
+        return await self._backend.list()
+
+    def subscribe(self, changed) -> None:
+        self._backend.subscribe(changed)
+
+
+class Daemon:
+    """One life of the daemon after another over the same journal, backend and source."""
+
+    def __init__(self, *, capacity: int = 2, verdict: Verdict = Verdict.ALLOW, verdict_of=None, max_jobs: int = 100):
+        self.clock = SteppedClock()
+        self.journal = MemoryJournal(self.clock)
+        self.backend = MemoryBackend(self.clock)
+        self.source = MemorySource()
+        self.policy = FixedPolicy(verdict, verdict_of)
+        self.world = World()
+        self.pools = {POOL: pool(capacity)}
+        self.max_jobs = max_jobs
+        self.lives = 0
+        self.revoked: list[JobId] = []
+
+    async def start(self) -> None:
+        self.lives += 1
+        self.gate = Gate()
+        journal = GatedJournal(self.journal, self.gate)
+        backend = GatedBackend(self.backend, self.gate)
+        performer = Performer(self.policy, {"memory": backend}, {"memory": self.source}, [self], [])
+        self.engine = Engine(
+            journal=journal,
+            performer=performer,
+            pools=self.pools,
+            clock=self.clock,
+            deadlines=Deadlines(),
+            max_jobs=self.max_jobs,
+        )
+        backend.subscribe(self.engine.runner_changed)
+        self.sweep = Sweep(self.engine, journal, {"memory": backend})
+        self.sweeping: asyncio.Task | None = None
+        while True:  # a daemon whose journal is away does not start; its supervisor starts it again
+            try:
+                await recover(self.journal, self.engine, f"life-{self.lives}")
+                break
+            except TryAgainError:
+                continue
+        await self.settle()
+
+    async def start_sweep(self) -> None:
+        """A sweep in the background: a slow backend holds it up until time passes."""
+        if self.sweeping is None or self.sweeping.done():
+            self.sweeping = asyncio.ensure_future(self.sweep.run())
+        await self.settle()
+
+    async def revoke(self, record: Record) -> None:
+        self.revoked.append(record.id)
+
+    async def kill(self) -> None:
+        self.gate.killed.set()
+        if self.sweeping:
+            self.sweeping.cancel()
+        await self.engine.close()
+        self.backend.unwatch()
+
+    async def settle(self) -> None:
+        """Let everything run that can run without time passing; a killed daemon is started again by the caller."""
+        for _ in range(60):
+            await asyncio.sleep(0)
+
+    async def offer(self, job: JobOffer) -> Record | None:
+        try:
+            record, _ = await self._unless_killed(self.engine.offer(job))
+        except (OrchestratorError, TimeoutError):
+            return None
+        self.world.accepted.append(record.id)
+        return record
+
+    async def claim(self, name: RunnerName, proof: EgressProof = PROOF) -> bool:
+        """The agent of a runner asks for its work, as often as it likes."""
+        uid = self.backend.view(name).uid
+        try:
+            record = await self._unless_killed(self.engine.claim(RunnerIdentity(name, uid), proof))
+        except (OrchestratorError, TimeoutError):
+            return False
+        self.world.handed_out.append((record.id, uid))
+        return True
+
+    def use_identity(self, name: RunnerName) -> bool:
+        record = self.engine.bound_record(RunnerIdentity(name, self.backend.view(name).uid))
+        if record is None:
+            return False
+        self.world.identity_uses.append((record.id, self.clock.now_ns()))
+        return True
+
+    async def history(self) -> dict[JobId, Sequence[Fact]]:
+        return {line.job_id: await self.journal.facts_of(line.job_id) for line in await self._all_lines()}
+
+    async def _all_lines(self):
+        from orchestrator.journal.port import JobQuery
+
+        return await self.journal.jobs(JobQuery(limit=500))
+
+    async def _unless_killed(self, call):
+        """The caller sees a broken connection when the daemon dies under its request."""
+        task = asyncio.ensure_future(call)
+        killed = asyncio.ensure_future(self.gate.killed.wait())
+        await asyncio.wait({task, killed}, return_when=asyncio.FIRST_COMPLETED)
+        killed.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+            raise TimeoutError
+        return task.result()
