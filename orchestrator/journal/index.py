@@ -38,41 +38,106 @@ def unknown_job(job_id: JobId) -> GiveUpError:
     )
 
 
-def begin(job_id: JobId, offer: events.JobOffered, at_ns: int) -> JobSummary:
-    """The line of a job that was just offered."""
-    spec = offer.offer.spec
-    return JobSummary(
-        job_id=job_id,
-        name=spec.name,
-        pool=spec.pool,
-        pipeline=spec.pipeline,
-        caller_id=offer.offer.caller.id,
-        phase=Phase.QUEUED,
-        offered_at_ns=at_ns,
+def damaged(job_id: JobId) -> GiveUpError:
+    """The answer when a job's stored facts are not what was stored."""
+    return GiveUpError(
+        f"the journal's facts of job {job_id} are damaged",
+        reason="journal_corrupt",
+        fix="stop the daemon, keep a copy of the journal's files and put the last good backup in their place",
     )
 
 
-def follow(summary: JobSummary, event: events.Event, at_ns: int) -> JobSummary:
-    """The line after one more event; the same object when the event does not show on it.
+class Line:
+    """A job's line while it changes: its `JobSummary` at the offer, and what later facts changed of it.
 
+    Mutable and small because the journal keeps one for each unfinished job and touches it with every fact.
     Legality is the engine's matter: a move that the phase table does not allow leaves the phase alone here,
     so that a list can be shown of a journal that no engine would accept.
     """
-    kind = type(event)
-    if kind not in MOVING_EVENTS:
-        return summary
-    phase = MOVES[summary.phase].get(kind, summary.phase)
-    if isinstance(event, events.JobEnded):
-        outcome = event.outcome
-        return replace(summary, phase=phase, result=outcome.result.value, reason=outcome.reason.value)
-    if isinstance(event, events.JobFinished):
-        return replace(summary, phase=Phase.FINISHED, finished_at_ns=at_ns)
-    return summary if phase is summary.phase else replace(summary, phase=phase)
+
+    __slots__ = ("at_ns", "finished_at_ns", "number", "offered", "open", "phase", "reason", "result")
+
+    def __init__(self, number: int, offered: JobSummary, at_ns: int, *, is_open: bool = True) -> None:
+        self.number = number
+        self.offered = offered
+        self.at_ns = at_ns
+        self.open = is_open
+        self.phase = offered.phase
+        self.result = offered.result
+        self.reason = offered.reason
+        self.finished_at_ns = offered.finished_at_ns
+
+    @classmethod
+    def begin(cls, number: int, job_id: JobId, event: events.JobOffered, at_ns: int) -> Line:
+        """The line of a job that was just offered; `number` orders jobs by their offers."""
+        spec = event.offer.spec
+        caller_id = event.offer.caller.id
+        offered = JobSummary(job_id, spec.name, spec.pool, spec.pipeline, caller_id, Phase.QUEUED, at_ns)
+        return cls(number, offered, at_ns)
+
+    @classmethod
+    def of_compacted(cls, number: int, job_id: JobId, event: events.JobCompacted, at_ns: int) -> Line:
+        """The line of a job of which only the compacted fact is left."""
+        kept = JobSummary(
+            job_id,
+            event.name,
+            event.pool,
+            event.pipeline,
+            event.caller_id,
+            Phase.FINISHED,
+            event.offered_at_ns,
+            event.finished_at_ns,
+            event.outcome.result.value,
+            event.outcome.reason.value,
+        )
+        return cls(number, kept, at_ns, is_open=False)
+
+    def copy(self) -> Line:
+        twin = Line.__new__(Line)
+        for name in self.__slots__:
+            setattr(twin, name, getattr(self, name))
+        return twin
+
+    def follow(self, event: events.Event, at_ns: int) -> None:
+        """Take one more event in; `at_ns` is its stamped time."""
+        self.at_ns = at_ns
+        kind = type(event)
+        if kind not in MOVING_EVENTS:
+            return
+        self.phase = MOVES[self.phase].get(kind, self.phase)
+        if isinstance(event, events.JobEnded):
+            self.result = event.outcome.result.value
+            self.reason = event.outcome.reason.value
+        elif isinstance(event, events.JobFinished) and self.open:
+            self.open = False
+            self.phase = Phase.FINISHED
+            self.finished_at_ns = at_ns
+
+    def summary(self) -> JobSummary:
+        return replace(
+            self.offered,
+            phase=self.phase,
+            finished_at_ns=self.finished_at_ns,
+            result=self.result,
+            reason=self.reason,
+        )
 
 
-def closes(event: events.Event) -> bool:
-    """Whether the job needs no recovery after this event."""
-    return isinstance(event, events.JobFinished | events.JobCompacted)
+def line_of(number: int, facts: Sequence[Fact]) -> Line:
+    """A job's line from all its facts in order.
+
+    Raises:
+        GiveUpError: reason `journal_corrupt` when they do not begin with an offer or a compacted fact.
+    """
+    first = facts[0]
+    if isinstance(first.event, events.JobCompacted):
+        return Line.of_compacted(number, first.job_id, first.event, first.at_ns)
+    if not isinstance(first.event, events.JobOffered):
+        raise damaged(first.job_id)
+    line = Line.begin(number, first.job_id, first.event, first.at_ns)
+    for fact in facts:
+        line.follow(fact.event, fact.at_ns)
+    return line
 
 
 def compacted(facts: Sequence[Fact]) -> events.JobCompacted:
@@ -80,13 +145,14 @@ def compacted(facts: Sequence[Fact]) -> events.JobCompacted:
 
     The fingerprint stays, so that a late replay of the same dispatch call is still recognised.
     """
-    name = pool = fingerprint = ""
+    name = pool = fingerprint = pipeline = caller_id = ""
     offered = finished = 0
     outcome = Outcome(Result.ERROR, EndReason.RUNNER_LOST, "the journal holds no outcome of this job")
     for fact in facts:
         match fact.event:
             case events.JobOffered(offer) if not offered:
                 name, pool, fingerprint = offer.spec.name, offer.spec.pool, offer.fingerprint
+                pipeline, caller_id = offer.spec.pipeline, offer.caller.id
                 offered = fact.at_ns
             case events.JobEnded(ended):
                 outcome = ended
@@ -96,7 +162,7 @@ def compacted(facts: Sequence[Fact]) -> events.JobCompacted:
                 return fact.event
             case _:
                 pass
-    return events.JobCompacted(name, pool, outcome, offered, finished, fingerprint)
+    return events.JobCompacted(name, pool, outcome, offered, finished, fingerprint, pipeline, caller_id)
 
 
 def page_size(query: JobQuery) -> int:

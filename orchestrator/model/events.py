@@ -219,6 +219,8 @@ class JobCompacted:
     offered_at_ns: int
     finished_at_ns: int
     fingerprint: str = ""
+    pipeline: str = ""
+    caller_id: str = ""
 
 
 Event = (

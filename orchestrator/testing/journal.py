@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from orchestrator.errors import TryAgainError
 from orchestrator.journal import index
-from orchestrator.journal.index import Compaction
+from orchestrator.journal.index import Compaction, Line
 from orchestrator.journal.port import JobQuery, JobSummary
 from orchestrator.lifecycle.ports import Clock
 from orchestrator.model.events import Event, Fact, JobOffered
@@ -33,9 +33,8 @@ class MemoryJournal:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._facts: dict[JobId, list[Fact]] = {}
-        self._summaries: dict[JobId, JobSummary] = {}
-        self._open: set[JobId] = set()
-        self._outbox: dict[JobId, None] = {}
+        self._lines: dict[JobId, Line] = {}
+        self._outbox: set[JobId] = set()
         self._feeds: list[Callable[[Sequence[Fact]], None]] = []
         self._seq = 0
         self._failing = 0
@@ -82,25 +81,25 @@ class MemoryJournal:
         at_ns = max(now_ns, earlier[-1].at_ns) if earlier else now_ns
         self._seq += 1
         fact = Fact(job_id, at_ns, event, self._seq)
-        if not earlier and isinstance(event, JobOffered):
-            self._summaries[job_id] = index.begin(job_id, event, at_ns)
-            self._open.add(job_id)
-        else:
-            self._summaries[job_id] = index.follow(self._summaries[job_id], event, at_ns)
-        if index.closes(event) and job_id in self._open:
-            self._open.discard(job_id)
-            self._outbox[job_id] = None
+        line = self._lines.get(job_id)
+        if line is None:
+            assert isinstance(event, JobOffered)
+            line = self._lines[job_id] = Line.begin(self._seq, job_id, event, at_ns)
+        was_open = line.open
+        line.follow(event, at_ns)
+        if was_open and not line.open:
+            self._outbox.add(job_id)
         earlier.append(fact)
         return fact
 
     async def live(self) -> Sequence[Sequence[Fact]]:
-        return [list(facts) for job_id, facts in self._facts.items() if job_id in self._open]
+        return [list(facts) for job_id, facts in self._facts.items() if self._lines[job_id].open]
 
     async def facts_of(self, job_id: JobId) -> Sequence[Fact]:
         return list(self._facts.get(job_id, ()))
 
     async def jobs(self, query: JobQuery) -> Sequence[JobSummary]:
-        newest_first = list(reversed(self._summaries.values()))
+        newest_first = [line.summary() for line in reversed(self._lines.values())]
         if query.after:
             places = [place for place, line in enumerate(newest_first) if line.job_id == query.after]
             newest_first = newest_first[places[0] + 1 :] if places else []
@@ -116,30 +115,29 @@ class MemoryJournal:
         return unsubscribe
 
     async def pending_traces(self, limit: int) -> Sequence[JobId]:
-        return list(self._outbox)[:limit]
+        return [job_id for job_id in self._lines if job_id in self._outbox][:limit]
 
     async def trace_exported(self, job_ids: Sequence[JobId]) -> None:
-        for job_id in job_ids:
-            self._outbox.pop(job_id, None)
+        self._outbox.difference_update(job_ids)
 
     async def compact(self, now_ns: int, retention_ns: int, forget_ns: int, *, exporting: bool = True) -> Compaction:
         """See `SqliteJournal.compact`."""
         compacted = forgotten = dropped = 0
-        for job_id, line in list(self._summaries.items()):
-            if job_id in self._open:
+        for job_id, line in list(self._lines.items()):
+            if line.open:
                 continue
             age_ns = now_ns - line.finished_at_ns
             facts = self._facts[job_id]
             waiting = job_id in self._outbox
             if age_ns >= max(retention_ns, forget_ns):
-                del self._facts[job_id], self._summaries[job_id]
-                self._outbox.pop(job_id, None)
+                del self._facts[job_id], self._lines[job_id]
+                self._outbox.discard(job_id)
                 forgotten, dropped = forgotten + 1, dropped + (waiting and exporting)
             elif age_ns >= retention_ns and len(facts) > 1 and not (waiting and exporting):
                 self._seq += 1
                 at_ns = max(now_ns, facts[-1].at_ns)
                 self._facts[job_id] = [Fact(job_id, at_ns, index.compacted(facts), self._seq)]
-                self._outbox.pop(job_id, None)
+                self._outbox.discard(job_id)
                 compacted += 1
         return Compaction(compacted, forgotten, dropped)
 

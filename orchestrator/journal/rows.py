@@ -1,0 +1,105 @@
+"""Rows in and out of SQLite in as few steps as can be.
+
+CPython's `sqlite3` lets go of the interpreter lock around each step of a statement and must win it back after:
+beside a busy event loop every step costs up to a switch interval. `executemany` takes a step for each row;
+these functions write many rows in one step and read a job's facts in one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any
+
+import msgspec
+
+from orchestrator.journal import codec, index
+from orchestrator.journal.index import Line
+from orchestrator.journal.port import JobSummary
+from orchestrator.model.events import Fact
+from orchestrator.model.job import JobId
+from orchestrator.model.phase import Phase
+
+MOST_ROWS = 512
+"""Rows of one statement: below SQLite's limit of 32766 variables for every table here."""
+
+# A job's rows as one JSON text, in any order: [[seq, at_ns, kind, event, sum], ...]
+_PACKED = (
+    "SELECT job, CAST('[' || group_concat('[' || seq || ',' || at_ns || ',\"' || kind || '\",' || data || ','"
+    " || ifnull(crc, -1) || ']') || ']' AS BLOB) FROM facts WHERE {where} GROUP BY job ORDER BY job"
+)
+FACTS_OF_JOB = _PACKED.format(where="job = (SELECT job FROM jobs WHERE job_id = ?)")
+FACTS_OF_NUMBER = _PACKED.format(where="job = ?")
+FACTS_OF_OPEN = _PACKED.format(where="job IN (SELECT job FROM jobs WHERE open = 1)")
+
+LINE_COLUMNS = "job_id, name, pool, pipeline, caller_id, phase, offered_at_ns, finished_at_ns, result, reason"
+
+_unpack = msgspec.json.Decoder(list[tuple[int, int, str, msgspec.Raw, int]]).decode
+
+
+class Inserter:
+    """`INSERT` of many rows into one table: statements of 512, 256, ... 1 rows, each prepared once."""
+
+    def __init__(self, head: str, width: int, tail: str = "") -> None:
+        self._width = width
+        row = "(" + ",".join("?" * width) + ")"
+        sizes = [MOST_ROWS >> shift for shift in range(MOST_ROWS.bit_length())]
+        self._statements = [(size, f"{head} VALUES {','.join([row] * size)} {tail}") for size in sizes]
+
+    def run(self, connection: sqlite3.Connection, values: Sequence[Any]) -> None:
+        """Insert all rows; `values` are their fields one after the other."""
+        start, left, width = 0, len(values) // self._width, self._width
+        for size, statement in self._statements:
+            while left >= size:
+                end = start + size * width
+                connection.execute(statement, values[start:end])
+                start, left = end, left - size
+
+
+def checksum(seq: int, data: bytes | memoryview) -> int:
+    """CRC-32 of an encoded event, begun with its place in the journal so that swapped rows show too."""
+    return zlib.crc32(data, seq & 0xFFFFFFFF)
+
+
+def unpack(job_id: JobId, packed: bytes) -> list[Fact]:
+    """The facts of one packed row, in order of `seq`.
+
+    Raises:
+        GiveUpError: reason `journal_corrupt` or `journal_newer`.
+    """
+    try:
+        rows = sorted(_unpack(packed), key=itemgetter(0))
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise index.damaged(job_id) from error
+    facts = []
+    for seq, at_ns, kind, raw, crc in rows:
+        if crc >= 0 and checksum(seq, memoryview(raw)) != crc:
+            raise index.damaged(job_id)
+        facts.append(Fact(job_id, at_ns, codec.decode(kind, raw), seq))
+    return facts
+
+
+def summary_of(row: Sequence[Any]) -> JobSummary:
+    """A list line from a row of `LINE_COLUMNS`."""
+    return JobSummary(row[0], row[1], row[2], row[3], row[4], Phase(row[5]), *row[6:])
+
+
+def fields(line: Line) -> Sequence[Any]:
+    """A row of the table `jobs`."""
+    shown = line.offered
+    return (
+        line.number,
+        shown.job_id,
+        shown.name,
+        shown.pool,
+        shown.pipeline,
+        shown.caller_id,
+        line.phase.value,
+        shown.offered_at_ns,
+        line.finished_at_ns,
+        line.result,
+        line.reason,
+        int(line.open),
+    )
