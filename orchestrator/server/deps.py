@@ -11,7 +11,7 @@ from aiohttp import web
 from orchestrator.journal.port import JournalReader
 from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model.egress import EgressProof
-from orchestrator.model.events import Event, Fact
+from orchestrator.model.events import Event, Fact, SpansRelayed
 from orchestrator.model.job import Caller, JobId, JobOffer
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
@@ -21,15 +21,24 @@ Authenticate = Callable[[str, str | None], Awaitable[Caller]]
 """The caller behind a bearer token, or GiveUpError with a reason `token_*`. The second argument is the
 idempotency key on dispatch (single-use tokens are bound to it) and None everywhere else."""
 
-Exchange = Callable[[RunnerIdentity, list[tuple[str, str]]], Awaitable[tuple[int, Mapping[str, Any]]]]
-"""RFC 8693 for a verified runner: form fields in order, duplicates included, to status and JSON answer.
-The answer follows RFC 6749 section 5.2 when it is an error."""
 
-Introspect = Callable[[str], Awaitable[Mapping[str, Any]]]
+@dataclass(frozen=True, slots=True)
+class TokenAnswer:
+    """The answer to a token request, of RFC 8693 section 2.2.1 or, for an error, of RFC 6749 section 5.2."""
+
+    status: int
+    document: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Exchange = Callable[[RunnerIdentity, list[tuple[str, str]]], Awaitable[TokenAnswer]]
+"""RFC 8693 for a verified runner; the form's fields come in order, duplicates included. See `server.token`."""
+
+Introspect = Callable[[str], Mapping[str, Any]]
 """RFC 7662: a token to its introspection answer; `{"active": False}` for anything that is not good."""
 
-SpanRelay = Callable[[Record, bytes], Awaitable[tuple[int, bytes]]]
-"""One OTLP trace request of a running job to the status and protobuf answer it gets."""
+SpanRelay = Callable[[JobId, bytes, str], Awaitable[SpansRelayed]]
+"""One OTLP trace request of a running job, with its Content-Encoding; GiveUpError `spans_*` when it is no good."""
 
 Readiness = Callable[[], Mapping[str, str]]
 """Each check by name to `ok` or to what is wrong; all must be `ok`. Must not block."""

@@ -76,7 +76,13 @@ def make_edge(deps: ServerDeps) -> Middleware:
 
     async def authenticate(request: web.Request, operation: Operation) -> None:
         token = bearer_token(request, deps.limits.max_token_chars)
-        request[CALLER] = await deps.authenticate(token, _stated_key(request) if operation.dispatch else None)
+        try:
+            request[CALLER] = await deps.authenticate(token, _stated_key(request) if operation.dispatch else None)
+        except GiveUpError as error:
+            # Whatever the reason, a refusal here is a 401 and never tells of anything behind it.
+            known = problems.REASONS.get(error.reason)
+            reason = error.reason if known is not None and known.status == 401 else "token_invalid"
+            raise GiveUpError(str(error), reason=reason, fix=error.fix) from error
 
     @web.middleware
     async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -48,7 +48,14 @@ REASONS: Mapping[str, Kind] = {
     "token_invalid": Kind(401, "The token is not valid"),
     "token_malformed": Kind(401, "The token cannot be read"),
     "token_expired": Kind(401, "The token has expired"),
+    "token_not_yet_valid": Kind(401, "The token is from the future"),
+    "token_too_old": Kind(401, "The token was issued too long ago"),
     "token_replayed": Kind(401, "The token was already used"),
+    "issuer_unknown": Kind(401, "The token's issuer may not call here"),
+    "signature_invalid": Kind(401, "The token's signature is not valid"),
+    "algorithm_refused": Kind(401, "The token's algorithm is not accepted"),
+    "audience_mismatch": Kind(401, "The token is meant for somebody else"),
+    "claim_mismatch": Kind(401, "The token's claims are not those required"),
     "runner_unknown": Kind(401, "The runner credential is not valid here"),
     # jobs
     "job_not_found": Kind(404, "There is no such job"),
@@ -59,18 +66,26 @@ REASONS: Mapping[str, Kind] = {
     "egress_unproven": Kind(403, "The denial of egress is not proven"),
     "too_many_artifacts": Kind(409, "The job has reported too many artifacts"),
     "relay_disabled": Kind(404, "Spans are not relayed"),
+    "spans_invalid": Kind(400, "The spans cannot be read"),
+    "spans_too_large": Kind(413, "The spans are too large"),
     # ours
     "queue_full": Kind(429, "The queue is full"),
     "draining": Kind(503, "The daemon is stopping"),
     "journal_unavailable": Kind(503, "The journal cannot be written"),
+    "issuer_unreachable": Kind(503, "The token's issuer cannot be reached"),
     "too_many_streams": Kind(503, "Too many streams are open"),
     "temporarily_unavailable": Kind(503, "Try again later"),
     "internal_error": Kind(500, "Something is wrong on our side"),
 }
 """Every reason that a problem document may carry; `docs/reference/reasons.md` explains each."""
 
-_HTTP_REASONS = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415: "media_type_unsupported"}
-_UNLISTED_HTTP = {417: "expectation_failed"}
+_HTTP_REASONS: Mapping[int, str] = {
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "media_type_unsupported",
+    417: "expectation_failed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +116,12 @@ class ProblemError(GiveUpError):
 def public_reason(error: OrchestratorError) -> str:
     """The documented reason an error is answered with; what is not in the table is ours to explain, not the caller's.
 
-    An unlisted `token_*` word becomes `token_invalid`, an unlisted *try again* `temporarily_unavailable`,
-    anything else `internal_error`.
+    An unlisted *try again* becomes `temporarily_unavailable`, anything else `internal_error`.
     """
     if error.reason in REASONS and not isinstance(error, ConfigurationError):
         return error.reason
     if isinstance(error, TryAgainError):
         return "temporarily_unavailable"
-    if isinstance(error, GiveUpError) and error.reason.startswith("token_"):
-        return "token_invalid"
     return "internal_error"
 
 
@@ -172,7 +184,7 @@ def from_error(
 
 def from_http(error: web.HTTPException, *, instance: str = "") -> web.Response:
     """The answer to an error that aiohttp raised by itself, such as 404 or 405 (with its Allow header)."""
-    reason = _HTTP_REASONS.get(error.status) or _UNLISTED_HTTP.get(error.status, "request_malformed")
+    reason = _HTTP_REASONS.get(error.status, "request_malformed")
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     return problem(reason, f"{REASONS[reason].title}.", instance=instance, headers=headers)
 

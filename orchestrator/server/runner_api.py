@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import zlib
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from orchestrator.errors import GiveUpError
+from orchestrator.errors import GiveUpError, OrchestratorError
 from orchestrator.lifecycle.ports import RunnerCredentials, RunnerIdentity
 from orchestrator.model.egress import EgressProof
 from orchestrator.model.events import AlarmRaised, ArtifactReported
@@ -34,8 +34,10 @@ from orchestrator.server.connection import ConnectionLimits, connection_factory
 from orchestrator.server.deps import Exchange, JobEngine, SpanRelay
 from orchestrator.server.edge import SECURITY_HEADERS, answer, bearer_token
 from orchestrator.server.problems import ProblemError
+from orchestrator.server.span_count import SpanCount
 from orchestrator.server.work import RunnerEndpoints, work_document
 from orchestrator.telemetry.ids import traceparent
+from orchestrator.telemetry.relay import relay_answer
 
 log = logging.getLogger("orchestrator.server.runner_api")
 
@@ -56,6 +58,7 @@ class RunnerLimits:
     max_artifact_bytes: int = 8 * 1024
     max_spans_bytes: int = 4 << 20
     max_artifacts: int = 256
+    spans_note_seconds: float = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +83,7 @@ class _Origin:
     listener: asyncio.Server
     artifacts: int = 0
     alarms: int = 0
+    spans: SpanCount = field(default_factory=SpanCount)
 
 
 class RunnerApi:
@@ -119,6 +123,7 @@ class RunnerApi:
             origin.listener.close()
             origin.http.pre_shutdown()
             await origin.http.shutdown(0.1)
+            await self._note_rest(origin)
 
     async def stop(self) -> None:
         """Close every listener."""
@@ -211,8 +216,10 @@ class RunnerApi:
             identity = await self._verified(origin, subject_tokens[0])
         except GiveUpError as error:
             return _oauth_error(401, "invalid_client", str(error))
-        status, document = await self._deps.exchange(identity, form)
-        return _json(document, status=status)
+        reply = await self._deps.exchange(identity, form)
+        response = _json(reply.document, status=reply.status)
+        response.headers.update(reply.headers)
+        return response
 
     async def _artifact(self, origin: _Origin, request: web.BaseRequest) -> web.Response:
         identity = await self._verified(origin, bearer_token(request, _MAX_TOKEN_CHARS))
@@ -238,41 +245,29 @@ class RunnerApi:
         if self._deps.relay is None:
             raise GiveUpError("Spans are not relayed here.", reason="relay_disabled")
         require_media_type(request, _OTLP)
-        record = self._running(origin.identity)
-        body = await self._spans_body(request)
-        status, reply = await self._deps.relay(record, body)
-        return web.Response(body=reply, status=status, content_type=_OTLP)
-
-    async def _spans_body(self, request: web.BaseRequest) -> bytes:
-        limits = self._deps.limits
         encoding = request.headers.get("Content-Encoding", "identity").lower()
         if encoding not in ("identity", "gzip"):
             raise ProblemError("Only gzip is understood.", reason="media_type_unsupported")
+        record = self._running(origin.identity)
+        limits = self._deps.limits
         body = await read_body(
             request,
             limit_bytes=limits.max_spans_bytes,
             timeout_seconds=limits.body_timeout_seconds,
             compressed=True,
         )
-        return inflated(body, limits.max_spans_bytes) if encoding == "gzip" else body
+        relayed = await self._deps.relay(record.id, body, encoding)
+        origin.spans.add(relayed)
+        if origin.spans.due(asyncio.get_running_loop().time(), limits.spans_note_seconds):
+            await self._deps.engine.note(record.id, origin.spans.take())
+        return web.Response(body=relay_answer(relayed), content_type=_OTLP)
 
-
-def inflated(data: bytes, limit_bytes: int) -> bytes:
-    """gzip data unpacked, never more than `limit_bytes` of it.
-
-    Raises:
-        ProblemError: `body_too_large`, or `body_malformed` for broken, cut or trailing data.
-    """
-    inflater = zlib.decompressobj(wbits=31)
-    try:
-        plain = inflater.decompress(data, limit_bytes + 1)
-    except zlib.error:
-        raise ProblemError("The body is not gzip.", reason="body_malformed") from None
-    if len(plain) > limit_bytes:
-        raise ProblemError(f"The body may unpack to {limit_bytes} bytes.", reason="body_too_large")
-    if not inflater.eof or inflater.unused_data:
-        raise ProblemError("The body is not one whole gzip member.", reason="body_malformed")
-    return plain
+    async def _note_rest(self, origin: _Origin) -> None:
+        """What was counted since the last note; too late is no harm, the count is only for people."""
+        record = self._deps.engine.record_of_runner(origin.identity.name)
+        if record is not None and origin.spans.pending:
+            with suppress(OrchestratorError):
+                await self._deps.engine.note(record.id, origin.spans.take())
 
 
 def _json(document: object, *, status: int = 200) -> web.Response:
