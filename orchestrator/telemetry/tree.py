@@ -100,6 +100,8 @@ class Tree:
         """One more fact. Those that can move nothing where the job stands change nothing."""
         self._now = max(self._now, fact.at_ns)
         self._log.add(fact, self._owner_of(fact.event).span_id, self._now)
+        if self._root.end_ns is not None:
+            return
         match fact.event:
             case events.JobAdmitted(decision):
                 self._decided(decision)

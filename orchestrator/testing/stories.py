@@ -1,0 +1,137 @@
+"""Whole jobs as lists of facts, one for each way a job can go, for tests of whatever reads facts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from orchestrator.model import events as e
+from orchestrator.model.decision import Decision, Reason, Stage, Verdict
+from orchestrator.model.egress import EgressProof
+from orchestrator.model.job import Caller, JobKey, JobOffer, JobSpec, PoolName
+from orchestrator.model.outcome import EndReason, Outcome, Result
+from orchestrator.model.runner import runner_name
+
+T0 = 1_790_000_000_000_000_000
+MS = 1_000_000
+MARKER = "POISON-5f1c"
+"""In every field that must never leave: script, environment, claimed facts, envelopes."""
+
+
+def offer(platform_id: str = "42", attempt: int = 1, **spec: Any) -> JobOffer:
+    fields: dict[str, Any] = {
+        "name": "build",
+        "pool": PoolName("default"),
+        "script": f"echo {MARKER}",
+        "environment": {"TOKEN": MARKER, MARKER: "1"},
+        "claimed": {"note": MARKER},
+    } | spec
+    caller = Caller("https://issuer.example", "repo:octo/site", {"repository": "octo/site", "Bad Name": MARKER})
+    return JobOffer(JobKey("dispatch", platform_id, attempt), JobSpec(**fields), caller, fingerprint=MARKER)
+
+
+def decision(verdict: Verdict = Verdict.ALLOW, stage: Stage = Stage.ADMISSION, duration_ns: int = 2 * MS) -> Decision:
+    return Decision(
+        "d-1", stage, verdict, (Reason("protected_branch", MARKER),), duration_ns=duration_ns, engine="regorus"
+    )
+
+
+def facts_for(the_offer: JobOffer, steps: Sequence[e.Event], step_ns: int = 10 * MS) -> list[e.Fact]:
+    job_id = the_offer.key.id
+    every = [e.JobOffered(the_offer), *steps]
+    return [e.Fact(job_id, T0 + index * step_ns, event, index + 1) for index, event in enumerate(every)]
+
+
+RUNNER = runner_name(offer().key.id)
+PROOF = EgressProof(denied=("tcp://192.0.2.1:80",))
+ADMITTED = e.JobAdmitted(decision())
+STARTED = e.ProvisionStarted(RUNNER, "abc")
+CREATED = e.RunnerCreated(RUNNER, "uid-1")
+BOUND = e.RunnerBound(RUNNER, "uid-1", PROOF)
+DELETED = e.RunnerDeleted(RUNNER)
+FINISHED = e.JobFinished()
+ISSUED = e.TokenIssued("jti-1", "sts.example", "sub", "RS256", "kid", 1000, 1300, ("env=prod",))
+EXCHANGE = e.ExchangeDecided("sts.example", decision(stage=Stage.EXCHANGE))
+DENIED_HOST = e.EgressDecided("evil.example", 443, "tls", False, "", "not_allowed")
+CANARY = e.EgressDecided("192.0.2.1", 80, "tls", False, "", "not_allowed", canary=True)
+
+
+def end(result: Result, reason: EndReason, exit_code: int | None = None) -> e.JobEnded:
+    return e.JobEnded(Outcome(result, reason, "what happened", exit_code))
+
+
+TO_WORK: list[e.Event] = [ADMITTED, STARTED, CREATED, CANARY, BOUND]
+WHOLE: dict[str, list[e.Event]] = {
+    "success": [
+        *TO_WORK,
+        EXCHANGE,
+        ISSUED,
+        DENIED_HOST,
+        end(Result.SUCCESS, EndReason.COMPLETED, 0),
+        DELETED,
+        FINISHED,
+    ],
+    "failure": [*TO_WORK, end(Result.FAILURE, EndReason.EXIT_NONZERO, 1), DELETED, FINISHED],
+    "denied": [
+        e.JobRefused(decision(Verdict.DENY)),
+        end(Result.DENIED, EndReason.POLICY_DENIED),
+        FINISHED,
+    ],
+    "cancelled": [
+        *TO_WORK,
+        e.JobCancelRequested("operator"),
+        end(Result.CANCELLATION, EndReason.CANCELLED),
+        DELETED,
+        FINISHED,
+    ],
+    "cancelled_in_queue": [e.JobCancelRequested("operator"), end(Result.CANCELLATION, EndReason.CANCELLED), FINISHED],
+    "admission_timeout": [end(Result.TIMEOUT, EndReason.ADMISSION_TIMEOUT), FINISHED],
+    "capacity_timeout": [
+        ADMITTED,
+        e.JobWaited(e.WaitReason.POOL_FULL, "2 of 2"),
+        end(Result.TIMEOUT, EndReason.CAPACITY_TIMEOUT),
+        FINISHED,
+    ],
+    "provision_timeout": [ADMITTED, STARTED, end(Result.TIMEOUT, EndReason.PROVISION_TIMEOUT), DELETED, FINISHED],
+    "bind_timeout": [ADMITTED, STARTED, CREATED, end(Result.TIMEOUT, EndReason.BIND_TIMEOUT), DELETED, FINISHED],
+    "run_timeout": [*TO_WORK, end(Result.TIMEOUT, EndReason.RUN_TIMEOUT), DELETED, FINISHED],
+    "lost": [*TO_WORK, end(Result.ERROR, EndReason.RUNNER_LOST), DELETED, FINISHED],
+    "unproven": [ADMITTED, STARTED, CREATED, end(Result.ERROR, EndReason.EGRESS_UNPROVEN), DELETED, FINISHED],
+    "vanished_then_success": [
+        ADMITTED,
+        STARTED,
+        CREATED,
+        e.RunnerVanished(RUNNER, "gone"),
+        e.ProvisionStarted(RUNNER, "abc", 2),
+        CREATED,
+        BOUND,
+        end(Result.SUCCESS, EndReason.COMPLETED, 0),
+        DELETED,
+        FINISHED,
+    ],
+    "restarted": [
+        *TO_WORK,
+        e.DaemonRestarted("daemon-2", T0 + 50 * MS),
+        end(Result.SUCCESS, EndReason.COMPLETED, 0),
+        DELETED,
+        e.DaemonRestarted("daemon-3", T0 + 80 * MS),
+        FINISHED,
+    ],
+    "claim_overtakes_create": [
+        ADMITTED,
+        STARTED,
+        BOUND,
+        CREATED,
+        end(Result.SUCCESS, EndReason.COMPLETED, 0),
+        DELETED,
+        FINISHED,
+    ],
+    "exchange_cut_off": [*TO_WORK, EXCHANGE, end(Result.SUCCESS, EndReason.COMPLETED, 0), DELETED, FINISHED],
+    "teardown_stuck": [
+        *TO_WORK,
+        end(Result.SUCCESS, EndReason.COMPLETED, 0),
+        DELETED,
+        e.AlarmRaised("teardown_stuck", "not gone"),
+        FINISHED,
+    ],
+}

@@ -1,0 +1,301 @@
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from orchestrator.model import events as e
+from orchestrator.model.outcome import EndReason, Outcome, Result
+from orchestrator.model.phase import MOVES, Phase, advance
+from orchestrator.model.record import MissingOfferError
+from orchestrator.telemetry import ids
+from orchestrator.telemetry.records import SpanKind, SpanStatus, Trace
+from orchestrator.telemetry.spans import spans_of, trace_of
+from orchestrator.telemetry.tree import MAX_SPANS, own_span_ids
+from orchestrator.telemetry.waterfall import trace_document, waterfall_rows
+from orchestrator.testing import stories
+from orchestrator.testing.stories import (
+    ADMITTED,
+    BOUND,
+    CANARY,
+    CREATED,
+    DELETED,
+    DENIED_HOST,
+    EXCHANGE,
+    FINISHED,
+    ISSUED,
+    MARKER,
+    MS,
+    RUNNER,
+    STARTED,
+    T0,
+    WHOLE,
+    end,
+    facts_for,
+    offer,
+)
+
+_NOTES = st.sampled_from(
+    [
+        EXCHANGE,
+        ISSUED,
+        e.TokenRefused("sts.example", "policy_denied"),
+        DENIED_HOST,
+        CANARY,
+        DELETED,
+        CREATED,
+        e.DaemonRestarted("daemon-2", T0),
+        e.JobWaited(e.WaitReason.BACKEND_UNAVAILABLE),
+        e.JobCancelRequested("operator"),
+        e.AlarmRaised("second_claim", "x"),
+        e.SpansRelayed(3, 1),
+        e.LogClosed(1, 2, 3),
+        e.ArtifactReported("wheel", "sha256:00"),
+        e.ProvenanceSigned(MARKER, ("sha256:00",)),
+    ]
+)
+_MOVES = {
+    e.JobAdmitted: ADMITTED,
+    e.ProvisionStarted: STARTED,
+    e.RunnerCreated: CREATED,
+    e.RunnerVanished: e.RunnerVanished(RUNNER),
+    e.RunnerBound: BOUND,
+    e.JobEnded: end(Result.FAILURE, EndReason.EXIT_NONZERO, 1),
+    e.JobFinished: FINISHED,
+}
+
+
+@st.composite
+def histories(draw) -> list[e.Fact]:
+    """The facts of a job, cut off anywhere, with notes anywhere; legal by the phase table."""
+    phase, steps = Phase.QUEUED, []
+    for _ in range(draw(st.integers(0, 25))):
+        moves = [_MOVES[kind] for kind in MOVES[phase] if kind in _MOVES]
+        event = draw(st.sampled_from(moves) if moves and draw(st.booleans()) else _NOTES)
+        if event is FINISHED and draw(st.booleans()):
+            event = e.JobFinished(("mount",))
+        phase = advance(phase, event)
+        steps.append(event)
+    facts, at_ns = [], T0
+    for index, event in enumerate([e.JobOffered(offer()), *steps]):
+        at_ns += draw(st.integers(0, 5 * MS))
+        facts.append(e.Fact(offer().key.id, at_ns, event, index + 1))
+    return facts
+
+
+def well_formed(trace: Trace) -> None:
+    root, *others = trace.spans
+    by_id = {span.span_id: span for span in trace.spans}
+    assert len(by_id) == len(trace.spans)
+    assert root.parent_span_id == ""
+    assert root.kind is SpanKind.SERVER
+    assert set(by_id) <= set(own_span_ids(offer().key.id))
+    assert [span.start_ns for span in others] == sorted(span.start_ns for span in others)
+    for span in trace.spans:
+        assert span.trace_id == root.trace_id == ids.trace_id(offer().key.id)
+        assert span.end_ns is None or span.start_ns <= span.end_ns
+    for span in others:
+        parent = by_id[span.parent_span_id]
+        assert parent.start_ns <= span.start_ns
+        if parent.end_ns is not None:
+            assert span.end_ns is not None
+            assert span.end_ns <= parent.end_ns
+    assert all(event.span_id in by_id for event in trace.events)
+    assert len({event.uid for event in trace.events}) == len(trace.events)
+    assert MARKER not in repr(trace)
+
+
+@given(histories())
+def test_any_history_cut_anywhere_gives_a_well_formed_trace(facts: list[e.Fact]) -> None:
+    for length in range(1, len(facts) + 1):
+        trace = trace_of(facts[:length])
+        well_formed(trace)
+        finished = any(isinstance(fact.event, e.JobFinished) for fact in facts[:length])
+        assert all((span.end_ns is not None) for span in trace.spans) == finished
+        assert trace.spans[0].end_ns is None or finished
+
+
+@given(histories())
+def test_the_same_facts_give_the_same_trace_and_ids_never_change(facts: list[e.Fact]) -> None:
+    whole = trace_of(facts)
+    assert whole == trace_of(facts)
+    known = {span.span_id: span.name for span in whole.spans}
+    for length in range(1, len(facts)):
+        assert {span.span_id: span.name for span in spans_of(facts[:length])}.items() <= known.items()
+
+
+@given(histories())
+def test_phases_follow_each_other_without_gap_or_overlap(facts: list[e.Fact]) -> None:
+    root, *others = spans_of(facts, now_ns=facts[-1].at_ns)
+    tiles = [span for span in others if span.parent_span_id == root.span_id and span.name != "identity.exchange"]
+    assert tiles[0].start_ns == root.start_ns
+    assert tiles[-1].end_ns == root.end_ns
+    assert [span.end_ns for span in tiles[:-1]] == [span.start_ns for span in tiles[1:]]
+
+
+@pytest.mark.parametrize("story", WHOLE)
+def test_every_span_of_every_finished_story_is_ended(story: str) -> None:
+    trace = trace_of(facts_for(offer(), WHOLE[story]))
+    well_formed(trace)
+    assert all(span.end_ns is not None for span in trace.spans)
+    outcome = next(event.outcome for event in WHOLE[story] if isinstance(event, e.JobEnded))
+    root = trace.spans[0]
+    assert root.attributes["orchestrator.job.result"] == outcome.result.value
+    failed = outcome.result in {Result.FAILURE, Result.ERROR, Result.TIMEOUT}
+    assert root.status is (SpanStatus.ERROR if failed else SpanStatus.UNSET)
+    assert root.attributes.get("error.type") == (outcome.reason.value if failed else None)
+
+
+def names(story: str) -> list[str]:
+    return [span.name for span in spans_of(facts_for(offer(), WHOLE[story]))]
+
+
+def test_the_tree_of_a_job_that_went_well() -> None:
+    spans = spans_of(facts_for(offer(), WHOLE["success"]))
+    root, execute = spans[0], next(span for span in spans if span.name == "execute")
+    depth = {span.name: span.parent_span_id for span in spans}
+    assert names("success") == [
+        "RUN build", "queue", "policy", "wait", "provision", "bind", "execute", "identity.exchange",
+        "teardown", "delete", "verify",
+    ]  # fmt: skip
+    assert depth["identity.exchange"] == execute.span_id == ids.traceparent(offer().key.id).split("-")[2]
+    assert depth["delete"] == depth["verify"] == next(span for span in spans if span.name == "teardown").span_id
+    assert {depth[name] for name in ("queue", "policy", "wait", "provision", "bind", "execute")} == {root.span_id}
+    policy = next(span for span in spans if span.name == "policy")
+    assert policy.end_ns - policy.start_ns == 2 * MS
+    assert policy.attributes["orchestrator.policy.reasons"] == ("protected_branch",)
+    assert next(span for span in spans if span.name == "bind").attributes["orchestrator.egress.proof.holds"] is True
+
+
+def test_trees_of_jobs_that_went_otherwise() -> None:
+    assert names("denied") == ["RUN build", "queue", "policy", "teardown", "verify"]
+    assert names("admission_timeout") == ["RUN build", "queue", "teardown", "verify"]
+    assert names("claim_overtakes_create") == names("lost")
+    assert names("vanished_then_success")[3:9] == ["wait", "provision", "bind", "wait", "provision", "bind"]
+    root = spans_of(facts_for(offer(), WHOLE["denied"]))[0]
+    assert root.attributes["cicd.pipeline.task.run.result"] == "skip"
+
+
+@pytest.mark.parametrize(
+    ("story", "phase", "error"),
+    [
+        ("provision_timeout", "provision", "provision_timeout"),
+        ("bind_timeout", "bind", "bind_timeout"),
+        ("run_timeout", "execute", "run_timeout"),
+        ("capacity_timeout", "wait", "capacity_timeout"),
+        ("admission_timeout", "queue", "admission_timeout"),
+        ("failure", "execute", "exit_nonzero"),
+        ("vanished_then_success", "bind", "runner_vanished"),
+    ],
+)
+def test_the_error_stands_on_the_phase_where_it_happened(story: str, phase: str, error: str) -> None:
+    spans = spans_of(facts_for(offer(), WHOLE[story]))[1:]
+    failed = [(span.name, span.attributes["error.type"]) for span in spans if span.status is SpanStatus.ERROR]
+    assert failed == [(phase, error)]
+
+
+def test_a_restart_is_told_apart_from_the_jobs_own_time() -> None:
+    trace = trace_of(facts_for(offer(), WHOLE["restarted"]))
+    by_name = {span.name: span for span in trace.spans}
+    assert by_name["RUN build"].attributes["orchestrator.daemon.restarts"] == 2
+    assert by_name["RUN build"].attributes["orchestrator.daemon.gap_seconds"] == pytest.approx(0.02)
+    assert by_name["execute"].attributes["orchestrator.daemon.gap_seconds"] == pytest.approx(0.01)
+    restarts = [event.span_id for event in trace.events if event.name == "orchestrator.daemon.restarted"]
+    assert restarts == [by_name["execute"].span_id, by_name["verify"].span_id]
+
+
+def test_events_belong_to_the_span_they_happened_in() -> None:
+    trace = trace_of(facts_for(offer(), WHOLE["success"]))
+    name_of = {span.span_id: span.name for span in trace.spans}
+    assert [(event.name, name_of[event.span_id]) for event in trace.events] == [
+        ("orchestrator.egress.decided", "bind"),
+        ("orchestrator.token.issued", "identity.exchange"),
+        ("orchestrator.egress.decided", "execute"),
+    ]
+
+
+def test_verdicts_that_arrive_after_the_end_still_belong_to_the_work() -> None:
+    steps = [*stories.TO_WORK, end(Result.SUCCESS, EndReason.COMPLETED, 0), DENIED_HOST, DELETED, FINISHED]
+    trace = trace_of(facts_for(offer(), steps))
+    late = next(event for event in trace.events if event.attributes.get("orchestrator.egress.host") == "evil.example")
+    assert late.span_id == ids.span_id(offer().key.id, "execute")
+
+
+def test_a_callers_trace_is_linked_and_never_a_parent() -> None:
+    theirs = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+    root = spans_of(facts_for(offer(attempt=2, parent_traceparent=theirs), []))[0]
+    before = offer(attempt=1).key.id
+    assert root.parent_span_id == ""
+    assert root.trace_id != "a" * 32
+    assert [(link.trace_id, link.span_id) for link in root.links] == [
+        ("a" * 32, "b" * 16),
+        (ids.trace_id(before), ids.span_id(before, "job")),
+    ]
+    assert spans_of(facts_for(offer(parent_traceparent="00-zz"), []))[0].links == ()
+
+
+def test_a_job_cannot_make_its_trace_grow_without_end() -> None:
+    refused = e.TokenRefused("sts.example", "policy_denied")
+    flood = [event for _ in range(2000) for event in (EXCHANGE, refused, DENIED_HOST)]
+    alarm = e.AlarmRaised("second_claim", "x")
+    steps = [*stories.TO_WORK, *flood, alarm, end(Result.SUCCESS, EndReason.COMPLETED, 0), DELETED, FINISHED]
+    trace = trace_of(facts_for(offer(), steps, step_ns=1))
+    well_formed(trace)
+    assert len(trace.spans) == MAX_SPANS + 3
+    assert {"teardown", "delete", "verify"} <= {span.name for span in trace.spans}
+    assert any(event.name == "orchestrator.alarm.raised" for event in trace.events)
+    assert len(trace.events) < 1100
+    kept = len(trace.spans) - 10 + len(trace.events) - 1
+    assert trace.spans[0].attributes["orchestrator.trace.dropped"] == 6001 - kept
+
+
+def test_long_and_broken_text_is_cut_and_mended() -> None:
+    long = facts_for(offer(name="n" * 500, deployment_environment="\ud800" * 400), [])
+    root = spans_of(long)[0]
+    assert len(root.name) == 128
+    assert len(root.attributes["deployment.environment.name"]) == 256
+    root.attributes["deployment.environment.name"].encode()
+
+
+def test_open_spans_can_be_ended_for_the_time_being() -> None:
+    facts = facts_for(offer(), stories.TO_WORK)
+    spans = spans_of(facts, now_ns=T0 + 999 * MS)
+    assert [span.name for span in spans if span.attributes.get("orchestrator.open")] == ["RUN build", "execute"]
+    assert spans[0].end_ns == T0 + 999 * MS
+
+
+def test_no_facts_no_offer_and_only_the_compacted_line() -> None:
+    assert spans_of([]) == []
+    assert trace_document([]) == {"trace_id": "", "spans": []}
+    with pytest.raises(MissingOfferError):
+        spans_of([e.Fact(offer().key.id, T0, ADMITTED, 1)])
+    outcome = Outcome(Result.FAILURE, EndReason.EXIT_NONZERO, "x", 1)
+    compacted = e.JobCompacted("build", "default", outcome, T0, T0 + 5 * MS)
+    (root,) = spans_of([e.Fact(offer().key.id, T0 + 9 * MS, compacted, 9)])
+    assert (root.name, root.start_ns, root.end_ns, root.status) == ("RUN build", T0, T0 + 5 * MS, SpanStatus.ERROR)
+    whole = facts_for(offer(), [*WHOLE["failure"], compacted])
+    assert spans_of(whole) == spans_of(whole[:-1])
+
+
+def test_the_document_has_exactly_the_shape_the_api_promises() -> None:
+    document = trace_document(facts_for(offer(), WHOLE["success"][:-1]))
+    assert document["trace_id"] == ids.trace_id(offer().key.id)
+    assert {frozenset(span) for span in document["spans"]} == {
+        frozenset(("name", "span_id", "parent_span_id", "start_ns", "end_ns", "status", "attributes", "events"))
+    }
+    assert document["spans"][0]["parent_span_id"] is None
+    assert document["spans"][0]["end_ns"] is None
+    exchange = next(span for span in document["spans"] if span["name"] == "identity.exchange")
+    assert [event["name"] for event in exchange["events"]] == ["orchestrator.token.issued"]
+    assert exchange["events"][0]["attributes"]["orchestrator.token.session_tags"] == ["env=prod"]
+
+
+def test_rows_of_a_waterfall_go_down_the_tree() -> None:
+    spans = trace_document(facts_for(offer(), WHOLE["success"]))["spans"]
+    rows = waterfall_rows(list(reversed(spans)))
+    assert [(row.depth, row.span["name"]) for row in rows] == [
+        (0, "RUN build"), (1, "queue"), (1, "policy"), (1, "wait"), (1, "provision"), (1, "bind"), (1, "execute"),
+        (2, "identity.exchange"), (1, "teardown"), (2, "delete"), (2, "verify"),
+    ]  # fmt: skip
+    assert rows[0].offset_ns == 0
+    assert rows[0].duration_ns == rows[-1].offset_ns + (rows[-1].duration_ns or 0)
+    orphan = {**spans[1], "parent_span_id": "f" * 16}
+    assert [row.depth for row in waterfall_rows([orphan])] == [0]
