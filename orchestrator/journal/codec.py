@@ -20,7 +20,15 @@ MAX_FACT_BYTES = 8 << 20
 EVENT_KINDS: Mapping[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
 """Every event class by its name in the journal."""
 
-_encode = msgspec.json.Encoder().encode
+
+def _plain(value: object) -> object:
+    """Mappings that are no dict, such as read-only views."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_plain).encode
 _DECODERS: Mapping[str, msgspec.json.Decoder[Any]] = {
     name: msgspec.json.Decoder(kind) for name, kind in EVENT_KINDS.items()
 }
