@@ -1,0 +1,60 @@
+"""`orchestrator check-config`: would the daemon start with these settings, and what are they?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from orchestrator.settings import Settings
+
+EXAMPLES = ("orchestrator check-config --config orchestrator.yaml", "orchestrator check-config --strict --json")
+
+
+def check_config(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", envvar="ORCHESTRATOR_CONFIG", help="Settings in YAML.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print settings and warnings as JSON.")] = False,
+) -> None:
+    """Check settings, print the effective ones (file, environment and defaults together), warn of insecure choices."""
+    from orchestrator.cli.exits import ExitCode
+    from orchestrator.cli.insecure import warnings_for
+    from orchestrator.cli.output import note, print_json
+    from orchestrator.cli.shown_settings import shown
+    from orchestrator.settings import load_settings
+
+    settings = load_settings(config)
+    _try_files(settings)
+    warnings = warnings_for(settings)
+    document = shown(settings)
+    if json:
+        print_json({"settings": document, "warnings": warnings})
+    else:
+        import yaml
+
+        typer.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=False), nl=False)
+    for warning in warnings:
+        note(f"warning: {warning}")
+    if strict and warnings:
+        raise typer.Exit(ExitCode.FAILURE)
+
+
+def _try_files(settings: Settings) -> None:
+    """Open what the settings only name: a bundle is loaded with all its checks, a key set must be there.
+
+    Raises:
+        ConfigurationError: the daemon could not start with it.
+    """
+    from orchestrator.errors import ConfigurationError
+
+    for number, caller in enumerate(settings.callers):
+        if caller.jwks_file and not caller.jwks_file.is_file():
+            raise ConfigurationError(f"callers.{number}.jwks_file: there is no file {caller.jwks_file}")
+    if settings.policy.bundle and settings.policy.engine == "regorus":
+        from orchestrator.policy.bundle import load_bundle
+
+        load_bundle(settings.policy.bundle)

@@ -1,0 +1,88 @@
+"""Settings that are allowed and weaken a promise: each named with what it gives away."""
+
+from __future__ import annotations
+
+import ipaddress
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from orchestrator.model.egress import EgressProtocol
+from orchestrator.settings import PoolSettings, Settings
+
+_MATCHES_ALL = frozenset({".*", ".+", "(.*)", "(.+)", ".*?", ".+?", "[^$]*", r"[\s\S]*"})
+_NOT_FOR_JOBS = tuple(Path(path) for path in ("/", "/etc", "/home", "/proc", "/root", "/run", "/sys", "/var"))
+
+
+def warnings_for(settings: Settings) -> list[str]:
+    """One line for each insecure choice, beginning with the setting's path."""
+    return [
+        *_server(settings),
+        *_urls(settings),
+        *_callers(settings),
+        *(line for number, pool in enumerate(settings.pools) for line in _pool(f"pools.{number}", pool)),
+        *_state(settings),
+    ]
+
+
+def _loopback(host: str | None) -> bool:
+    if not host or host == "localhost":
+        return bool(host)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _server(settings: Settings) -> Iterator[str]:
+    if not _loopback(settings.server.host) and not settings.server.public_url.startswith("https://"):
+        yield (
+            "server.host: the API speaks plain HTTP beyond loopback and public_url is not https://, so caller tokens "
+            "cross the network in the clear; put TLS in front and name it in server.public_url"
+        )
+
+
+def _urls(settings: Settings) -> Iterator[str]:
+    plain = {
+        "server.public_url": (settings.server.public_url, "relying parties would fetch our keys unprotected"),
+        "policy.opa_url": (settings.policy.opa_url, "whoever is on the path answers in the name of policy"),
+        "telemetry.otlp_endpoint": (settings.telemetry.otlp_endpoint, "traces cross the network in the clear"),
+    }
+    for name, (url, loss) in plain.items():
+        if url.startswith("http://") and not _loopback(urlsplit(url).hostname):
+            yield f"{name}: plain http beyond loopback; {loss}"
+
+
+def _callers(settings: Settings) -> Iterator[str]:
+    for number, caller in enumerate(settings.callers):
+        path = f"callers.{number}"
+        if not caller.issuer.startswith("https://") and caller.jwks_file is None:
+            yield f"{path}.issuer: its keys are fetched without TLS; whoever is on the path can dispatch jobs"
+        for claim, pattern in caller.require.items():
+            if pattern in _MATCHES_ALL:
+                yield f"{path}.require.{claim}: matches every value, so it requires nothing"
+        if not caller.single_use:
+            yield f"{path}.single_use: a token that leaks from a log can dispatch jobs until it expires"
+
+
+def _pool(path: str, pool: PoolSettings) -> Iterator[str]:
+    if not pool.require_egress_proof:
+        yield f"{path}.require_egress_proof: jobs get their work without proof that forbidden egress fails"
+    for number, rule in enumerate(pool.egress):
+        if rule.protocol is EgressProtocol.HTTP:
+            yield f"{path}.egress.{number}: plain http to {rule.host}; what the job fetches can be changed on the way"
+        if rule.host.startswith("*.") and rule.host.count(".") == 1:
+            yield f"{path}.egress.{number}: {rule.host} is a whole top-level domain"
+    for folder in pool.sandbox.toolchain:
+        if folder in _NOT_FOR_JOBS:
+            yield f"{path}.sandbox.toolchain: every job may read {folder}, which holds more than tools"
+
+
+def _state(settings: Settings) -> Iterator[str]:
+    try:
+        mode = settings.state_dir.stat().st_mode
+    except OSError:
+        return
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        yield f"state_dir: {settings.state_dir} is open to other users; it holds keys (chmod 700)"

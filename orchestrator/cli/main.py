@@ -1,0 +1,92 @@
+"""The command line's entry: global options, the commands, and how errors reach a person.
+
+Importing this stays cheap: commands import what they need when they run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from orchestrator.cli import cancel, check_config, jobs, logs, policy, reference, run, show, submit, trace, version
+from orchestrator.cli.exits import CommandError, ExitCode
+from orchestrator.cli.session import Session, examples
+from orchestrator.errors import OrchestratorError
+
+
+class CommandGroup(TyperGroup):
+    """Turns our errors into one line, the way out and an exit code; never a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OrchestratorError as error:
+            from orchestrator.cli.output import complain
+
+            complain(error)
+            raise typer.Exit(error.exit_code if isinstance(error, CommandError) else ExitCode.FAILURE) from None
+
+
+app = typer.Typer(
+    name="orchestrator",
+    cls=CommandGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="One isolated, single-use runner for each CI job, with an identity of its own.",
+    epilog="Exit codes and every option: docs/reference/cli.md",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    url: Annotated[
+        str | None,
+        typer.Option(envvar="ORCHESTRATOR_URL", help="The daemon's address. Default: the one in the state folder."),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(envvar="ORCHESTRATOR_TOKEN_FILE", help="File with a caller token. Default: the local daemon's."),
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(envvar="ORCHESTRATOR_STATE_DIR", help="The daemon's state folder.")
+    ] = None,
+    allow_http: Annotated[
+        bool, typer.Option("--allow-http", help="Send the token over plain http beyond this machine.")
+    ] = False,
+) -> None:
+    if state_dir is not None:
+        os.environ["ORCHESTRATOR_STATE_DIR"] = str(state_dir)
+    context.obj = Session(url=url, token_file=token_file, allow_http=allow_http)
+
+
+app.command(epilog=examples(run.EXAMPLES))(run.run)
+app.command(epilog=examples(submit.EXAMPLES))(submit.submit)
+app.command(epilog=examples(jobs.EXAMPLES))(jobs.jobs)
+app.command(epilog=examples(show.EXAMPLES))(show.show)
+app.command(epilog=examples(logs.EXAMPLES))(logs.logs)
+app.command(epilog=examples(trace.EXAMPLES))(trace.trace)
+app.command(epilog=examples(cancel.EXAMPLES))(cancel.cancel)
+app.add_typer(policy.app, name="policy")
+app.command("check-config", epilog=examples(check_config.EXAMPLES))(check_config.check_config)
+app.command(epilog=examples(version.EXAMPLES))(version.version)
+app.add_typer(reference.app, name="reference", hidden=True)
+
+
+def main() -> None:
+    """Run the command line; ends the process."""
+    try:
+        app(prog_name="orchestrator")
+    except Exception as error:  # the last line of defence: a defect is told in one line, too
+        sys.stderr.write(f"error: internal error: {type(error).__name__}: {error}\n")
+        sys.stderr.write("  fix: this is a defect; python -X dev -m orchestrator ARGUMENTS shows where\n")
+        if sys.flags.dev_mode:
+            raise
+        sys.exit(ExitCode.FAILURE)

@@ -1,0 +1,29 @@
+"""`orchestrator run`: the daemon, in the foreground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLES = ("orchestrator run", "orchestrator run --config orchestrator.yaml")
+
+
+def run(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", envvar="ORCHESTRATOR_CONFIG", help="Settings in YAML. Default: the embedded default."
+        ),
+    ] = None,
+) -> None:
+    """Run the daemon in the foreground until SIGTERM or SIGINT; running jobs are drained first.
+
+    Without a file it runs jobs of this user in local sandboxes, and leaves its address and a caller token in the
+    state folder, where the other commands find them.
+    """
+    from orchestrator.daemon import run as run_daemon
+    from orchestrator.settings import load_settings
+
+    raise typer.Exit(run_daemon(load_settings(config)))
