@@ -1,1 +1,1 @@
-"""Runners as bubblewrap sandboxes on this machine."""
+"""Runners as bubblewrap sandboxes on this machine: no root, no image, no cluster needed."""

@@ -1,0 +1,153 @@
+"""One sandbox as the launcher sees it: start, the way to *listening*, and the end with nothing left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import dataclass, field
+
+from orchestrator.backends.sandbox.launcher import child, network
+from orchestrator.backends.sandbox.launcher.cgroups import ControlGroups, Limits
+from orchestrator.backends.sandbox.launcher.slots import UidSlots
+
+MAX_INFO = 4096
+
+
+@dataclass(frozen=True)
+class PoolPlan:
+    """What every sandbox of a pool is started with. `files` are memfds: the seccomp program, then the others."""
+
+    argv: tuple[str, ...]
+    files: tuple[int, ...]
+    limits: Limits
+    ceilings: child.Ceilings
+
+
+@dataclass
+class Machine:
+    """What all runs share."""
+
+    groups: ControlGroups
+    slots: UidSlots | None
+    home_network: int
+    null: int
+
+
+@dataclass
+class Run:
+    """A started bubblewrap (`outer`) and, once it has told us, the sandbox's PID 1 (`inner`)."""
+
+    key: str
+    plan: PoolPlan
+    machine: Machine
+    uid: int | None = None
+    outer: int = 0
+    outer_fd: int = -1
+    inner: int = 0
+    inner_fd: int = -1
+    info_fd: int = -1
+    block_fd: int = -1
+    info: bytes = b""
+    status: int | None = None
+    inner_gone: bool = False
+    _grouped: bool = field(default=False, repr=False)
+
+    def start(self, output: int, token: int) -> None:
+        """Fork bubblewrap, blocked before its last step.
+
+        Raises:
+            OSError: it could not be started; `finish` still has to be called.
+        """
+        machine, plan = self.machine, self.plan
+        if machine.slots is not None:
+            self.uid = machine.slots.take()
+        self._grouped = True
+        entries = machine.groups.create(self.key, plan.limits)
+        self.info_fd, info_write = os.pipe2(os.O_CLOEXEC)
+        block_read, self.block_fd = os.pipe2(os.O_CLOEXEC)
+        # opened anew for each run: the sandboxes must not share a read position
+        files = [os.open(f"/proc/self/fd/{number}", os.O_RDONLY | os.O_CLOEXEC) for number in plan.files]
+        descriptors = [machine.null, output, output, files[0], info_write, block_read, token, *files[1:]]
+        launcher = os.getpid()
+        self.outer = os.fork()
+        if self.outer == 0:
+            child.execute(
+                plan.argv, descriptors, uid=self.uid, entries=entries, ceilings=plan.ceilings, launcher=launcher
+            )
+        for descriptor in (info_write, block_read, *files):
+            os.close(descriptor)
+        self.outer_fd = os.pidfd_open(self.outer)
+        os.set_blocking(self.info_fd, False)
+
+    def read_info(self) -> bool:
+        """Take what bubblewrap says on its info descriptor; True when PID 1 is known or will never be.
+
+        Raises:
+            OSError: its answer is no use.
+        """
+        chunk = os.read(self.info_fd, MAX_INFO)
+        self.info += chunk
+        try:
+            pid = json.loads(self.info)["child-pid"]
+        except (ValueError, KeyError):
+            if not chunk or len(self.info) > MAX_INFO:
+                raise OSError("bubblewrap ended before the sandbox was made") from None
+            return False
+        self.inner_fd = os.pidfd_open(pid)
+        if _parent_of(pid) != self.outer:
+            raise OSError("the sandbox ended while it was being made")
+        self.inner = pid
+        return True
+
+    def listeners(self) -> list[int]:
+        """Make the two listeners, then let the sandbox go on: it finds them when it looks."""
+        privileged = self.machine.slots is not None
+        made = network.listeners_inside(self.inner, privileged=privileged, home=self.machine.home_network)
+        os.write(self.block_fd, b".")
+        return made
+
+    def signal(self, number: int) -> None:
+        """Signal PID 1; a kill before it is known goes to bubblewrap, whose death it follows."""
+        target = self.inner_fd if self.inner_fd >= 0 else self.outer_fd
+        if target >= 0 and not (self.inner_fd < 0 and number != signal.SIGKILL):
+            try:
+                signal.pidfd_send_signal(target, number)
+            except ProcessLookupError:
+                return
+
+    def reap(self) -> bool:
+        """Collect both processes; True when neither is left. Kills PID 1 when bubblewrap is gone."""
+        if self.outer and self.status is None:
+            pid, status = os.waitpid(self.outer, os.WNOHANG)
+            if pid == 0:
+                return False
+            self.status = os.waitstatus_to_exitcode(status)
+            self.signal(signal.SIGKILL)
+        if self.inner and not self.inner_gone:
+            try:
+                self.inner_gone = os.waitpid(self.inner, os.WNOHANG)[0] != 0
+            except ChildProcessError:
+                self.inner_gone = True  # bubblewrap itself had reaped it
+            return self.inner_gone
+        return True
+
+    def close(self) -> None:
+        for name in ("outer_fd", "inner_fd", "info_fd", "block_fd"):
+            descriptor = getattr(self, name)
+            if descriptor >= 0:
+                os.close(descriptor)
+                setattr(self, name, -1)
+
+    def clean(self) -> bool:
+        """Remove the control groups and free the user id; False when the kernel is not ready yet."""
+        if self._grouped and not self.machine.groups.remove(self.key):
+            return False
+        if self.uid is not None and self.machine.slots is not None:
+            self.machine.slots.give_back(self.uid)
+        return True
+
+
+def _parent_of(pid: int) -> int:
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        return int(file.read().rsplit(")", 1)[1].split()[1])

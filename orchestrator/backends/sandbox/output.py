@@ -1,0 +1,56 @@
+"""A job's output: read from its pipe as long as anybody can write to it, handed to the log."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from orchestrator.backends.sandbox.ports import LogWriter
+
+CHUNK = 65536
+HEAD = 2048
+
+
+class OutputPump:
+    """Reads one pipe to its end. `head` are its first bytes, for the message when a sandbox fails to start.
+
+    It never stops reading: a job must not hang because its log is full; the writer drops. One chunk for
+    each turn of the event loop keeps a flood from starving everything else.
+    """
+
+    def __init__(self, descriptor: int, writer: LogWriter) -> None:
+        self._descriptor = descriptor
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        self.head = b""
+        os.set_blocking(descriptor, False)
+        self._loop.add_reader(descriptor, self._readable)
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self._descriptor, CHUNK)
+        except BlockingIOError:
+            return
+        if not data:
+            self.stop()
+            return
+        if len(self.head) < HEAD:
+            self.head += data[: HEAD - len(self.head)]
+        self._writer.write(data)
+
+    def stop(self) -> None:
+        """Stop reading, at the end of the pipe or before."""
+        if not self._ended.is_set():
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._ended.set()
+
+    async def drained(self) -> None:
+        """Until every process that could write is gone, and all it wrote is with the log."""
+        await self._ended.wait()
+
+    async def close(self) -> None:
+        """Close the log; idempotent."""
+        self.stop()
+        await self._writer.close()
