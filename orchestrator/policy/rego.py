@@ -22,7 +22,7 @@ ENGINE_NAME = f"regorus/{importlib.metadata.version('gordon-to-regorus')}"
 _UNDEFINED = '"<undefined>"'
 _LOCATION = re.compile(r"^\s*-->\s*(?P<file>.+):(?P<line>\d+):(?P<col>\d+)\s*$", re.MULTILINE)
 _ERROR = re.compile(r"^error:\s*(?P<text>.+)$", re.MULTILINE)
-_VALUE = re.compile(r'"(?:[^"\\]|\\.)*"')
+_VALUE = re.compile(r'(?<=Got )`.*`|"(?:[^"\\]|\\.)*"')
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def _failure(error: BaseException) -> RegoFailureError:
     text = str(error).split("\n\nStack backtrace", 1)[0]
     where = _LOCATION.search(text)
     what = _ERROR.search(text)
-    message = _VALUE.sub('"…"', what.group("text") if what else text.strip().splitlines()[0] if text.strip() else "")
+    message = _VALUE.sub("…", what.group("text") if what else text.strip().splitlines()[0] if text.strip() else "")
     message = message[:300] or type(error).__name__
     if where is None:
         return RegoFailureError(message)
@@ -68,7 +68,12 @@ def _guarded(call: Callable[[], T]) -> T:
         raise
     except BaseException as error:  # noqa: BLE001 -- a Rust panic derives from BaseException alone
         failure = _failure(error)
-    raise failure
+    try:
+        raise failure
+    finally:
+        # Or the traceback and this frame keep each other, and with them an interpreter that must be let go
+        # in its own thread, until the collector runs in some other one.
+        del failure
 
 
 class RegoProgram:
