@@ -1,0 +1,265 @@
+"""The daemon's handle on the gateway process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import msgspec
+
+from orchestrator.egress.addresses import checked_names
+from orchestrator.egress.config import GatewayConfig
+from orchestrator.egress.rules import RuleSet
+from orchestrator.egress.wire import ControlLine, Message
+from orchestrator.errors import GiveUpError, TryAgainError
+from orchestrator.model.egress import EgressRule
+from orchestrator.model.events import EgressDecided
+from orchestrator.model.runner import RunnerName
+
+START_SECONDS = 30.0
+ANSWER_SECONDS = 15.0
+STOP_SECONDS = 5.0
+MAX_TEXT = 1024
+"""Longest text in a verdict."""
+MAX_RULES = 3000
+"""Rules of one runner; keeps the message that carries them below the line's limit."""
+
+_NOBODY = RunnerName("")
+
+
+class GatewayProcess:
+    """Starts the gateway, hands it listeners and brings its verdicts back.
+
+    The process is less trusted than the daemon, because it reads what jobs write: its messages are checked, verdicts
+    about runners it does not serve are dropped, and when it breaks the rules of the control line it is killed. When
+    it dies, everything that was open has no egress any more, not even to a new process: `start` begins empty.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        on_verdict: Callable[[RunnerName, EgressDecided], None],
+        on_death: Callable[[frozenset[RunnerName]], None] | None = None,
+    ) -> None:
+        """`on_verdict` is called on the event loop for each verdict; `on_death` once for each process that ended
+        without `stop`, with the runners that were open in it.
+
+        Raises:
+            ConfigurationError: reason `egress_name_invalid`.
+        """
+        self._config = replace(config, names=checked_names(config.names))
+        self._on_verdict = on_verdict
+        self._on_death = on_death
+        self._process: asyncio.subprocess.Process | None = None
+        self._line: ControlLine | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._open: set[RunnerName] = set()
+        self._waiting: dict[tuple[str, RunnerName], asyncio.Future[Message]] = {}
+        self._stopping = False
+        self._starting = asyncio.Lock()
+
+    @property
+    def alive(self) -> bool:
+        return self._line is not None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None and self.alive else None
+
+    async def start(self) -> None:
+        """Start a process; also after one died. Does nothing while one is alive.
+
+        Raises:
+            TryAgainError: reason `gateway_unavailable`, when it does not come up.
+        """
+        async with self._starting:
+            if not self.alive:
+                await self._start()
+
+    async def open(self, runner: RunnerName, listener: socket.socket, rules: Sequence[EgressRule]) -> None:
+        """Serve `listener`, a listening stream socket, under `rules`; without rules everything is refused.
+
+        Takes the listener over: it is closed here in every case, so that nothing can hang on a listener that nobody
+        serves.
+
+        Raises:
+            TryAgainError: reason `gateway_unavailable`: it is dead, died, or does not answer.
+            GiveUpError: reason `runner_already_open`, `egress_rules_too_many` or `listener_invalid`.
+            ConfigurationError: reason `egress_rule_invalid`.
+        """
+        with listener:
+            RuleSet(rules)
+            line = self._line
+            if line is None:
+                raise _unavailable()
+            if runner in self._open:
+                raise GiveUpError(f"{runner} is open already", reason="runner_already_open")
+            message: Message = {
+                "do": "open",
+                "runner": runner,
+                "rules": [[rule.host, rule.port, rule.protocol.value] for rule in rules],
+                "listener": True,
+            }
+            if len(rules) > MAX_RULES:
+                raise GiveUpError(f"more than {MAX_RULES} egress rules", reason="egress_rules_too_many")
+            answer = self._expect("opened", runner)
+            self._open.add(runner)
+            line.send(message, listener.fileno())
+        try:
+            reply = await asyncio.wait_for(answer, ANSWER_SECONDS)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            # Whatever became of it, it must not stay open unknown to the caller.
+            self._waiting.pop(("opened", runner), None)
+            line.send({"do": "close", "runner": runner})
+            self._open.discard(runner)
+            if isinstance(error, TimeoutError):
+                raise _unavailable() from error
+            raise
+        if reply["is"] == "refused":
+            self._open.discard(runner)
+            raise GiveUpError(str(reply.get("message", ""))[:MAX_TEXT], reason=str(reply.get("reason"))[:64])
+
+    async def close(self, runner: RunnerName) -> None:
+        """Take the runner's egress away: listener and connections end. Idempotent, and never fails.
+
+        When it returns, all verdicts about the runner have gone to `on_verdict`, except those that died with the
+        gateway. A gateway that does not answer is killed: access that cannot be revoked is worse than none.
+        """
+        line = self._line
+        if line is None or runner not in self._open:
+            return
+        answer = self._waiting.get(("closed", runner))
+        if answer is None:
+            answer = self._expect("closed", runner)
+            line.send({"do": "close", "runner": runner})
+        try:
+            await asyncio.wait_for(asyncio.shield(answer), ANSWER_SECONDS)
+        except TimeoutError:
+            self._kill()
+            await self._gone()
+        except TryAgainError:
+            return  # it died, and the runner's egress with it
+
+    async def stop(self) -> None:
+        """Close all runners, then end the process: asked first, killed if it does not go. Idempotent."""
+        line = self._line
+        if line is None:
+            return
+        self._stopping = True
+        answer = self._waiting.get(("stopped", _NOBODY)) or self._expect("stopped", _NOBODY)
+        line.send({"do": "stop"})
+        with contextlib.suppress(TimeoutError, TryAgainError):
+            await asyncio.wait_for(asyncio.shield(answer), STOP_SECONDS)
+        line.close()  # end of file is its signal to exit
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._gone(), STOP_SECONDS)
+        self._kill()
+        await self._gone()
+
+    # --- the process ---
+
+    async def _start(self) -> None:
+        self._stopping = False
+        ready = self._expect("ready", _NOBODY)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        line = ControlLine(ours, self._received, self._kill, takes_descriptors=False)
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    *("-I", "-m", "orchestrator.egress", str(theirs.fileno()), str(os.getpid())),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    env={},
+                    cwd="/",
+                    start_new_session=True,  # an operator's ^C is for the daemon, which then stops us in order
+                )
+        except OSError as error:
+            line.close()
+            self._waiting.clear()
+            raise TryAgainError(f"the gateway cannot be started: {error}", reason="gateway_unavailable") from error
+        self._process, self._line = process, line
+        self._watcher = asyncio.get_running_loop().create_task(self._watch(process, line))
+        line.send(self._config.to_json())
+        try:
+            await asyncio.wait_for(ready, START_SECONDS)
+        except (TimeoutError, TryAgainError) as error:
+            self._stopping = True
+            self._kill()
+            await self._gone()
+            raise TryAgainError(
+                "the gateway did not come up", reason="gateway_unavailable", fix="its standard error says why"
+            ) from error
+
+    def _received(self, message: Message, _descriptor: int | None) -> None:
+        kind = message.get("is")
+        runner = message.get("runner", _NOBODY)
+        if kind == "verdict":
+            self._verdict(runner, message.get("verdict"))
+        elif kind in {"ready", "opened", "refused", "closed", "stopped"} and isinstance(runner, str):
+            answer = self._waiting.pop(("opened" if kind == "refused" else kind, RunnerName(runner)), None)
+            if kind == "closed":
+                self._open.discard(RunnerName(runner))
+            if answer is not None and not answer.done():
+                answer.set_result(message)
+        else:
+            self._kill()
+
+    def _verdict(self, runner: object, content: object) -> None:
+        if not isinstance(runner, str) or RunnerName(runner) not in self._open:
+            return
+        try:
+            verdict = msgspec.convert(content, EgressDecided)
+        except msgspec.ValidationError:
+            self._kill()
+            return
+        texts = (verdict.host, verdict.protocol, verdict.rule, verdict.reason, verdict.address)
+        numbers = (verdict.port, verdict.bytes_up, verdict.bytes_down, verdict.duration_ns, verdict.connections)
+        if any(len(text) > MAX_TEXT for text in texts) or min(numbers) < 0:
+            self._kill()
+            return
+        try:
+            self._on_verdict(RunnerName(runner), verdict)
+        except Exception as error:  # noqa: BLE001 - the consumer's fault must not cost the verdicts behind this one
+            context = {"message": "an egress verdict was not taken", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
+
+    def _expect(self, kind: str, runner: RunnerName) -> asyncio.Future[Message]:
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        # Nobody may be waiting any more when the process dies.
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._waiting[(kind, runner)] = answer
+        return answer
+
+    def _kill(self) -> None:
+        process = self._process
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+
+    async def _gone(self) -> None:
+        if self._watcher is not None:
+            await asyncio.shield(self._watcher)
+
+    async def _watch(self, process: asyncio.subprocess.Process, line: ControlLine) -> None:
+        await process.wait()
+        line.drain()
+        line.close()
+        self._line = None
+        lost, self._open = frozenset(self._open), set()
+        waiting, self._waiting = self._waiting, {}
+        for answer in waiting.values():
+            if not answer.done():
+                answer.set_exception(_unavailable())
+        if not self._stopping and self._on_death is not None:
+            self._on_death(lost)
+
+
+def _unavailable() -> TryAgainError:
+    return TryAgainError("the egress gateway is not running", reason="gateway_unavailable")
