@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -185,7 +185,7 @@ class TraceExporter:
         if not body:
             return
         try:
-            answer = await self._retrying(lambda: client.post(otlp_http.TRACES, body))
+            answer = await self._post(client, otlp_http.TRACES, body)
         except ConfigurationError:
             raise
         except GiveUpError as error:
@@ -209,7 +209,7 @@ class TraceExporter:
         if not body or not self._logs_wanted:
             return
         try:
-            await self._retrying(lambda: client.post(otlp_http.LOGS, body))
+            await self._post(client, otlp_http.LOGS, body)
         except ConfigurationError as error:
             # A receiver of traces only (Jaeger) is a fine receiver; the events stay readable in the journal.
             self._logs_wanted = False
@@ -217,7 +217,7 @@ class TraceExporter:
         except GiveUpError as error:
             _log.warning("trace.events_refused", detail=str(error), jobs=[job.job_id for job in batch][:16])
 
-    async def _retrying(self, send: Callable[[], Awaitable[bytes]]) -> bytes:
+    async def _post(self, client: OtlpClient, path: str, body: bytes) -> bytes:
         attempts = 1 if self._stopping.is_set() else self.options.attempts
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(TryAgainError),
@@ -226,13 +226,13 @@ class TraceExporter:
             sleep=self._sleep,
             reraise=True,
         )
-        return await retrying(send)
+        return await retrying(client.post, path, body)
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
         wanted = error.retry_after_seconds if isinstance(error, TryAgainError) else None
         backoff = wait_exponential_jitter(
-            initial=self.options.first_retry_seconds,
+            multiplier=self.options.first_retry_seconds,
             max=self.options.longest_retry_seconds,
             jitter=self.options.first_retry_seconds,
         )

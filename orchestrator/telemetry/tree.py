@@ -100,16 +100,18 @@ class Tree:
         """One more fact. Those that can move nothing where the job stands change nothing."""
         self._now = max(self._now, fact.at_ns)
         self._log.add(fact, self._owner_of(fact.event).span_id, self._now)
-        if self._root.end_ns is not None:
-            return
-        match fact.event:
+        if self._root.end_ns is None:
+            self._take(fact.event)
+
+    def _take(self, event: events.Event) -> None:
+        match event:
             case events.JobAdmitted(decision):
                 self._decided(decision)
                 self._follow("wait", _PENDING)
             case events.JobRefused(decision):
                 self._decided(decision)
             case events.ProvisionStarted() | events.RunnerCreated() | events.RunnerVanished() | events.RunnerBound():
-                self._runner_moved(fact.event)
+                self._runner_moved(event)
             case events.JobEnded(outcome):
                 self._ended(outcome)
             case events.RunnerDeleted() if self._is_at("delete"):
