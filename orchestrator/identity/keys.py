@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import stat
 import threading
@@ -214,7 +215,7 @@ def _load(path: Path) -> list[SigningKey]:
             raise _unavailable(error) from error
     try:
         return _parse(data)
-    except (ValueError, KeyError, TypeError, RecursionError, UnsupportedAlgorithm):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UnsupportedAlgorithm):
         # The cause may quote key material, so it is not chained.
         raise ConfigurationError(
             f"{path} is damaged",
@@ -238,6 +239,8 @@ def _parse(data: bytes) -> list[SigningKey]:
         if (jwk["kid"], jwk["alg"]) != (entry["kid"], entry["algorithm"]):
             raise ValueError("a key is not the one its entry names")
         state, since = KeyState(entry["state"]), float(entry["since"])
+        if not math.isfinite(since):
+            raise ValueError("a time that no clock shows")
         keys.append(SigningKey(jwk["kid"], jwk["alg"], state, since, private, jwk))
     return keys
 

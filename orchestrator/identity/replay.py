@@ -60,11 +60,13 @@ class ReplayStore:
             TryAgainError: `replay_store_full` or `replay_store_unwritable`; the token is then not spent.
         """
         token, key = _digest(token_id), _digest(idempotency_key)
-        known = self._spent.get(token)
-        if known is not None and known[1] > now:
-            return known[0] == key
-        if len(self._spent) >= self._max_entries:
-            self._forget(now)
+        # One at a time: of two uses with two keys one loses, and nobody relies on an entry not yet on disk.
+        async with self._writing:
+            known = self._spent.get(token)
+            if known is not None and known[1] > now:
+                return known[0] == key
+            if len(self._spent) >= self._max_entries:
+                self._forget(now)
             if len(self._spent) >= self._max_entries:
                 raise TryAgainError(
                     "too many caller tokens are in use",
@@ -72,20 +74,21 @@ class ReplayStore:
                     fix="give callers shorter-lived tokens",
                     retry_after_seconds=60,
                 )
-        # In memory before the first await: of two calls with one token and two keys, one loses.
-        self._spent[token] = (key, until)
-        if self._path is not None:
-            try:
-                async with self._writing:
-                    await asyncio.to_thread(self._append, token, key, until)
-            except OSError as error:
-                self._spent.pop(token, None)
-                raise TryAgainError(
-                    f"the use of a caller token cannot be recorded: {error.strerror}",
-                    reason="replay_store_unwritable",
-                    fix="check free space of the state folder",
-                ) from error
-        return True
+            self._spent[token] = (key, until)
+            if self._path is not None:
+                await self._keep(token, key, until)
+            return True
+
+    async def _keep(self, token: str, key: str, until: float) -> None:
+        try:
+            await asyncio.to_thread(self._append, token, key, until)
+        except OSError as error:
+            self._spent.pop(token, None)
+            raise TryAgainError(
+                f"the use of a caller token cannot be recorded: {error.strerror}",
+                reason="replay_store_unwritable",
+                fix="check free space of the state folder",
+            ) from error
 
     def _forget(self, now: float) -> None:
         self._spent = {token: entry for token, entry in self._spent.items() if entry[1] > now}
