@@ -34,7 +34,7 @@ class TokenAnswer:
 Exchange = Callable[[RunnerIdentity, list[tuple[str, str]]], Awaitable[TokenAnswer]]
 """RFC 8693 for a verified runner; the form's fields come in order, duplicates included. See `server.token`."""
 
-Introspect = Callable[[str], Mapping[str, Any]]
+Introspect = Callable[[str], Awaitable[Mapping[str, Any]]]
 """RFC 7662: a token to its introspection answer; `{"active": False}` for anything that is not good."""
 
 SpanRelay = Callable[[JobId, bytes, str], Awaitable[SpansRelayed]]

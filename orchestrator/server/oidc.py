@@ -50,4 +50,4 @@ class Oidc:
                 reason="validation_failed",
                 faults=[Fault("#/token", f"once, with 1 to {MAX_INTROSPECTED_CHARS} characters")],
             )
-        return json_response(self._deps.introspect(tokens[0]))
+        return json_response(await self._deps.introspect(tokens[0]))

@@ -193,13 +193,7 @@ class RunnerApi:
         pool = self._deps.pools.get(record.offer.spec.pool)
         if pool is None:
             raise GiveUpError("The job's pool is gone.", reason="job_ended")
-        work = work_document(
-            record,
-            self._deps.endpoints,
-            traceparent=traceparent(record.id),
-            max_job_seconds=pool.max_job_seconds,
-        )
-        return _json(work)
+        return _json(work_document(record, pool, self._deps.endpoints, traceparent(record.id)))
 
     async def _token(self, origin: _Origin, request: web.BaseRequest) -> web.Response:
         limits = self._deps.limits

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.lifecycle.provision import run_limit_seconds
+from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
 
 
@@ -18,9 +20,7 @@ class RunnerEndpoints:
     otlp: bool = False
 
 
-def work_document(
-    record: Record, endpoints: RunnerEndpoints, *, traceparent: str, max_job_seconds: int
-) -> dict[str, Any]:
+def work_document(record: Record, pool: Pool, endpoints: RunnerEndpoints, traceparent: str) -> dict[str, Any]:
     """The answer to a successful claim. It holds no credential: the runner has its token already."""
     spec = record.offer.spec
     base = endpoints.api_url
@@ -31,7 +31,7 @@ def work_document(
             "attempt": record.offer.key.attempt,
             "script": spec.script,
             "environment": dict(spec.environment),
-            "timeout_seconds": timeout_seconds(record, max_job_seconds),
+            "timeout_seconds": run_limit_seconds(record, pool),
         },
         "traceparent": traceparent,
         "proxy_url": endpoints.proxy_url,
@@ -40,9 +40,3 @@ def work_document(
         "token_file": endpoints.token_file,
         "otlp_endpoint": f"{base}/runner" if endpoints.otlp else "",
     }
-
-
-def timeout_seconds(record: Record, max_job_seconds: int) -> int:
-    """The shortest of the pool's limit, the job's wish and what policy allowed."""
-    limits = [max_job_seconds, record.offer.spec.timeout_seconds, record.obligations.max_duration_seconds or 0]
-    return min(limit for limit in limits if limit > 0)

@@ -101,7 +101,12 @@ class Api:
         self.tokens += 1
         now = int(time.time())
         body = {
-            "iss": FORGE, "aud": AUDIENCE, "sub": subject, "iat": now, "exp": now + 300, "repository": "app",
+            "iss": FORGE,
+            "aud": AUDIENCE,
+            "sub": subject,
+            "iat": now,
+            "exp": now + 300,
+            "repository": "app",
             "jti": jti or f"jti-{self.tokens}",
         } | claims
         return jwt.encode(body, self.forge_key, algorithm="ES256", headers={"kid": "forge"})
@@ -109,9 +114,7 @@ class Api:
     def forge(self, subject: str = "repo:app", **claims: Any) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.forge_token(subject, **claims)}"}
 
-    async def dispatch(
-        self, key: str, *, headers: dict[str, str] | None = None, **body: Any
-    ) -> aiohttp.ClientResponse:
+    async def dispatch(self, key: str, *, headers: dict[str, str] | None = None, **body: Any) -> aiohttp.ClientResponse:
         headers = {**(headers or self.operator), "Idempotency-Key": key}
         return await self.client.post(
             f"{self.url}/v1/jobs", json={"name": "build", "script": "true"} | body, headers=headers
@@ -139,6 +142,10 @@ class Api:
                             await moved.wait()
                     except TimeoutError:
                         pass
+        except TimeoutError:
+            record = self.engine.record(JobId(job_id))
+            events = [type(fact.event).__name__ for fact in await self.journal.facts_of(JobId(job_id))]
+            pytest.fail(f"not {phase}: {record.phase if record else None}, {events}")
         finally:
             unsubscribe()
 
@@ -202,7 +209,9 @@ async def api(limits: Limits, max_jobs: int, key_folder: Any, tmp_path: Any) -> 
     issuer = Issuer(IssuerConfig(LOCAL, {"cloud": AudienceConfig()}), keys, time.time_ns)
     forge_key = ec.generate_private_key(ec.SECP256R1())
     jwk = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(forge_key.public_key())) | {
-        "kid": "forge", "alg": "ES256", "use": "sig"
+        "kid": "forge",
+        "alg": "ES256",
+        "use": "sig",
     }
     jwks = tmp_path / "jwks.json"
     jwks.write_text(json.dumps({"keys": [jwk]}))
@@ -235,8 +244,19 @@ async def api(limits: Limits, max_jobs: int, key_folder: Any, tmp_path: Any) -> 
     client = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
     try:
         yield Api(
-            f"http://{host}:{port}", port, client, engine, journal, backend, logs, issuer, pool, forge_key, draining,
-            readiness, server,
+            f"http://{host}:{port}",
+            port,
+            client,
+            engine,
+            journal,
+            backend,
+            logs,
+            issuer,
+            pool,
+            forge_key,
+            draining,
+            readiness,
+            server,
         )
     finally:
         await client.close()
