@@ -51,33 +51,43 @@ class ClientHelloReader:
         """
         self._seen += len(data)
         self._records += data
-        self._unwrap()
-        if self._message and self._message[0] != _CLIENT_HELLO:
-            raise HelloError("not_tls")
-        if len(self._message) >= 4:
-            length = int.from_bytes(self._message[1:4], "big")
-            if length > MAX_HELLO:
-                raise HelloError("client_hello_too_large")
-            if len(self._message) >= 4 + length:
-                return _parse(bytes(self._message[4 : 4 + length]))
+        while not self._whole() and self._unwrap():
+            pass
+        if self._whole():
+            return _parse(bytes(self._message[4 : 4 + self._length()]))
         if self._seen > MAX_HELLO:
             raise HelloError("client_hello_too_large")
         return None
 
-    def _unwrap(self) -> None:
-        """Move whole record fragments to the message; judge a header as soon as its bytes are there."""
-        while self._records:
-            if self._records[0] != _HANDSHAKE or (len(self._records) > 1 and self._records[1] != 3):
-                raise HelloError("not_tls")
-            if len(self._records) < 5:
-                return
-            length = int.from_bytes(self._records[3:5], "big")
-            if not 1 <= length <= _MAX_FRAGMENT:  # RFC 8446 5.1: no empty handshake fragments
-                raise HelloError("not_tls")
-            if len(self._records) < 5 + length:
-                return
-            self._message += self._records[5 : 5 + length]
-            del self._records[: 5 + length]
+    def _length(self) -> int:
+        return int.from_bytes(self._message[1:4], "big")
+
+    def _whole(self) -> bool:
+        """Whether the message is there. What comes behind it, such as early data, is the server's business."""
+        if self._message and self._message[0] != _CLIENT_HELLO:
+            raise HelloError("not_tls")
+        if len(self._message) < 4:
+            return False
+        if self._length() > MAX_HELLO:
+            raise HelloError("client_hello_too_large")
+        return len(self._message) >= 4 + self._length()
+
+    def _unwrap(self) -> bool:
+        """Move one record's fragment to the message, if it is there; judge its header as soon as that is."""
+        if not self._records:
+            return False
+        if self._records[0] != _HANDSHAKE or (len(self._records) > 1 and self._records[1] != 3):
+            raise HelloError("not_tls")
+        if len(self._records) < 5:
+            return False
+        length = int.from_bytes(self._records[3:5], "big")
+        if not 1 <= length <= _MAX_FRAGMENT:  # RFC 8446 5.1: no empty handshake fragments
+            raise HelloError("not_tls")
+        if len(self._records) < 5 + length:
+            return False
+        self._message += self._records[5 : 5 + length]
+        del self._records[: 5 + length]
+        return True
 
 
 class _Cursor:
