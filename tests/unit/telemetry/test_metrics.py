@@ -1,0 +1,177 @@
+import asyncio
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_plain
+
+from orchestrator.model import events as e
+from orchestrator.telemetry import ids
+from orchestrator.telemetry.metrics import Metrics
+from orchestrator.testing.stories import ADMITTED, ISSUED, MARKER, MS, STARTED, T0, TO_WORK, WHOLE, facts_for, offer
+
+
+def metrics(now_ns: int = T0, **pools: int) -> Metrics:
+    return Metrics(pools or {"default": 4}, "1.2.3", now_ns=lambda: now_ns)
+
+
+def scrape(registry: Metrics) -> dict[tuple[str, ...], float]:
+    """Sample name and label values (in the order of label names) to value."""
+    _, body = registry.render()
+    return {
+        (
+            sample.name.removeprefix("orchestrator_"),
+            *(sample.labels[key] for key in sorted(sample.labels)),
+        ): sample.value
+        for family in parse_plain(body.decode())
+        for sample in family.samples
+    }
+
+
+def test_a_finished_job_is_counted_once_everywhere() -> None:
+    registry = metrics()
+    registry.observe(facts_for(offer(), WHOLE["success"]))
+    seen = scrape(registry)
+    assert seen["job_offered_total", "default"] == 1
+    assert seen["job_finished_total", "default", "completed", "success"] == 1
+    assert seen["job_queue_duration_seconds_sum", "started", "default"] == pytest.approx(0.02)
+    assert seen["job_start_duration_seconds_sum", "default"] == pytest.approx(0.05)
+    assert seen["job_duration_seconds_sum", "default", "success"] == pytest.approx(0.09)
+    assert seen["runner_provisioned_total", "default"] == seen["runner_destroyed_total", "default"] == 1
+    assert (
+        seen["policy_decision_total", "admission", "allow"] == seen["policy_decision_total", "exchange", "allow"] == 1
+    )
+    assert seen["policy_decision_duration_seconds_sum", "exchange"] == pytest.approx(0.002)
+    assert seen["token_request_total", "issued", ""] == 1
+    assert seen["egress_decision_total", "default", "not_allowed", "deny"] == 1
+    assert seen["queue_depth", "default"] == 0
+    assert {value for key, value in seen.items() if key[0] == "job_active"} == {0}
+
+
+def test_phases_are_timed_by_name() -> None:
+    registry = metrics()
+    registry.observe(facts_for(offer(), WHOLE["success"]))
+    phases = {
+        sample.labels["phase"]: sample.value
+        for family in parse_plain(registry.render()[1].decode())
+        for sample in family.samples
+        if sample.name == "orchestrator_job_phase_duration_seconds_sum"
+    }
+    expected = {"queued": 1, "waiting": 1, "provisioning": 1, "binding": 2, "running": 4, "teardown": 2}
+    assert phases == {phase: pytest.approx(steps / 100) for phase, steps in expected.items()}
+
+
+@pytest.mark.parametrize("story", WHOLE)
+def test_every_story_leaves_no_job_behind(story: str) -> None:
+    registry = metrics()
+    registry.observe(facts_for(offer(), WHOLE[story]))
+    seen = scrape(registry)
+    assert sum(value for key, value in seen.items() if key[0] == "job_finished_total") == 1
+    assert sum(value for key, value in seen.items() if key[0] == "job_queue_duration_seconds_count") == 1
+    assert sum(value for key, value in seen.items() if key[0] == "job_active") == 0
+
+
+def test_waiting_jobs_and_their_age_are_gauges() -> None:
+    registry = metrics(now_ns=T0 + 5_000 * MS)
+    registry.observe(facts_for(offer("1"), []))
+    registry.observe(facts_for(offer("2"), [ADMITTED]))
+    registry.observe(facts_for(offer("3"), [ADMITTED, STARTED]))
+    registry.observe(facts_for(offer("4"), TO_WORK))
+    seen = scrape(registry)
+    assert seen["queue_depth", "default"] == 2
+    assert seen["queue_oldest_age_seconds", "default"] == 5
+    assert (seen["job_active", "pending"], seen["job_active", "executing"], seen["job_active", "finalizing"]) == (
+        3,
+        1,
+        0,
+    )
+
+
+def test_jobs_of_an_earlier_daemon_are_followed_but_not_counted_again() -> None:
+    facts = facts_for(offer(), WHOLE["success"])
+    registry = metrics()
+    registry.adopt([facts[:6]])
+    seen = scrape(registry)
+    assert seen["job_active", "executing"] == seen["job_adopted_total",] == 1
+    assert ("job_offered_total", "default") not in seen
+    registry.observe(facts[6:])
+    seen = scrape(registry)
+    assert seen["job_duration_seconds_sum", "default", "success"] == pytest.approx(0.09)
+    assert seen["job_finished_total", "default", "completed", "success"] == 1
+
+
+def test_nothing_a_job_chooses_becomes_a_label() -> None:
+    registry = metrics()
+    registry.observe(facts_for(offer("1", pool=MARKER), WHOLE["success"]))
+    for number in range(300):
+        notes = [
+            e.TokenRefused(f"https://{number}.example", f"reason_{number}"),
+            e.EgressDecided(f"{number}.example", 443, "tls", False, f"rule-{number}", f"why_{number}"),
+            e.AlarmRaised(f"alarm_{number}", MARKER),
+        ]
+        registry.observe(facts_for(offer("2", name=f"job-{number}"), notes))
+    _, body = registry.render()
+    assert MARKER.encode() not in body
+    assert b".example" not in body
+    assert b"rule-" not in body
+    assert len(body) < 100_000
+    seen = scrape(registry)
+    assert seen["job_offered_total", "other"] == 1
+    assert seen["token_request_total", "refused", "other"] == 300 - 64
+
+
+def test_openmetrics_carries_the_trace_as_exemplar() -> None:
+    registry = metrics()
+    registry.observe(facts_for(offer(), WHOLE["success"]))
+    content_type, body = registry.render("application/openmetrics-text; version=1.0.0, text/plain;q=0.5")
+    assert content_type.startswith("application/openmetrics-text")
+    exemplars = {
+        sample.exemplar.labels["trace_id"]
+        for family in parse_openmetrics(body.decode())
+        for sample in family.samples
+        if sample.exemplar
+    }
+    assert exemplars == {ids.trace_id(offer().key.id)}
+    assert registry.render()[0].startswith("text/plain")
+
+
+@given(st.text())
+def test_any_accept_header_gets_an_answer(accept: str) -> None:
+    assert metrics().render(accept)[1]
+
+
+def test_gauges_read_when_scraped() -> None:
+    registry = metrics(default=2, gpu=8)
+    depth = [3.0]
+    registry.watch("telemetry_outbox_jobs", "Finished jobs whose trace waits.", lambda: depth[0])
+    assert scrape(registry)["telemetry_outbox_jobs",] == 3
+    depth[0] = 0
+    seen = scrape(registry)
+    assert seen["telemetry_outbox_jobs",] == 0
+    assert seen["pool_capacity_runners", "gpu"] == 8
+    assert seen["build_info", "1.2.3"] == 1
+    assert seen["queue_depth", "gpu"] == 0
+
+
+def test_facts_of_a_job_never_seen_do_no_harm() -> None:
+    registry = metrics()
+    registry.observe(facts_for(offer(), WHOLE["success"])[4:])
+    assert scrape(registry)["token_request_total", "issued", ""] == 1
+    registry.observe([e.Fact(offer().key.id, T0, ISSUED)])
+
+
+async def test_a_late_event_loop_is_measured() -> None:
+    import time
+
+    registry = metrics()
+    task = asyncio.create_task(registry.sample_loop_lag(0.01))
+    await asyncio.sleep(0)
+    time.sleep(0.05)  # blocks the loop, which is what is to be measured
+    while not scrape(registry)["event_loop_lag_seconds_count",]:
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert scrape(registry)["event_loop_lag_seconds_sum",] >= 0.03
