@@ -16,6 +16,9 @@ from orchestrator.backends.sandbox.preflight import PROBE
 from orchestrator.backends.sandbox.toolchain import Staging, Toolchain
 from orchestrator.errors import ConfigurationError
 
+SPARES = 4
+"""Children of the launcher that wait ready for each pool."""
+
 COMMANDS = {"orchestrator-token": "token.py", "orchestrator-artifact": "artifact.py"}
 
 
@@ -54,15 +57,15 @@ class Plans:
     def probe(self, name: str) -> tuple[dict[str, Any], list[bytes]]:
         """The pool's preflight: same sandbox, but the probe runs in it instead of the agent."""
         source = CarriedFile(command.AGENT_SOURCE, 0o444, _agent_file("main.py"))
-        return self._message(name, f"preflight:{name}", [source], ["-c", PROBE])
+        return self._message(name, f"preflight:{name}", [source], ["-c", PROBE], spares=0)
 
     def pool(self, name: str, agent: bytes) -> tuple[dict[str, Any], list[bytes]]:
         """The pool as jobs get it, with the agent compiled for its interpreter."""
         program = [command.AGENT, str(self.config.pools[name].max_processes)]
-        return self._message(name, name, [CarriedFile(command.AGENT, 0o444, agent)], program)
+        return self._message(name, name, [CarriedFile(command.AGENT, 0o444, agent)], program, spares=SPARES)
 
     def _message(
-        self, name: str, label: str, files: list[CarriedFile], program: list[str]
+        self, name: str, label: str, files: list[CarriedFile], program: list[str], *, spares: int
     ) -> tuple[dict[str, Any], list[bytes]]:
         pool, chain = self.config.pools[name], self.toolchains[name]
         interpreter = [str(chain.python), "-I", "-S", "-E", "-B", "-X", "utf8"]
@@ -71,6 +74,7 @@ class Plans:
         bwrap = toolchain.staged_bwrap(self.bwrap, self.staging)
         message = {
             "pool": label,
+            "spares": spares,
             "argv": [bwrap, *command.arguments(pool, binds, carried, [*interpreter, *program])],
             "limits": {
                 "memory_bytes": pool.memory_bytes,

@@ -39,9 +39,12 @@ class ControlGroups:
         """Make the run's folders with their limits; returns the files a process enters them by."""
         entries = []
         for controller, base in self.bases.items():
+            values = self._values(controller, limits)
+            if not values:
+                continue  # every group to enter costs a start some milliseconds
             folder = f"{base}/{run}"
             os.mkdir(folder)
-            for name, value in self._values(controller, limits):
+            for name, value in values:
                 _write(f"{folder}/{name}", value)
             entries.append(f"{folder}/cgroup.procs")
         return entries

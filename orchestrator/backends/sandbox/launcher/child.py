@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 from dataclasses import dataclass
 
 from orchestrator.backends.sandbox.launcher import kernel
@@ -13,6 +14,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
+
+
+TOKEN_FD = 6
+CHANNEL_FD = 63
+LOWEST_OWN_DESCRIPTOR = 64
+"""The launcher's own descriptors are from here on; below are bubblewrap's fixed numbers (`command`)."""
 
 
 @dataclass(frozen=True)
@@ -24,38 +31,74 @@ class Ceilings:
     address_space: int
 
 
-def execute(
-    argv: Sequence[str],
-    descriptors: Sequence[int],
-    *,
-    uid: int | None,
-    entries: Sequence[str],
-    ceilings: Ceilings,
-    launcher: int,
-) -> NoReturn:
-    """Never returns. `descriptors` become 0, 1, 2, ...; all numbers above are closed by the exec.
+@dataclass(frozen=True)
+class Order:
+    """What a child becomes. `descriptors` become 0, 1, 2, ...; `channel` brings the job's two.
 
     `uid` of None keeps the user we have; `entries` are the control groups' `cgroup.procs` files.
     """
+
+    argv: Sequence[str]
+    descriptors: Sequence[int]
+    channel: socket.socket
+    uid: int | None
+    entries: Sequence[str]
+    ceilings: Ceilings
+    launcher: int
+
+
+def wait_and_execute(order: Order) -> NoReturn:
+    """Do all that needs no job, wait on the channel for output and token descriptors, execute. Never returns.
+
+    Entering a control group can take 15 ms (the kernel waits for a grace period), so a child is made ready
+    before a job asks for it. An error is kept until there is an output to write it to.
+    """
+    problem = ""
     try:
-        for number, descriptor in enumerate(descriptors):
-            os.dup2(descriptor, number, inheritable=True)
-        for entry in entries:
-            _enter(entry)
-        if uid is not None:
-            os.setgroups([])
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
-        _limit(ceilings)
-        for number in (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-        os.umask(0o022)
-        kernel.die_with_parent(signal.SIGKILL)
-        if os.getppid() == launcher:
-            os.execve(argv[0], list(argv), {})  # noqa: S606 -- no shell is the point
-    except BaseException as error:  # noqa: BLE001 -- nothing may return into the launcher's code
+        channel = _arrange(order)
+    except BaseException:  # noqa: BLE001 -- nothing may return into the launcher's code
+        os._exit(126)
+    try:
+        _prepare(order)
+    except BaseException as error:  # noqa: BLE001
+        problem = f"launcher: {type(error).__name__}: {error}\n"
+    try:
+        _, received, _, _ = socket.recv_fds(channel, 1, 2)
+        if len(received) == 2:
+            output, token = received
+            for descriptor, number in ((output, 1), (output, 2), (token, TOKEN_FD)):
+                os.dup2(descriptor, number, inheritable=True)
+            if problem:
+                os.write(2, problem.encode())
+            elif os.getppid() == order.launcher:
+                os.execve(order.argv[0], list(order.argv), {})  # noqa: S606 -- no shell is the point
+    except BaseException as error:  # noqa: BLE001
         os.write(2, f"launcher: {type(error).__name__}: {error}\n".encode())
     os._exit(126)
+
+
+def _arrange(order: Order) -> socket.socket:
+    """Put descriptors where bubblewrap looks for them and close everything that is the launcher's."""
+    os.dup2(order.channel.fileno(), CHANNEL_FD, inheritable=False)
+    for number, descriptor in enumerate(order.descriptors):
+        os.dup2(descriptor, number, inheritable=True)
+    os.closerange(LOWEST_OWN_DESCRIPTOR, 1 << 20)
+    order.channel.detach()
+    return socket.socket(fileno=CHANNEL_FD)
+
+
+def _prepare(order: Order) -> None:
+    for entry in order.entries:
+        _enter(entry)
+    if order.uid is not None:
+        os.setgroups([])
+        os.setresgid(order.uid, order.uid, order.uid)
+        os.setresuid(order.uid, order.uid, order.uid)
+    for number in (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    kernel.die_with_parent(signal.SIGKILL)
+    _limit(order.ceilings)
+    os.umask(0o022)
 
 
 def _enter(entry: str) -> None:

@@ -2,7 +2,7 @@
 
 To the launcher:
   `hello`   stage_at, stage [[source, name]], instance, uid_base
-  `pool`    pool, bwrap, argv, environ-free; limits {..}; descriptors: seccomp program, then the carried files
+  `pool`    pool, argv, limits {..}, spares; descriptors: seccomp program, then the carried files
   `start`   run, pool; descriptors: the job's output pipe, the pipe that holds the runner token
   `signal`  run, number
 From the launcher:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-from dataclasses import dataclass, field
+import socket
+from dataclasses import dataclass
 
 from orchestrator.backends.sandbox.launcher import child, network
 from orchestrator.backends.sandbox.launcher.cgroups import ControlGroups, Limits
@@ -16,12 +17,15 @@ MAX_INFO = 4096
 
 @dataclass(frozen=True)
 class PoolPlan:
-    """What every sandbox of a pool is started with. `files` are memfds: the seccomp program, then the others."""
+    """What every sandbox of a pool is started with. `files` are memfds: the seccomp program, then the others.
+
+    `spares` is how many children wait ready."""
 
     argv: tuple[str, ...]
     files: tuple[int, ...]
     limits: Limits
     ceilings: child.Ceilings
+    spares: int = 0
 
 
 @dataclass
@@ -36,11 +40,15 @@ class Machine:
 
 @dataclass
 class Run:
-    """A started bubblewrap (`outer`) and, once it has told us, the sandbox's PID 1 (`inner`)."""
+    """A child that waits for a job (`key` is empty), then its bubblewrap (`outer`) and the sandbox's PID 1 (`inner`).
 
-    key: str
+    `folder` names its control groups.
+    """
+
+    folder: str
     plan: PoolPlan
     machine: Machine
+    key: str = ""
     uid: int | None = None
     outer: int = 0
     outer_fd: int = -1
@@ -48,37 +56,58 @@ class Run:
     inner_fd: int = -1
     info_fd: int = -1
     block_fd: int = -1
+    channel: socket.socket | None = None
     info: bytes = b""
     status: int | None = None
     inner_gone: bool = False
-    _grouped: bool = field(default=False, repr=False)
+    grouped: bool = False
 
-    def start(self, output: int, token: int) -> None:
-        """Fork bubblewrap, blocked before its last step.
+    def prepare(self) -> None:
+        """Fork the child that will be bubblewrap; it readies itself and waits.
 
         Raises:
-            OSError: it could not be started; `finish` still has to be called.
+            OSError: no user id, control group or process to be had; `reap`, `clean` and `close` still apply.
         """
         machine, plan = self.machine, self.plan
         if machine.slots is not None:
             self.uid = machine.slots.take()
-        self._grouped = True
-        entries = machine.groups.create(self.key, plan.limits)
+        self.grouped = True
+        entries = machine.groups.create(self.folder, plan.limits)
         self.info_fd, info_write = os.pipe2(os.O_CLOEXEC)
         block_read, self.block_fd = os.pipe2(os.O_CLOEXEC)
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # opened anew for each run: the sandboxes must not share a read position
         files = [os.open(f"/proc/self/fd/{number}", os.O_RDONLY | os.O_CLOEXEC) for number in plan.files]
-        descriptors = [machine.null, output, output, files[0], info_write, block_read, token, *files[1:]]
-        launcher = os.getpid()
+        null = machine.null
+        order = child.Order(
+            argv=plan.argv,
+            descriptors=[null, null, null, files[0], info_write, block_read, null, *files[1:]],
+            channel=theirs,
+            uid=self.uid,
+            entries=entries,
+            ceilings=plan.ceilings,
+            launcher=os.getpid(),
+        )
         self.outer = os.fork()
         if self.outer == 0:
-            child.execute(
-                plan.argv, descriptors, uid=self.uid, entries=entries, ceilings=plan.ceilings, launcher=launcher
-            )
+            child.wait_and_execute(order)
+        theirs.close()
         for descriptor in (info_write, block_read, *files):
             os.close(descriptor)
         self.outer_fd = os.pidfd_open(self.outer)
         os.set_blocking(self.info_fd, False)
+
+    def start(self, key: str, output: int, token: int) -> None:
+        """Give the waiting child its job's descriptors: it becomes bubblewrap, blocked before its last step.
+
+        Raises:
+            OSError: the child is dead.
+        """
+        assert self.channel is not None
+        socket.send_fds(self.channel, [b"."], [output, token], socket.MSG_NOSIGNAL)
+        self.key = key
+        self.channel.close()
+        self.channel = None
 
     def read_info(self) -> bool:
         """Take what bubblewrap says on its info descriptor; True when PID 1 is known or will never be.
@@ -133,6 +162,9 @@ class Run:
         return True
 
     def close(self) -> None:
+        if self.channel is not None:
+            self.channel.close()
+            self.channel = None
         for name in ("outer_fd", "inner_fd", "info_fd", "block_fd"):
             descriptor = getattr(self, name)
             if descriptor >= 0:
@@ -141,7 +173,7 @@ class Run:
 
     def clean(self) -> bool:
         """Remove the control groups and free the user id; False when the kernel is not ready yet."""
-        if self._grouped and not self.machine.groups.remove(self.key):
+        if self.grouped and not self.machine.groups.remove(self.folder):
             return False
         if self.uid is not None and self.machine.slots is not None:
             self.machine.slots.give_back(self.uid)

@@ -1,0 +1,269 @@
+"""The launcher's loop: read requests, watch sandboxes, end everything when the daemon is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import time
+from dataclasses import replace
+
+from orchestrator.backends.sandbox.launcher import cgroups, kernel, staging
+from orchestrator.backends.sandbox.launcher.child import Ceilings
+from orchestrator.backends.sandbox.launcher.messages import MAX_DESCRIPTORS, MAX_MESSAGE
+from orchestrator.backends.sandbox.launcher.run import Machine, PoolPlan, Run
+from orchestrator.backends.sandbox.launcher.slots import UidSlots
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+RETRY_SECONDS = 0.005
+END_SECONDS = 5.0
+SWEEP_SECONDS = 1.0
+
+
+class Launcher:
+    """All state of the process. `serve` runs until the daemon's end of the socket closes."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._poll = select.epoll()
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._pools: dict[str, PoolPlan] = {}
+        self._runs: dict[str, Run] = {}
+        self._spares: dict[str, list[Run]] = {}
+        self._ending: list[Run] = []
+        self._launching = 0
+        self._count = 0
+        self._machine: Machine | None = None
+        self._open = True
+        self._watch(control.fileno(), self._request)
+
+    def serve(self) -> None:
+        more = False
+        try:
+            while self._open:
+                for descriptor, _ in self._poll.poll(0 if more else RETRY_SECONDS if self._ending else -1):
+                    callback = self._watched.get(descriptor)
+                    if callback is not None:
+                        callback()
+                self._finish_ending()
+                more = self._refill()
+        finally:
+            self._end_everything()
+
+    def _watch(self, descriptor: int, callback: Callable[[], None]) -> None:
+        self._watched[descriptor] = callback
+        self._poll.register(descriptor, select.EPOLLIN)
+
+    def _unwatch(self, descriptor: int) -> None:
+        if self._watched.pop(descriptor, None) is not None:
+            self._poll.unregister(descriptor)
+
+    def _send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+        try:
+            socket.send_fds(self._control, [json.dumps(message).encode()], descriptors, socket.MSG_NOSIGNAL)
+        except OSError:
+            self._open = False
+
+    def _request(self) -> None:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(
+                self._control, MAX_MESSAGE, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+            )
+        except OSError:
+            data, descriptors = b"", []
+        if not data:
+            self._open = False
+            return
+        message = json.loads(data)
+        match message["op"]:
+            case "hello":
+                self._hello(message)
+            case "pool":
+                self._pool(message, tuple(descriptors))
+            case "start":
+                self._start(message, descriptors)
+            case "signal":
+                run = self._runs.get(message["run"])
+                if run is not None:
+                    run.signal(message["number"])
+            case _:
+                self._open = False
+
+    def _hello(self, message: dict[str, Any]) -> None:
+        privileged = os.geteuid() == 0
+        try:
+            if message["stage"]:
+                staging.stage(message["stage_at"], message["stage"])
+            groups = cgroups.find(message["instance"])
+            until = time.monotonic() + SWEEP_SECONDS
+            while groups.sweep() and time.monotonic() < until:
+                time.sleep(RETRY_SECONDS)
+        except OSError as error:
+            self._send({"op": "unfit", "error": str(error)})
+            return
+        self._machine = Machine(
+            groups=groups,
+            slots=UidSlots(message["uid_base"]) if privileged else None,
+            home_network=os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC),
+            null=os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC),
+        )
+        answer = {"version": groups.version, "controllers": groups.controllers, "privileged": privileged}
+        self._send({"op": "ready", **answer})
+
+    def _pool(self, message: dict[str, Any], files: tuple[int, ...]) -> None:
+        machine = self._machine
+        assert machine is not None
+        limits = message["limits"]
+        grouped = "memory" in machine.groups.controllers
+        before = self._pools.get(message["pool"])
+        self._pools[message["pool"]] = PoolPlan(
+            argv=tuple(message["argv"]),
+            files=files,
+            limits=cgroups.Limits(limits["memory_bytes"], limits["max_processes"], limits["cpu_cores"]),
+            ceilings=Ceilings(
+                limits["max_open_files"], limits["max_file_bytes"], 0 if grouped else limits["memory_bytes"]
+            ),
+            spares=message["spares"],
+        )
+        for run in self._spares.pop(message["pool"], []):
+            self._end(run)
+        for descriptor in before.files if before else ():
+            os.close(descriptor)
+
+    def _start(self, message: dict[str, Any], descriptors: Sequence[int]) -> None:
+        run = self._take(message["pool"])
+        key = message["run"]
+        try:
+            if run is None:
+                run = self._prepared(message["pool"])
+            run.start(key, *descriptors)
+        except OSError as error:
+            self._send({"op": "failed", "run": key, "error": str(error)})
+            if run is None:
+                self._send({"op": "exited", "run": key, "code": None, "oom_kills": 0, "lost": True})
+            else:
+                run.key = key
+                self._end(run)
+            return
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        self._runs[key] = run
+        self._launching += 1
+        self._watch(run.info_fd, lambda: self._info(run))
+        self._watch(run.outer_fd, lambda: self._ended(run))
+
+    def _prepared(self, pool: str) -> Run:
+        """A new child, getting ready.
+
+        Raises:
+            OSError: there is none, and nothing is left of the attempt.
+        """
+        assert self._machine is not None
+        self._count += 1
+        run = Run(f"{os.getpid()}-{self._count}", self._pools[pool], self._machine)
+        try:
+            run.prepare()
+        except OSError:
+            self._end(run)
+            raise
+        return run
+
+    def _take(self, pool: str) -> Run | None:
+        """A spare of the pool that is still alive."""
+        spares = self._spares.get(pool, [])
+        while spares:
+            run = spares.pop()
+            if not select.select([run.outer_fd], [], [], 0)[0]:
+                return run
+            self._end(run)
+        return None
+
+    def _refill(self) -> bool:
+        """Make one spare where one is missing, but never while a start is on its way; True if there is more to do."""
+        if self._launching:
+            return False
+        for pool, plan in self._pools.items():
+            spares = self._spares.setdefault(pool, [])
+            if len(spares) < plan.spares:
+                try:
+                    spares.append(self._prepared(pool))
+                except OSError:
+                    self._pools[pool] = replace(plan, spares=0)  # starts will say why
+                return True
+        return False
+
+    def _info(self, run: Run) -> None:
+        try:
+            if not run.read_info():
+                return
+            made = run.listeners()
+        except OSError as error:
+            self._started(run)
+            self._send({"op": "failed", "run": run.key, "error": str(error)})
+            run.signal(signal.SIGKILL)
+            return
+        self._started(run)
+        self._send({"op": "listening", "run": run.key, "pid": run.inner}, [*made, run.inner_fd])
+        for descriptor in made:
+            os.close(descriptor)
+
+    def _started(self, run: Run) -> None:
+        if run.info_fd in self._watched:
+            self._unwatch(run.info_fd)
+            self._launching -= 1
+
+    def _ended(self, run: Run) -> None:
+        """Bubblewrap ended."""
+        self._started(run)
+        self._unwatch(run.outer_fd)
+        self._ending.append(run)
+
+    def _end(self, run: Run) -> None:
+        """End a run that never became a sandbox."""
+        run.signal(signal.SIGKILL)
+        self._ending.append(run)
+
+    def _finish_ending(self) -> None:
+        """Collect, clean up, and only then report."""
+        for run in list(self._ending):
+            if not run.reap():
+                continue
+            kills = run.machine.groups.oom_kills(run.folder)
+            if not run.clean():
+                continue
+            run.close()
+            self._ending.remove(run)
+            if not run.key:
+                continue
+            self._runs.pop(run.key, None)
+            code = run.status
+            answer = {"code": code, "oom_kills": kills, "lost": code is None or code < 0}
+            self._send({"op": "exited", "run": run.key, **answer})
+
+    def _end_everything(self) -> None:
+        """The daemon is gone or wants us gone: kill every sandbox, await every child, leave no control group."""
+        until = time.monotonic() + END_SECONDS
+        for run in self._runs.values():
+            run.signal(signal.SIGKILL)
+        while time.monotonic() < until and _children():
+            for pid in _children():
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+        if self._machine is None:
+            return
+        groups = self._machine.groups
+        while time.monotonic() < until and groups.sweep():
+            time.sleep(RETRY_SECONDS)
+        groups.dissolve()
+
+
+def _children() -> list[int]:
+    with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+        return [int(pid) for pid in file.read().split()]
