@@ -77,8 +77,12 @@ def test_anything_else_is_an_error(answer: str) -> None:
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["allow", "reasons", "obligations", "code", "message", "x"]), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["allow", "reasons", "obligations", "code", "message", "x"]), inner, max_size=4
+        )
+    ),
     max_leaves=12,
 )
 

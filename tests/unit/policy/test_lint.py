@@ -37,7 +37,7 @@ def findings(folder: Path) -> str:
         'rand.intn("x", 3)',
         'uuid.rfc4122("x")',
         "rego.metadata.rule()",
-        "trace(\"x\")",
+        'trace("x")',
         "print(1)",
         "missing.function(1)",
         "unknown(1)",
@@ -58,7 +58,7 @@ def findings(folder: Path) -> str:
         "x if { not CALL }",
         "x contains y if { y := [1 | CALL][_] }",
         "x if { every y in [CALL] { y } }",
-        "x := {\"a\": CALL}",
+        'x := {"a": CALL}',
         "x[CALL] := 1 if input.never",
         "x if { input.a[CALL] }",
         "x := 1 if input.a else := CALL",
@@ -138,7 +138,9 @@ def test_ordinary_policy_passes(write_bundle: Write, source: str) -> None:
 
 
 def test_tests_may_print_and_replace_documents(write_bundle: Write) -> None:
-    test = 'package a_test\ntest_x if { print("x"); data.orchestrator.decision with data.other as 1 with input as {} }\n'
+    test = (
+        'package a_test\ntest_x if { print("x"); data.orchestrator.decision with data.other as 1 with input as {} }\n'
+    )
     check_syntax(read_bundle(write_bundle({"a_test.rego": test})))
 
 

@@ -23,7 +23,6 @@ decision := {
 	"allow": false,
 	"reasons": [reason | some reason in denials],
 } if {
-	not granted
 	count(denials) > 0
 }
 

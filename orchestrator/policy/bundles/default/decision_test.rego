@@ -38,6 +38,18 @@ test_build_is_admitted_on_any_tier if {
 
 test_unknown_stage if denied(object.union(fixtures.build, {"stage": "enquiry"}), {"stage_unknown"})
 
+test_unknown_stage_of_a_bound_job if {
+	document := fixtures.exchange(fixtures.staging, "https://staging.test.example")
+	denied(object.union(document, {"stage": "enquiry"}), {"stage_unknown"})
+}
+
+test_audience_does_not_matter_at_admission if {
+	every audience in ["https://prod.test.example", "https://evil.example"] {
+		document := object.union(fixtures.build, {"request": {"audience": audience}, "pool": {"trust_tier": "untrusted"}})
+		decide(document).allow == true
+	}
+}
+
 test_unknown_environment if {
 	every name in ["production", "Staging", "dev", null, 0, ["prod"]] {
 		denied(object.union(fixtures.build, {"request": {"deployment_environment": name}}), {"environment_unknown"})
@@ -115,7 +127,9 @@ test_no_runner_no_token if {
 	}
 }
 
-test_long_facts_are_no_tags if {
+test_odd_and_long_facts_are_no_tags if {
+	odd := object.union(fixtures.build, {"caller": {"facts": {"ref": ["main"]}}})
+	object.keys(decide(odd).obligations.session_tags) == {"environment", "job", "pool", "repository", "trust_tier"}
 	long := concat("", ["0123456789012345678901234567890123456789" | some _ in ["a", "b", "c", "d", "e", "f", "g"]])
 	document := object.union(fixtures.build, {"caller": {"facts": {"ref": long, "other": "x"}}})
 	tags := decide(document).obligations.session_tags
@@ -123,6 +137,12 @@ test_long_facts_are_no_tags if {
 }
 
 test_incomplete_document_falls_to_the_default if denied(object.remove(fixtures.build, ["job"]), {"no_rule"})
+
+test_without_settings_the_default_answers if {
+	decision := orchestrator.decision with input as fixtures.staging with data.environments as {}
+	decision.allow == false
+	fixtures.codes(decision.reasons) == {"no_rule"}
+}
 
 test_claims_change_nothing if {
 	claimed := {"signed": true, "sbom": true, "deployment_environment": "", "trust_tier": "protected", "allow": true}

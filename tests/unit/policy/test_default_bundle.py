@@ -1,0 +1,258 @@
+"""The shipped staging and prod rules: a table, the subset property, and proof that the bundled tests bite."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.model.decision import Verdict
+from orchestrator.policy.bundle import default_bundle, run_tests
+from orchestrator.policy.document import Evaluation
+from orchestrator.policy.engine import RegorusEngine
+from orchestrator.policy.files import Bundle, read_bundle
+from orchestrator.policy.rego import Module, RegoFailureError
+from orchestrator.policy.rego_test_runner import run_bundle_tests
+
+Make = Callable[[str], dict[str, Any]]
+BUNDLE: Bundle = read_bundle(default_bundle())
+ENGINE = RegorusEngine(BUNDLE.modules, BUNDLE.data_json, BUNDLE.digest)
+MISSING = object()
+
+
+def ask(document: Any) -> Evaluation:
+    return ENGINE.evaluate_now(json.dumps(document))
+
+
+def changed(document: dict[str, Any], path: str, value: object) -> dict[str, Any]:
+    document = copy.deepcopy(document)
+    *parents, last = path.split(".")
+    here: Any = document
+    for part in parents:
+        here = here[int(part)] if isinstance(here, list) else here.get(part)
+        if not isinstance(here, (dict, list)):
+            return document
+    if isinstance(here, list):
+        return document
+    if value is MISSING:
+        here.pop(last, None)
+    else:
+        here[last] = value
+    return document
+
+
+@pytest.mark.parametrize("environment", ["", "staging", "prod"])
+def test_a_good_job_is_allowed(good_document: Make, environment: str) -> None:
+    assert ask(good_document(environment)).verdict is Verdict.ALLOW
+
+
+STAGING_TABLE = [
+    ("artifact.signed", False, "artifact_unsigned"),
+    ("artifact.sbom", False, "sbom_missing"),
+    ("artifact.base", "ubuntu", "base_not_approved"),
+    ("artifact.digest", "sha256:" + "b" * 64, "artifact_unknown"),
+    ("pool.isolation", "privileged", "isolation_not_approved"),
+    ("pool.trust_tier", "untrusted", "trust_tier_too_low"),
+]
+PROD_TABLE = [
+    ("artifact.base", "host-toolchain", "base_not_approved_for_prod"),
+    ("approvals", [], "security_approval_missing"),
+    ("approvals.0.expires_at", "2026-11-22T09:59:59Z", "security_approval_missing"),
+    ("approvals.0.artifact_digest", "sha256:" + "b" * 64, "security_approval_missing"),
+    ("approvals.0.approver", "repo:acme/shop", "security_approval_missing"),
+    ("credentials.static_secrets", 1, "static_secrets"),
+    ("credentials.workload_identity", False, "static_secrets"),
+    ("pool.trust_tier", "standard", "trust_tier_too_low_for_prod"),
+]
+
+
+@pytest.mark.parametrize("stage", ["admission", "exchange"])
+@pytest.mark.parametrize(
+    ("environment", "path", "value", "code"),
+    [("staging", *row) for row in STAGING_TABLE] + [("prod", *row) for row in STAGING_TABLE + PROD_TABLE],
+)
+def test_one_thing_wrong(
+    good_document: Make, stage: str, environment: str, path: str, value: object, code: str
+) -> None:
+    document = changed(good_document(environment), path, value)
+    if stage == "exchange":
+        document |= {"stage": "exchange", "runner": {"uid": "u"}}
+        document["request"]["audience"] = f"https://{environment}.deploy.example"
+    evaluation = ask(document)
+    assert evaluation.verdict is Verdict.DENY
+    assert evaluation.document is not None
+    found = {reason.code: reason.message for reason in evaluation.document.reasons}
+    assert code in found
+    assert len(found[code]) > 30
+
+
+_FIELDS = [
+    "stage", "time", "job", "job.id", "caller", "caller.subject", "caller.facts", "pool", "pool.trust_tier", "pool.isolation",
+    "pool.name", "runner", "request", "request.artifact_digest", "request.audience", "artifact",
+    "artifact.digest", "artifact.signed", "artifact.sbom", "artifact.base", "approvals", "approvals.0.kind",
+    "approvals.0.expires_at", "approvals.0.approver", "credentials", "credentials.static_secrets",
+    "credentials.workload_identity", "claimed",
+]  # fmt: skip
+_VALUES = st.one_of(
+    st.just(MISSING),
+    st.sampled_from(
+        [None, True, False, 0, 1, "", "true", [], {}, [True], "prod", "staging", "admission", "exchange", "protected",
+         "standard", "untrusted", "bubblewrap", "privileged", "distroless", "host-toolchain", "sha256:" + "b" * 64,
+         "https://prod.deploy.example", "https://staging.deploy.example", {"uid": "u"}]
+    ),
+    st.text(max_size=5),
+    st.integers(),
+)  # fmt: skip
+_CHANGES = st.lists(st.tuples(st.sampled_from(_FIELDS), _VALUES), max_size=4)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=_CHANGES, exchange=st.booleans())
+def test_prod_allows_nothing_that_staging_denies(
+    good_document: Make, changes: list[tuple[str, object]], exchange: bool
+) -> None:
+    document = good_document("prod")
+    if exchange:
+        document |= {"stage": "exchange", "runner": {"uid": "u"}}
+        document["request"]["audience"] = "https://prod.deploy.example"
+    for path, value in changes:
+        document = changed(document, path, value)
+    prod = ask(document)
+    staging = changed(changed(document, "request.deployment_environment", "staging"), "stage", "admission")
+    if prod.verdict is Verdict.ALLOW and isinstance(document["request"], dict):
+        twin = ask(staging)
+        assert twin.verdict is Verdict.ALLOW
+        assert prod.document is not None and twin.document is not None
+        ours, theirs = prod.document.obligations, twin.document.obligations
+        if not exchange and ours.max_duration_seconds is not None:
+            assert theirs.max_duration_seconds is not None
+            assert ours.max_duration_seconds <= theirs.max_duration_seconds
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    environment=st.sampled_from(["staging", "prod"]),
+    changes=_CHANGES,
+    claimed=st.dictionaries(st.text(max_size=8) | st.sampled_from(["signed", "approvals", "artifact"]), st.text()),
+)
+def test_claims_never_change_a_decision(
+    good_document: Make, environment: str, changes: list[tuple[str, object]], claimed: dict[str, str]
+) -> None:
+    document = good_document(environment)
+    for path, value in changes:
+        document = changed(document, path, value)
+    with_claims = ask(document | {"claimed": claimed})
+    without = ask(document | {"claimed": {}})
+    assert with_claims == without
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=6),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["stage", "request", "pool", "artifact", "x"]), inner, max_size=5)
+        ),
+        max_leaves=15,
+    )
+)
+def test_no_odd_document_is_allowed(document: object) -> None:
+    """None of these can hold a job, as `job` and `deployment_environment` are never there."""
+    assert ask(document).verdict is not Verdict.ALLOW
+
+
+def test_no_rule_reads_what_the_job_claims() -> None:
+    for module in BUNDLE.modules:
+        code = re.sub(r"#.*", "", module.text)
+        assert "claimed" not in code, module.path
+        assert "input[" not in code, module.path
+
+
+def test_the_bundled_tests_pass_and_reach_every_line() -> None:
+    report = run_tests(default_bundle())
+    assert report.passed
+    assert {file.file: file.not_covered for file in report.coverage if file.not_covered} == {}
+
+
+# A grant needs two things that say the same: a conjunction, and an empty list of reasons. To see that the
+# conjunction alone is complete, and each of its parts tested, the mutants have no list of reasons to lean on.
+CONJUNCTION_ALONE = tuple(
+    Module(module.path, re.sub(r"^\tcount\((unmet|denials)\) == 0$", "\ttrue", module.text, flags=re.MULTILINE))
+    for module in BUNDLE.modules
+)
+_CONDITIONS = [
+    (module.path, number, line.strip())
+    for module in CONJUNCTION_ALONE
+    for number, line in enumerate(module.text.splitlines())
+    if re.match(r"^\t(?!\"|true$|bases :=|kinds :=|wanted :=|value :=)[a-z].*[^{,(\[]$", line)
+    # Obligations exist for known stages only, so that nothing is granted at another one anyway.
+    and not module.text.splitlines()[number - 1 : number + 1] == ["granted if {", '\tinput.stage == "exchange"']
+]
+
+
+def with_modules(modules: tuple[Module, ...]) -> Bundle:
+    return Bundle(modules, BUNDLE.tests, BUNDLE.data, BUNDLE.data_json, "sha256:0")
+
+
+def test_the_conjunction_alone_is_complete() -> None:
+    assert CONJUNCTION_ALONE != BUNDLE.modules
+    assert run_bundle_tests(with_modules(CONJUNCTION_ALONE), coverage=False).passed
+
+
+@pytest.mark.parametrize(("path", "number", "condition"), _CONDITIONS)
+def test_leaving_a_condition_out_fails_the_bundled_tests(path: str, number: int, condition: str) -> None:
+    """Mutants of the rules: each line of a rule's body, removed, must turn some test red (or break the file)."""
+    mutated = tuple(
+        Module(m.path, "\n".join("\ttrue" if i == number else line for i, line in enumerate(m.text.splitlines())))
+        if m.path == path
+        else m
+        for m in CONJUNCTION_ALONE
+    )
+    try:
+        report = run_bundle_tests(with_modules(mutated), coverage=False)
+    except RegoFailureError:
+        return
+    assert not report.passed, condition
+
+
+def test_the_operators_data_is_held_by_the_bundled_tests(tmp_path: Path) -> None:
+    data = json.loads(BUNDLE.data_json)
+    for change in (
+        {"audiences": {"https://x.example": {"environments": ["qa"], "min_trust_tier": "standard", "ttl_seconds": 60}}},
+        {"audiences": {"https://x.example": {"environments": ["prod"], "min_trust_tier": "high", "ttl_seconds": 60}}},
+        {"audiences": {"https://x.example": {"environments": ["prod"], "min_trust_tier": "standard", "ttl_seconds": 1}}},
+        {
+            "audiences": {
+                "https://x.example": {
+                    "environments": ["staging", "prod"], "min_trust_tier": "standard", "ttl_seconds": 60,
+                }
+            }
+        },
+        {"environments": {"staging": data["environments"]["staging"]}},
+        {
+            "environments": {
+                "staging": data["environments"]["staging"],
+                "prod": data["environments"]["prod"] | {"approved_bases": ["ubuntu"]},
+            }
+        },
+        {
+            "environments": {
+                "staging": data["environments"]["staging"],
+                "prod": data["environments"]["prod"] | {"token_ttl_seconds": 6000},
+            }
+        },
+    ):  # fmt: skip
+        bundle = Bundle(BUNDLE.modules, BUNDLE.tests, {}, json.dumps(data | change), "sha256:0")
+        assert not run_bundle_tests(bundle, coverage=False).passed, change
+    other = {"audiences": {"https://mine.example": {
+        "environments": ["staging"], "min_trust_tier": "untrusted", "ttl_seconds": 60}}}  # fmt: skip
+    bundle = Bundle(BUNDLE.modules, BUNDLE.tests, {}, json.dumps(data | other), "sha256:0")
+    assert run_bundle_tests(bundle, coverage=False).passed
