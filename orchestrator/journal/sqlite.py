@@ -221,7 +221,7 @@ class SqliteJournal:
         try:
             answers = self._store.commit([item.append for item in waiting])
         except Exception as error:  # noqa: BLE001 -- the thread must outlive any defect, and callers must hear of it
-            _log.exception("journal_commit_failed")
+            _complain("journal_commit_failed")
             answers = [unavailable(f"{type(error).__name__}", "report this defect")] * len(waiting)
         stored = [fact for answer in answers if not isinstance(answer, OrchestratorError) for fact in answer]
         settled = [(item.future, answer) for item, answer in zip(waiting, answers, strict=True)]
@@ -247,7 +247,7 @@ class SqliteJournal:
             try:
                 feed(stored)
             except Exception:  # noqa: BLE001 -- one reader's defect must not fail the append of another
-                _log.exception("journal_feed_failed")
+                _complain("journal_feed_failed")
         for future, answer in settled:
             if future.done():
                 continue
@@ -255,3 +255,9 @@ class SqliteJournal:
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
+
+
+def _complain(event: str) -> None:
+    """Log the exception at hand, if that can be done: the daemon's own log may lie on the same full disk."""
+    with contextlib.suppress(OSError):
+        _log.exception(event)
