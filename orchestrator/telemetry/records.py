@@ -96,13 +96,12 @@ def bounded(attributes: Mapping[str, AttributeValue | None]) -> dict[str, Attrib
     """The attributes that say something (not None, not empty), each cut to its bound."""
     kept: dict[str, AttributeValue] = {}
     for key, value in attributes.items():
-        match value:
-            case str() if value:
+        if isinstance(value, str):
+            if value:
                 kept[key] = clip(value)
-            case tuple() if value:
-                kept[key] = tuple(clip(item) for item in value[:MAX_ITEMS])
-            case bool() | int() | float():
-                kept[key] = value
-            case _:
-                pass
+        elif isinstance(value, tuple):
+            if value:
+                kept[key] = tuple([clip(item) for item in value[:MAX_ITEMS]])
+        elif value is not None:
+            kept[key] = value
     return kept

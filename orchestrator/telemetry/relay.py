@@ -182,7 +182,10 @@ class _Sieve:
             f"{semconv.OWN}job.id": self._job_id,
             UNTRUSTED: True,
         }
-        return Resource(attributes=[*encode.key_values(stamps), *kept])
+        stamped = Resource()
+        encode.put(stamped.attributes, stamps, encode.unredacted)
+        stamped.attributes.extend(kept)
+        return stamped
 
     def text(self, text: str) -> str:
         return self._redact(clip(text, self._limits.string_chars))

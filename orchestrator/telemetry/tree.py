@@ -83,6 +83,7 @@ class Tree:
 
     def __init__(self, job_id: JobId, offer: JobOffer, offered_at_ns: int, public_url: str) -> None:
         self._job_id = job_id
+        self._trace_id = ids.trace_id(job_id)
         self._offer = offer
         self._now = offered_at_ns
         self._ordinals: Counter[str] = Counter()
@@ -263,7 +264,7 @@ class Tree:
             end_ns, attributes = max(now_ns, self._now), {**attributes, f"{OWN}open": True}
         return SpanRecord(
             name=clip(span.name, MAX_NAME),
-            trace_id=ids.trace_id(self._job_id),
+            trace_id=self._trace_id,
             span_id=span.span_id,
             parent_span_id=span.parent,
             start_ns=span.start_ns,
