@@ -10,7 +10,7 @@ import socket
 import time
 from dataclasses import replace
 
-from orchestrator.backends.sandbox.launcher import cgroups, kernel, staging
+from orchestrator.backends.sandbox.launcher import cgroups, staging
 from orchestrator.backends.sandbox.launcher.child import Ceilings
 from orchestrator.backends.sandbox.launcher.messages import MAX_DESCRIPTORS, MAX_MESSAGE
 from orchestrator.backends.sandbox.launcher.run import Machine, PoolPlan, Run
