@@ -34,6 +34,8 @@ from orchestrator.model.runner import RunnerName
 
 _HOLDS_SLOT = frozenset({Phase.PROVISIONING, Phase.BINDING, Phase.RUNNING, Phase.TEARDOWN})
 
+_NOT_BEGUN = frozenset({Phase.QUEUED, Phase.WAITING})
+
 _UNDER_LOCK = frozenset({Action.ASK_POLICY, Action.TAKE_SLOT})
 """Actions without side effects: their facts join one commit with the facts that follow from them."""
 
@@ -67,6 +69,7 @@ class Engine:
         self._offering: dict[JobId, asyncio.Event] = {}
         self.unsure = False
         """An offer's commit failed: the journal may hold a job that is not in memory; the sweep looks."""
+        self._draining = False
 
     # What others may ask.
 
@@ -93,6 +96,14 @@ class Engine:
 
     def live_ids(self) -> list[JobId]:
         return self._jobs.ids()
+
+    def active_ids(self) -> list[JobId]:
+        """Jobs for which a runner exists or may exist."""
+        return [job_id for job_id in self._jobs.ids() if (job := self._jobs.get(job_id)) and _holds_runner(job.record)]
+
+    def begin_drain(self) -> None:
+        """Begin no job that has not begun: what is queued stays queued, for the next daemon."""
+        self._draining = True
 
     def look_at(self, job_id: JobId) -> None:
         """Have a job looked at soon; a hint that may come twice or not at all."""
@@ -148,7 +159,7 @@ class Engine:
         if not self._jobs.add(record):
             return
         slots = self._slots.get(record.offer.spec.pool)
-        if slots and record.phase in _HOLDS_SLOT and record.runner:
+        if slots and _holds_runner(record):
             slots.adopt(record.id)
         self._queue.add(record.id)
 
@@ -214,7 +225,7 @@ class Engine:
 
     async def _work(self, job_id: JobId) -> None:
         job = self._jobs.get(job_id)
-        if job is None:
+        if job is None or (self._draining and job.record.phase in _NOT_BEGUN):
             return
         seen = Observation(
             now_ns=self._clock.now_ns(),
@@ -282,6 +293,10 @@ class Engine:
         slots = self._slots.get(record.offer.spec.pool)
         for granted in slots.release(record.id) if slots else ():
             self._queue.add(granted)
+
+
+def _holds_runner(record: Record) -> bool:
+    return record.phase in _HOLDS_SLOT and record.runner is not None
 
 
 _DELETE_AGAIN_EVERY = 5

@@ -86,22 +86,19 @@ class ApiServer:
         Raises:
             ConfigurationError: `address_in_use`: the address cannot be listened on.
         """
+        listener = bind_listener(host, port)
+        await self.serve(listener)
+        address = listener.getsockname()
+        return str(address[0]), int(address[1])
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Serve a socket from `bind_listener`, and own it from now on."""
         await self._runner.setup()
         server = self._runner.server
         assert server is not None, "setup makes the server"
         limits = ConnectionLimits(self._limits.max_connections, self._limits.idle_seconds)
-        loop = asyncio.get_running_loop()
-        try:
-            self._listener = await loop.create_server(connection_factory(server, limits), host, port, backlog=1024)
-        except (OSError, socket.gaierror) as error:
-            await self._runner.cleanup()
-            raise ConfigurationError(
-                f"cannot listen on {host} port {port}: {error.strerror}",
-                reason="address_in_use",
-                fix="choose another server.host or server.port, or stop what listens there",
-            ) from error
-        address = self._listener.sockets[0].getsockname()
-        return str(address[0]), int(address[1])
+        factory = connection_factory(server, limits)
+        self._listener = await asyncio.get_running_loop().create_server(factory, sock=listener, backlog=1024)
 
     async def stop(self) -> None:
         """Take no new connection, end the streams, let requests finish for a few seconds, then cut."""
@@ -109,3 +106,30 @@ class ApiServer:
             self._listener.close()
             self._listener = None
         await self._runner.cleanup()
+
+
+def bind_listener(host: str, port: int) -> socket.socket:
+    """A listening TCP socket, so that the address is known before anything that names it is made.
+
+    Raises:
+        ConfigurationError: `address_in_use`: the address cannot be listened on.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(1024)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {host} port {port}: {error.strerror}",
+            reason="address_in_use",
+            fix="choose another server.host or server.port, or stop what listens there",
+        ) from error
+    listener.setblocking(False)
+    return listener

@@ -1,0 +1,170 @@
+"""Small adapters between rooms that must not know each other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from orchestrator.egress.config import GatewayConfig
+from orchestrator.egress.process import GatewayProcess
+from orchestrator.errors import GiveUpError
+from orchestrator.journal.logs import LogStore
+from orchestrator.journal.logs import LogWriter as StoredLog
+from orchestrator.journal.redact import Masker
+from orchestrator.lifecycle.engine import Engine
+from orchestrator.model.egress import EgressRule
+from orchestrator.model.events import EgressDecided, Event
+from orchestrator.model.job import JobId
+from orchestrator.model.record import Record
+from orchestrator.model.runner import RunnerName
+from orchestrator.server.runner_api import RunnerApi
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Later(Generic[T]):
+    """A room that is made after the ones that report to it; calling it gives the room."""
+
+    def __init__(self) -> None:
+        self._room: T | None = None
+
+    def set(self, room: T) -> T:
+        self._room = room
+        return room
+
+    def __call__(self) -> T:
+        assert self._room is not None, "a room was used before it was opened"
+        return self._room
+
+
+EngineOf = Callable[[], Engine]
+
+
+class JobLog:
+    """A job's log whose closing is a fact of the job."""
+
+    def __init__(self, job_id: JobId, stored: StoredLog, engine: EngineOf) -> None:
+        self._job_id = job_id
+        self._stored = stored
+        self._engine = engine
+
+    def write(self, data: bytes) -> None:
+        self._stored.write(data)
+
+    async def close(self) -> None:
+        closed = await self._stored.close()
+        with contextlib.suppress(GiveUpError):  # an orphan's job is long finished
+            await self._engine().note(self._job_id, closed)
+
+
+class JobLogsAdapter:
+    """`backends.sandbox.ports.JobLogs` over the log store."""
+
+    def __init__(self, store: LogStore, engine: EngineOf) -> None:
+        self._store = store
+        self._engine = engine
+
+    def open(self, job_id: JobId) -> JobLog:
+        return JobLog(job_id, self._store.open(job_id), self._engine)
+
+
+class LogReaderAdapter:
+    """`server.deps.LogReader` over the log store."""
+
+    def __init__(self, store: LogStore, engine: EngineOf) -> None:
+        self._store = store
+        self._engine = engine
+
+    async def read(self, job_id: JobId, offset: int, limit: int) -> bytes:
+        async for chunk in self._store.read(job_id, offset):
+            return chunk[:limit]
+        return b""
+
+    async def more(self, job_id: JobId, offset: int) -> None:
+        def unfinished() -> bool:
+            return self._engine().record(job_id) is not None
+
+        async for _ in self._store.read(job_id, offset, follow=True, unfinished=unfinished):
+            return
+
+
+class ListenersAdapter:
+    """`backends.sandbox.ports.RunnerListeners` over the runner API, which in turn needs the backend."""
+
+    def __init__(self, api: Callable[[], RunnerApi]) -> None:
+        self._api = api
+
+    async def serve(self, runner: RunnerName, uid: str, listener: socket.socket) -> None:
+        await self._api().serve(runner, uid, listener)
+
+    async def close(self, runner: RunnerName) -> None:
+        await self._api().close(runner)
+
+
+class EgressAdapter:
+    """`backends.sandbox.ports.EgressPort` over the gateway process: each verdict becomes a fact of its job.
+
+    Verdicts are written in batches while the runner lives; `close` returns when the last one is durable.
+    """
+
+    def __init__(self, config: GatewayConfig, engine: EngineOf) -> None:
+        self.gateway = GatewayProcess(config, self._verdict)
+        self._engine = engine
+        self._unwritten: dict[RunnerName, list[Event]] = {}
+        self._writing: dict[RunnerName, asyncio.Lock] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self, runner: RunnerName, listener: socket.socket, rules: tuple[EgressRule, ...]) -> None:
+        await self.gateway.open(runner, listener, rules)
+
+    async def close(self, runner: RunnerName) -> None:
+        await self.gateway.close(runner)
+        await self._write(runner)
+        self._writing.pop(runner, None)
+
+    def _verdict(self, runner: RunnerName, verdict: EgressDecided) -> None:
+        waiting = self._unwritten.setdefault(runner, [])
+        waiting.append(verdict)
+        if len(waiting) == 1:
+            task = asyncio.get_running_loop().create_task(self._write_soon(runner), name=f"verdicts {runner}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _write_soon(self, runner: RunnerName) -> None:
+        try:
+            await self._write(runner)
+        except Exception as error:  # noqa: BLE001 -- kept in memory; `close` writes it or fails aloud
+            _log.warning("egress verdicts of %s wait for the journal: %s", runner, error)
+
+    async def _write(self, runner: RunnerName) -> None:
+        async with self._writing.setdefault(runner, asyncio.Lock()):
+            waiting = self._unwritten.pop(runner, [])
+            record = self._engine().record_of_runner(runner)
+            if not waiting or record is None:
+                return
+            try:
+                await self._engine().note(record.id, *waiting)
+            except GiveUpError:
+                return
+            except BaseException:
+                self._unwritten[runner] = waiting + self._unwritten.get(runner, [])
+                raise
+
+
+class DispatchSource:
+    """The dispatch API as a source: callers ask for results, so a report only forgets the job's secrets.
+
+    After its end they open nothing, and the masker's registry stays small.
+    """
+
+    def __init__(self, masker: Masker) -> None:
+        self._masker = masker
+
+    async def report(self, record: Record) -> None:
+        self._masker.drop(record.id)

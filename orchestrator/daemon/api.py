@@ -1,0 +1,56 @@
+"""The public API over the rooms."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from orchestrator.daemon.adapters import LogReaderAdapter
+from orchestrator.daemon.rooms import Rooms
+from orchestrator.server.app import ApiServer, build_app
+from orchestrator.server.deps import Limits, PoolState, ServerDeps
+from orchestrator.telemetry.waterfall import trace_document
+
+
+class Draining(Protocol):
+    @property
+    def begun(self) -> asyncio.Event: ...
+
+
+def api_server(rooms: Rooms, drain: Draining) -> ApiServer:
+    """The server, not listening yet."""
+    given = rooms.settings.server
+    limits = Limits(max_body_bytes=given.max_body_bytes, retry_after_seconds=given.retry_after_seconds)
+
+    def metrics() -> tuple[bytes, str]:
+        content_type, body = rooms.metrics.render()
+        return body, content_type
+
+    def readiness() -> Mapping[str, str]:
+        return {
+            "journal": "ok" if rooms.journal.healthy else "the journal cannot store facts; see the daemon's log",
+            "gateway": "ok" if rooms.gateway.alive else "the egress gateway is down and being restarted",
+            "intake": "draining" if drain.begun.is_set() else "ok",
+        }
+
+    def pools() -> Sequence[PoolState]:
+        slots = {name: rooms.engine.slots(name) for name in rooms.pools}
+        return [PoolState(pool, slots[name].held, slots[name].waiting) for name, pool in rooms.pools.items()]
+
+    deps = ServerDeps(
+        engine=rooms.engine,
+        reader=rooms.journal,
+        logs=LogReaderAdapter(rooms.logs, lambda: rooms.engine),
+        authenticate=rooms.callers.verify,
+        documents=rooms.issuer,
+        introspect=rooms.introspection.introspect,
+        trace=lambda facts: trace_document(facts, rooms.url),
+        metrics=metrics,
+        pools=pools,
+        readiness=readiness,
+        draining=drain.begun.is_set,
+        local_issuer=rooms.url,
+        limits=limits,
+    )
+    return ApiServer(build_app(deps), limits)

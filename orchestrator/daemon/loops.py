@@ -1,0 +1,71 @@
+"""What the daemon does over and over. A loop that ends is a defect and ends the daemon with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any
+
+from orchestrator.daemon.presence import Presence
+from orchestrator.daemon.rooms import Rooms
+from orchestrator.errors import OrchestratorError
+from orchestrator.lifecycle.observation import SECOND
+
+_log = logging.getLogger("orchestrator")
+
+_ROTATION_LOOK_SECONDS = 300.0
+_COMPACTION_SECONDS = 600.0
+_GATEWAY_LOOK_SECONDS = 1.0
+
+
+def periodic_loops(rooms: Rooms, presence: Presence) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+    """Each loop by name, to be run in the root task group."""
+    yield "sweep", _every(rooms.settings.deadlines.sweep_seconds, "sweep", rooms.sweep.run)
+    yield "key-rotation", _every(_ROTATION_LOOK_SECONDS, "key rotation", lambda: _rotate(rooms))
+    yield "compaction", _every(_COMPACTION_SECONDS, "compaction", lambda: _compact(rooms))
+    yield "gateway", _every(_GATEWAY_LOOK_SECONDS, "gateway restart", lambda: _revive(rooms))
+    yield "caller-token", presence.renew_for_ever()
+    yield "loop-lag", rooms.metrics.sample_loop_lag()
+
+
+async def _every(seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except OrchestratorError as error:
+            _log.warning("%s put off: %s", name, error, extra={"reason": error.reason})
+        except Exception:  # noqa: BLE001 -- the next turn tries again; the log has the defect
+            _log.exception("%s failed", name)
+
+
+async def _rotate(rooms: Rooms) -> None:
+    plan = await asyncio.to_thread(rooms.keys.rotate, rooms.clock.now_ns() / SECOND)
+    if plan:
+        _log.info("signing keys rotated")
+
+
+async def _compact(rooms: Rooms) -> None:
+    settings = rooms.settings
+    now = rooms.clock.now_ns()
+    done = await rooms.journal.compact(
+        now,
+        int(settings.journal.retention_seconds * SECOND),
+        int(settings.journal.forget_seconds * SECOND),
+        exporting=bool(settings.telemetry.otlp_endpoint),
+    )
+    live = frozenset(rooms.engine.live_ids())
+    deleted = await rooms.logs.delete_older(now, int(settings.logs.retention_seconds * SECOND), live)
+    if done.compacted or done.forgotten or deleted:
+        _log.info(
+            "old jobs compacted",
+            extra={"compacted": done.compacted, "forgotten": done.forgotten, "logs_deleted": deleted},
+        )
+
+
+async def _revive(rooms: Rooms) -> None:
+    """A dead gateway is started again; runners that were open in it stay without egress."""
+    if not rooms.gateway.alive:
+        _log.error("the egress gateway died; starting it again")
+        await rooms.gateway.start()

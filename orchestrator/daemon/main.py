@@ -1,0 +1,155 @@
+"""The daemon's life: start, recover, serve, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from orchestrator import __version__
+from orchestrator.daemon import slices
+from orchestrator.daemon.api import api_server
+from orchestrator.daemon.loops import periodic_loops
+from orchestrator.daemon.presence import Presence
+from orchestrator.daemon.rooms import Rooms, open_rooms, prepare_state_dir
+from orchestrator.errors import OrchestratorError
+from orchestrator.lifecycle.recovery import recover
+from orchestrator.model.phase import Phase
+from orchestrator.server.app import bind_listener
+from orchestrator.settings import Settings
+from orchestrator.telemetry.logging import configure
+
+_log = logging.getLogger("orchestrator")
+
+EXIT_DRAINED = 0
+EXIT_NOT_STARTED = 1
+EXIT_WORK_LEFT = 2
+
+_TEARDOWN_AFTER_DRAIN_SECONDS = 15.0
+
+
+def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; a second signal does not wait for running jobs.
+
+    `ready` is called with the API's URL once jobs are taken. Returns 0 when drained, 1 when it could not
+    start (the reason is on standard error), 2 when work was left for the next start.
+    """
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(_guarded(settings, ready))
+    return uvloop.run(_guarded(settings, ready))
+
+
+async def _guarded(settings: Settings, ready: Callable[[str], None] | None) -> int:
+    try:
+        return await _serve(settings, ready)
+    except OrchestratorError as error:
+        sys.stderr.write(f"orchestrator cannot start: {error.diagnostics()} [{error.reason}]\n")
+        return EXIT_NOT_STARTED
+
+
+async def _serve(settings: Settings, ready: Callable[[str], None] | None) -> int:
+    configure(settings.logs.level, settings.logs.format)
+    prepare_state_dir(settings.state_dir)
+    listener = bind_listener(settings.server.host, settings.server.port)
+    address = listener.getsockname()
+    url = slices.public_url(settings, settings.server.host, int(address[1]))
+    drain = Drain()
+    async with AsyncExitStack() as stack:
+        stack.callback(listener.close)
+        rooms = await open_rooms(settings, url, stack)
+        configure(settings.logs.level, settings.logs.format, rooms.masker.text)
+        stack.callback(rooms.journal.subscribe(rooms.metrics.observe))
+        rooms.metrics.adopt(await rooms.journal.live())
+        recovered = await recover(rooms.journal, rooms.engine, rooms.instance)
+        rooms.exporter.start()
+        stack.push_async_callback(rooms.exporter.stop)
+        server = api_server(rooms, drain)
+        await server.serve(listener)
+        stack.push_async_callback(server.stop)
+        presence = Presence(settings.state_dir, f"http://{_reachable(address)}", rooms.issuer)
+        stack.callback(presence.withdraw)
+        await presence.announce()
+        _log.info("ready", extra={"url": url, "version": __version__, "recovered_jobs": recovered})
+        if ready:
+            ready(url)
+        return await _until_drained(rooms, presence, drain)
+
+
+def _reachable(address: tuple[str, int]) -> str:
+    host = "127.0.0.1" if address[0] in ("0.0.0.0", "::") else address[0]  # noqa: S104 -- compared, not bound
+    return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+
+
+class Drain:
+    """Set by the first signal; `hurry` by the second."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.hurry = asyncio.Event()
+
+    def signalled(self) -> None:
+        (self.hurry if self.begun.is_set() else self.begun).set()
+
+
+async def _until_drained(rooms: Rooms, presence: Presence, drain: Drain) -> int:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, drain.signalled)
+    try:
+        async with asyncio.TaskGroup() as group:
+            loops = [group.create_task(work, name=name) for name, work in periodic_loops(rooms, presence)]
+            await drain.begun.wait()
+            clean = await _drain(rooms, drain)
+            for task in loops:
+                task.cancel("shutdown")
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+    _log.info("stopped", extra={"work_left": not clean})
+    return EXIT_DRAINED if clean else EXIT_WORK_LEFT
+
+
+async def _drain(rooms: Rooms, drain: Drain) -> bool:
+    """True when no job of ours is under way any more. Queued jobs stay queued and count as kept, not as left."""
+    rooms.engine.begin_drain()
+    limit = rooms.settings.deadlines.drain_seconds
+    _log.info("draining", extra={"active_jobs": len(rooms.engine.active_ids()), "limit_seconds": limit})
+    if await _quiet(rooms, limit, drain.hurry):
+        return True
+    # Local sandboxes die with the daemon: end their jobs with a true reason while we still can.
+    for job_id in rooms.engine.active_ids():
+        record = rooms.engine.record(job_id)
+        if record and record.phase is Phase.RUNNING:
+            with contextlib.suppress(OrchestratorError):
+                await rooms.engine.cancel(job_id, "daemon", "the daemon was stopped before the job ended")
+    return await _quiet(rooms, _TEARDOWN_AFTER_DRAIN_SECONDS, None)
+
+
+async def _quiet(rooms: Rooms, seconds: float, hurry: asyncio.Event | None) -> bool:
+    """Wait until no job is under way, for so long at most."""
+    quiet = asyncio.Event()
+
+    def look(_facts: object = None) -> None:
+        if not rooms.engine.active_ids():
+            quiet.set()
+
+    def look_soon(_facts: object) -> None:
+        # The feed runs before the engine has dropped the finished job.
+        asyncio.get_running_loop().call_later(0.01, look)
+
+    unsubscribe = rooms.journal.subscribe(look_soon)
+    look()
+    waits = [asyncio.ensure_future(event.wait()) for event in (quiet, hurry) if event]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        unsubscribe()
+        for wait in waits:
+            wait.cancel()
+    return quiet.is_set()

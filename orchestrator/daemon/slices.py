@@ -1,0 +1,122 @@
+"""Each room's slice of the settings, in the room's own words. Pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestrator.backends.sandbox.config import SandboxConfig, SandboxPool
+from orchestrator.egress.config import GatewayConfig
+from orchestrator.identity.issuer import AudienceConfig, IssuerConfig
+from orchestrator.identity.rotation import RotationSchedule
+from orchestrator.identity.verify import CallerIssuerConfig
+from orchestrator.lifecycle.observation import SECOND, Deadlines
+from orchestrator.model.egress import EgressRule
+from orchestrator.model.job import PoolName
+from orchestrator.model.pool import Pool
+from orchestrator.settings import PoolSettings, SandboxSettings, Settings
+
+SANDBOX_BASE = "host-toolchain"
+SANDBOX_ISOLATION = "bubblewrap"
+
+
+def pools(settings: Settings) -> dict[PoolName, Pool]:
+    return {PoolName(pool.name): _pool(pool) for pool in settings.pools}
+
+
+def _pool(pool: PoolSettings) -> Pool:
+    return Pool(
+        name=PoolName(pool.name),
+        backend=pool.backend,
+        trust_tier=pool.trust_tier,
+        capacity=pool.capacity,
+        base=SANDBOX_BASE,
+        isolation=SANDBOX_ISOLATION,
+        egress=tuple(EgressRule(rule.host, rule.port, rule.protocol) for rule in pool.egress),
+        require_egress_proof=pool.require_egress_proof,
+        max_job_seconds=pool.max_job_seconds,
+    )
+
+
+def deadlines(settings: Settings) -> Deadlines:
+    given = settings.deadlines
+    return Deadlines(
+        admission_ns=int(given.admission_seconds * SECOND),
+        capacity_ns=int(given.capacity_seconds * SECOND),
+        provision_ns=int(given.provision_seconds * SECOND),
+        bind_ns=int(given.bind_seconds * SECOND),
+        teardown_ns=int(given.teardown_seconds * SECOND),
+    )
+
+
+def sandbox(settings: Settings, instance: str) -> SandboxConfig:
+    given = {pool.name: pool.sandbox for pool in settings.pools}
+    return SandboxConfig(
+        pools={name: _sandbox_pool(pool) for name, pool in given.items()},
+        instance=instance,
+        private=(settings.state_dir,),
+        host_uid_base=min(pool.host_uid_base for pool in given.values()),
+    )
+
+
+def _sandbox_pool(given: SandboxSettings) -> SandboxPool:
+    return SandboxPool(
+        toolchain=given.toolchain,
+        workspace_bytes=given.workspace_bytes,
+        tmp_bytes=given.tmp_bytes,
+        shm_bytes=given.shm_bytes,
+        memory_bytes=given.memory_bytes,
+        max_processes=given.max_processes,
+        max_open_files=given.max_open_files,
+        cpu_cores=given.cpu_cores,
+        max_file_bytes=given.max_file_bytes,
+    )
+
+
+def gateway(settings: Settings, *, root: bool) -> GatewayConfig:
+    """As root the gateway changes to the user id just below the sandboxes' range."""
+    given = settings.egress
+    base = min(pool.sandbox.host_uid_base for pool in settings.pools)
+    return GatewayConfig(
+        names=dict(given.names),
+        connect_timeout_seconds=given.connect_timeout_seconds,
+        idle_timeout_seconds=given.idle_timeout_seconds,
+        max_connections=given.max_connections,
+        max_bytes_up=given.max_bytes_up,
+        max_bytes_down=given.max_bytes_down,
+        uid=base - 1 if root else None,
+    )
+
+
+def issuer(settings: Settings, url: str) -> IssuerConfig:
+    given = settings.identity
+    audiences = {name: AudienceConfig(one.algorithm, one.max_ttl_seconds) for name, one in given.audiences.items()}
+    return IssuerConfig(url, audiences, given.token_ttl_seconds, given.caller_token_ttl_seconds)
+
+
+def rotation(settings: Settings) -> RotationSchedule:
+    given = settings.identity
+    return RotationSchedule(given.rotation_seconds, given.publish_ahead_seconds, given.retire_seconds)
+
+
+def callers(settings: Settings) -> tuple[CallerIssuerConfig, ...]:
+    return tuple(
+        CallerIssuerConfig(
+            issuer=one.issuer,
+            audience=one.audience,
+            require=dict(one.require),
+            facts=dict(one.facts),
+            algorithms=one.algorithms,
+            jwks_file=Path(one.jwks_file) if one.jwks_file else None,
+            max_age_seconds=one.max_age_seconds,
+            single_use=one.single_use,
+        )
+        for one in settings.callers
+    )
+
+
+def public_url(settings: Settings, host: str, port: int) -> str:
+    """The issuer URL: as configured, else the address in use."""
+    if settings.server.public_url:
+        return settings.server.public_url
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"
