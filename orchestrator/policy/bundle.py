@@ -160,23 +160,14 @@ class BundleHolder:
         Raises:
             ConfigurationError: the new content is refused, and the bundle in force stays.
         """
-        answer = await asyncio.to_thread(self._load)
-        if isinstance(answer, ConfigurationError):
-            raise answer
-        if answer.digest == self.digest:
+        bundle = await asyncio.to_thread(load_bundle, self._folder)
+        if bundle.digest == self.digest:
             return False
-        self._engine = self._build(answer)
+        self._engine = self._build(bundle)
         return True
 
     async def aclose(self) -> None:
         await self._engine.aclose()
-
-    def _load(self) -> Bundle | ConfigurationError:
-        """The bundle, or the refusal as a value: an interpreter in a traceback must not leave its thread."""
-        try:
-            return load_bundle(self._folder)
-        except ConfigurationError as error:
-            return ConfigurationError(str(error), reason=error.reason, fix=error.fix)
 
     @staticmethod
     def _build(bundle: Bundle) -> RegorusEngine:

@@ -9,8 +9,12 @@ derives from BaseException alone; an object belongs to the thread that made it; 
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import json
 import re
+import threading
+import weakref
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -64,16 +68,35 @@ def _failure(error: BaseException) -> RegoFailureError:
 def _guarded(call: Callable[[], T]) -> T:
     try:
         return call()
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+    except (RegoFailureError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # noqa: BLE001 -- a Rust panic derives from BaseException alone
         failure = _failure(error)
-    try:
-        raise failure
-    finally:
-        # Or the traceback and this frame keep each other, and with them an interpreter that must be let go
-        # in its own thread, until the collector runs in some other one.
-        del failure
+    raise failure
+
+
+class _Shelf(threading.local):
+    """Each thread's interpreters. Nothing else holds one for longer than a call.
+
+    The interpreter's object can be let go in its own thread only, but Python frees what is left in a
+    traceback's cycle in whichever thread its collector happens to run.
+    """
+
+    def __init__(self) -> None:
+        self.engines: dict[int, Any] = {}
+        self.returned: deque[int] = deque()
+
+
+_shelf = _Shelf()
+_keys = itertools.count()
+
+
+def _give_back(owner: int, returned: deque[int], key: int) -> None:
+    """Let an interpreter go now if this is its thread, else when that thread next makes one, or ends."""
+    if threading.get_ident() == owner:
+        _shelf.engines.pop(key, None)
+    else:
+        returned.append(key)
 
 
 class RegoProgram:
@@ -89,13 +112,24 @@ class RegoProgram:
     """
 
     def __init__(self, modules: Sequence[Module], data_json: str = "{}", *, coverage: bool = False) -> None:
-        self._engine = regorus.Engine()
+        while _shelf.returned:
+            _shelf.engines.pop(_shelf.returned.popleft(), None)
+        self._key = next(_keys)
+        _shelf.engines[self._key] = regorus.Engine()
+        weakref.finalize(self, _give_back, threading.get_ident(), _shelf.returned, self._key).atexit = False
         self._engine.set_gather_prints(True)
         for module in modules:
             _guarded(lambda module=module: self._engine.add_policy(module.path, module.text))  # type: ignore[misc]
         _guarded(lambda: self._engine.add_data_json(data_json))
         if coverage:
             _guarded(lambda: self._engine.set_enable_coverage(True))
+
+    @property
+    def _engine(self) -> Any:
+        engine = _shelf.engines.get(self._key)
+        if engine is None:
+            raise RegoFailureError("a Rego program was used in another thread than the one that made it")
+        return engine
 
     def rule(self, path: str, input_json: str) -> str | None:
         """The value of a rule as JSON text, None where it is undefined.
@@ -118,15 +152,15 @@ class RegoProgram:
 
     def syntax(self) -> Sequence[Mapping[str, Any]]:
         """Each module's syntax tree as plain JSON, in the order the modules were given."""
-        trees: list[Mapping[str, Any]] = json.loads(_guarded(self._engine.get_ast_as_json))
+        trees: list[Mapping[str, Any]] = json.loads(_guarded(lambda: self._engine.get_ast_as_json()))
         return trees
 
     def covered_lines(self) -> Mapping[str, tuple[frozenset[int], frozenset[int]]]:
         """Module path to the lines that were evaluated, and those that could have been and were not."""
-        report = json.loads(_guarded(self._engine.get_coverage_report_as_json))
+        report = json.loads(_guarded(lambda: self._engine.get_coverage_report_as_json()))
         return {file["path"]: (frozenset(file["covered"]), frozenset(file["not_covered"])) for file in report["files"]}
 
     def prints(self) -> Sequence[str]:
         """What `print` said since the last call; tests may print, policies may not."""
-        lines: list[str] = _guarded(self._engine.take_prints)
+        lines: list[str] = _guarded(lambda: self._engine.take_prints())
         return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import re
 from collections.abc import Callable
@@ -18,8 +19,8 @@ from orchestrator.policy.bundle import default_bundle, run_tests
 from orchestrator.policy.document import Evaluation
 from orchestrator.policy.engine import RegorusEngine
 from orchestrator.policy.files import Bundle, read_bundle
-from orchestrator.policy.rego import Module, RegoFailureError
-from orchestrator.policy.rego_test_runner import run_bundle_tests
+from orchestrator.policy.rego import Module, RegoFailureError, RegoProgram
+from orchestrator.policy.rego_test_runner import TestReport, run_bundle_tests
 
 Make = Callable[[str], dict[str, Any]]
 BUNDLE: Bundle = read_bundle(default_bundle())
@@ -207,6 +208,11 @@ def test_the_conjunction_alone_is_complete() -> None:
     assert run_bundle_tests(with_modules(CONJUNCTION_ALONE), coverage=False).passed
 
 
+@functools.cache
+def run_bundle_tests_once() -> TestReport:
+    return run_bundle_tests(BUNDLE, coverage=False)
+
+
 @pytest.mark.parametrize(("path", "number", "condition"), _CONDITIONS)
 def test_leaving_a_condition_out_fails_the_bundled_tests(path: str, number: int, condition: str) -> None:
     """Mutants of the rules: each line of a rule's body, removed, must turn some test red (or break the file)."""
@@ -216,11 +222,13 @@ def test_leaving_a_condition_out_fails_the_bundled_tests(path: str, number: int,
         else m
         for m in CONJUNCTION_ALONE
     )
+    names = [result.name for result in run_bundle_tests_once().results]
+    names.sort(key=lambda name: path.removesuffix(".rego").replace("decision", "orchestrator_test") not in name)
     try:
-        report = run_bundle_tests(with_modules(mutated), coverage=False)
+        program = RegoProgram((*mutated, *BUNDLE.tests), BUNDLE.data_json)
+        assert any(program.rule(name, "{}") != "true" for name in names), condition
     except RegoFailureError:
         return
-    assert not report.passed, condition
 
 
 def test_the_operators_data_is_held_by_the_bundled_tests(tmp_path: Path) -> None:

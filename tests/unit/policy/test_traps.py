@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.model.decision import Verdict
 from orchestrator.policy.engine import RegorusEngine
-from orchestrator.policy.rego import Module, RegoFailureError, RegoProgram
+from orchestrator.policy.rego import Module, RegoFailureError, RegoProgram, _shelf
 
 
 def program(*rules: str) -> RegoProgram:
@@ -92,20 +92,57 @@ def test_conflicting_values_are_an_error() -> None:
     assert decide('decision := {"allow": true} if true\ndecision := {"allow": false} if true', {}) is Verdict.ERROR
 
 
-def test_a_panic_is_an_error_and_the_next_question_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A real panic: the interpreter's object, used in a thread that did not make it."""
+def test_a_panic_is_an_error_and_the_next_question_is_answered() -> None:
+    """A real panic: the interpreter's object itself, smuggled into a thread that did not make it."""
     engine = RegorusEngine([Module("a.rego", 'package orchestrator\ndecision := {"allow": true}')], "{}", "")
-    made: list[RegoProgram] = []
-    thread = threading.Thread(target=lambda: made.append(RegoProgram([])))
+    stolen = _shelf.engines[engine._program()._key]
+    verdicts: list[Verdict] = []
+
+    def ask() -> None:
+        theirs = engine._program()
+        _shelf.engines[theirs._key] = stolen
+        verdicts.append(engine.evaluate_now("{}").verdict)
+        _shelf.engines.clear()
+        verdicts.append(engine.evaluate_now("{}").verdict)
+
+    thread = threading.Thread(target=ask)
     thread.start()
     thread.join()
-    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
-    engine._local.program = made[0]
-    evaluation = engine.evaluate_now("{}")
-    assert evaluation.verdict is Verdict.ERROR
+    assert verdicts == [Verdict.ERROR, Verdict.ALLOW]
     assert engine.evaluate_now("{}").verdict is Verdict.ALLOW
-    made.clear()
+
+
+def test_a_program_used_elsewhere_fails_and_is_let_go_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    made = [program("x := 1")]
+    key = made[0]._key
+    failures: list[str] = []
+
+    def misuse() -> None:
+        try:
+            made[0].rule("data.a.x", "{}")
+        except RegoFailureError as failure:
+            failures.append(str(failure))
+        made.clear()
+        gc.collect()
+
+    thread = threading.Thread(target=misuse)
+    thread.start()
+    thread.join()
+    assert "another thread" in failures[0]
+    assert key in _shelf.engines
+    program("y := 1")
+    assert key not in _shelf.engines
+    assert seen == []
+
+
+def test_programs_are_let_go_at_once_in_their_own_thread() -> None:
     gc.collect()
+    before = len(_shelf.engines)
+    for _ in range(50):
+        program("x := 1").rule("data.a.x", "{}")
+    assert len(_shelf.engines) <= before + 1
 
 
 def test_each_thread_has_its_own_interpreter_and_lets_it_go_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,6 +189,6 @@ def test_interrupts_are_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
         def set_input_json(self, _: str) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(ask, "_engine", Interrupting())
+    monkeypatch.setitem(_shelf.engines, ask._key, Interrupting())
     with pytest.raises(KeyboardInterrupt):
         ask.rule("data.a.x", "{}")
