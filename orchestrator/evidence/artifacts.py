@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from orchestrator.evidence.envelope import IN_TOTO, EnvelopeRefusedError, open_envelope
-from orchestrator.evidence.provenance import PREDICATE_TYPE, STATEMENT_TYPE
+from orchestrator.evidence.envelope import EnvelopeRefusedError, open_envelope
+from orchestrator.evidence.provenance import IN_TOTO, PREDICATE_TYPE, STATEMENT_TYPE
 
 CYCLONEDX: Final = "application/vnd.cyclonedx+json"
 _STATEMENT_TYPES: Final = (STATEMENT_TYPE, "https://in-toto.io/Statement/v0.1")

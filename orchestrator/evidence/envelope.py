@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from orchestrator.errors import GiveUpError
 from orchestrator.evidence.signing_key import EvidenceKey
 
-IN_TOTO: Final = "application/vnd.in-toto+json"
 MAX_ENVELOPE_CHARS: Final = 4 << 20
 _MAX_SIGNATURES: Final = 16
 

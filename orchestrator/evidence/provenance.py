@@ -23,6 +23,9 @@ from orchestrator.model.job import JobOffer
 from orchestrator.model.outcome import Outcome, Result
 from orchestrator.model.pool import Pool
 
+IN_TOTO: Final = "application/vnd.in-toto+json"
+"""Payload type of an envelope that holds a statement."""
+
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
-from orchestrator.identity.grammar import ExchangeRefusedError, ExchangeRequest, parse_request
+from orchestrator.identity.grammar import ExchangeRefusedError, ExchangeRequest
 from orchestrator.identity.issuer import Issuer, TokenDraft
 from orchestrator.identity.rate import RateLimit
 from orchestrator.lifecycle.ports import Policy, RunnerIdentity
@@ -63,16 +63,6 @@ class Exchange:
         self._with = collaborators
         self._rate = rate
         self._timeout_seconds = timeout_seconds
-
-    async def answer(self, runner: RunnerIdentity, fields: Iterable[tuple[str, str]]) -> tuple[int, Mapping[str, Any]]:
-        """HTTP status and JSON document for a token request of a verified runner; never raises a refusal.
-
-        `fields` are the form's fields in order, duplicates included.
-        """
-        try:
-            return 200, await self.exchange(runner, parse_request(fields))
-        except ExchangeRefusedError as error:
-            return error.status, error.answer()
 
     async def exchange(self, runner: RunnerIdentity, request: ExchangeRequest) -> dict[str, Any]:
         """The answer of RFC 8693 section 2.2.1, to be sent with `Cache-Control: no-store`.

@@ -157,7 +157,7 @@ class Issuer:
         Raises:
             GiveUpError: `key_revoked`, the key was withdrawn since the draft.
         """
-        if self.keys.verify_key(draft.key.kid) is None:
+        if not self.keys.publishes(draft.key.kid):
             raise GiveUpError("the signing key was withdrawn", reason="key_revoked", fix="ask again")
         return jwt.encode(
             dict(draft.claims), draft.key.private, algorithm=draft.key.algorithm, headers={"kid": draft.key.kid}

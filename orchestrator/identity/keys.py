@@ -114,6 +114,10 @@ class KeyStore:
         """The published key of this id, to check what we signed ourselves."""
         return next((key.verify_key for key in self._keys if key.kid == kid), None)
 
+    def publishes(self, kid: str) -> bool:
+        """Whether the key is still in the set, so that a signature by it would verify."""
+        return any(key.kid == kid for key in self._keys)
+
     def rotate(self, now: float) -> RotationPlan:
         """Bring the set to what the schedule wants at `now` (Unix seconds); returns what was done.
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.evidence.artifacts import ArtifactEvidence, artifact_evidence
-from orchestrator.evidence.envelope import IN_TOTO, sign_envelope
-from orchestrator.evidence.provenance import provenance, statement_bytes
+from orchestrator.evidence.envelope import sign_envelope
+from orchestrator.evidence.provenance import IN_TOTO, provenance, statement_bytes
 from orchestrator.evidence.signing_key import generate_evidence_key
 
 WHEEL = "sha256:" + "a" * 64

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.evidence.envelope import (
-    IN_TOTO,
     MAX_ENVELOPE_CHARS,
     EnvelopeRefusedError,
     open_envelope,
     pre_authentication_encoding,
     sign_envelope,
 )
+from orchestrator.evidence.provenance import IN_TOTO
 from orchestrator.evidence.signing_key import generate_evidence_key
 
 KEY = generate_evidence_key()

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.identity.exchange import Collaborators, Exchange
-from orchestrator.identity.grammar import JWT_TYPE, TOKEN_EXCHANGE, ExchangeRefusedError, ExchangeRequest
+from orchestrator.identity.grammar import ExchangeRefusedError, ExchangeRequest
 from orchestrator.identity.introspect import Introspection
 from orchestrator.identity.rate import RateLimit
 from orchestrator.lifecycle.ports import RunnerIdentity
@@ -125,26 +125,17 @@ async def test_only_allow_gives_a_token(exchange, world, runner, make_decision, 
     assert error.reference in error.wire()["error_description"]
 
 
-async def test_the_jobs_own_listener_hears_why(exchange, world, runner, make_decision):
+async def test_the_jobs_own_listener_hears_why_but_nothing_of_our_failures(exchange, world, runner, make_decision):
     world.decision = replace(make_decision(Verdict.DENY), reasons=(Reason("sbom_missing", "attach an SBOM"),))
-    fields = [
-        ("grant_type", TOKEN_EXCHANGE),
-        ("subject_token", "runner-token"),
-        ("subject_token_type", JWT_TYPE),
-        ("audience", "cloud"),
-    ]
-    status, document = await exchange.answer(runner, fields)
-    assert status == 400
+    document = (await refusal(exchange, runner)).answer()
     assert document["error"] == "invalid_target"
     assert document["reason"] == "policy_deny"
     assert "attach an SBOM" in document["explanation"]
-    status, document = await exchange.answer(runner, fields[1:])
-    assert (status, document["error"]) == (400, "invalid_request")
     world.policy_error = RuntimeError("secret detail of ours")
-    status, document = await exchange.answer(runner, fields)
-    assert status == 500
-    assert set(document) == {"error", "error_description"}
-    assert "secret detail" not in str(document)
+    error = await refusal(exchange, runner)
+    assert error.status == 500
+    assert set(error.answer()) == {"error", "error_description"}
+    assert "secret detail" not in error.diagnostics()
 
 
 async def test_an_unlisted_audience_is_refused_before_policy(exchange, world, runner):
