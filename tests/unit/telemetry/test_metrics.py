@@ -1,5 +1,8 @@
 import asyncio
 import contextlib
+import re
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -163,8 +166,6 @@ def test_facts_of_a_job_never_seen_do_no_harm() -> None:
 
 
 async def test_a_late_event_loop_is_measured() -> None:
-    import time
-
     registry = metrics()
     task = asyncio.create_task(registry.sample_loop_lag(0.01))
     await asyncio.sleep(0)
@@ -175,3 +176,15 @@ async def test_a_late_event_loop_is_measured() -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await task
     assert scrape(registry)["event_loop_lag_seconds_sum",] >= 0.03
+
+
+def test_the_reference_page_lists_every_metric_and_no_other() -> None:
+    page = (Path(__file__).parents[3] / "docs/reference/metrics.md").read_text()
+    listed = set(re.findall(r"^\| `(orchestrator_\w+)` \|", page, re.MULTILINE))
+    registry = metrics()
+    exposed = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in parse_plain(registry.render()[1].decode())
+        if family.name.startswith("orchestrator_") and not family.name.endswith("_created")
+    }
+    assert listed == exposed

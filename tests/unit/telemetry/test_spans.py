@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
@@ -299,3 +301,17 @@ def test_rows_of_a_waterfall_go_down_the_tree() -> None:
     assert rows[0].duration_ns == rows[-1].offset_ns + (rows[-1].duration_ns or 0)
     orphan = {**spans[1], "parent_span_id": "f" * 16}
     assert [row.depth for row in waterfall_rows([orphan])] == [0]
+
+
+def test_the_reference_page_names_every_span_event_and_attribute() -> None:
+    page = (Path(__file__).parents[3] / "docs/reference/traces.md").read_text()
+    seen = set()
+    for steps in WHOLE.values():
+        trace = trace_of(facts_for(offer(deployment_environment="prod", artifact_digest="sha256:0"), steps), now_ns=T0)
+        seen |= {span.name for span in trace.spans[1:]}
+        seen |= {event.name.removeprefix("orchestrator.") for event in trace.events}
+        seen |= {key.removeprefix("orchestrator.") for span in trace.spans for key in span.attributes}
+    cicd = {name for name in seen if name.startswith("cicd.")}
+    facts = {name for name in seen if name.startswith("caller.fact.")}
+    assert facts
+    assert [name for name in sorted(seen - cicd - facts) if f"`{name}`" not in page] == []
