@@ -23,6 +23,17 @@ CHECKED_BYTES = 512 << 20
 """Files up to this size have their whole structure checked at each start (about a second); of larger ones
 only what recovery reads is checked, by its sums."""
 
+_SOUND = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_NOMEM,
+)
+
 Step = Callable[[sqlite3.Connection], object]
 
 
@@ -70,6 +81,18 @@ def corrupt(path: Path, detail: str) -> ConfigurationError:
     )
 
 
+def unfit(path: Path, error: sqlite3.Error | OSError) -> ConfigurationError:
+    """Why the journal cannot be opened: damaged only when SQLite says so, else the machine's fault."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR) & 0xFF
+    if code in _SOUND:
+        return ConfigurationError(
+            f"the journal {path} cannot be opened for writing: {error}",
+            reason="journal_unwritable",
+            fix="nothing is lost: give the state folder free space and mode 0700, owned by the daemon's user",
+        )
+    return corrupt(path, str(error))
+
+
 def create(path: Path) -> None:
     """Make an empty journal at `path`, whole or not at all.
 
@@ -94,11 +117,7 @@ def create(path: Path) -> None:
         fresh.rename(path)
         _sync_folder(path.parent)
     except (OSError, sqlite3.Error) as error:
-        raise ConfigurationError(
-            f"the journal {path} cannot be made: {error}",
-            reason="journal_unwritable",
-            fix="give the state folder free space and mode 0700, owned by the daemon's user",
-        ) from error
+        raise unfit(path, error) from error
 
 
 def inspect(path: Path) -> None:
@@ -130,7 +149,7 @@ def inspect(path: Path) -> None:
                     raise corrupt(path, verdict)
             found = version(connection)
     except sqlite3.Error as error:
-        raise corrupt(path, str(error)) from error
+        raise unfit(path, error) from error
     if found > len(STEPS):
         raise ConfigurationError(
             f"the journal {path} has version {found}; this program knows versions up to {len(STEPS)}",

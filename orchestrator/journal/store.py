@@ -74,7 +74,7 @@ class Store:
             store._configure()
         except sqlite3.Error as error:
             connection.close()
-            raise schema.corrupt(path, str(error)) from error
+            raise schema.unfit(path, error) from error
         except GiveUpError:
             connection.close()
             raise
