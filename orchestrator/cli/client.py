@@ -132,6 +132,8 @@ class DaemonClient:
             except (OSError, http.client.HTTPException) as error:
                 raise self._lost(error) from None
             if not chunk:
+                if response.length:  # http.client takes the end of the connection for the end of the body
+                    raise self._lost(EOFError())
                 return
             yield chunk
 
@@ -194,8 +196,11 @@ class DaemonClient:
 def _read_all(response: http.client.HTTPResponse) -> bytes:
     try:
         content = response.read(_MAX_ANSWER_BYTES + 1)
+        cut = bool(response.length) and len(content) <= _MAX_ANSWER_BYTES
     except (OSError, http.client.HTTPException):
-        raise UnreachableError("the connection was lost in the middle of an answer", sent=True) from None
+        content, cut = b"", True
+    if cut:
+        raise UnreachableError("the connection was lost in the middle of an answer", sent=True)
     if len(content) > _MAX_ANSWER_BYTES:
         raise CommandError(f"the daemon's answer is larger than {_MAX_ANSWER_BYTES} bytes")
     return content

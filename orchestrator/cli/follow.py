@@ -115,11 +115,11 @@ def _facts(client: DaemonClient, job_id: str, patience: Patience) -> Iterator[tu
     while True:
         try:
             for server_event in client.events(job_id):
-                patience.succeeded()
                 number = int(server_event.id) if server_event.id.isdecimal() else seen + 1
                 if number <= seen:
                     continue
                 seen = number
+                patience.succeeded()
                 document = json.loads(server_event.data)
                 yield server_event.kind, document.get("event", document)
             if client.job(job_id).get("result"):

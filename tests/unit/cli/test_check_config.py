@@ -1,0 +1,105 @@
+"""check-config: the effective settings, every problem, every insecure choice, no secret."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from orchestrator.settings import Settings
+
+
+@pytest.fixture
+def check(cli, tmp_path, state):
+    def run(text: str, *arguments: str):
+        file = tmp_path / "settings.yaml"
+        file.write_text(text)
+        return cli("check-config", "--config", str(file), *arguments)
+
+    state.chmod(0o700)
+    return run
+
+
+def test_the_default_is_sound_and_loads_again(check, state):
+    done = check("")
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr == ""
+    assert Settings(**yaml.safe_load(done.stdout)) == Settings()
+    assert check("", "--strict").exit_code == 0
+
+
+def test_the_environment_is_part_of_it(check, monkeypatch):
+    monkeypatch.setenv("ORCHESTRATOR_SERVER__PORT", "9000")
+    document = json.loads(check("server: {port: 1, max_body_bytes: 5}", "--json").stdout)
+    assert document["settings"]["server"]["port"] == 9000
+    assert document["settings"]["server"]["max_body_bytes"] == 5
+    assert document["warnings"] == []
+
+
+def test_every_problem_is_named_without_its_value(check):
+    done = check("server: {port: secret-thing, hsot: x}\npools: [{name: A}]")
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    for words in ("3 setting(s)", "server.port", "server.hsot", "pools.0.name", "fix:"):
+        assert words in done.stderr
+    assert "secret-thing" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ("server: {host: 0.0.0.0}", "server.host"),
+        ("server: {public_url: 'http://ci.example'}", "server.public_url"),
+        ("policy: {engine: opa, opa_url: 'http://opa.example:8181'}", "policy.opa_url"),
+        ("telemetry: {otlp_endpoint: 'http://otel.example:4318'}", "telemetry.otlp_endpoint"),
+        ("callers: [{issuer: 'http://i.example', audience: a, require: {sub: x}}]", "callers.0.issuer"),
+        ("callers: [{issuer: 'https://i.example', audience: a, require: {sub: '.*'}}]", "callers.0.require.sub"),
+        ("callers: [{issuer: 'https://i.example', audience: a, require: {sub: x}, single_use: false}]", "single_use"),
+        ("pools: [{name: p, require_egress_proof: false}]", "pools.0.require_egress_proof"),
+        ("pools: [{name: p, egress: [{host: a.example, protocol: http, port: 80}]}]", "pools.0.egress.0"),
+        ("pools: [{name: p, egress: [{host: '*.example'}]}]", "top-level domain"),
+        ("pools: [{name: p, sandbox: {toolchain: [/etc]}}]", "pools.0.sandbox.toolchain"),
+    ],
+)
+def test_insecure_choices_are_named(check, text, warning):
+    done = check(text)
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.count("warning: ") == 1
+    assert warning in done.stderr
+    assert check(text, "--strict").exit_code == 1
+
+
+def test_a_secure_choice_is_not(check):
+    text = """
+server: {host: 0.0.0.0, public_url: 'https://ci.example'}
+policy: {engine: opa, opa_url: 'http://127.0.0.1:8181'}
+telemetry: {otlp_endpoint: 'http://localhost:4318'}
+callers: [{issuer: 'https://i.example', audience: a, require: {sub: 'repo:.*'}}]
+pools: [{name: p, egress: [{host: '*.a.example'}]}]
+"""
+    assert check(text).stderr == ""
+
+
+def test_an_open_state_folder_is_named(check, state):
+    state.chmod(0o755)
+    assert "chmod 700" in check("").stderr
+
+
+def test_credentials_in_a_url_are_masked(check):
+    done = check("telemetry: {otlp_endpoint: 'https://user:hunter2@otel.example'}")
+    assert "hunter2" not in done.stdout + done.stderr
+    assert "https://********@otel.example" in done.stdout
+
+
+def test_what_settings_only_name_is_tried(check, tmp_path):
+    done = check(f"callers: [{{issuer: 'https://i', audience: a, require: {{s: x}}, jwks_file: {tmp_path}/none}}]")
+    assert done.exit_code == 1
+    assert "callers.0.jwks_file" in done.stderr
+    assert check(f"policy: {{bundle: {tmp_path}/none}}").exit_code == 1
+
+
+def test_a_missing_file_is_one_clear_error(cli, state):
+    done = cli("check-config", "--config", "/nonexistent.yaml")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: cannot read /nonexistent.yaml")

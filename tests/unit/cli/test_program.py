@@ -1,0 +1,114 @@
+"""The program as a process: quick to start, quiet about defects, at home in pipes and shells."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from orchestrator.cli.exits import EXIT_CODE_MEANINGS, ExitCode
+
+PROGRAM = [sys.executable, "-m", "orchestrator"]
+
+
+def run(*arguments: str, **more):
+    return subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, timeout=60, check=False, **more)
+
+
+def test_help_starts_at_once_and_imports_nothing_heavy():
+    code = "import sys, orchestrator.cli.main as m; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    heavy = {"aiohttp", "pydantic", "pydantic_settings", "opentelemetry", "cryptography", "yaml", "http.client"}
+    assert heavy.isdisjoint(loaded.stdout.split())
+    best = 10.0
+    for _ in range(5):
+        began = time.perf_counter()
+        done = run("--help")
+        best = min(best, time.perf_counter() - began)
+        assert done.returncode == 0
+    floor = 10.0
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import typer, rich.console"], check=True, timeout=60)
+        floor = min(floor, time.perf_counter() - began)
+    assert best < 4 * floor, f"--help took {best:.2f} s, {best / floor:.1f} times its libraries' import"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_offered(shell):
+    variables = os.environ | {"_ORCHESTRATOR_COMPLETE": f"source_{shell}"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from orchestrator.cli.main import main; main()"],
+        env=variables, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "_ORCHESTRATOR_COMPLETE" in done.stdout
+
+
+def test_completion_names_the_commands():
+    words = {"_ORCHESTRATOR_COMPLETE": "complete_bash", "COMP_WORDS": "orchestrator ca", "COMP_CWORD": "1"}
+    done = run(env=os.environ | words)
+    assert "cancel" in done.stdout.split()
+
+
+def test_a_reader_that_goes_away_is_no_traceback(local_daemon, make_view):
+    for number in range(5000):
+        job_id = f"dispatch.{number:032d}.1"
+        local_daemon.jobs[job_id] = make_view(job_id)
+    child = subprocess.Popen(
+        [*PROGRAM, "jobs", "--json", "--limit", "5000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stdout
+    assert child.stderr
+    child.stdout.readline()
+    child.stdout.close()
+    errors = child.stderr.read()
+    child.stderr.close()
+    child.wait(30)
+    assert "Traceback" not in errors
+    assert "internal error" not in errors
+
+
+def test_an_interrupted_follow_leaves_the_job_alone(local_daemon, make_view):
+    local_daemon.faults["silent_log"] = 100
+    child = subprocess.Popen(
+        [*PROGRAM, "submit", "--name", "a", "--script", "b"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stdout
+    assert child.stdout.read(3) == "hel"
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=30)
+    assert child.returncode == ExitCode.INTERRUPTED
+    assert "goes on; end it with: orchestrator cancel" in errors
+    assert not any(method == "DELETE" for method, _, _ in local_daemon.requests)
+
+
+def test_a_defect_is_one_line(tmp_path):
+    broken = (
+        "import orchestrator.cli.version as v, orchestrator.cli.main as m\n"
+        "import orchestrator.cli.output as o\n"
+        "def boom(*a): raise ZeroDivisionError('oh')\n"
+        "o.say = boom\n"
+        "m.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", broken, "version"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "internal error: ZeroDivisionError: oh" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_colour_where_none_is_wanted(local_daemon, make_view):
+    job_id = "dispatch.aa11bb22cc33dd44.1"
+    local_daemon.jobs[job_id] = make_view(job_id)
+    local_daemon.end(local_daemon.jobs[job_id])
+    assert "\x1b" not in run("show", job_id).stdout
+    assert "\x1b[" in run("show", job_id, env=os.environ | {"FORCE_COLOR": "1", "TERM": "xterm"}).stdout
+
+
+def test_every_exit_code_is_documented():
+    assert set(EXIT_CODE_MEANINGS) == set(ExitCode)
