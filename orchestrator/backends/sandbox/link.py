@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import orchestrator
-from orchestrator.backends.sandbox.launcher.messages import MAX_DESCRIPTORS, MAX_MESSAGE
+from orchestrator.backends.sandbox.launcher.messages import receive
 from orchestrator.errors import ConfigurationError, TryAgainError
 
 _PROGRAM = (
@@ -144,7 +144,7 @@ class LauncherLink:
 
     def _readable(self) -> None:
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._ours, MAX_MESSAGE, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+            data, descriptors = receive(self._ours)
         except BlockingIOError:
             return
         except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import time
 from dataclasses import dataclass, field
@@ -75,7 +76,7 @@ class RunnerApi:
         app = web.Application()
         app.add_routes(
             [
-                web.post("/runner/v1/claim", lambda request: self._claim(runner, request)),
+                web.post("/runner/v1/claim", functools.partial(self._claim, runner)),
                 web.post("/runner/v1/token", self._exchange),
                 web.post("/runner/v1/artifacts", self._artifact),
             ]

@@ -9,6 +9,7 @@ import socket
 from dataclasses import dataclass
 
 from orchestrator.backends.sandbox.launcher import kernel
+from orchestrator.backends.sandbox.launcher.messages import receive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def wait_and_execute(order: Order) -> NoReturn:
     except BaseException as error:  # noqa: BLE001
         problem = f"launcher: {type(error).__name__}: {error}\n"
     try:
-        _, received, _, _ = socket.recv_fds(channel, 1, 2)
+        _, received = receive(channel, 2)
         if len(received) == 2:
             output, token = received
             for descriptor, number in ((output, 1), (output, 2), (token, TOKEN_FD)):
@@ -82,6 +83,7 @@ def _arrange(order: Order) -> socket.socket:
     os.dup2(order.channel.fileno(), CHANNEL_FD, inheritable=False)
     for number, descriptor in enumerate(order.descriptors):
         os.dup2(descriptor, number, inheritable=True)
+    os.closerange(len(order.descriptors), CHANNEL_FD)
     os.closerange(LOWEST_OWN_DESCRIPTOR, 1 << 20)
     order.channel.detach()
     return socket.socket(fileno=CHANNEL_FD)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from orchestrator.backends.sandbox.launcher import cgroups, staging
 from orchestrator.backends.sandbox.launcher.child import Ceilings
-from orchestrator.backends.sandbox.launcher.messages import MAX_DESCRIPTORS, MAX_MESSAGE
+from orchestrator.backends.sandbox.launcher.messages import receive
 from orchestrator.backends.sandbox.launcher.run import Machine, PoolPlan, Run
 from orchestrator.backends.sandbox.launcher.slots import UidSlots
 
@@ -72,9 +72,7 @@ class Launcher:
 
     def _request(self) -> None:
         try:
-            data, descriptors, _, _ = socket.recv_fds(
-                self._control, MAX_MESSAGE, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-            )
+            data, descriptors = receive(self._control)
         except OSError:
             data, descriptors = b"", []
         if not data:

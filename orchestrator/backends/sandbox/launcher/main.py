@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import signal
@@ -22,7 +23,8 @@ def _occupy_low_descriptors() -> None:
 
 def main(descriptor: int, daemon: int) -> None:
     """`descriptor` is our end of the control socket, `daemon` the process id of who started us."""
-    control = socket.socket(fileno=descriptor)
+    control = socket.socket(fileno=fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, LOWEST_OWN_DESCRIPTOR))
+    os.close(descriptor)
     os.chdir("/")
     kernel.become_subreaper()
     kernel.hide_memory()

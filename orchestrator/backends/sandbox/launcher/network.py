@@ -8,6 +8,7 @@ import signal
 import socket
 
 from orchestrator.backends.sandbox.launcher import kernel
+from orchestrator.backends.sandbox.launcher.messages import receive
 
 ADDRESSES = (("127.0.0.1", 3128), ("127.0.0.1", 3129))
 """Egress gateway and runner API."""
@@ -67,7 +68,7 @@ def _by_child(namespace: int) -> list[int]:
         theirs.close()
         try:
             ours.settimeout(_JOIN_SECONDS)
-            message, descriptors, _, _ = socket.recv_fds(ours, 4096, len(ADDRESSES))
+            message, descriptors = receive(ours, len(ADDRESSES))
         except TimeoutError:
             os.kill(child, signal.SIGKILL)
             raise
