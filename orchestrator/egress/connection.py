@@ -12,7 +12,7 @@ from orchestrator.egress.http_head import HeadError
 from orchestrator.egress.request import Request, read_request
 from orchestrator.egress.resolve import UnreachableError
 from orchestrator.egress.runner import Report, RunnerEgress
-from orchestrator.egress.upstream import Stage, UpstreamConnection
+from orchestrator.egress.upstream import Stage, UpstreamConnection, reset
 
 DRAIN_SECONDS = 2.0
 """How long a client may take to go once it is answered."""
@@ -55,7 +55,7 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(refused, "too many connections are open")
         else:
             self.report.tell(False, refused)
-            self.transport.abort()
+            reset(self.transport)
 
     def data_received(self, data: bytes) -> None:
         stage = self.stage
@@ -72,7 +72,7 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._drained += len(data)
             if self._drained > MAX_DRAINED:
-                self.transport.abort()
+                reset(self.transport)
 
     def eof_received(self) -> bool:
         """True keeps the way back to the job open."""
@@ -138,7 +138,7 @@ class ClientConnection(asyncio.Protocol):
                 self.transport.close()
             else:
                 self._reason = self._reason or "reset"
-                self.transport.abort()  # to the job, what was cut off must not look complete
+                reset(self.transport)  # to the job, what was cut off must not look complete
         self._finish()
 
     # --- told by the gateway ---
@@ -148,7 +148,7 @@ class ClientConnection(asyncio.Protocol):
         self._reason = self._reason or reason
         if self._task is not None:
             self._task.cancel()
-        self.transport.abort()
+        reset(self.transport)
         if self._upstream is not None:
             self._upstream.abort()
 
@@ -169,7 +169,7 @@ class ClientConnection(asyncio.Protocol):
         elif self.stage is Stage.HELLO:
             self._deny_tunnel("hello_timeout")
         elif self.stage is Stage.DRAIN:
-            self.transport.abort()
+            reset(self.transport)
         else:
             self.end("idle_timeout")
 
@@ -215,6 +215,10 @@ class ClientConnection(asyncio.Protocol):
             self._unreachable(UnreachableError("connect_failed", "the destination closed the connection at once"))
             return
         self._upstream = upstream
+        if upstream.spoke_first:
+            upstream.abort()
+            self._refuse("not_tls" if request.body is None else "not_http", "the destination speaks before it is asked")
+            return
         early, self._buffer = bytes(self._buffer), bytearray()
         self.transport.resume_reading()
         if request.body is None:

@@ -25,6 +25,7 @@ BACKLOG = 128
 @dataclass(slots=True)
 class _Open:
     runner: RunnerEgress
+    listener: socket.socket
     server: asyncio.Server
 
 
@@ -64,7 +65,7 @@ class Gateway:
             except (OSError, ValueError) as error:
                 raise GiveUpError(f"no listener to serve: {error}", reason="listener_invalid") from error
             undo.pop_all()
-        self._open[name] = _Open(runner, server)
+        self._open[name] = _Open(runner, listener, server)
         if self._sweeper is None:
             self._sweeper = loop.create_task(self._sweep())
 
@@ -73,6 +74,9 @@ class Gateway:
         entry = self._open.pop(name, None)
         if entry is None:
             return
+        with contextlib.suppress(OSError):
+            # At once: uvloop closes the descriptor some turns later.
+            entry.listener.shutdown(socket.SHUT_RDWR)
         entry.server.close()
         with contextlib.suppress(TimeoutError):
             await entry.runner.close(CLOSE_SECONDS)

@@ -202,7 +202,7 @@ class GatewayProcess:
         runner = message.get("runner", _NOBODY)
         if kind == "verdict":
             self._verdict(runner, message.get("verdict"))
-        elif kind in {"ready", "opened", "refused", "closed", "stopped"} and isinstance(runner, str):
+        elif isinstance(runner, str) and kind in ("ready", "opened", "refused", "closed", "stopped"):
             answer = self._waiting.pop(("opened" if kind == "refused" else kind, RunnerName(runner)), None)
             if kind == "closed":
                 self._open.discard(RunnerName(runner))

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import struct
 from enum import Enum
 from typing import Protocol, cast
 
 from orchestrator.egress.runner import Report, RunnerEgress
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER of no time: socket(7)
 
 
 class Stage(Enum):
@@ -38,6 +43,15 @@ class Client(Protocol):
     def upstream_lost(self, exc: Exception | None) -> None: ...
 
 
+def reset(transport: asyncio.Transport) -> None:
+    """Drop the connection so that the peer sees a reset: an ordinary end could pass for the end of the data."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and not transport.is_closing():
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
+
+
 class UpstreamConnection(asyncio.Protocol):
     """Passes bytes down, and tells the job's side of everything else."""
 
@@ -47,6 +61,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.client = client
         self.eof = False
         self.lost = False
+        self.spoke_first = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's only looks like one
@@ -54,6 +69,7 @@ class UpstreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         client = self.client
         if client.stage is not Stage.RELAY:
+            self.spoke_first = True
             client.upstream_spoke_first()
             return
         count = len(data)
@@ -97,4 +113,4 @@ class UpstreamConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         if not self.lost:
-            self.transport.abort()
+            reset(self.transport)

@@ -12,9 +12,9 @@ from orchestrator.errors import ConfigurationError
 
 @pytest.mark.parametrize(
     "address",
-    ["0.0.0.0", "10.1.2.3", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.0.0.53", "168.63.129.16", "169.254.169.254",
-     "172.16.0.1", "172.31.255.255", "192.0.0.192", "192.168.1.1", "198.18.0.1", "224.0.0.1", "240.0.0.1",
-     "255.255.255.255", "::", "::1", "::10.0.0.1", "::ffff:10.0.0.1", "::ffff:8.8.8.8", "64:ff9b::a00:1",
+    ["0.0.0.0", "10.1.2.3", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.0.0.53", "168.63.129.16",
+     "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.0.0.192", "192.168.1.1", "198.18.0.1", "224.0.0.1",
+     "240.0.0.1", "255.255.255.255", "::", "::1", "::10.0.0.1", "::ffff:10.0.0.1", "::ffff:8.8.8.8", "64:ff9b::a00:1",
      "64:ff9b:1::a00:1", "2002:a00:1::", "2001:0:a00:1::1", "fd00::1", "fd00:ec2::254", "fe80::1", "fe80::1%lo",
      "fec0::1", "ff02::1", "2001:db8::1", "100::1", "5f00::1", "2600:1f00::5efe:a00:1", "2600:1f00::200:5efe:a00:1",
      "2600:1f00::1%eth0", "", "example.com", "8.8.8", "8.8.8.8 ", "0x8.8.8.8", "08.8.8.8"],
@@ -51,10 +51,15 @@ def test_order_is_kept_and_repeats_are_not():
 
 
 def test_listed_names_are_normalised():
-    assert checked_names({"Git.Corp.": "10.0.0.7", "v6.corp": "FD00::1"}) == {"git.corp": "10.0.0.7", "v6.corp": "fd00::1"}
+    assert checked_names({"Git.Corp.": "10.0.0.7", "v6.corp": "FD00::1"}) == {
+        "git.corp": "10.0.0.7",
+        "v6.corp": "fd00::1",
+    }
 
 
-@pytest.mark.parametrize(("name", "address"), [("git", "10.0.0.1"), ("*.corp.x", "10.0.0.1"), ("a.b", "nope"), ("a.b", "")])
+@pytest.mark.parametrize(
+    ("name", "address"), [("git", "10.0.0.1"), ("*.corp.x", "10.0.0.1"), ("a.b", "nope"), ("a.b", "")]
+)
 def test_listed_names_must_be_names_with_addresses(name, address):
     with pytest.raises(ConfigurationError) as caught:
         checked_names({name: address})

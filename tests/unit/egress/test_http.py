@@ -12,7 +12,13 @@ from orchestrator.egress.request import Request, read_request
 from orchestrator.egress.rules import RuleSet
 from orchestrator.model.egress import EgressProtocol, EgressRule
 
-RULES = RuleSet([EgressRule("a.test", 80, EgressProtocol.HTTP), EgressRule("a.test", 8080, EgressProtocol.HTTP), EgressRule("t.test")])
+RULES = RuleSet(
+    [
+        EgressRule("a.test", 80, EgressProtocol.HTTP),
+        EgressRule("a.test", 8080, EgressProtocol.HTTP),
+        EgressRule("t.test"),
+    ]
+)
 
 
 def request(text: str) -> Request:
@@ -66,7 +72,12 @@ def test_options_of_the_whole_server():
 
 @pytest.mark.parametrize(
     "text",
-    ["GET / HTTP/1.1\n\n", "GET https://t.test/ HTTP/1.1\n\n", "GET ftp://a.test/ HTTP/1.1\n\n", "GET a.test HTTP/1.1\n\n"],
+    [
+        "GET / HTTP/1.1\n\n",
+        "GET https://t.test/ HTTP/1.1\n\n",
+        "GET ftp://a.test/ HTTP/1.1\n\n",
+        "GET a.test HTTP/1.1\n\n",
+    ],
 )
 def test_no_proxy_request(text):
     assert reason(text.replace("\n", "\r\n").encode()) == "not_a_proxy_request"
@@ -191,7 +202,9 @@ def decode(data: bytes) -> bytes:
             return out
 
 
-@given(BODY, st.lists(st.integers(1, 20), max_size=30), st.binary(max_size=30), st.sampled_from([b"", b";x=1", b" ; y"]))
+@given(
+    BODY, st.lists(st.integers(1, 20), max_size=30), st.binary(max_size=30), st.sampled_from([b"", b";x=1", b" ; y"])
+)
 def test_chunks_in_any_cut_and_nothing_after_them(chunks, sizes, excess, note):
     chunks = [chunk for chunk in chunks if chunk]
     stream = b"".join(b"%X%s\r\n%s\r\n" % (len(chunk), note, chunk) for chunk in chunks) + b"0\r\nT: 1\r\n\r\n" + excess
@@ -211,8 +224,8 @@ def test_a_length_is_never_exceeded(data, length, sizes):
 
 @pytest.mark.parametrize(
     "data",
-    [b"x\r\n", b"-1\r\n", b"+1\r\n", b"0x1\r\n", b" 1\r\n", b"1\n", b"1\r\nab\r\n", b"1\r\na\n", b"1 \r\n", b"1;\x00\r\n",
-     b"F" * 16 + b"\r\n", b"1" * 2000, b"0\r\n" + b"a: b\r\n" * 3000, b"_1\r\n"],
+    [b"x\r\n", b"-1\r\n", b"+1\r\n", b"0x1\r\n", b" 1\r\n", b"1\n", b"1\r\nab\r\n", b"1\r\na\n", b"1 \r\n",
+     b"1;\x00\r\n", b"F" * 16 + b"\r\n", b"1" * 2000, b"0\r\n" + b"a: b\r\n" * 3000, b"_1\r\n"],
 )  # fmt: skip
 def test_malformed_chunks(data):
     with pytest.raises(BodyError):

@@ -83,7 +83,9 @@ def test_the_hint_is_the_line_that_allows():
     assert RuleSet([added]).decide("New.Example.org", 8080, HTTP).allowed
 
 
-@pytest.mark.parametrize("host", ["*.com", "*", "*.", "*.*.com", "a.*.com", "Example.com", "10.0.0.1", "localhost", "a.com."])
+@pytest.mark.parametrize(
+    "host", ["*.com", "*", "*.", "*.*.com", "a.*.com", "Example.com", "10.0.0.1", "localhost", "a.com."]
+)
 def test_rules_that_can_never_match_are_refused(host):
     with pytest.raises(ConfigurationError) as caught:
         RuleSet([EgressRule(host)])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import array
 import asyncio
-import os
 import socket
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -34,6 +34,10 @@ def test_too_long_a_message_is_not_sent():
         encode({"x": "y" * MAX_FRAME})
 
 
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 class End:
     """One end of a line."""
 
@@ -58,7 +62,7 @@ async def test_each_listener_comes_with_its_message(pair):
         ours.line.send({"number": number, "listener": True}, listener.fileno())
         ours.line.send({"between": number})
         listener.close()
-    for number, listener in enumerate(listeners):
+    for number in range(len(listeners)):
         message, descriptor = await theirs.next()
         assert message["number"] == number
         with socket.socket(fileno=descriptor) as taken:
@@ -88,21 +92,21 @@ async def test_a_listener_that_is_missing_ends_the_line(pair):
 
 async def test_the_daemons_end_takes_no_descriptors(pair):
     end = End(pair[1], takes=False)
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     pair[0].sendmsg([encode({"a": 1})], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
     assert await end.next() == ({"a": 1}, None)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files() == before
     end.line.close()
     pair[0].close()
 
 
 async def test_descriptors_nobody_asked_for_are_closed_with_the_line(pair):
     end = End(pair[1], takes=True)
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     pair[0].sendmsg([encode({"a": 1})], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1]))])
     await end.next()
     end.line.close()
-    assert len(os.listdir("/proc/self/fd")) == before - 1
+    assert open_files() == before - 1
     pair[0].close()
 
 
