@@ -38,15 +38,26 @@ _SCALARS = frozenset({"string_value", "bool_value", "int_value", "double_value"}
 
 @dataclass(frozen=True, slots=True)
 class RelayLimits:
-    """What one job may send: bytes of a request (after decompression), spans of a request and in all."""
+    """What one job may send: bytes of a request (after decompression) and in all, spans alike.
+
+    `groups` are resources in a request, and scopes in a resource; SDKs send one and a few.
+    """
 
     request_bytes: int = 1 << 20
+    groups: int = 64
+    bytes_per_job: int = 64 << 20
     spans_per_request: int = 4096
     spans_per_job: int = 20_000
     attributes: int = 64
     events: int = 32
     string_chars: int = 1024
     future_seconds: int = 300
+
+
+@dataclass(slots=True)
+class _Spent:
+    body_bytes: int = 0
+    spans: int = 0
 
 
 class JobSpanRelay:
@@ -67,7 +78,7 @@ class JobSpanRelay:
         self._redact = redact
         self._limits = limits
         self._now_ns = now_ns
-        self._accepted: dict[JobId, int] = {}
+        self._spent: dict[JobId, _Spent] = {}
         self._parsing = asyncio.Semaphore(1)  # hostile protobuf needs many times its size in memory
 
     async def relay(self, job_id: JobId, body: bytes, content_encoding: str = "") -> SpansRelayed:
@@ -79,17 +90,21 @@ class JobSpanRelay:
             GiveUpError: reason `spans_too_large` or `spans_invalid`.
             TryAgainError: the receiver does not answer; the job's SDK may send again.
         """
-        room = self._limits.spans_per_job - self._accepted.get(job_id, 0)
+        spent = self._spent.setdefault(job_id, _Spent())
+        spent.body_bytes += len(body)
+        if spent.body_bytes > self._limits.bytes_per_job:
+            raise GiveUpError(f"a job may send {self._limits.bytes_per_job} bytes of spans", reason="spans_too_large")
+        room = self._limits.spans_per_job - spent.spans
         async with self._parsing:
             out, counted = await asyncio.to_thread(self._sift, job_id, body, content_encoding, room)
         if counted.accepted:
-            self._accepted[job_id] = self._accepted.get(job_id, 0) + counted.accepted
+            spent.spans += counted.accepted
             await self._client.post(TRACES, out)
         return counted
 
     async def revoke(self, record: Record) -> None:
-        """The job has ended: its count is no longer needed."""
-        self._accepted.pop(record.id, None)
+        """The job has ended: what it spent is no longer needed."""
+        self._spent.pop(record.id, None)
 
     def _sift(self, job_id: JobId, body: bytes, content_encoding: str, room: int) -> tuple[bytes, SpansRelayed]:
         request = ExportTraceServiceRequest()
@@ -101,19 +116,20 @@ class JobSpanRelay:
                 reason="spans_invalid",
                 fix="send application/x-protobuf; OTLP's JSON is not accepted here",
             ) from None
+        if len(request.resource_spans) > self._limits.groups:
+            raise GiveUpError("the request has too many resources", reason="spans_too_large")
         sieve = _Sieve(job_id, self._limits, self._redact, self._now_ns())
-        room = min(room, self._limits.spans_per_request)
         total, groups = 0, []
         for group in request.resource_spans:
             scopes = []
-            for scope in group.scope_spans:
+            for scope in group.scope_spans[: self._limits.groups]:
+                # Not even looked at beyond the bound: a job must not buy our time with two-byte spans.
+                looked_at = scope.spans[: max(self._limits.spans_per_request - total, 0)]
                 total += len(scope.spans)
-                spans = list(sieve.spans(scope.spans, room - sieve.accepted))
+                spans = list(sieve.spans(looked_at, room - sieve.accepted))
                 if spans:
-                    name = InstrumentationScope(
-                        name=sieve.text(scope.scope.name), version=sieve.text(scope.scope.version)
-                    )
-                    scopes.append(ScopeSpans(scope=name, spans=spans))
+                    name, version = sieve.text(scope.scope.name), sieve.text(scope.scope.version)
+                    scopes.append(ScopeSpans(scope=InstrumentationScope(name=name, version=version), spans=spans))
             if scopes:
                 groups.append(ResourceSpans(resource=sieve.resource(group.resource), scope_spans=scopes))
         counted = SpansRelayed(accepted=sieve.accepted, refused=total - sieve.accepted)

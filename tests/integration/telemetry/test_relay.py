@@ -24,11 +24,12 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.model.events import SpansRelayed
+from orchestrator.model.record import begin
 from orchestrator.telemetry import ids
 from orchestrator.telemetry.otlp_http import OtlpClient, Receiver
 from orchestrator.telemetry.relay import JobSpanRelay, RelayLimits, relay_answer
 from orchestrator.testing.otlp import Fault, OtlpReceiver
-from orchestrator.testing.stories import offer
+from orchestrator.testing.stories import facts_for, offer
 
 JOB = offer().key.id
 NOW = time.time_ns()
@@ -170,6 +171,17 @@ async def test_a_job_has_a_bounded_number_of_spans() -> None:
         assert len(receiver.spans) == 5
 
 
+async def test_a_job_has_a_bounded_number_of_bytes_until_it_is_forgotten() -> None:
+    body = request(span(1))
+    async with OtlpReceiver() as receiver, relaying(receiver, limits=RelayLimits(bytes_per_job=len(body))) as relay:
+        assert (await relay.relay(JOB, body)).accepted == 1
+        with pytest.raises(GiveUpError):
+            await relay.relay(JOB, body)
+        assert (await relay.relay(offer("43").key.id, body)).refused == 1
+        await relay.revoke(begin(facts_for(offer(), [])[0]))
+        assert (await relay.relay(JOB, body)).accepted == 1
+
+
 @pytest.mark.parametrize(
     ("body", "encoding", "reason"),
     [
@@ -178,6 +190,7 @@ async def test_a_job_has_a_bounded_number_of_spans() -> None:
         (b"\x1f\x8b broken", "gzip", "spans_invalid"),
         (b"\0" * ((1 << 20) + 1), "", "spans_too_large"),
         (gzip.compress(b"\0" * (64 << 20)), "gzip", "spans_too_large"),
+        (b"\x0a\0" * 500_000, "", "spans_too_large"),
     ],
 )
 async def test_hostile_bodies_are_refused_with_a_reason(body: bytes, encoding: str, reason: str) -> None:
@@ -185,6 +198,14 @@ async def test_hostile_bodies_are_refused_with_a_reason(body: bytes, encoding: s
         with pytest.raises(GiveUpError) as caught:
             await relay.relay(JOB, body, encoding)
         assert caught.value.reason == reason
+        assert receiver.calls == 0
+
+
+async def test_a_flood_of_empty_spans_is_counted_and_goes_nowhere() -> None:
+    flood = request(*(Span() for _ in range(250_000)))
+    assert len(flood) < 1 << 20
+    async with OtlpReceiver() as receiver, relaying(receiver) as relay:
+        assert await relay.relay(JOB, flood) == SpansRelayed(0, 250_000)
         assert receiver.calls == 0
 
 
