@@ -93,9 +93,9 @@ class Line:
         return cls(number, kept, at_ns, is_open=False)
 
     def copy(self) -> Line:
-        twin = Line.__new__(Line)
-        for name in self.__slots__:
-            setattr(twin, name, getattr(self, name))
+        twin = Line(self.number, self.offered, self.at_ns, is_open=self.open)
+        twin.phase, twin.result, twin.reason = self.phase, self.result, self.reason
+        twin.finished_at_ns = self.finished_at_ns
         return twin
 
     def follow(self, event: events.Event, at_ns: int) -> None:

@@ -37,7 +37,8 @@ class Reader:
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="journal-read")
 
     async def facts_of(self, job_id: JobId) -> Sequence[Fact]:
-        return await self._on_thread(lambda run: _facts(run, job_id))
+        # Text that is no Unicode cannot even be asked for, so it names nothing.
+        return await self._on_thread(lambda run: _facts(run, job_id)) if job_id.isascii() else []
 
     async def live(self) -> Sequence[Sequence[Fact]]:
         def read(run: Run) -> Sequence[Sequence[Fact]]:
@@ -52,6 +53,9 @@ class Reader:
         return await self._on_thread(read)
 
     async def jobs(self, query: JobQuery) -> Sequence[JobSummary]:
+        wanted = (query.pool, query.pipeline, query.caller_id, query.after, query.phase, query.result)
+        if any("\ud800" <= letter <= "\udfff" for text in wanted if not text.isascii() for letter in text):
+            return []
         return await self._on_thread(lambda run: self._page(run, query))
 
     async def pending_traces(self, limit: int) -> Sequence[JobId]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.journal import index, rows, schema
 from orchestrator.journal.index import Line
@@ -109,12 +111,13 @@ class Store:
         seq = self._seq
         try:
             self._begin()
+            closed = self._closed_lines(appends)
             for append in appends:
-                refusal = self._refusal(append, staged)
+                refusal = self._refusal(append, staged, closed)
                 if refusal is not None:
                     answers.append(refusal)
                     continue
-                facts = self._stamp(append, staged, values, seq)
+                facts = self._stamp(append, staged, closed, values, seq)
                 seq += len(facts)
                 answers.append(facts)
             if values:
@@ -141,18 +144,33 @@ class Store:
         if self._meta("epoch") != self.epoch:
             raise sqlite3.OperationalError("another daemon has taken the journal over")
 
-    def _refusal(self, append: Append, staged: Mapping[JobId, Line]) -> OrchestratorError | None:
+    def _closed_lines(self, appends: Sequence[Append]) -> Mapping[JobId, Line]:
+        """The finished jobs that these appends speak of: one look for the whole group, seldom with a result."""
+        ids = {fact[0] for append in appends for fact in append.facts}
+        strange = [job_id for job_id in ids if job_id not in self.lines and job_id.isascii()]
+        if not strange:
+            return {}
+        found = self._connection.execute(
+            f"SELECT {rows.LINE_COLUMNS}, job, (SELECT max(at_ns) FROM facts WHERE facts.job = jobs.job)"  # noqa: S608
+            " FROM jobs WHERE job_id IN (SELECT value FROM json_each(?))",
+            (msgspec.json.encode(strange).decode(),),
+        )
+        return {row[0]: Line(row[-2], rows.summary_of(row[:-2]), row[-1], is_open=False) for row in found}
+
+    def _refusal(
+        self, append: Append, staged: Mapping[JobId, Line], closed: Mapping[JobId, Line]
+    ) -> OrchestratorError | None:
         offered: set[JobId] = set()
         for job_id, event, _, _ in append.facts:
-            if job_id in staged or job_id in self.lines or job_id in offered:
-                continue
             if isinstance(event, JobOffered):
                 offered.add(job_id)
-            elif self._closed_line(job_id) is None:
+            elif not (job_id in self.lines or job_id in staged or job_id in offered or job_id in closed):
                 return index.unknown_job(job_id)
         return None
 
-    def _stamp(self, append: Append, staged: dict[JobId, Line], values: list[Any], seq: int) -> list[Fact]:
+    def _stamp(
+        self, append: Append, staged: dict[JobId, Line], closed: Mapping[JobId, Line], values: list[Any], seq: int
+    ) -> list[Fact]:
         """Give each fact its time and place; note rows in `values` and changed lines in `staged`."""
         facts: list[Fact] = []
         now_ns, epoch = append.now_ns, self.epoch
@@ -160,7 +178,7 @@ class Store:
             seq += 1
             line = staged.get(job_id)
             if line is None:
-                known = self.lines.get(job_id) or self._closed_line(job_id)
+                known = self.lines.get(job_id) or closed.get(job_id)
                 if known is not None:
                     line = staged[job_id] = known.copy()
             named = None
@@ -190,14 +208,6 @@ class Store:
             _LINES.run(self._connection, lines)
         if finished:
             _OUTBOX.run(self._connection, finished)
-
-    def _closed_line(self, job_id: JobId) -> Line | None:
-        row = self._connection.execute(
-            f"SELECT {rows.LINE_COLUMNS}, job, (SELECT max(at_ns) FROM facts WHERE facts.job = jobs.job)"  # noqa: S608
-            " FROM jobs WHERE job_id = ?",
-            (job_id,),
-        ).fetchone()
-        return Line(row[-2], rows.summary_of(row[:-2]), row[-1], is_open=False) if row else None
 
     def traces_exported(self, job_ids: Sequence[JobId]) -> None:
         """Take jobs out of the outbox."""

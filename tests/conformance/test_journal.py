@@ -121,6 +121,17 @@ async def test_a_fact_needs_its_jobs_offer_and_the_append_is_whole_or_nothing(jo
     assert len(await journal.facts_of(job.key.id)) == 2
 
 
+@pytest.mark.parametrize("name", ["dispatch.é.1", "dispatch.\ud800.1", "", "'; --"])
+async def test_strange_job_ids_are_just_unknown(journal: Journal, name: str) -> None:
+    with pytest.raises(GiveUpError) as refused:
+        await journal.append([(JobId(name), events.JobFinished())])
+    assert refused.value.reason == "job_unknown"
+    assert len(await journal.append([offered(offer("a"))])) == 1
+    assert list(await journal.facts_of(JobId(name))) == []
+    assert list(await journal.jobs(JobQuery(pool=name or "other"))) == []
+    assert len(await journal.jobs(JobQuery(after=name))) == (0 if name else 1)
+
+
 async def test_appends_of_many_tasks_at_once_all_stand(journal: Journal) -> None:
     jobs = [offer(f"n{number}") for number in range(60)]
 
