@@ -144,6 +144,7 @@ class BundleHolder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._reloading = asyncio.Lock()
         self._engine = self._build(load_bundle(folder))
 
     @property
@@ -160,11 +161,13 @@ class BundleHolder:
         Raises:
             ConfigurationError: the new content is refused, and the bundle in force stays.
         """
-        bundle = await asyncio.to_thread(load_bundle, self._folder)
-        if bundle.digest == self.digest:
-            return False
-        self._engine = self._build(bundle)
-        return True
+        # One at a time, or a load that began earlier and took longer would put an older content in force.
+        async with self._reloading:
+            bundle = await asyncio.to_thread(load_bundle, self._folder)
+            if bundle.digest == self.digest:
+                return False
+            self._engine = self._build(bundle)
+            return True
 
     async def aclose(self) -> None:
         await self._engine.aclose()

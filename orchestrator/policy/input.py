@@ -40,8 +40,8 @@ def is_digest(text: str) -> bool:
 def rfc3339(at_ns: int) -> str:
     """Unix nanoseconds as RFC 3339 text in UTC, with nine decimals and `Z`."""
     seconds, nanoseconds = divmod(at_ns, 1_000_000_000)
-    moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+    moment = dt.datetime.fromtimestamp(seconds, dt.UTC).replace(tzinfo=None)
+    return f"{moment.isoformat()}.{nanoseconds:09d}Z"
 
 
 def admission_input(

@@ -131,6 +131,10 @@ class RegoProgram:
             raise RegoFailureError("a Rego program was used in another thread than the one that made it")
         return engine
 
+    def _call(self, method: str) -> Any:
+        # The bound method stays on the stack: a frame that a traceback keeps must not hold the interpreter.
+        return _guarded(lambda: getattr(self._engine, method)())  # noqa: PLW0108
+
     def rule(self, path: str, input_json: str) -> str | None:
         """The value of a rule as JSON text, None where it is undefined.
 
@@ -152,15 +156,15 @@ class RegoProgram:
 
     def syntax(self) -> Sequence[Mapping[str, Any]]:
         """Each module's syntax tree as plain JSON, in the order the modules were given."""
-        trees: list[Mapping[str, Any]] = json.loads(_guarded(lambda: self._engine.get_ast_as_json()))
+        trees: list[Mapping[str, Any]] = json.loads(self._call("get_ast_as_json"))
         return trees
 
     def covered_lines(self) -> Mapping[str, tuple[frozenset[int], frozenset[int]]]:
         """Module path to the lines that were evaluated, and those that could have been and were not."""
-        report = json.loads(_guarded(lambda: self._engine.get_coverage_report_as_json()))
+        report = json.loads(self._call("get_coverage_report_as_json"))
         return {file["path"]: (frozenset(file["covered"]), frozenset(file["not_covered"])) for file in report["files"]}
 
     def prints(self) -> Sequence[str]:
         """What `print` said since the last call; tests may print, policies may not."""
-        lines: list[str] = _guarded(lambda: self._engine.take_prints())
+        lines: list[str] = self._call("take_prints")
         return lines

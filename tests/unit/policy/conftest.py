@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.model.decision import Decision, Stage, Verdict
 from orchestrator.model.egress import EgressProof, EgressRule
 from orchestrator.model.events import (
     Fact,
@@ -16,7 +17,6 @@ from orchestrator.model.events import (
     RunnerBound,
     RunnerCreated,
 )
-from orchestrator.model.decision import Decision, Stage, Verdict
 from orchestrator.model.job import Caller, JobKey, JobOffer, JobSpec, PoolName
 from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.model.record import Record, fold

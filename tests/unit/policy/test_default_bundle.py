@@ -95,8 +95,8 @@ def test_one_thing_wrong(
 
 
 _FIELDS = [
-    "stage", "time", "job", "job.id", "caller", "caller.subject", "caller.facts", "pool", "pool.trust_tier", "pool.isolation",
-    "pool.name", "runner", "request", "request.artifact_digest", "request.audience", "artifact",
+    "stage", "time", "job", "job.id", "caller", "caller.subject", "caller.facts", "pool", "pool.trust_tier",
+    "pool.isolation", "pool.name", "runner", "request", "request.artifact_digest", "request.audience", "artifact",
     "artifact.digest", "artifact.signed", "artifact.sbom", "artifact.base", "approvals", "approvals.0.kind",
     "approvals.0.expires_at", "approvals.0.approver", "credentials", "credentials.static_secrets",
     "credentials.workload_identity", "claimed",
@@ -130,7 +130,8 @@ def test_prod_allows_nothing_that_staging_denies(
     if prod.verdict is Verdict.ALLOW and isinstance(document["request"], dict):
         twin = ask(staging)
         assert twin.verdict is Verdict.ALLOW
-        assert prod.document is not None and twin.document is not None
+        assert prod.document is not None
+        assert twin.document is not None
         ours, theirs = prod.document.obligations, twin.document.obligations
         if not exchange and ours.max_duration_seconds is not None:
             assert theirs.max_duration_seconds is not None
@@ -195,7 +196,7 @@ _CONDITIONS = [
     for number, line in enumerate(module.text.splitlines())
     if re.match(r"^\t(?!\"|true$|bases :=|kinds :=|wanted :=|value :=)[a-z].*[^{,(\[]$", line)
     # Obligations exist for known stages only, so that nothing is granted at another one anyway.
-    and not module.text.splitlines()[number - 1 : number + 1] == ["granted if {", '\tinput.stage == "exchange"']
+    and module.text.splitlines()[number - 1 : number + 1] != ["granted if {", '\tinput.stage == "exchange"']
 ]
 
 
@@ -204,7 +205,7 @@ def with_modules(modules: tuple[Module, ...]) -> Bundle:
 
 
 def test_the_conjunction_alone_is_complete() -> None:
-    assert CONJUNCTION_ALONE != BUNDLE.modules
+    assert BUNDLE.modules != CONJUNCTION_ALONE
     assert run_bundle_tests(with_modules(CONJUNCTION_ALONE), coverage=False).passed
 
 
@@ -236,7 +237,7 @@ def test_the_operators_data_is_held_by_the_bundled_tests(tmp_path: Path) -> None
     for change in (
         {"audiences": {"https://x.example": {"environments": ["qa"], "min_trust_tier": "standard", "ttl_seconds": 60}}},
         {"audiences": {"https://x.example": {"environments": ["prod"], "min_trust_tier": "high", "ttl_seconds": 60}}},
-        {"audiences": {"https://x.example": {"environments": ["prod"], "min_trust_tier": "standard", "ttl_seconds": 1}}},
+        {"audiences": {"https://x.example": {"environments": [""], "min_trust_tier": "standard", "ttl_seconds": 1}}},
         {
             "audiences": {
                 "https://x.example": {

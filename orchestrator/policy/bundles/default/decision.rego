@@ -126,13 +126,17 @@ limits := {} if {
 	environment == ""
 }
 
-limits := {"max_duration_seconds": duration_of[environment]} if input.stage == "admission"
+limits := {"max_duration_seconds": staging.max_duration_seconds} if {
+	input.stage == "admission"
+	environment == "staging"
+}
 
-limits := {"token_ttl_seconds": min([limit | some limit in token_limits])} if input.stage == "exchange"
+limits := {"max_duration_seconds": prod.max_duration_seconds} if {
+	input.stage == "admission"
+	environment == "prod"
+}
 
-duration_of["staging"] := staging.max_duration_seconds
-
-duration_of["prod"] := prod.max_duration_seconds
+limits := {"token_ttl_seconds": min(token_limits)} if input.stage == "exchange"
 
 token_limits contains audience.ttl_seconds
 
