@@ -103,9 +103,12 @@ def _not_finite(_word: str) -> float:
     raise _malformed("The body holds a number that is not finite.")
 
 
-def _finite(text: str) -> float:
+def _finite(text: str) -> float | int:
+    """A finite number; `60.0` is the integer 60, as JSON Schema has it."""
     value = float(text)
-    return value if math.isfinite(value) else _not_finite(text)
+    if not math.isfinite(value):
+        return _not_finite(text)
+    return int(value) if value.is_integer() and abs(value) < 1 << 53 else value
 
 
 def _malformed(message: str) -> ProblemError:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from orchestrator import __version__
 from orchestrator.server import schemas, shapes
 from orchestrator.server.problems import MEDIA_TYPE as PROBLEM
-from orchestrator.server.routes import JSON, OPERATIONS, Answer, Operation
+from orchestrator.server.routes import JSON, OPERATIONS, SSE, Answer, Operation
 
 _REF = "#/components/schemas/{model}"
 _PROBLEM_NAMES = {
@@ -93,7 +96,7 @@ INTROSPECTION_FORM: dict[str, Any] = {
     "required": ["token"],
     "properties": {
         "token": {"type": "string", "minLength": 1, "maxLength": 16384},
-        "token_type_hint": {"type": "string", "maxLength": 64},
+        "token_type_hint": {"type": "string", "description": "Ignored: there is one kind of token"},
     },
 }
 
@@ -117,7 +120,9 @@ def _problem_statuses(operation: Operation) -> Iterable[int]:
 
 def _answer(answer: Answer) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "object"} if answer.media_type == JSON else {"type": "string"}
-    content = {answer.media_type: {"schema": _ref(answer.model) if answer.model else schema}}
+    content: dict[str, Any] = {answer.media_type: {"schema": _ref(answer.model) if answer.model else schema}}
+    if answer.media_type == SSE:
+        content = {SSE: {}}  # OpenAPI 3.1 has no schema for a stream of events
     result: dict[str, Any] = {"description": answer.description, "content": content}
     if answer.headers:
         result["headers"] = {
@@ -190,3 +195,12 @@ def _headers(operation: Operation) -> list[dict[str, Any]]:
             "schema": {"type": "string"},
         },
     ]
+
+
+def main() -> None:
+    """Print the document, for the copy in the docs: `python -m orchestrator.server.openapi`."""
+    sys.stdout.write(json.dumps(document(__version__), indent=2, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()

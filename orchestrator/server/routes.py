@@ -112,6 +112,7 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: Answer("The answer")},
         protected=False,
         form=True,
+        problems=(422,),
     ),
     Operation(
         "discovery",

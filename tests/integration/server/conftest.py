@@ -15,18 +15,19 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from orchestrator.identity.issuer import AudienceConfig, Issuer, IssuerConfig
 from orchestrator.identity.introspect import Introspection
+from orchestrator.identity.issuer import AudienceConfig, Issuer, IssuerConfig
 from orchestrator.identity.keys import KeyStore
 from orchestrator.identity.replay import ReplayStore
 from orchestrator.identity.rotation import RotationSchedule
 from orchestrator.identity.verify import CallerIssuerConfig, CallerVerifier
 from orchestrator.lifecycle.actions import Performer
 from orchestrator.lifecycle.engine import Engine
+from orchestrator.lifecycle.ports import RunnerIdentity
+from orchestrator.model.decision import Verdict
 from orchestrator.model.egress import EgressProof
 from orchestrator.model.job import JobId, PoolName
 from orchestrator.model.pool import Pool, TrustTier
-from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.server.app import ApiServer, build_app
 from orchestrator.server.deps import Limits, PoolState, ServerDeps
 from orchestrator.telemetry.waterfall import trace_document
@@ -153,14 +154,16 @@ class Api:
         """Bring a job to *running* as its agent would."""
         await self.until(job_id, "binding")
         record = self.engine.record(JobId(job_id))
-        assert record and record.runner
+        assert record is not None
+        assert record.runner is not None
         identity = RunnerIdentity(record.runner, record.runner_uid)
         await self.engine.claim(identity, PROOF)
         return identity
 
     async def finish(self, job_id: str, code: int = 0) -> None:
         record = self.engine.record(JobId(job_id))
-        assert record and record.runner
+        assert record is not None
+        assert record.runner is not None
         self.backend.exit(record.runner, code)
         await self.until(job_id, "finished")
 
@@ -190,6 +193,11 @@ def max_jobs() -> int:
     return 1000
 
 
+@pytest.fixture
+def verdict() -> Verdict:
+    return Verdict.ALLOW
+
+
 @pytest.fixture(scope="session")
 def key_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("keys") / "keys"
@@ -198,11 +206,11 @@ def key_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture
-async def api(limits: Limits, max_jobs: int, key_folder: Any, tmp_path: Any) -> AsyncIterator[Api]:
+async def api(limits: Limits, max_jobs: int, verdict: Verdict, key_folder: Any, tmp_path: Any) -> AsyncIterator[Api]:
     clock = RealClock()
     journal, backend, logs = MemoryJournal(clock), MemoryBackend(clock), MemoryLogs()
     pool = Pool(PoolName("default"), "memory", TrustTier.STANDARD, 2, "memory", "none", max_job_seconds=600)
-    performer = Performer(FixedPolicy(), {"memory": backend}, {"dispatch": MemorySource()})
+    performer = Performer(FixedPolicy(verdict), {"memory": backend}, {"dispatch": MemorySource()})
     engine = Engine(journal=journal, performer=performer, pools={pool.name: pool}, clock=clock, max_jobs=max_jobs)
     backend.subscribe(engine.runner_changed)
     keys = KeyStore.open(key_folder, RotationSchedule(), time.time())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import socket
 import time
@@ -226,7 +227,7 @@ async def test_spans_are_relayed_by_listener_alone_and_counted_now_and_then(runn
     await runners.runner_api.close(runner.name)
     assert await runners.events(job_id, SpansRelayed) == [SpansRelayed(2, 1), SpansRelayed(6, 3)]
     wrong = {"Content-Type": "application/json"}
-    job2, other = await runners.start("k2")
+    _, other = await runners.start("k2")
     await runners.post(other, "claim", json=PROOF)
     refused = await client.post(f"{runners.urls[other.name]}/traces", data=b"{}", headers=wrong)
     assert refused.status == 415
@@ -268,9 +269,7 @@ async def test_connections_of_one_runner_are_bounded_and_do_not_starve_another(r
     assert (await runners.post(b, "claim", json=PROOF))[0].status == 200
     async with asyncio.timeout(3):  # six are refused at once, four when they stay idle
         for reader, writer in held:
-            try:
+            with contextlib.suppress(ConnectionResetError):
                 assert await reader.read() == b""
-            except ConnectionResetError:
-                pass
             writer.close()
     assert (await runners.post(a, "claim", json=PROOF))[0].status == 200

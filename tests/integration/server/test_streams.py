@@ -80,7 +80,7 @@ async def test_an_idle_event_stream_has_a_heartbeat(api):
     await api.run(job_id)
     async with api.client.get(f"{api.url}/v1/jobs/{job_id}/events?follow=true", headers=api.operator) as answer:
         async with asyncio.timeout(5):
-            while b": alive\n" != await answer.content.readline():
+            while await answer.content.readline() != b": alive\n":
                 pass
 
 

@@ -1,0 +1,84 @@
+"""Schemathesis, in a process of its own, plays the served OpenAPI document against the running server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+import pytest
+
+from orchestrator.model.decision import Verdict
+from orchestrator.server.deps import Limits
+
+HOOKS = r"""
+import itertools, re, schemathesis
+
+numbers = itertools.count()
+KEY = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z:/=@-]{1,200}|\"[a-zA-Z0-9 ]{1,200}\"")
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    # A key that comes again with another body is refused, as it must be; so each valid key is made a new one.
+    key = (case.headers or {}).get("Idempotency-Key")
+    if isinstance(key, str) and KEY.fullmatch(key):
+        case.headers["Idempotency-Key"] = f'{key[:-1]}-{next(numbers)}"' if key[0] == '"' else f"{key}-{next(numbers)}"
+"""
+
+CONFIG = """
+[checks.negative_data_rejection]
+# The default list and 413, which is what a body over the size limit gets.
+expected-statuses = [400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 422, 428, 429]
+"""
+
+
+class TestConformance:
+    @pytest.fixture
+    def limits(self) -> Limits:
+        return Limits(heartbeat_seconds=0.2, body_timeout_seconds=2)
+
+    @pytest.fixture
+    def max_jobs(self) -> int:
+        return 100_000
+
+    @pytest.fixture
+    def verdict(self) -> Verdict:
+        return Verdict.DENY  # so that jobs end by themselves, and with them the streams that follow one
+
+    async def test_the_server_does_what_its_document_says(self, api, tmp_path):
+        """All checks, valid and invalid data; bounded and the same in every run."""
+        job_id = await api.job("known")
+        (tmp_path / "api_hooks.py").write_text(HOOKS)
+        (tmp_path / "schemathesis.toml").write_text(CONFIG)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            "from schemathesis.cli import schemathesis; schemathesis()",
+            "run",
+            f"{api.url}/openapi.json",
+            f"--header=Authorization: {api.operator['Authorization']}",
+            "--checks=all",
+            "--mode=all",
+            "--phases=examples,coverage,fuzzing",
+            "--max-examples=15",
+            "--seed=1",
+            "--generation-database=none",
+            "--request-timeout=10",
+            "--suppress-health-check=all",
+            "--no-color",
+            cwd=tmp_path,
+            env=os.environ | {"SCHEMATHESIS_HOOKS": "api_hooks", "PYTHONPATH": str(tmp_path)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        try:
+            async with asyncio.timeout(90):
+                output, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        text = output.decode()
+        assert process.returncode == 0, text[-12_000:]
+        assert "No issues found" in text, text[-3000:]
+        assert api.engine.record(job_id) is not None or await api.journal.facts_of(job_id)
