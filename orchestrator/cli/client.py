@@ -104,15 +104,16 @@ class DaemonClient:
         with self._open("GET", f"/v1/jobs/{quote(job_id, safe='')}/log", query=query) as response:
             yield from self._stream(response)
 
-    def events(self, job_id: str, *, follow: bool = True) -> Iterator[ServerEvent]:
-        """The job's facts, from its first; `data` is JSON text.
+    def events(self, job_id: str, *, after: int = 0, follow: bool = True) -> Iterator[ServerEvent]:
+        """The job's facts from its first, or those behind number `after`; `data` is JSON text.
 
         Raises:
             IdleError: nothing came for a while.
         """
         query = {"follow": "true" if follow else "false"}
+        headers = {"Last-Event-ID": str(after)} if after else {}
         parser = EventParser()
-        with self._open("GET", f"/v1/jobs/{quote(job_id, safe='')}/events", query=query) as response:
+        with self._open("GET", f"/v1/jobs/{quote(job_id, safe='')}/events", query=query, headers=headers) as response:
             for chunk in self._stream(response):
                 try:
                     yield from parser.feed(chunk)

@@ -114,7 +114,7 @@ def _facts(client: DaemonClient, job_id: str, patience: Patience) -> Iterator[tu
     seen = 0
     while True:
         try:
-            for server_event in client.events(job_id):
+            for server_event in client.events(job_id, after=seen):
                 number = int(server_event.id) if server_event.id.isdecimal() else seen + 1
                 if number <= seen:
                     continue

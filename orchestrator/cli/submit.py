@@ -16,36 +16,45 @@ EXAMPLES = (
 )
 
 
+File = Annotated[
+    Path | None,
+    typer.Argument(metavar="JOB.yaml", help="Job or pipeline file; `-` is standard input. Flags win over it."),
+]
+Name = Annotated[str | None, typer.Option(help="What people call the job.")]
+Pool = Annotated[str | None, typer.Option(help="Class of runners it needs.")]
+Script = Annotated[str | None, typer.Option(help="Shell script.")]
+ScriptFile = Annotated[Path | None, typer.Option(help="File with the shell script; `-` is standard input.")]
+Env = Annotated[
+    list[str] | None,
+    typer.Option("--env", "-e", metavar="K=V", help="Variable for the script; repeatable. Not for secrets."),
+]
+Timeout = Annotated[int | None, typer.Option(min=0, metavar="SECONDS", help="Longest run; 0 takes the pool's limit.")]
+Environment = Annotated[str | None, typer.Option(metavar="NAME", help="Where it deploys to, for example staging.")]
+Artifact = Annotated[str | None, typer.Option(metavar="sha256:HEX", help="Digest of what a deploy job deploys.")]
+Pipeline = Annotated[str | None, typer.Option(help="Pipeline that the job belongs to.")]
+Key = Annotated[
+    str | None,
+    typer.Option(help="Submitting again with this key and the same job is the same job. Default: a new key."),
+]
+Follow = Annotated[bool, typer.Option(help="Show the log until the end; the exit code tells the result.")]
+Json = Annotated[bool, typer.Option("--json", help="Print job views as JSON, and no log.")]
+
+
 def submit(
     context: typer.Context,
-    file: Annotated[
-        Path | None,
-        typer.Argument(metavar="JOB.yaml", help="Job or pipeline file; `-` is standard input. Flags win over it."),
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="What people call the job.")] = None,
-    pool: Annotated[str | None, typer.Option(help="Class of runners it needs.")] = None,
-    script: Annotated[str | None, typer.Option(help="Shell script.")] = None,
-    script_file: Annotated[Path | None, typer.Option(help="File with the shell script; `-` is standard input.")] = None,
-    env: Annotated[
-        list[str] | None,
-        typer.Option("--env", "-e", metavar="K=V", help="Variable for the script; repeatable. Not for secrets."),
-    ] = None,
-    timeout: Annotated[
-        int | None, typer.Option(min=0, metavar="SECONDS", help="Longest run; 0 takes the pool's limit.")
-    ] = None,
-    environment: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Where it deploys to, for example staging.")
-    ] = None,
-    artifact: Annotated[
-        str | None, typer.Option(metavar="sha256:HEX", help="Digest of what a deploy job deploys.")
-    ] = None,
-    pipeline: Annotated[str | None, typer.Option(help="Pipeline that the job belongs to.")] = None,
-    idempotency_key: Annotated[
-        str | None,
-        typer.Option(help="Submitting again with this key and the same job is the same job. Default: a new key."),
-    ] = None,
-    follow: Annotated[bool, typer.Option(help="Show the log until the end; the exit code tells the result.")] = True,
-    json: Annotated[bool, typer.Option("--json", help="Print job views as JSON, and no log.")] = False,
+    file: File = None,
+    name: Name = None,
+    pool: Pool = None,
+    script: Script = None,
+    script_file: ScriptFile = None,
+    env: Env = None,
+    timeout: Timeout = None,
+    environment: Environment = None,
+    artifact: Artifact = None,
+    pipeline: Pipeline = None,
+    idempotency_key: Key = None,
+    follow: Follow = True,
+    json: Json = False,
 ) -> None:
     """Submit a job, or each job of a pipeline file, and follow it to its end.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from pydantic_settings import PydanticBaseSettingsSource
+from pydantic_settings import PydanticBaseSettingsSource, SettingsError
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.settings.tree import Settings
@@ -50,6 +50,11 @@ def load_settings(path: Path | None = None) -> Settings:
     except ValidationError as error:
         raise ConfigurationError(
             "\n".join(_lines(error, path)), fix="see docs/reference/settings.md for every key"
+        ) from None
+    except SettingsError as error:
+        raise ConfigurationError(
+            f"in the environment: {error}",
+            fix="lists and mappings in a variable are JSON; see docs/reference/settings.md",
         ) from None
 
 

@@ -1,0 +1,151 @@
+"""Settings from file, environment and defaults; every misfit named, no value ever repeated."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from orchestrator.errors import ConfigurationError
+from orchestrator.settings import Settings, load_settings
+
+
+@pytest.fixture
+def load(tmp_path):
+    def run(text: str | bytes) -> Settings:
+        file = tmp_path / "settings.yaml"
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return load_settings(file)
+
+    return run
+
+
+def test_defaults_need_nothing():
+    settings = load_settings()
+    assert settings.server.host == "127.0.0.1"
+    assert [pool.name for pool in settings.pools] == ["default"]
+    assert settings.pools[0].require_egress_proof
+    assert settings.callers == ()
+
+
+def test_the_environment_outranks_the_file_field_by_field(load, monkeypatch):
+    monkeypatch.setenv("ORCHESTRATOR_SERVER__PORT", "9001")
+    settings = load("server: {port: 9000, host: 127.0.0.2}\nlogs: {level: debug}")
+    assert (settings.server.port, settings.server.host, settings.logs.level) == (9001, "127.0.0.2", "debug")
+
+
+def test_lists_come_from_the_environment_as_json(monkeypatch):
+    monkeypatch.setenv("ORCHESTRATOR_POOLS", '[{"name": "a", "capacity": 9}]')
+    assert load_settings().pools[0].capacity == 9
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "null"])
+def test_an_empty_file_is_the_default(load, text):
+    assert load(text).model_dump() == Settings().model_dump()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[1]", "mapping"),
+        ("1: 2", "mapping"),
+        ("a: [", "line 1"),
+        ("a: !!python/name:os.system", "not valid YAML"),
+        (b"\xff", "cannot read"),
+        (b"#" * (5 << 20), "larger than"),
+        ("sever: {}", "sever"),
+        ("server: {prot: 1}", "server.prot"),
+        ("server: {port: 70000}", "server.port"),
+        ("server: {public_url: 'ci.example'}", "server.public_url"),
+        ("server: {public_url: 'https://ci.example/'}", "server.public_url"),
+        ("pools: []", "pools"),
+        ("pools: [{name: a}, {name: a}]", "given twice: a"),
+        ("pools: [{name: Ä}]", "pools.0.name"),
+        ("pools: [{name: a, egress: [{host: 'UPPER.example'}]}]", "egress.0.host"),
+        ("pools: [{name: a, egress: [{host: '*'}]}]", "egress.0.host"),
+        ("policy: {engine: opa}", "opa_url"),
+        ("callers: [{issuer: i, audience: a, require: {}}]", "callers.0.require"),
+        ("callers: [{issuer: i, audience: a, require: {sub: '('}}]", "regular expression"),
+        ("deadlines: {bind_seconds: 0}", "deadlines.bind_seconds"),
+        ("deadlines: {bind_seconds: .inf}", "deadlines.bind_seconds"),
+        ("deadlines: {bind_seconds: .nan}", "deadlines.bind_seconds"),
+        ("identity: {audiences: {a: {algorithm: EdDSA}}}", "identity.audiences.a.algorithm"),
+    ],
+)
+def test_what_does_not_fit_is_named(load, text, words):
+    with pytest.raises(ConfigurationError, match=words):
+        load(text)
+
+
+def test_all_problems_come_at_once(load):
+    with pytest.raises(ConfigurationError) as caught:
+        load("server: {port: x, host: [1]}\nlogs: {level: loud}")
+    assert "3 setting(s)" in str(caught.value)
+
+
+def test_a_wrong_value_is_never_repeated(load, monkeypatch):
+    with pytest.raises(ConfigurationError) as caught:
+        load("identity: {token_ttl_seconds: s3cr3t-value}\npolicy: {opa_url: [s3cr3t-value]}")
+    assert "s3cr3t" not in caught.value.diagnostics()
+    monkeypatch.setenv("ORCHESTRATOR_SERVER__PORT", "s3cr3t-value")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert "s3cr3t" not in caught.value.diagnostics()
+
+
+def test_a_variable_that_is_no_setting_is_an_error(monkeypatch):
+    monkeypatch.setenv("ORCHESTRATOR_SEVER__PORT", "1")
+    with pytest.raises(ConfigurationError, match="ORCHESTRATOR_SEVER__PORT"):
+        load_settings()
+
+
+@pytest.mark.parametrize("variable", ["ORCHESTRATOR_URL", "ORCHESTRATOR_TOKEN_FILE", "ORCHESTRATOR_CONFIG"])
+def test_the_clients_variables_are_let_be(monkeypatch, variable):
+    monkeypatch.setenv(variable, "x")
+    load_settings()
+
+
+def test_a_variable_inside_a_group_that_is_no_setting_is_an_error(monkeypatch):
+    monkeypatch.setenv("ORCHESTRATOR_SERVER__PROT", "1")
+    with pytest.raises(ConfigurationError, match=r"server\.prot"):
+        load_settings()
+
+
+def test_broken_json_in_a_variable_is_an_error_of_ours(monkeypatch):
+    monkeypatch.setenv("ORCHESTRATOR_POOLS", "[")
+    with pytest.raises(ConfigurationError):
+        load_settings()
+
+
+def test_a_missing_file_is_an_error(tmp_path):
+    with pytest.raises(ConfigurationError, match="cannot read"):
+        load_settings(tmp_path / "none.yaml")
+    with pytest.raises(ConfigurationError, match="cannot read"):
+        load_settings(tmp_path)
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValidationError):
+        Settings().server.port = 1
+    with pytest.raises(ValidationError):
+        Settings().state_dir = None
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(Settings.model_fields)) | st.text(max_size=8), _json, max_size=3))
+def test_any_document_is_settings_or_one_clear_error(tmp_path_factory, document):
+    import yaml
+
+    file = tmp_path_factory.mktemp("s") / "settings.yaml"
+    file.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8", errors="replace")
+    with contextlib.suppress(ConfigurationError):
+        assert load_settings(file).pools
