@@ -22,7 +22,7 @@ from orchestrator.model.job import JobKey
 from orchestrator.model.record import fold
 
 APPENDER = Path(__file__).with_name("appender.py")
-KILLS = 14
+KILLS = 10
 
 
 class Clock:
@@ -217,3 +217,16 @@ async def test_a_damaged_page_in_the_middle_is_refused_with_the_log_untouched(
         assert refused.value.reason == "journal_corrupt"
         assert path.read_bytes() == data
         assert not wal.exists() or not wal.stat().st_size
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.7])
+async def test_a_cut_off_file_is_refused(crashed: tuple[Path, dict[str, int]], tmp_path: Path, part: float) -> None:
+    path = copied(crashed[0], tmp_path)
+    journal = await SqliteJournal.open(path, Clock())
+    await journal.close()
+    os.truncate(path, int(path.stat().st_size * part))
+    before = path.read_bytes()
+    with pytest.raises(ConfigurationError) as refused:
+        await SqliteJournal.open(path, Clock())
+    assert refused.value.reason == "journal_corrupt"
+    assert path.read_bytes() == before
