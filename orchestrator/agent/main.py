@@ -62,6 +62,7 @@ REFUSALS = {401: EX_NOPERM, 403: EX_CONFIG, 409: EX_NOPERM, 410: EX_NOPERM}
 
 def main() -> None:
     signal.signal(signal.SIGTERM, stopped_early)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))  # the launcher kept it back until now
     limit_processes()
     proof = prove_egress_denied()
     work = claim(proof)
@@ -164,7 +165,7 @@ def claim(proof: tuple[list[str], list[str]]) -> dict[str, Any]:
     problem = ""
     for attempt in range(CLAIM_TRIES):
         if attempt:
-            time.sleep(0.25 * 4**attempt)
+            time.sleep(0.1 * 4**attempt)
         try:
             status, answer = post(head.encode() + body)
         except (OSError, ValueError) as error:
@@ -298,7 +299,7 @@ def start(work: dict[str, Any]) -> int:
     with open(descriptor, "wb") as file:
         file.write(work["job"]["script"].encode("utf-8", "surrogateescape"))
     os.chdir(WORKSPACE)
-    job = os.posix_spawn("/bin/sh", ["sh", "-e", SCRIPT], variables, setsid=True, setsigdef=DEFAULTED)
+    job = os.posix_spawn("/bin/sh", ["sh", "-e", SCRIPT], variables, setsid=True, setsigmask=(), setsigdef=DEFAULTED)
     signal.signal(signal.SIGTERM, lambda number, _frame: hand_on(job, number))
     return job
 

@@ -54,17 +54,37 @@ def connect(family, address, kind=socket.SOCK_STREAM):
         probe.connect(address)
 
 
-for path in ("/etc/shadow", "/root", "/home", "/sys/kernel", "/dev/mem", "/dev/kmsg", "/dev/sda", "/var/run/docker.sock"):
+for path in (
+    "/etc/shadow",
+    "/root",
+    "/home",
+    "/sys/kernel",
+    "/dev/mem",
+    "/dev/kmsg",
+    "/dev/sda",
+    "/var/run/docker.sock",
+):
     attempt(f"look {path}")(lambda path=path: os.stat(path) and None)
 for path in HOST["hidden"]:
     attempt("look hidden")(lambda path=path: os.stat(path) and None)
-for path in ("/usr/x", "/etc/x", "/x", "/run/orchestrator/x", "/dev/x", "/usr/bin/sh", "/proc/x"):
+for path in ("/usr/x", "/etc/x", "/x", "/run/orchestrator/x", "/dev/x", "/usr/bin/sh", "/proc/x", "/dev/pts/x"):
     attempt(f"make {path}")(lambda path=path: append_to(path))
-for path in ("/etc/passwd", "/etc/resolv.conf", "/run/orchestrator/agent.pyc", "/run/orchestrator/bin/orchestrator-token"):
+for path in (
+    "/etc/passwd",
+    "/etc/resolv.conf",
+    "/run/orchestrator/agent.pyc",
+    "/run/orchestrator/bin/orchestrator-token",
+):
     attempt(f"write {path}")(lambda path=path: append_to(path))
 attempt("write token")(lambda: append_to("/run/orchestrator/token"))
 attempt("unlink token")(lambda: os.unlink("/run/orchestrator/token"))
-for path in ("kernel/core_pattern", "kernel/hostname", "vm/overcommit_memory", "user/max_user_namespaces", "kernel/ns_last_pid"):
+for path in (
+    "kernel/core_pattern",
+    "kernel/hostname",
+    "vm/overcommit_memory",
+    "user/max_user_namespaces",
+    "kernel/ns_last_pid",
+):
     attempt(f"sysctl {path}")(lambda path=path: write_to(f"/proc/sys/{path}"))
 attempt("sysrq")(lambda: append_to("/proc/sysrq-trigger"))
 attempt("kcore")(lambda: os.close(os.open("/proc/kcore", os.O_RDONLY)))
@@ -87,9 +107,21 @@ attempt("personality ask")(lambda: call(CALLS["personality"], 0xFFFFFFFF))
 for name, number in (("TIOCSTI", 0x5412), ("TIOCLINUX", 0x541C), ("FIONREAD", 0x541B)):
     attempt(f"ioctl {name}")(lambda number=number: fcntl.ioctl(os.pipe()[0], number, b"\0" * 8) and None)
 for name, family, kind, protocol in (
-    ("packet", 17, socket.SOCK_RAW, 0), ("vsock", 40, socket.SOCK_STREAM, 0), ("alg", 38, 5, 0), ("key", 15, 3, 2),
-    ("bluetooth", 31, 3, 1), ("xdp", 44, 3, 0), ("rds", 21, 5, 0), ("netfilter", 16, 3, 12), ("audit", 16, 3, 9),
-    ("route", 16, 3, 0), ("raw", 2, 3, 1), ("raw6", 10, 3, 58), ("tcp", 2, 1, 0), ("udp6", 10, 2, 0), ("unix", 1, 1, 0),
+    ("packet", 17, socket.SOCK_RAW, 0),
+    ("vsock", 40, socket.SOCK_STREAM, 0),
+    ("alg", 38, 5, 0),
+    ("key", 15, 3, 2),
+    ("bluetooth", 31, 3, 1),
+    ("xdp", 44, 3, 0),
+    ("rds", 21, 5, 0),
+    ("netfilter", 16, 3, 12),
+    ("audit", 16, 3, 9),
+    ("route", 16, 3, 0),
+    ("raw", 2, 3, 1),
+    ("raw6", 10, 3, 58),
+    ("tcp", 2, 1, 0),
+    ("udp6", 10, 2, 0),
+    ("unix", 1, 1, 0),
 ):
     attempt(f"socket {name}")(lambda f=family, k=kind, p=protocol: socket.socket(f, k, p).close())
 attempt("connect host loopback")(lambda: connect(socket.AF_INET, ("127.0.0.1", HOST["port"])))
@@ -114,7 +146,11 @@ attempt("foreign processes")(lambda: str(len([p for p in os.listdir("/proc") if 
 attempt("uid")(lambda: f"{os.getuid()} {os.geteuid()} {os.getgid()} {os.getgroups()}")
 attempt("uid_map")(lambda: " ".join(open("/proc/self/uid_map").read().split()))
 attempt("hostname")(lambda: socket.gethostname())
-attempt("fds")(lambda: ",".join(sorted(f"{fd}={os.readlink('/proc/1/fd/' + fd)}" for fd in os.listdir("/proc/1/fd") if int(fd) > 2)))
+attempt("fds")(
+    lambda: ",".join(
+        sorted(f"{fd}={os.readlink('/proc/1/fd/' + fd)}" for fd in os.listdir("/proc/1/fd") if int(fd) > 2)
+    )
+)
 attempt("init environ")(lambda: open("/proc/1/environ").read())
 attempt("init argv")(lambda: open("/proc/1/cmdline").read())
 attempt("no_new_privs")(lambda: [l.split()[1] for l in open("/proc/self/status") if l.startswith("NoNewPrivs")][0])
@@ -127,10 +163,11 @@ child = os.fork()
 if child == 0:
     os._exit(7)
 attempt("fork")(lambda: str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+attempt("usr is read-only")(lambda: str(bool(os.statvfs("/usr").f_flag & os.ST_RDONLY)))
 writable = []
 for folder, folders, files in os.walk("/", topdown=True):
     if folder == "/":
-        folders[:] = [name for name in folders if name != "proc"]
+        folders[:] = [name for name in folders if name not in ("proc", "usr")]
     if not os.path.islink(folder) and os.access(folder, os.W_OK):
         writable.append(folder)
     for name in files:

@@ -206,4 +206,3 @@ class World:
     async def remove(self, spec: RunnerSpec) -> None:
         await self.backend.delete(spec.name)
         await self.until(spec.name, RunnerState.ABSENT)
-

@@ -98,6 +98,8 @@ def _prepare(order: Order) -> None:
         os.setresuid(order.uid, order.uid, order.uid)
     for number in (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
+    # blocked until the agent has its handler: an init that has none would lose a SIGTERM from outside
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     kernel.die_with_parent(signal.SIGKILL)
     _limit(order.ceilings)
     os.umask(0o022)

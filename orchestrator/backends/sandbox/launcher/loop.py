@@ -233,6 +233,8 @@ class Launcher:
         for run in list(self._ending):
             if not run.reap():
                 continue
+            if run.outer and not run.inner:
+                self._kill_strays()
             kills = run.machine.groups.oom_kills(run.folder)
             if not run.clean():
                 continue
@@ -244,6 +246,15 @@ class Launcher:
             code = run.status
             answer = {"code": code, "oom_kills": kills, "lost": code is None or code < 0}
             self._send({"op": "exited", "run": run.key, **answer})
+
+    def _kill_strays(self) -> None:
+        """End what we adopted from a bubblewrap that died before it told us of its child."""
+        runs = (*self._runs.values(), *self._ending, *(run for spares in self._spares.values() for run in spares))
+        known = {pid for run in runs for pid in (run.outer, run.inner)}
+        for pid in _children():
+            if pid not in known:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
 
     def _end_everything(self) -> None:
         """The daemon is gone or wants us gone: kill every sandbox, await every child, leave no control group."""
