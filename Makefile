@@ -33,10 +33,10 @@ $(READY): requirements/dev.txt pyproject.toml
 	@if ! "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null; then \
 		echo "$(PYTHON) cannot make virtual environments." >&2; \
 		echo "  fix: install its venv module (Debian and Ubuntu: the package python3-venv)" >&2; exit 1; fi
-	@echo "Setting up $(VENV) with $$("$(PYTHON)" -V) (once)"
+	@echo "Setting up $(VENV) with $$("$(PYTHON)" -V) (once; a minute or so)"
 	@"$(PYTHON)" -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 .PHONY: demo

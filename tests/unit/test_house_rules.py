@@ -223,8 +223,6 @@ def test_every_reason_is_documented():
     from orchestrator.model.outcome import EndReason
     from orchestrator.server.problems import REASONS
 
-    if not REASONS_PAGE.exists():
-        pytest.skip("docs/reference/reasons.md is not written yet")
     page = REASONS_PAGE.read_text("utf-8")
     words = {*REASONS, *(reason.value for reason in EndReason), *(reason.value for reason in WaitReason)}
     assert sorted(word for word in words if f"`{word}`" not in page) == []
@@ -250,3 +248,10 @@ def test_links_in_the_documentation_lead_somewhere(texts):
         and not (ROOT / name).parent.joinpath(target).exists()
     ]
     assert broken == []
+
+
+def test_every_page_is_in_the_index(texts):
+    """Decisions have a folder of their own; every other page is linked from docs/README.md."""
+    index = texts["docs/README.md"]
+    pages = [name.removeprefix("docs/") for name in texts if re.fullmatch(r"docs/(?!decisions/|README).*\.md", name)]
+    assert [page for page in pages if f"({page})" not in index] == []
