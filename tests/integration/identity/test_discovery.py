@@ -178,6 +178,15 @@ async def deep(request):
     return web.Response(text="[" * 200_000)
 
 
+async def test_a_good_document_that_is_too_large_is_refused(platform, verifier):
+    async def padded(request):
+        keys = {"keys": [dict(public_jwk(key.public_key())) for key in platform.keys]}
+        return web.Response(text=json.dumps(keys) + " " * (300 << 10))
+
+    platform.answers["/keys"] = padded
+    assert await reason(verifier, platform.token()) == "issuer_unreachable"
+
+
 @pytest.mark.parametrize("path", ["/.well-known/openid-configuration", "/keys"])
 @pytest.mark.parametrize("answer", [redirect, endless, broken, not_json, deep, {}, [], {"keys": 7}])
 async def test_an_issuer_that_misbehaves_is_no_issuer(platform, verifier, path, answer):

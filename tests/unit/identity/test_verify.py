@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.identity.jwks import public_jwk
+from orchestrator.identity.jwks import VerifyKey, public_jwk
 from orchestrator.identity.replay import ReplayStore
-from orchestrator.identity.signature import MAX_TOKEN_CHARS, TokenInvalidError
+from orchestrator.identity.signature import MAX_TOKEN_CHARS, TokenInvalidError, open_token
 from orchestrator.identity.verify import (
     LEEWAY_SECONDS,
     CallerIssuerConfig,
@@ -323,6 +323,13 @@ async def test_an_old_token_is_refused_however_long_it_lives(verifier, claims, c
     assert await reason(verifier, token) == "token_too_old"
 
 
+def test_a_good_signature_does_not_make_up_for_another_issuer(claims):
+    key = VerifyKey(RSA_KID, "RS256", RSA.public_key())
+    with pytest.raises(TokenInvalidError) as caught:
+        open_token(sign(claims), key, issuer="https://other.example", audience=AUDIENCE)
+    assert caught.value.reason == "issuer_unknown"
+
+
 # Do its claims meet the table?
 
 
@@ -431,8 +438,8 @@ async def test_replay_is_seen_through_a_new_signature_and_without_jti(verifier, 
     raw = base64.urlsafe_b64decode(signature + "==")
     order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
     twin = raw[:32] + (order - int.from_bytes(raw[32:], "big")).to_bytes(32, "big")
-    assert await verifier.verify(f"{signed}.{part(twin)}", "key-1")
     assert await reason(verifier, f"{signed}.{part(twin)}", "key-2") == "token_replayed"
+    assert await verifier.verify(f"{signed}.{part(twin)}", "key-1")
 
 
 async def test_a_refused_token_spends_nothing(verifier, claims):
