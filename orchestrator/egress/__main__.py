@@ -40,15 +40,16 @@ class _Service:
         self._gateway = Gateway(config, self._verdict, max_connections=max((files - RESERVED_FILES) // 2, 16))
 
     async def run(self) -> None:
-        self._line.send({"is": "ready"})
+        self._line.send({"is": "ready", "number": 0})
         while (item := await self._todo.get()) is not None:
             message, descriptor = item
+            number = message["number"]
             if message["do"] == "stop":
                 await self._gateway.stop()
-                self._line.send({"is": "stopped"})
+                self._line.send({"is": "stopped", "number": number})
             elif message["do"] == "close":
                 await self._gateway.close(RunnerName(message["runner"]))
-                self._line.send({"is": "closed", "runner": message["runner"]})
+                self._line.send({"is": "closed", "number": number})
             elif message["do"] == "open" and descriptor is not None:
                 await self._open(RunnerName(message["runner"]), message, socket.socket(fileno=descriptor))
             else:
@@ -56,12 +57,12 @@ class _Service:
 
     async def _open(self, name: RunnerName, message: Message, listener: socket.socket) -> None:
         rules = [EgressRule(host, port, EgressProtocol(protocol)) for host, port, protocol in message["rules"]]
+        answer: Message = {"is": "opened", "number": message["number"]}
         try:
             await self._gateway.open(name, listener, rules)
         except OrchestratorError as error:
-            self._line.send({"is": "refused", "runner": name, "reason": error.reason, "message": str(error)})
-        else:
-            self._line.send({"is": "opened", "runner": name})
+            answer.update({"is": "refused", "reason": error.reason, "message": str(error)})
+        self._line.send(answer)
 
     def _verdict(self, name: RunnerName, verdict: EgressDecided) -> None:
         self._line.send({"is": "verdict", "runner": name, "verdict": asdict(verdict)})

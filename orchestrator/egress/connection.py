@@ -19,7 +19,6 @@ DRAIN_SECONDS = 2.0
 MAX_DRAINED = 1 << 20
 """Bytes of an answered client that are thrown away before it is cut off."""
 
-_REFUSED_AFTER_LOOKUP = frozenset({"address_not_public", "too_many_names"})
 _LISTABLE = "if the host is yours, the operator can list it with its address in egress.names"
 
 
@@ -49,11 +48,9 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's only looks like one
         refused = self.runner.attach(self)
-        if not refused:
-            return
-        if self.runner.refusable():
+        if refused and self.runner.refusable():
             self._refuse(refused, "too many connections are open")
-        else:
+        elif refused:
             self.report.tell(False, refused)
             reset(self.transport)
 
@@ -207,8 +204,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _unreachable(self, error: UnreachableError) -> None:
         self.transport.resume_reading()
-        refused = error.reason in _REFUSED_AFTER_LOOKUP
-        self._refuse(error.reason, str(error), _LISTABLE if refused else "", allowed=not refused)
+        self._refuse(error.reason, str(error), _LISTABLE if error.refused else "", allowed=not error.refused)
 
     def _established(self, upstream: UpstreamConnection, request: Request) -> None:
         if upstream.lost:
@@ -254,13 +250,12 @@ class ClientConnection(asyncio.Protocol):
         self.stage = Stage.RELAY
         self._send(first)
 
-    # --- bytes ---
+    # --- bytes and ends ---
 
     def _relay(self, data: bytes) -> None:
-        request = self._request
-        if request is not None and request.body is not None:
+        if self._request is not None and self._request.body is not None:
             try:
-                data = request.body.feed(data)
+                data = self._request.body.feed(data)
             except BodyError:
                 self.end("bad_request_body")
                 return
@@ -268,13 +263,9 @@ class ClientConnection(asyncio.Protocol):
             self._send(data)
 
     def _send(self, data: bytes) -> None:
-        count = len(data)
-        upstream = self._upstream
-        if upstream is not None and self.runner.spend_up(count):
-            self.report.bytes_up += count
-            upstream.transport.write(data)
-
-    # --- ends ---
+        if self._upstream is not None and self.runner.spend_up(len(data)):
+            self.report.bytes_up += len(data)
+            self._upstream.transport.write(data)
 
     def _refuse(self, reason: str, detail: str, hint: str = "", *, allowed: bool = False) -> None:
         self.report.tell(allowed, reason)

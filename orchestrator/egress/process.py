@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 import sys
@@ -29,7 +30,8 @@ MAX_TEXT = 1024
 MAX_RULES = 3000
 """Rules of one runner; keeps the message that carries them below the line's limit."""
 
-_NOBODY = RunnerName("")
+_READY = 0
+"""Number of the message that a process begins with."""
 
 
 class GatewayProcess:
@@ -59,7 +61,9 @@ class GatewayProcess:
         self._line: ControlLine | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._open: set[RunnerName] = set()
-        self._waiting: dict[tuple[str, RunnerName], asyncio.Future[Message]] = {}
+        self._waiting: dict[int, asyncio.Future[Message]] = {}
+        self._closing: dict[RunnerName, asyncio.Future[Message]] = {}
+        self._numbers = itertools.count(_READY + 1)
         self._stopping = False
         self._starting = asyncio.Lock()
 
@@ -99,23 +103,16 @@ class GatewayProcess:
                 raise _unavailable()
             if runner in self._open:
                 raise GiveUpError(f"{runner} is open already", reason="runner_already_open")
-            message: Message = {
-                "do": "open",
-                "runner": runner,
-                "rules": [[rule.host, rule.port, rule.protocol.value] for rule in rules],
-                "listener": True,
-            }
             if len(rules) > MAX_RULES:
                 raise GiveUpError(f"more than {MAX_RULES} egress rules", reason="egress_rules_too_many")
-            answer = self._expect("opened", runner)
             self._open.add(runner)
-            line.send(message, listener.fileno())
+            listed = [[rule.host, rule.port, rule.protocol.value] for rule in rules]
+            answer = self._ask(line, {"do": "open", "runner": runner, "rules": listed, "listener": True}, listener)
         try:
             reply = await asyncio.wait_for(answer, ANSWER_SECONDS)
         except (TimeoutError, asyncio.CancelledError) as error:
             # Whatever became of it, it must not stay open unknown to the caller.
-            self._waiting.pop(("opened", runner), None)
-            line.send({"do": "close", "runner": runner})
+            _ = self._ask(line, {"do": "close", "runner": runner})
             self._open.discard(runner)
             if isinstance(error, TimeoutError):
                 raise _unavailable() from error
@@ -133,17 +130,19 @@ class GatewayProcess:
         line = self._line
         if line is None or runner not in self._open:
             return
-        answer = self._waiting.get(("closed", runner))
+        answer = self._closing.get(runner)
         if answer is None:
-            answer = self._expect("closed", runner)
-            line.send({"do": "close", "runner": runner})
+            answer = self._closing[runner] = self._ask(line, {"do": "close", "runner": runner})
         try:
             await asyncio.wait_for(asyncio.shield(answer), ANSWER_SECONDS)
         except TimeoutError:
             self._kill()
             await self._gone()
         except TryAgainError:
-            return  # it died, and the runner's egress with it
+            pass  # it died, and the runner's egress with it
+        if self._closing.get(runner) is answer:
+            del self._closing[runner]
+            self._open.discard(runner)
 
     async def stop(self) -> None:
         """Close all runners, then end the process: asked first, killed if it does not go. Idempotent."""
@@ -151,10 +150,9 @@ class GatewayProcess:
         if line is None:
             return
         self._stopping = True
-        answer = self._waiting.get(("stopped", _NOBODY)) or self._expect("stopped", _NOBODY)
-        line.send({"do": "stop"})
+        answer = self._ask(line, {"do": "stop"})
         with contextlib.suppress(TimeoutError, TryAgainError):
-            await asyncio.wait_for(asyncio.shield(answer), STOP_SECONDS)
+            await asyncio.wait_for(answer, STOP_SECONDS)
         line.close()  # end of file is its signal to exit
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._gone(), STOP_SECONDS)
@@ -165,7 +163,7 @@ class GatewayProcess:
 
     async def _start(self) -> None:
         self._stopping = False
-        ready = self._expect("ready", _NOBODY)
+        ready = self._waiting[_READY] = self._future()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         line = ControlLine(ours, self._received, self._kill, takes_descriptors=False)
         try:
@@ -198,14 +196,11 @@ class GatewayProcess:
             ) from error
 
     def _received(self, message: Message, _descriptor: int | None) -> None:
-        kind = message.get("is")
-        runner = message.get("runner", _NOBODY)
-        if kind == "verdict":
+        runner, number = message.get("runner"), message.get("number")
+        if message.get("is") == "verdict":
             self._verdict(runner, message.get("verdict"))
-        elif isinstance(runner, str) and kind in ("ready", "opened", "refused", "closed", "stopped"):
-            answer = self._waiting.pop(("opened" if kind == "refused" else kind, RunnerName(runner)), None)
-            if kind == "closed":
-                self._open.discard(RunnerName(runner))
+        elif isinstance(number, int) and message.get("is") in ("ready", "opened", "refused", "closed", "stopped"):
+            answer = self._waiting.pop(number, None)
             if answer is not None and not answer.done():
                 answer.set_result(message)
         else:
@@ -230,11 +225,19 @@ class GatewayProcess:
             context = {"message": "an egress verdict was not taken", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
 
-    def _expect(self, kind: str, runner: RunnerName) -> asyncio.Future[Message]:
+    def _ask(
+        self, line: ControlLine, message: Message, listener: socket.socket | None = None
+    ) -> asyncio.Future[Message]:
+        """Each request has a number of its own, so that an answer nobody waits for is not taken for another's."""
+        number = next(self._numbers)
+        answer = self._waiting[number] = self._future()
+        line.send({**message, "number": number}, None if listener is None else listener.fileno())
+        return answer
+
+    def _future(self) -> asyncio.Future[Message]:
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         # Nobody may be waiting any more when the process dies.
         answer.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._waiting[(kind, runner)] = answer
         return answer
 
     def _kill(self) -> None:
@@ -253,7 +256,7 @@ class GatewayProcess:
         line.close()
         self._line = None
         lost, self._open = frozenset(self._open), set()
-        waiting, self._waiting = self._waiting, {}
+        waiting, self._waiting, self._closing = self._waiting, {}, {}
         for answer in waiting.values():
             if not answer.done():
                 answer.set_exception(_unavailable())

@@ -24,11 +24,13 @@ P = TypeVar("P", bound=asyncio.Protocol)
 
 class UnreachableError(Exception):
     """No connection to the name. `reason`: `name_unresolved`, `address_not_public`, `too_many_names`,
-    `connect_failed`, `connect_timeout`."""
+    `connect_failed`, `connect_timeout`. `refused` tells our refusal from the world's failure.
+    """
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
+        self.refused = reason in {"address_not_public", "too_many_names"}
 
 
 def system_lookup() -> Lookup:

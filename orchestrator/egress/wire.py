@@ -3,10 +3,10 @@
 A frame is four bytes of length (big endian) and one JSON object. An object with `"listener": true` comes with one
 descriptor, attached to its frame; descriptors arrive in the order of their frames (unix(7)).
 
-Daemon to gateway: the config first, then `{"do": "open", "runner", "rules": [[host, port, protocol]], "listener":
-true}`, `{"do": "close", "runner"}`, `{"do": "stop"}`. Gateway to daemon: `{"is": "ready"}`, `{"is": "opened" |
-"closed", "runner"}`, `{"is": "refused", "runner", "reason", "message"}`, `{"is": "verdict", "runner", "verdict":
-{..}}`, `{"is": "stopped"}`.
+Daemon to gateway: the config first, then requests `{"do": "open", "number", "runner", "rules": [[host, port,
+protocol]], "listener": true}`, `{"do": "close", "number", "runner"}`, `{"do": "stop", "number"}`. Gateway to daemon:
+`{"is": "ready", "number": 0}`, answers `{"is": "opened" | "closed" | "stopped", "number"}` and `{"is": "refused",
+"number", "reason", "message"}`, and in between `{"is": "verdict", "runner", "verdict": {..}}`.
 """
 
 from __future__ import annotations

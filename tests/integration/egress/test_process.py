@@ -168,7 +168,8 @@ WORDS = {"host": "", "port": 1, "protocol": "", "allowed": True, "rule": ""}
     [
         {"is": "nonsense"},
         {"is": ["ready"]},
-        {"is": "opened", "runner": 1},
+        {"is": "opened", "number": "1"},
+        {"is": "opened"},
         {"is": "verdict", "runner": "runner-a", "verdict": {"host": 1}},
         {"is": "verdict", "runner": "runner-a", "verdict": {**WORDS, "host": "x" * 2000}},
         {"is": "verdict", "runner": "runner-a", "verdict": {**WORDS, "bytes_up": -1}},
