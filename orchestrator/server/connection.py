@@ -73,7 +73,7 @@ def connection_factory(server: web.Server, limits: ConnectionLimits) -> Callable
             max_line_size=limits.max_line_bytes,
             max_field_size=limits.max_header_bytes,
             max_headers=limits.max_headers,
-            lingering_time=2.0,
+            lingering_time=1.0,
             auto_decompress=False,
         )
 

@@ -18,7 +18,6 @@ from orchestrator.journal.port import JobQuery
 from orchestrator.model import events
 from orchestrator.model.events import Fact
 from orchestrator.model.job import Caller, JobId, JobOffer
-from orchestrator.model.record import MissingOfferError
 from orchestrator.server import schemas, views
 from orchestrator.server.body import read_model, read_query
 from orchestrator.server.deps import CALLER, ServerDeps
@@ -51,9 +50,13 @@ class Jobs:
     def _may_see(self, caller: Caller, facts: Sequence[Fact]) -> bool:
         if self.is_operator(caller):
             return True
-        first = facts[0].event
-        # A compacted line no longer says whose it was, so only operators may read it.
-        return isinstance(first, events.JobOffered) and first.offer.caller.id == caller.id
+        match facts[0].event:
+            case events.JobOffered(offer):
+                return offer.caller.id == caller.id
+            case events.JobCompacted(caller_id=owner):
+                return owner == caller.id
+            case _:
+                return False
 
     async def visible_facts(self, request: web.Request) -> tuple[JobId, Sequence[Fact]]:
         """The job a request names, with its facts; GiveUpError `job_not_found` unless the caller may see it."""
@@ -90,26 +93,12 @@ class Jobs:
     async def _offer(self, offer: JobOffer) -> web.Response:
         job_id = offer.key.id
         headers = {"Location": f"/v1/jobs/{job_id}", "traceparent": traceparent(job_id)}
-        try:
-            record, created = await self._deps.engine.offer(offer)
-        except MissingOfferError:
-            facts = await self._compacted(offer)
-        else:
-            if created:
-                return json_response(views.record_view(record, trace_id(job_id)), status=202, headers=headers)
-            facts = await self._deps.reader.facts_of(job_id)
+        record, created = await self._deps.engine.offer(offer)
+        if created:
+            return json_response(views.record_view(record, trace_id(job_id)), status=202, headers=headers)
+        facts = await self._deps.reader.facts_of(job_id)
         headers["Idempotency-Replayed"] = "true"
         return json_response(views.job_view(facts, trace_id(job_id)), headers=headers)
-
-    async def _compacted(self, offer: JobOffer) -> Sequence[Fact]:
-        """The one line left of a job whose key came again; its id is made of the caller's, so it is theirs."""
-        facts = await self._deps.reader.facts_of(offer.key.id)
-        line = facts[0].event if facts else None
-        if not isinstance(line, events.JobCompacted) or line.fingerprint != offer.fingerprint:
-            raise GiveUpError(
-                "This idempotency key was used for a job with another content.", reason="idempotency_key_reused"
-            )
-        return facts
 
     async def get_job(self, request: web.Request) -> web.Response:
         read_query(request, schemas.NoQuery)

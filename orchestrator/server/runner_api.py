@@ -109,11 +109,15 @@ class RunnerApi:
         identity = RunnerIdentity(runner, uid)
         http: web.Server = web.Server(partial(self._handle, identity))
         listener.setblocking(False)
-        server = await asyncio.get_running_loop().create_server(
-            connection_factory(http, ConnectionLimits(limits.max_connections, limits.idle_seconds)),
-            sock=listener,
-            backlog=limits.max_connections,
-        )
+        try:
+            server = await asyncio.get_running_loop().create_server(
+                connection_factory(http, ConnectionLimits(limits.max_connections, limits.idle_seconds)),
+                sock=listener,
+                backlog=limits.max_connections,
+            )
+        except BaseException:
+            listener.close()
+            raise
         self._origins[runner] = _Origin(identity, http, server)
 
     async def close(self, runner: RunnerName) -> None:

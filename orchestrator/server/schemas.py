@@ -151,8 +151,8 @@ class EventsQuery(Request):
 
 
 class CancelQuery(Request):
-    reason: Annotated[str, Field(pattern=r"^[ -~]{0,200}$")] = ""
-    """Why, for people; printable ASCII."""
+    reason: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{0,200}$")] = ""
+    """Why, for people; one line."""
 
 
 class NoQuery(Request):

@@ -193,7 +193,7 @@ def _compacted_view(fact: Fact, line: events.JobCompacted, trace_id: str) -> dic
         "id": fact.job_id,
         "name": line.name,
         "pool": line.pool,
-        "pipeline": "",
+        "pipeline": line.pipeline,
         "source": source,
         "attempt": int(attempt) if attempt.isdecimal() else 1,
         "phase": "finished",

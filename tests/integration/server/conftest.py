@@ -185,7 +185,7 @@ class Api:
 @pytest.fixture
 def limits() -> Limits:
     """Overridden by tests that need tight ones."""
-    return Limits(heartbeat_seconds=0.2, body_timeout_seconds=1.0, write_timeout_seconds=1.0)
+    return Limits(heartbeat_seconds=0.2, body_timeout_seconds=0.4, write_timeout_seconds=1.0)
 
 
 @pytest.fixture
