@@ -28,7 +28,7 @@ setup: $(READY) ## virtual environment with locked, hash-checked dependencies
 
 $(READY): requirements/dev.txt pyproject.toml
 	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-		echo "No Python 3.11 or newer was found (python3 is $$(python3 -V 2>&1 || true))." >&2; \
+		echo "No Python 3.11 or newer was found ($(or $(PYTHON),python3) is $$("$(or $(PYTHON),python3)" -V 2>&1 || true))." >&2; \
 		echo "  fix: install one, then run make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; fi
 	@if ! "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null; then \
 		echo "$(PYTHON) cannot make virtual environments." >&2; \
@@ -54,10 +54,11 @@ test-slow: $(READY) ## the tests that take longer than a few seconds
 
 .PHONY: lint
 lint: $(READY) ## formatting, style, types and import directions
-	@$(BIN)/ruff format --check --quiet .
-	@$(BIN)/ruff check --quiet .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@failed=; \
+	for check in "ruff format --check" "ruff check" mypy lint-imports; do \
+		echo "== $$check"; \
+		case $$check in ruff*) $(BIN)/$$check . ;; *) $(BIN)/$$check ;; esac || failed="$$failed [$$check]"; done; \
+	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 
 .PHONY: format
 format: $(READY) ## write the code as ruff wants it
