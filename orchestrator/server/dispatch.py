@@ -98,7 +98,8 @@ class Jobs:
             return json_response(views.record_view(record, trace_id(job_id)), status=202, headers=headers)
         facts = await self._deps.reader.facts_of(job_id)
         headers["Idempotency-Replayed"] = "true"
-        return json_response(views.job_view(facts, trace_id(job_id)), headers=headers)
+        view = views.job_view(facts, trace_id(job_id)) if facts else views.record_view(record, trace_id(job_id))
+        return json_response(view, headers=headers)
 
     async def get_job(self, request: web.Request) -> web.Response:
         read_query(request, schemas.NoQuery)
