@@ -92,7 +92,11 @@ class Floor:
         plan["files"] = [base64.b64encode(data).decode() for data in files]
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", FLOOR, str(ROOT)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={}, start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={},
+            start_new_session=True,
         )
         self._process.stdin.write(json.dumps(plan) + "\n")
 
@@ -190,9 +194,7 @@ def residue() -> float:
     """Seconds from a SIGKILL of a daemon with four busy sandboxes until no process of theirs is left."""
     mark = "600.0625"
     path = str(ROOT / "tests/integration/sandbox/world.py")
-    daemon = subprocess.Popen(
-        [sys.executable, "-c", DAEMON, path, mark], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
+    daemon = subprocess.Popen([sys.executable, "-c", DAEMON, path, mark], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         assert daemon.stdout.readline() == "up\n"
         while len(marked(f"sleep\0{mark}")) < 12:

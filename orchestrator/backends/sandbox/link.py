@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -151,8 +153,12 @@ class LauncherLink:
             data, descriptors = b"", []
         if data:
             self._handle(json.loads(data), descriptors)
-        else:
-            self._drop()
+            return
+        # A bubblewrap cut off at its birth can leave a child that waits for it for ever. Until its last step
+        # everything the launcher started is in the launcher's process group, which its zombie keeps reserved.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._drop()
 
     def _handle(self, message: Mapping[str, Any], descriptors: Sequence[int]) -> None:
         watcher = self._watchers.get(message.get("run", ""))

@@ -82,7 +82,7 @@ EXACT = {
 
 
 def expectation(probe: str) -> set[str] | None:
-    return EXACT.get(probe) or EXPECTED.get(probe.split(" ")[0])
+    return EXACT.get(probe) or EXPECTED.get(probe.split(" ", maxsplit=1)[0])
 
 
 def test_no_attempt_to_get_out_succeeds(forked):

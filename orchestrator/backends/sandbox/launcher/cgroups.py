@@ -7,6 +7,7 @@ Only files and folders are touched, so tests run it on a made-up tree. A run's f
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import dataclass
 
 TYPE_CHECKING = False
@@ -89,12 +90,13 @@ class ControlGroups:
         return done
 
     def sweep(self) -> list[str]:
-        """Remove what a killed predecessor left; returns the runs that resist."""
+        """End and remove what a killed predecessor left; returns the runs that resist."""
         stuck = set()
         for base in self.bases.values():
             for entry in os.scandir(base):
                 if entry.is_dir() and not self.remove(entry.name):
                     stuck.add(entry.name)
+                    _kill_members(f"{entry.path}/cgroup.procs")
         return sorted(stuck)
 
     def dissolve(self) -> None:
@@ -172,6 +174,14 @@ def _version_1(name: str, root: str, own: Mapping[str, str]) -> ControlGroups | 
                 bases[controller] = f"{group}/{name}"
                 break
     return ControlGroups(1, bases, tuple(bases)) if bases else None
+
+
+def _kill_members(path: str) -> None:
+    for pid in _read(path).split():
+        try:
+            os.kill(int(pid), signal.SIGKILL)
+        except OSError:
+            continue
 
 
 def _made(folder: str) -> bool:

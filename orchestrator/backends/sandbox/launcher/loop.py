@@ -29,7 +29,7 @@ SWEEP_SECONDS = 1.0
 class Launcher:
     """All state of the process. `serve` runs until the daemon's end of the socket closes."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, wakeup: int) -> None:
         self._control = control
         self._poll = select.epoll()
         self._watched: dict[int, Callable[[], None]] = {}
@@ -42,6 +42,7 @@ class Launcher:
         self._machine: Machine | None = None
         self._open = True
         self._watch(control.fileno(), self._request)
+        self._watch(wakeup, self._stop)
 
     def serve(self) -> None:
         more = False
@@ -55,6 +56,9 @@ class Launcher:
                 more = self._refill()
         finally:
             self._end_everything()
+
+    def _stop(self) -> None:
+        self._open = False
 
     def _watch(self, descriptor: int, callback: Callable[[], None]) -> None:
         self._watched[descriptor] = callback

@@ -23,6 +23,7 @@ def _occupy_low_descriptors() -> None:
 
 def main(descriptor: int, daemon: int) -> None:
     """`descriptor` is our end of the control socket, `daemon` the process id of who started us."""
+    _occupy_low_descriptors()
     control = socket.socket(fileno=fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, LOWEST_OWN_DESCRIPTOR))
     os.close(descriptor)
     os.chdir("/")
@@ -30,25 +31,20 @@ def main(descriptor: int, daemon: int) -> None:
     kernel.hide_memory()
     # Not SIGKILL: on SIGTERM the control groups are removed too. Should we be killed outright, every
     # bubblewrap dies of its own parent-death signal.
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    wakeup = _wakeup_by_sigterm()
     kernel.die_with_parent(signal.SIGTERM)
     if os.getppid() != daemon:
         return
-    _occupy_low_descriptors()
-    launcher = Launcher(control)
+    launcher = Launcher(control, wakeup)
     gc.collect()
     gc.freeze()
-    try:
-        launcher.serve()
-    except _StoppedError:
-        return
+    launcher.serve()
 
 
-class _StoppedError(Exception):
-    """SIGTERM arrived."""
-
-
-def _stop(_number: int, _frame: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _StoppedError
+def _wakeup_by_sigterm() -> int:
+    """A descriptor that becomes readable on SIGTERM, so that nothing is ever interrupted half-way."""
+    wakeup, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return wakeup

@@ -1,0 +1,184 @@
+"""Whoever dies first, nothing is left: processes, control groups, user ids, descriptors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import TryAgainError
+from orchestrator.model.runner import ExitCause, RunnerState
+
+DAEMONS = """for i in 1 2 3 4 5; do
+  setsid sh -c 'trap "" TERM HUP INT; exec </dev/null >/dev/null 2>&1; exec sleep MARK' &
+done
+while [ "$(grep -lz '^MARK$' /proc/[0-9]*/cmdline 2>/dev/null | wc -l)" -lt 5 ]; do :; done
+echo up
+"""
+
+
+def marked(mark: str) -> list[int]:
+    """Processes of this machine whose arguments hold the mark."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if f"\0{mark}\0" in (entry / "cmdline").read_text():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def control_groups(instance: str) -> list[str]:
+    root = Path("/sys/fs/cgroup")
+    return [str(path) for path in root.glob(f"**/orchestrator-{instance}*")] if root.exists() else []
+
+
+async def all_gone(mark: str, seconds: float = 5) -> float:
+    began = time.monotonic()
+    while left := marked(mark):
+        assert time.monotonic() - began < seconds, f"still alive: {left}"
+        await asyncio.sleep(0.002)
+    return time.monotonic() - began
+
+
+def mark_of(request) -> str:
+    return f"777.{abs(hash((request.node.nodeid, os.getpid()))) % 10**8:08d}"
+
+
+async def started(world, mark: str, then: str = "wait"):
+    spec = await world.launch(DAEMONS.replace("MARK", mark) + then)
+    await world.said(spec, "up")
+    assert then != "wait" or len(marked(mark)) == 5
+    return spec
+
+
+async def test_daemons_of_a_finished_job_end_with_it(world, request):
+    mark = mark_of(request)
+    spec = await started(world, mark, "exit 0")
+    view = await world.until(spec.name, RunnerState.EXITED)
+    assert view.exit_code == 0
+    assert marked(mark) == []
+
+
+async def test_delete_ends_a_job_that_ignores_everything(worlds, request):
+    mark = mark_of(request)
+    world = worlds.World(grace=0.05)
+    await world.backend.start()
+    try:
+        spec = await started(world, mark)
+        await world.remove(spec)
+        assert marked(mark) == []
+    finally:
+        await world.backend.close()
+
+
+@pytest.mark.parametrize("victim", ["pid 1", "bwrap"])
+async def test_a_killed_sandbox_is_reported_and_leaves_nothing(world, request, victim):
+    mark = mark_of(request)
+    spec = await started(world, mark)
+    inner = world.backend._sandboxes[spec.name].pid
+    outer = int(Path(f"/proc/{inner}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    os.kill(inner if victim == "pid 1" else outer, signal.SIGKILL)
+    view = await world.until(spec.name, RunnerState.EXITED)
+    assert view.cause is (ExitCause.SIGNALLED if victim == "pid 1" else ExitCause.LOST)
+    assert marked(mark) == []
+    await world.remove(spec)
+
+
+async def test_a_killed_launcher_takes_all_along_and_is_replaced(world, request):
+    mark = mark_of(request)
+    specs = [await started(world, mark, "wait")]
+    first = world.backend._link.pid
+    os.kill(first, signal.SIGKILL)
+    view = await world.until(specs[0].name, RunnerState.EXITED)
+    assert view.cause is ExitCause.LOST
+    await all_gone(mark)
+    await world.remove(specs[0])
+    after, output = await world.run("echo again")
+    assert (after.exit_code, output) == (0, "again\n")
+    assert world.backend._link.pid != first
+
+
+async def test_a_launcher_that_dies_during_starts_fails_them_for_now(world, worlds):
+    specs = [worlds.spec_of(number) for number in range(4)]
+    for spec in specs:
+        world.api.scripts[spec.name] = {"script": "sleep 60"}
+    creations = [asyncio.ensure_future(world.backend.create(spec)) for spec in specs]
+    await asyncio.sleep(0.005)
+    os.kill(world.backend._link.pid, signal.SIGKILL)
+    for result in await asyncio.gather(*creations, return_exceptions=True):
+        assert not isinstance(result, BaseException) or isinstance(result, TryAgainError)
+    for spec in specs:
+        await world.remove(spec)
+    assert await world.backend.list() == []
+
+
+def test_nothing_survives_a_sigkill_of_the_daemon(forked, request):
+    mark = mark_of(request)
+
+    async def daemon(world, say):
+        for _ in range(2):
+            await world.launch(DAEMONS.replace("MARK", mark) + "wait")
+        for log in world.logs.logs.values():
+            while b"up" not in log.data:
+                await asyncio.sleep(0.005)
+        say(json.dumps({"instance": world.config.instance, "launcher": world.backend._link.pid}) + "\n")
+        await asyncio.sleep(60)
+
+    process = forked(daemon)
+    told = json.loads(process.hear(b"\n"))
+    assert len(marked(mark)) == 10
+    process.kill()
+    os.waitpid(process.pid, 0)
+
+    async def look():
+        await all_gone(mark)
+        until = time.monotonic() + 5
+        while Path(f"/proc/{told['launcher']}").exists() or control_groups(told["instance"]):
+            assert time.monotonic() < until, control_groups(told["instance"])
+            await asyncio.sleep(0.005)
+
+    asyncio.run(look())
+
+
+async def test_close_ends_everything_and_gives_all_back(worlds, request):
+    mark = mark_of(request)
+    before = set(os.listdir("/proc/self/fd"))
+    world = worlds.World()
+    await world.backend.start()
+    await started(world, mark)
+    launcher = world.backend._link.pid
+    await world.backend.close()
+    assert marked(mark) == []
+    assert not Path(f"/proc/{launcher}").exists()
+    assert control_groups(world.config.instance) == []
+    assert not world.gateway.open_runners
+    del world
+    await asyncio.sleep(0)
+    left = set(os.listdir("/proc/self/fd")) - before
+    assert len(left) <= 1, left
+
+
+async def test_many_short_lives_leave_nothing_in_the_daemon(world):
+    async def one(number):
+        view, _ = await world.run(f"exit {number % 7}")
+        assert view.exit_code == number % 7
+        await world.remove(next(spec for spec in specs(world) if spec.name == view.name))
+
+    def specs(world):
+        return [sandbox.spec for sandbox in world.backend._sandboxes.values()]
+
+    await asyncio.gather(*(one(number) for number in range(4)))
+    count = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        await asyncio.gather(*(one(number) for number in range(8)))
+    assert len(os.listdir("/proc/self/fd")) <= count + 1
+    backend = world.backend
+    assert not backend._sandboxes and not backend._starting and not backend._removing and not backend._by_token
