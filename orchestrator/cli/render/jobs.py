@@ -61,7 +61,7 @@ def job_headline(job: Document) -> Text:
     text = Text.assemble((plain(job["name"]), "bold"), "  ", (plain(job["id"]), "dim"), "  ", _state(job))
     if job.get("reason"):
         text.append(f" ({plain(job['reason'])})")
-    took = between(job["offered_at"], job.get("finished_at"))
+    took = between(job["offered_at"], job.get("finished_at") or job.get("ended_at"))
     return text.append(f"  {took}", "dim") if took else text
 
 

@@ -53,6 +53,7 @@ class FakeDaemon:
         self.faults: dict[str, int] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.bodies: list[dict[str, Any]] = []
+        self.after_lists: Callable[[], None] | None = None
         self.problem: tuple[int, dict[str, Any], dict[str, str]] | None = None
 
     def _fault(self, name: str) -> bool:
@@ -114,7 +115,10 @@ class FakeDaemon:
         limit = int(request.query["limit"])
         page = lines[start : start + limit]
         more = start + limit < len(lines)
-        return web.json_response({"jobs": page, "next": page[-1]["id"] if more else None})
+        answer = web.json_response({"jobs": page, "next": page[-1]["id"] if more else None})
+        if self.after_lists:
+            self.after_lists()
+        return answer
 
     def _job(self, request: web.Request) -> dict[str, Any]:
         job = self.jobs.get(request.match_info["id"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -108,6 +110,53 @@ def test_no_colour_where_none_is_wanted(local_daemon, make_view):
     local_daemon.end(local_daemon.jobs[job_id])
     assert "\x1b" not in run("show", job_id).stdout
     assert "\x1b[" in run("show", job_id, env=os.environ | {"FORCE_COLOR": "1", "TERM": "xterm"}).stdout
+
+
+def on_a_terminal(*arguments: str, until: str) -> tuple[str, int]:
+    """Run on a pseudo-terminal until `until` was shown, interrupt it, and return all that was shown."""
+    master, slave = pty.openpty()
+    child = subprocess.Popen([*PROGRAM, *arguments], stdout=slave, stderr=slave, stdin=slave)
+    os.close(slave)
+    shown = b""
+    try:
+        while until.encode() not in shown:
+            shown += os.read(master, 4096)
+        child.send_signal(signal.SIGINT)
+        code = child.wait(30)
+        with contextlib.suppress(OSError):  # Linux answers EIO when the last writer is gone
+            while more := os.read(master, 4096):
+                shown += more
+        return shown.decode(), code
+    finally:
+        child.kill()
+        child.wait()
+        os.close(master)
+
+
+def test_a_terminal_is_not_steered_by_a_log(local_daemon, make_view):
+    job_id = "dispatch.aa11bb22cc33dd44.1"
+    local_daemon.jobs[job_id] = make_view(job_id)
+    local_daemon.log = b"\x1b[31mred\x1b[0m \x1b]0;title\x07\x1b[2Jend\n"
+    shown, _ = on_a_terminal("logs", job_id, until="end")
+    assert "\x1b[31mred\x1b[0m end" in shown
+    assert "title" not in shown
+    assert "\x1b[2J" not in shown
+
+
+def test_watch_draws_again_until_interrupted(local_daemon, make_view):
+    job_id = "dispatch.aa11bb22cc33dd44.1"
+    local_daemon.jobs[job_id] = make_view(job_id)
+    local_daemon.after_lists = lambda: local_daemon.end(local_daemon.jobs[job_id])
+    shown, code = on_a_terminal("jobs", "--watch", "--interval", "0.2", until="completed")
+    assert code == 0
+    assert "queued" in shown
+    assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("page", ["settings", "cli"])
+def test_reference_pages_are_written(tmp_path, cli, page):
+    assert cli("reference", page, "--output", str(tmp_path / "page.md")).exit_code == 0
+    assert cli("reference", page).stdout == (tmp_path / "page.md").read_text()
 
 
 def test_every_exit_code_is_documented():
