@@ -182,7 +182,8 @@ spec.loader.exec_module(world_module)
 async def main():
     world = world_module.World(instance='bench-residue')
     await world.backend.start()
-    jobs = [await world.launch('for i in 1 2 3; do setsid sleep %s & done; echo up; wait' % sys.argv[2]) for _ in range(4)]
+    script = 'for i in 1 2 3; do setsid sleep %s & done; echo up; wait' % sys.argv[2]
+    jobs = [await world.launch(script) for _ in range(4)]
     for spec in jobs: await world.said(spec, 'up')
     print('up', flush=True)
     await asyncio.sleep(600)

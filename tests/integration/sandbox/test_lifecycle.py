@@ -114,7 +114,8 @@ orchestrator-artifact --media-type application/zip pkg.whl
     assert world.api.exchanges[0]["subject_token"] == token
     assert world.api.exchanges[0]["audience"] == "deploy.example"
     (artifact,) = world.api.artifacts
-    assert artifact["digest"].startswith("sha256:") and len(artifact["digest"]) == 71
+    assert artifact["digest"].startswith("sha256:")
+    assert len(artifact["digest"]) == 71
     assert (artifact["name"], artifact["media_type"], artifact["size_bytes"]) == ("pkg.whl", "application/zip", 5)
     assert artifact["authorization"] == f"Bearer {token}"
 

@@ -35,6 +35,10 @@ def marked(mark: str) -> list[int]:
     return found
 
 
+def descriptors() -> list[str]:
+    return [entry.name for entry in Path("/proc/self/fd").iterdir()]
+
+
 def control_groups(instance: str) -> list[str]:
     root = Path("/sys/fs/cgroup")
     return [str(path) for path in root.glob(f"**/orchestrator-{instance}*")] if root.exists() else []
@@ -150,7 +154,7 @@ def test_nothing_survives_a_sigkill_of_the_daemon(forked, request):
 
 async def test_close_ends_everything_and_gives_all_back(worlds, request):
     mark = mark_of(request)
-    before = set(os.listdir("/proc/self/fd"))
+    before = set(descriptors())
     world = worlds.World()
     await world.backend.start()
     await started(world, mark)
@@ -162,7 +166,7 @@ async def test_close_ends_everything_and_gives_all_back(worlds, request):
     assert not world.gateway.open_runners
     del world
     await asyncio.sleep(0)
-    left = set(os.listdir("/proc/self/fd")) - before
+    left = set(descriptors()) - before
     assert len(left) <= 1, left
 
 
@@ -176,9 +180,9 @@ async def test_many_short_lives_leave_nothing_in_the_daemon(world):
         return [sandbox.spec for sandbox in world.backend._sandboxes.values()]
 
     await asyncio.gather(*(one(number) for number in range(4)))
-    count = len(os.listdir("/proc/self/fd"))
+    count = len(descriptors())
     for _ in range(3):
         await asyncio.gather(*(one(number) for number in range(8)))
-    assert len(os.listdir("/proc/self/fd")) <= count + 1
+    assert len(descriptors()) <= count + 1
     backend = world.backend
-    assert not backend._sandboxes and not backend._starting and not backend._removing and not backend._by_token
+    assert not any((backend._sandboxes, backend._starting, backend._removing, backend._by_token))

@@ -1,4 +1,4 @@
-"""The sandbox backend's neighbours for tests: a gateway that refuses, a runner API, logs in memory. All real sockets."""
+"""The sandbox backend's neighbours for tests: a gateway that refuses, a runner API, logs in memory; real sockets."""
 
 from __future__ import annotations
 
