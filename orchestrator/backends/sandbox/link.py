@@ -47,7 +47,9 @@ class Exit:
 
 
 class Watcher(Protocol):
-    """Who is told about one run."""
+    """Who is told about one run, in this order; each descriptor becomes the watcher's."""
+
+    def output(self, descriptor: int) -> None: ...
 
     def listening(self, listening: Listening) -> None: ...
 
@@ -96,18 +98,16 @@ class LauncherLink:
         descriptors = tuple(_memory_file(data) for data in files)
         self._send({"op": "pool", **pool}, descriptors)
 
-    def start(self, run: str, pool: str, watcher: Watcher, output: int, token: int) -> None:
-        """Start a sandbox; takes both descriptors over.
+    def start(self, run: str, pool: str, watcher: Watcher, token: str) -> None:
+        """Start a sandbox, or rather: let one that waits go on.
 
         Raises:
             TryAgainError: the launcher is dead.
         """
         if self.dead:
-            os.close(output)
-            os.close(token)
             raise TryAgainError("the launcher is gone", reason="launcher_lost")
         self._watchers[run] = watcher
-        self._send({"op": "start", "run": run, "pool": pool}, (output, token))
+        self._send({"op": "start", "run": run, "pool": pool, "token": token})
 
     def signal(self, run: str, number: int) -> None:
         """Signal a sandbox's PID 1; one that is gone is fine."""
@@ -173,6 +173,8 @@ class LauncherLink:
                     fix=fix,
                 )
                 self._ready.set_exception(error)
+            case "output" if watcher is not None:
+                watcher.output(descriptors[0])
             case "listening" if watcher is not None:
                 gateway, api = (socket.socket(fileno=number) for number in descriptors[:2])
                 gateway.setblocking(False)

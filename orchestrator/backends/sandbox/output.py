@@ -25,32 +25,25 @@ class OutputPump:
         self._ended = asyncio.Event()
         self.head = b""
         os.set_blocking(descriptor, False)
-        self._loop.add_reader(descriptor, self._readable)
+        self._loop.add_reader(descriptor, self.pull)
 
-    def _readable(self) -> None:
+    def pull(self) -> None:
+        """Take what is there now."""
+        if self._ended.is_set():
+            return
         try:
             data = os.read(self._descriptor, CHUNK)
         except BlockingIOError:
             return
         if not data:
-            self.stop()
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._ended.set()
             return
         if len(self.head) < HEAD:
             self.head += data[: HEAD - len(self.head)]
         self._writer.write(data)
 
-    def stop(self) -> None:
-        """Stop reading, at the end of the pipe or before."""
-        if not self._ended.is_set():
-            self._loop.remove_reader(self._descriptor)
-            os.close(self._descriptor)
-            self._ended.set()
-
     async def drained(self) -> None:
         """Until every process that could write is gone, and all it wrote is with the log."""
         await self._ended.wait()
-
-    async def close(self) -> None:
-        """Close the log; idempotent."""
-        self.stop()
-        await self._writer.close()

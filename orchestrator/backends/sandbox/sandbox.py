@@ -43,6 +43,7 @@ class Sandbox:
         self._detail = ""
         self._code: int | None = None
         self._pidfd = -1
+        self._writer: LogWriter | None = None
         self._output: OutputPump | None = None
         self._closing: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -55,13 +56,9 @@ class Sandbox:
         """
         token = secrets.token_urlsafe(32)
         self.token_digest = digest(token)
-        read, write = os.pipe2(os.O_CLOEXEC)
-        token_read, token_write = os.pipe2(os.O_CLOEXEC)
-        os.write(token_write, token.encode())
-        os.close(token_write)
-        self._output = OutputPump(read, writer)
+        self._writer = writer
         try:
-            self._link.start(self.uid, self.spec.pool, self, write, token_read)
+            self._link.start(self.uid, self.spec.pool, self, token)
         except TryAgainError:
             self.ended.set()
             self._finish()
@@ -82,7 +79,7 @@ class Sandbox:
 
     def abandon(self) -> None:
         """Give a failed start up: kill what there is; what never began counts as ended."""
-        if self._output is None:
+        if self._writer is None:
             self.ended.set()
             self._finish()
         self.signal(signal.SIGKILL)
@@ -99,6 +96,10 @@ class Sandbox:
         self.signal(signal.SIGKILL)
 
     # The launcher's messages.
+
+    def output(self, descriptor: int) -> None:
+        assert self._writer is not None
+        self._output = OutputPump(descriptor, self._writer)
 
     def listening(self, listening: Listening) -> None:
         self._pidfd, self.pid = listening.pidfd, listening.pid
@@ -138,7 +139,10 @@ class Sandbox:
 
     def _fail(self, error: str) -> None:
         if not self._listening.done():
-            said = self._output.head.decode("utf-8", "replace").strip() if self._output else ""
+            said = ""
+            if self._output is not None:
+                self._output.pull()
+                said = self._output.head.decode("utf-8", "replace").strip()
             problem = TryAgainError(f"{error}: {said}" if said else error, reason="sandbox_start_failed")
             self._listening.set_exception(problem)
             self._listening.exception()  # it may be that nobody waits any more
@@ -152,7 +156,8 @@ class Sandbox:
     async def _close(self) -> None:
         if self._output is not None:
             await self._output.drained()
-            await self._output.close()
+        if self._writer is not None:
+            await self._writer.close()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import socket
 from dataclasses import dataclass
 
 from orchestrator.backends.sandbox.launcher import kernel
-from orchestrator.backends.sandbox.launcher.messages import receive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +15,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-TOKEN_FD = 6
-CHANNEL_FD = 63
 LOWEST_OWN_DESCRIPTOR = 64
 """The launcher's own descriptors are from here on; below are bubblewrap's fixed numbers (`command`)."""
 
@@ -34,59 +30,31 @@ class Ceilings:
 
 @dataclass(frozen=True)
 class Order:
-    """What a child becomes. `descriptors` become 0, 1, 2, ...; `channel` brings the job's two.
+    """What a child becomes. `descriptors` become 0, 1, 2, ...; every other one is closed.
 
     `uid` of None keeps the user we have; `entries` are the control groups' `cgroup.procs` files.
     """
 
     argv: Sequence[str]
     descriptors: Sequence[int]
-    channel: socket.socket
     uid: int | None
     entries: Sequence[str]
     ceilings: Ceilings
     launcher: int
 
 
-def wait_and_execute(order: Order) -> NoReturn:
-    """Do all that needs no job, wait on the channel for output and token descriptors, execute. Never returns.
-
-    Entering a control group can take 15 ms (the kernel waits for a grace period), so a child is made ready
-    before a job asks for it. An error is kept until there is an output to write it to.
-    """
-    problem = ""
+def execute(order: Order) -> NoReturn:
+    """Become the runner's user with its limits, then bubblewrap. Never returns."""
     try:
-        channel = _arrange(order)
-    except BaseException:  # noqa: BLE001 -- nothing may return into the launcher's code
-        os._exit(126)
-    try:
+        for number, descriptor in enumerate(order.descriptors):
+            os.dup2(descriptor, number, inheritable=True)
+        os.closerange(len(order.descriptors), 1 << 20)
         _prepare(order)
-    except BaseException as error:  # noqa: BLE001
-        problem = f"launcher: {type(error).__name__}: {error}\n"
-    try:
-        _, received = receive(channel, 2)
-        if len(received) == 2:
-            output, token = received
-            for descriptor, number in ((output, 1), (output, 2), (token, TOKEN_FD)):
-                os.dup2(descriptor, number, inheritable=True)
-            if problem:
-                os.write(2, problem.encode())
-            elif os.getppid() == order.launcher:
-                os.execve(order.argv[0], list(order.argv), {})  # noqa: S606 -- no shell is the point
-    except BaseException as error:  # noqa: BLE001
+        if os.getppid() == order.launcher:
+            os.execve(order.argv[0], list(order.argv), {})  # noqa: S606 -- no shell is the point
+    except BaseException as error:  # noqa: BLE001 -- nothing may return into the launcher's code
         os.write(2, f"launcher: {type(error).__name__}: {error}\n".encode())
     os._exit(126)
-
-
-def _arrange(order: Order) -> socket.socket:
-    """Put descriptors where bubblewrap looks for them and close everything that is the launcher's."""
-    os.dup2(order.channel.fileno(), CHANNEL_FD, inheritable=False)
-    for number, descriptor in enumerate(order.descriptors):
-        os.dup2(descriptor, number, inheritable=True)
-    os.closerange(len(order.descriptors), CHANNEL_FD)
-    os.closerange(LOWEST_OWN_DESCRIPTOR, 1 << 20)
-    order.channel.detach()
-    return socket.socket(fileno=CHANNEL_FD)
 
 
 def _prepare(order: Order) -> None:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+FOREVER = 3600.0
 RETRY_SECONDS = 0.005
+QUIET_SECONDS = 0.012
+"""After a start no spare is made for this long: the job's own first steps come first."""
 END_SECONDS = 5.0
 SWEEP_SECONDS = 1.0
 
@@ -37,7 +40,8 @@ class Launcher:
         self._runs: dict[str, Run] = {}
         self._spares: dict[str, list[Run]] = {}
         self._ending: list[Run] = []
-        self._launching = 0
+        self._preparing = 0
+        self._quiet_until = 0.0
         self._count = 0
         self._machine: Machine | None = None
         self._open = True
@@ -45,15 +49,15 @@ class Launcher:
         self._watch(wakeup, self._stop)
 
     def serve(self) -> None:
-        more = False
+        wait = FOREVER
         try:
             while self._open:
-                for descriptor, _ in self._poll.poll(0 if more else RETRY_SECONDS if self._ending else -1):
+                for descriptor, _ in self._poll.poll(min(wait, RETRY_SECONDS) if self._ending else wait):
                     callback = self._watched.get(descriptor)
                     if callback is not None:
                         callback()
                 self._finish_ending()
-                more = self._refill()
+                wait = self._refill()
         finally:
             self._end_everything()
 
@@ -89,7 +93,7 @@ class Launcher:
             case "pool":
                 self._pool(message, tuple(descriptors))
             case "start":
-                self._start(message, descriptors)
+                self._start(message)
             case "signal":
                 run = self._runs.get(message["run"])
                 if run is not None:
@@ -134,38 +138,35 @@ class Launcher:
             spares=message["spares"],
         )
         for run in self._spares.pop(message["pool"], []):
-            self._end(run)
+            run.signal(signal.SIGKILL)
         for descriptor in before.files if before else ():
             os.close(descriptor)
 
-    def _start(self, message: dict[str, Any], descriptors: Sequence[int]) -> None:
-        run = self._take(message["pool"])
-        key = message["run"]
+    def _start(self, message: dict[str, Any]) -> None:
+        key, pool = message["run"], message["pool"]
+        self._quiet_until = time.monotonic() + QUIET_SECONDS
         try:
-            if run is None:
-                run = self._prepared(message["pool"])
-            run.start(key, *descriptors)
+            run = self._spares[pool].pop() if self._spares.get(pool) else self._prepared(pool)
         except OSError as error:
             self._send({"op": "failed", "run": key, "error": str(error)})
-            if run is None:
-                self._send({"op": "exited", "run": key, "code": None, "oom_kills": 0, "lost": True})
-            else:
-                run.key = key
-                self._end(run)
+            self._send({"op": "exited", "run": key, "code": None, "oom_kills": 0, "lost": True})
             return
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
         self._runs[key] = run
-        self._launching += 1
-        self._watch(run.info_fd, lambda: self._info(run))
-        self._watch(run.outer_fd, lambda: self._ended(run))
+        self._send({"op": "output", "run": key}, [run.output_fd])
+        os.close(run.output_fd)
+        run.output_fd = -1
+        try:
+            run.start(key, message["token"])
+        except OSError:
+            return  # it is dead, which its pidfd is about to say
+        if run.listeners:
+            self._hand_over(run)
 
     def _prepared(self, pool: str) -> Run:
-        """A new child, getting ready.
+        """A new sandbox on its way to waiting for its token.
 
         Raises:
-            OSError: there is none, and nothing is left of the attempt.
+            OSError: there is none, and nothing will be left of the attempt.
         """
         assert self._machine is not None
         self._count += 1
@@ -173,63 +174,67 @@ class Launcher:
         try:
             run.prepare()
         except OSError:
-            self._end(run)
+            if run.outer:
+                os.kill(run.outer, signal.SIGKILL)
+            self._ending.append(run)
             raise
+        self._preparing += 1
+        self._watch(run.info_fd, lambda: self._info(run))
+        self._watch(run.outer_fd, lambda: self._ended(run))
         return run
 
-    def _take(self, pool: str) -> Run | None:
-        """A spare of the pool that is still alive."""
-        spares = self._spares.get(pool, [])
-        while spares:
-            run = spares.pop()
-            if not select.select([run.outer_fd], [], [], 0)[0]:
-                return run
-            self._end(run)
-        return None
+    def _refill(self) -> float:
+        """Make one spare where one is missing, but not while starts are on their way; seconds until the next look."""
+        missing = [pool for pool, plan in self._pools.items() if len(self._spares.setdefault(pool, [])) < plan.spares]
+        if not missing or self._preparing:
+            return FOREVER
+        rest = self._quiet_until - time.monotonic()
+        if rest > 0:
+            return rest
+        pool = missing[0]
+        try:
+            self._spares[pool].append(self._prepared(pool))
+        except OSError:
+            self._fewer_spares(pool)
+        return 0
 
-    def _refill(self) -> bool:
-        """Make one spare where one is missing, but never while a start is on its way; True if there is more to do."""
-        if self._launching:
-            return False
-        for pool, plan in self._pools.items():
-            spares = self._spares.setdefault(pool, [])
-            if len(spares) < plan.spares:
-                try:
-                    spares.append(self._prepared(pool))
-                except OSError:
-                    self._pools[pool] = replace(plan, spares=0)  # starts will say why
-                return True
-        return False
+    def _fewer_spares(self, pool: str) -> None:
+        """A spare failed: its pool gets along with one less, and starts that need one say why."""
+        plan = self._pools[pool]
+        self._pools[pool] = replace(plan, spares=max(0, plan.spares - 1))
 
     def _info(self, run: Run) -> None:
         try:
             if not run.read_info():
                 return
-            made = run.listeners()
+            run.listen()
         except OSError as error:
-            self._started(run)
-            self._send({"op": "failed", "run": run.key, "error": str(error)})
+            self._made(run)
+            if run.key:
+                self._send({"op": "failed", "run": run.key, "error": str(error)})
             run.signal(signal.SIGKILL)
             return
-        self._started(run)
-        self._send({"op": "listening", "run": run.key, "pid": run.inner}, [*made, run.inner_fd])
-        for descriptor in made:
-            os.close(descriptor)
+        self._made(run)
+        if run.key:
+            self._hand_over(run)
 
-    def _started(self, run: Run) -> None:
+    def _made(self, run: Run) -> None:
         if run.info_fd in self._watched:
             self._unwatch(run.info_fd)
-            self._launching -= 1
+            self._preparing -= 1
+
+    def _hand_over(self, run: Run) -> None:
+        self._send({"op": "listening", "run": run.key, "pid": run.inner}, [*run.listeners, run.inner_fd])
+        run.close_listeners()
 
     def _ended(self, run: Run) -> None:
         """Bubblewrap ended."""
-        self._started(run)
+        self._made(run)
         self._unwatch(run.outer_fd)
-        self._ending.append(run)
-
-    def _end(self, run: Run) -> None:
-        """End a run that never became a sandbox."""
-        run.signal(signal.SIGKILL)
+        for pool, spares in self._spares.items():
+            if run in spares:
+                spares.remove(run)
+                self._fewer_spares(pool)
         self._ending.append(run)
 
     def _finish_ending(self) -> None:

@@ -3,10 +3,11 @@
 To the launcher:
   `hello`   stage_at, stage [[source, name]], instance, uid_base
   `pool`    pool, argv, limits {..}, spares; descriptors: seccomp program, then the carried files
-  `start`   run, pool; descriptors: the job's output pipe, the pipe that holds the runner token
+  `start`   run, pool, token (the runner's; it goes into a pipe that only bubblewrap reads)
   `signal`  run, number
 From the launcher:
   `ready`     version, controllers, privileged
+  `output`    run; descriptor: the pipe of all the job says
   `listening` run, pid; descriptors: gateway listener, runner API listener, pidfd of the sandbox's PID 1
   `failed`    run, error; the run's `exited` follows when a process had been started, else nothing is left
   `exited`    run, code, oom_kills, lost; nothing of the run is left

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.backends.sandbox.launcher import child, network
 from orchestrator.backends.sandbox.launcher.cgroups import ControlGroups, Limits
@@ -19,7 +18,7 @@ MAX_INFO = 4096
 class PoolPlan:
     """What every sandbox of a pool is started with. `files` are memfds: the seccomp program, then the others.
 
-    `spares` is how many children wait ready."""
+    `spares` is how many sandboxes wait ready."""
 
     argv: tuple[str, ...]
     files: tuple[int, ...]
@@ -40,9 +39,10 @@ class Machine:
 
 @dataclass
 class Run:
-    """A child that waits for a job (`key` is empty), then its bubblewrap (`outer`) and the sandbox's PID 1 (`inner`).
+    """A bubblewrap (`outer`) and the sandbox's PID 1 (`inner`) once it is known.
 
-    `folder` names its control groups.
+    Without a `key` it is a spare: everything is made, and bubblewrap waits to read the runner's token.
+    `folder` names its control groups; `listeners` are kept until a job takes them.
     """
 
     folder: str
@@ -56,14 +56,16 @@ class Run:
     inner_fd: int = -1
     info_fd: int = -1
     block_fd: int = -1
-    channel: socket.socket | None = None
+    token_fd: int = -1
+    output_fd: int = -1
     info: bytes = b""
+    listeners: list[int] = field(default_factory=list)
     status: int | None = None
     inner_gone: bool = False
     grouped: bool = False
 
     def prepare(self) -> None:
-        """Fork the child that will be bubblewrap; it readies itself and waits.
+        """Fork bubblewrap; it goes on until it wants the token.
 
         Raises:
             OSError: no user id, control group or process to be had; `reap`, `clean` and `close` still apply.
@@ -75,14 +77,13 @@ class Run:
         entries = machine.groups.create(self.folder, plan.limits)
         self.info_fd, info_write = os.pipe2(os.O_CLOEXEC)
         block_read, self.block_fd = os.pipe2(os.O_CLOEXEC)
-        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        token_read, self.token_fd = os.pipe2(os.O_CLOEXEC)
+        self.output_fd, output = os.pipe2(os.O_CLOEXEC)
         # opened anew for each run: the sandboxes must not share a read position
         files = [os.open(f"/proc/self/fd/{number}", os.O_RDONLY | os.O_CLOEXEC) for number in plan.files]
-        null = machine.null
         order = child.Order(
             argv=plan.argv,
-            descriptors=[null, null, null, files[0], info_write, block_read, null, *files[1:]],
-            channel=theirs,
+            descriptors=[machine.null, output, output, files[0], info_write, block_read, token_read, *files[1:]],
             uid=self.uid,
             entries=entries,
             ceilings=plan.ceilings,
@@ -90,24 +91,22 @@ class Run:
         )
         self.outer = os.fork()
         if self.outer == 0:
-            child.wait_and_execute(order)
-        theirs.close()
-        for descriptor in (info_write, block_read, *files):
+            child.execute(order)
+        for descriptor in (info_write, block_read, token_read, output, *files):
             os.close(descriptor)
         self.outer_fd = os.pidfd_open(self.outer)
         os.set_blocking(self.info_fd, False)
 
-    def start(self, key: str, output: int, token: int) -> None:
-        """Give the waiting child its job's descriptors: it becomes bubblewrap, blocked before its last step.
+    def start(self, key: str, token: str) -> None:
+        """Give the sandbox its token: bubblewrap goes on to its last step.
 
         Raises:
-            OSError: the child is dead.
+            OSError: bubblewrap is dead.
         """
-        assert self.channel is not None
-        socket.send_fds(self.channel, [b"."], [output, token], socket.MSG_NOSIGNAL)
         self.key = key
-        self.channel.close()
-        self.channel = None
+        os.write(self.token_fd, token.encode("ascii"))
+        os.close(self.token_fd)
+        self.token_fd = -1
 
     def read_info(self) -> bool:
         """Take what bubblewrap says on its info descriptor; True when PID 1 is known or will never be.
@@ -129,12 +128,16 @@ class Run:
         self.inner = pid
         return True
 
-    def listeners(self) -> list[int]:
-        """Make the two listeners, then let the sandbox go on: it finds them when it looks."""
+    def listen(self) -> None:
+        """Make the two listeners, then let bubblewrap pass its block: the agent will find them.
+
+        Raises:
+            OSError: the sandbox's network cannot be entered.
+        """
         privileged = self.machine.slots is not None
-        made = network.listeners_inside(self.inner, privileged=privileged, home=self.machine.home_network)
+        home = self.machine.home_network
+        self.listeners = network.listeners_inside(self.inner, privileged=privileged, home=home)
         os.write(self.block_fd, b".")
-        return made
 
     def signal(self, number: int) -> None:
         """Signal PID 1; a kill before it is known goes to bubblewrap, whose death it follows."""
@@ -162,14 +165,17 @@ class Run:
         return True
 
     def close(self) -> None:
-        if self.channel is not None:
-            self.channel.close()
-            self.channel = None
-        for name in ("outer_fd", "inner_fd", "info_fd", "block_fd"):
+        for name in ("outer_fd", "inner_fd", "info_fd", "block_fd", "token_fd", "output_fd"):
             descriptor = getattr(self, name)
             if descriptor >= 0:
                 os.close(descriptor)
                 setattr(self, name, -1)
+        self.close_listeners()
+
+    def close_listeners(self) -> None:
+        for descriptor in self.listeners:
+            os.close(descriptor)
+        self.listeners = []
 
     def clean(self) -> bool:
         """Remove the control groups and free the user id; False when the kernel is not ready yet."""
