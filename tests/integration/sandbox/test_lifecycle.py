@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+from pathlib import Path
 
 import pytest
 
@@ -274,6 +277,39 @@ async def test_a_bwrap_that_cannot_make_sandboxes_is_a_configuration_error(world
     assert problem.value.reason == "isolation_unavailable"
     assert "No permissions to create new namespace" in str(problem.value)
     assert problem.value.fix
+
+
+def bubblewraps_of(launcher: int) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()]
+
+
+async def test_spares_run_nothing_and_a_start_survives_their_death(world):
+    launcher = world.backend._link.pid
+    async with asyncio.timeout(10):
+        while len(bubblewraps_of(launcher)) < 4:
+            await asyncio.sleep(0.005)
+    await asyncio.sleep(0.05)
+    assert world.api.claims == []
+    assert await world.backend.list() == []
+    spares = bubblewraps_of(launcher)
+    for pid in spares:
+        os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        while set(spares) & set(bubblewraps_of(launcher)):
+            await asyncio.sleep(0.001)
+    view, output = await world.run("echo fresh")
+    assert (view.exit_code, output) == (0, "fresh\n")
+
+
+async def test_every_sandbox_is_used_once(world):
+    seen = set()
+    for _ in range(8):
+        view, output = await world.run("cat /run/orchestrator/token; echo; touch /tmp/was-here; ls /job /tmp")
+        assert "was-here" in output
+        assert output.count("was-here") == 1
+        seen.add((view.uid, output.split()[0]))
+    assert len(seen) == 8
+    assert len({token for _, token in seen}) == 8
 
 
 def test_the_default_configuration_names_one_pool():

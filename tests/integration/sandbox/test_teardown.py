@@ -35,6 +35,14 @@ def marked(mark: str) -> list[int]:
     return found
 
 
+def runs(pid: int) -> bool:
+    """Is the process there and not merely waiting to be collected by init?"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def descriptors() -> list[str]:
     return [entry.name for entry in Path("/proc/self/fd").iterdir()]
 
@@ -145,7 +153,7 @@ def test_nothing_survives_a_sigkill_of_the_daemon(forked, request):
     async def look():
         await all_gone(mark)
         until = time.monotonic() + 5
-        while Path(f"/proc/{told['launcher']}").exists() or control_groups(told["instance"]):
+        while runs(told["launcher"]) or control_groups(told["instance"]):
             assert time.monotonic() < until, control_groups(told["instance"])
             await asyncio.sleep(0.005)
 

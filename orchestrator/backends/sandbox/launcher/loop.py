@@ -146,7 +146,7 @@ class Launcher:
         key, pool = message["run"], message["pool"]
         self._quiet_until = time.monotonic() + QUIET_SECONDS
         try:
-            run = self._spares[pool].pop() if self._spares.get(pool) else self._prepared(pool)
+            run = self._spare(pool) or self._prepared(pool)
         except OSError as error:
             self._send({"op": "failed", "run": key, "error": str(error)})
             self._send({"op": "exited", "run": key, "code": None, "oom_kills": 0, "lost": True})
@@ -161,6 +161,15 @@ class Launcher:
             return  # it is dead, which its pidfd is about to say
         if run.listeners:
             self._hand_over(run)
+
+    def _spare(self, pool: str) -> Run | None:
+        """A spare that is alive; a dead one stays until its end is handled."""
+        spares = self._spares.get(pool, [])
+        for run in spares:
+            if run.breathes():
+                spares.remove(run)
+                return run
+        return None
 
     def _prepared(self, pool: str) -> Run:
         """A new sandbox on its way to waiting for its token.
@@ -271,8 +280,10 @@ class Launcher:
         for run in self._runs.values():
             run.signal(signal.SIGKILL)
         while time.monotonic() < until and _children():
-            for pid in _children():
+            children = _children()
+            for pid in children:  # all of them before any is awaited: each takes the kernel a while
                 os.kill(pid, signal.SIGKILL)
+            for pid in children:
                 os.waitpid(pid, 0)
         if self._machine is None:
             return

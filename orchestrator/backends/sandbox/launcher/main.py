@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import gc
 import os
+import resource
 import signal
 import socket
 
@@ -27,6 +28,8 @@ def main(descriptor: int, daemon: int) -> None:
     control = socket.socket(fileno=fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, LOWEST_OWN_DESCRIPTOR))
     os.close(descriptor)
     os.chdir("/")
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     kernel.become_subreaper()
     kernel.hide_memory()
     # Not SIGKILL: on SIGTERM the control groups are removed too. Should we be killed outright, every

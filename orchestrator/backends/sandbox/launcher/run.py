@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 from dataclasses import dataclass, field
 
@@ -138,6 +139,8 @@ class Run:
         home = self.machine.home_network
         self.listeners = network.listeners_inside(self.inner, privileged=privileged, home=home)
         os.write(self.block_fd, b".")
+        os.close(self.block_fd)
+        self.block_fd = -1
 
     def signal(self, number: int) -> None:
         """Signal PID 1; a kill before it is known goes to bubblewrap, whose death it follows."""
@@ -147,6 +150,14 @@ class Run:
                 signal.pidfd_send_signal(target, number)
             except ProcessLookupError:
                 return
+
+    def breathes(self) -> bool:
+        """Has neither of the two processes ended?"""
+        ends = select.poll()
+        for descriptor in (self.outer_fd, self.inner_fd):
+            if descriptor >= 0:
+                ends.register(descriptor, select.POLLIN)
+        return not ends.poll(0)
 
     def reap(self) -> bool:
         """Collect both processes; True when neither is left. Kills PID 1 when bubblewrap is gone."""
