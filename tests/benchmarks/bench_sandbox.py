@@ -133,6 +133,9 @@ class FirstInstruction:
             self.at = time.perf_counter()
             self.done.set()
 
+    async def drain(self) -> None:
+        return
+
     async def close(self) -> None:
         return
 

@@ -270,5 +270,8 @@ class _Heard(LogWriter):
         if len(self.data) < 1 << 20:
             self.data += data
 
+    async def drain(self) -> None:
+        return
+
     async def close(self) -> None:
         return

@@ -14,8 +14,8 @@ HEAD = 2048
 class OutputPump:
     """Reads one pipe to its end. `head` are its first bytes, for the message when a sandbox fails to start.
 
-    It never stops reading: a job must not hang because its log is full; the writer drops. One chunk for
-    each turn of the event loop keeps a flood from starving everything else.
+    It reads as fast as the log can take and never stops for good: a job must not hang because its log is
+    full; the writer drops. One chunk for each turn of the event loop keeps a flood from starving others.
     """
 
     def __init__(self, descriptor: int, writer: LogWriter) -> None:
@@ -23,6 +23,7 @@ class OutputPump:
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
+        self._draining: asyncio.Task[None] | None = None
         self.head = b""
         os.set_blocking(descriptor, False)
         self._loop.add_reader(descriptor, self.pull)
@@ -43,6 +44,16 @@ class OutputPump:
         if len(self.head) < HEAD:
             self.head += data[: HEAD - len(self.head)]
         self._writer.write(data)
+        if len(data) == CHUNK:  # the pipe was full: a flood
+            self._loop.remove_reader(self._descriptor)
+            self._draining = self._loop.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        try:
+            await self._writer.drain()
+        finally:
+            if not self._ended.is_set():
+                self._loop.add_reader(self._descriptor, self.pull)
 
     async def drained(self) -> None:
         """Until every process that could write is gone, and all it wrote is with the log."""

@@ -42,8 +42,12 @@ class LogWriter(Protocol):
 
     def write(self, data: bytes) -> None: ...
 
-    async def close(self) -> None:
-        """Flush and close; nothing is written afterwards. Idempotent."""
+    async def drain(self) -> None:
+        """Until more can be taken without loss: a slow disk slows the job down, a full log does not."""
+        ...
+
+    async def close(self) -> object:
+        """Flush and close; nothing is written afterwards. Idempotent; what it returns is nobody's business here."""
         ...
 
 

@@ -248,6 +248,27 @@ async def test_output_beyond_the_cap_does_not_hold_the_job_up(world):
     view, output = await world.run("head -c 8000000 /dev/zero | tr '\\0' x; exit 6")
     assert view.exit_code == 6
     assert len(output) == 1 << 20
+    (log,) = world.logs.logs.values()
+    assert log.drained > 0
+
+
+async def test_a_slow_log_slows_the_job_down_and_loses_nothing(world):
+    opened, waiting = asyncio.Event(), asyncio.Event()
+
+    async def drain() -> None:
+        waiting.set()
+        await opened.wait()
+
+    spec = await world.launch("head -c 300000 /dev/zero | tr '\\0' x; echo; echo end")
+    world.logs.logs[spec.job_id].drain = drain
+    await waiting.wait()
+    taken = len(world.output(spec))
+    await asyncio.sleep(0.1)
+    assert len(world.output(spec)) == taken < 300_000
+    assert (await world.backend.inspect(spec.name)).state is RunnerState.ALIVE
+    opened.set()
+    await world.until(spec.name, RunnerState.EXITED)
+    assert world.output(spec) == "x" * 300_000 + "\nend\n"
 
 
 async def test_an_unknown_pool_is_refused(world, worlds):
