@@ -15,6 +15,8 @@ from orchestrator.backends.sandbox.seccomp import ARCHITECTURES
 from orchestrator.backends.sandbox.syscall_table import CHECKED, DENIED
 from orchestrator.model.runner import RunnerState
 
+pytestmark = pytest.mark.sandbox
+
 ATTACK = Path(__file__).with_name("attack.py").read_text()
 COLUMN = ARCHITECTURES[platform.machine()][0]
 
@@ -98,7 +100,7 @@ def test_no_attempt_to_get_out_succeeds(forked):
         environment = {"CALLS": json.dumps(calls), "HOST": json.dumps(host)}
 
         async def attack(world, say):
-            view, output = await world.run(f"exec /usr/bin/python3 - <<'END'\n{ATTACK}\nEND\n", environment=environment)
+            view, output = await world.run(f"exec python3 - <<'END'\n{ATTACK}\nEND\n", environment=environment)
             say(json.dumps({"output": output, "code": view.exit_code, "token": world.api.claims[0]["token"]}))
 
         answer = json.loads(forked(attack).join())
@@ -164,7 +166,7 @@ def test_a_job_sees_only_the_toolchain_it_is_given(worlds, tmp_path):
 @pytest.mark.parametrize("flag", ["O_WRONLY", "O_RDWR"])
 async def test_a_job_cannot_rewrite_what_it_already_said(world, flag):
     script = f"""echo first
-/usr/bin/python3 -c 'import os; fd=os.open("/proc/self/fd/1", os.{flag}); os.lseek(fd, 0, 0)' && echo rewound
+python3 -c 'import os; fd=os.open("/proc/self/fd/1", os.{flag}); os.lseek(fd, 0, 0)' && echo rewound
 echo last"""
     view, output = await world.run(script)
     assert output.startswith("first")

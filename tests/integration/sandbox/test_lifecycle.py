@@ -14,6 +14,8 @@ from orchestrator.backends.sandbox.config import SandboxConfig
 from orchestrator.errors import ConfigurationError, GiveUpError, TryAgainError
 from orchestrator.model.runner import ExitCause, RunnerName, RunnerState
 
+pytestmark = pytest.mark.sandbox
+
 
 @pytest.mark.parametrize(
     ("script", "code", "cause"),

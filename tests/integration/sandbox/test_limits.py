@@ -9,7 +9,9 @@ import pytest
 
 from orchestrator.model.runner import ExitCause
 
-FORK_BOMB = """exec /usr/bin/python3 - <<'END'
+pytestmark = pytest.mark.sandbox
+
+FORK_BOMB = """exec python3 - <<'END'
 import os, signal, time
 born = 0
 try:
@@ -22,8 +24,9 @@ except OSError as error:
 END
 """
 
-THREAD_BOMB = """exec /usr/bin/python3 - <<'END'
+THREAD_BOMB = """exec python3 - <<'END'
 import threading; threading.stack_size(65536)
+
 stop, threads = threading.Event(), []
 try:
     for _ in range(500):
@@ -34,7 +37,7 @@ stop.set()
 END
 """
 
-MEMORY_BOMB = """exec /usr/bin/python3 -c '
+MEMORY_BOMB = """exec python3 -c '
 held = []
 while True: held.append(bytearray(4 << 20)); held[-1][::4096] = b"x" * 1024
 '"""
@@ -98,7 +101,7 @@ async def test_a_full_disk_is_the_jobs_own(world, folder, size):
 async def test_an_inode_bomb_is_contained(world):
     if "memory" not in world.backend.status.controllers:
         pytest.skip("inodes are bounded by the memory control group only")
-    script = """exec /usr/bin/python3 -c '
+    script = """exec python3 -c '
 import os
 os.mkdir("/tmp/d")
 for n in range(10**7): os.close(os.open("/tmp/d/%d" % n, os.O_CREAT | os.O_WRONLY))
@@ -133,7 +136,7 @@ async def test_a_processor_quota_holds(worlds):
         if "cpu" not in world.backend.status.controllers:
             pytest.skip("no cpu control group here")
         _, output = await world.run(
-            """/usr/bin/python3 -c '
+            """python3 -c '
 import time
 wall = time.monotonic()
 while time.process_time() < 0.3: pass

@@ -14,6 +14,8 @@ import pytest
 from orchestrator.errors import TryAgainError
 from orchestrator.model.runner import ExitCause, RunnerState
 
+pytestmark = pytest.mark.sandbox
+
 DAEMONS = """for i in 1 2 3 4 5; do
   setsid sh -c 'trap "" TERM HUP INT; exec </dev/null >/dev/null 2>&1; exec sleep MARK' &
 done
