@@ -16,17 +16,9 @@ import os
 import resource
 import sys
 import time
-
-try:
-    from _json import encode_basestring_ascii as quoted
-    from _json import make_scanner
-    from _socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM, socket
-except ImportError:  # an interpreter without the accelerators
-    from json.decoder import JSONDecoder
-    from json.encoder import encode_basestring_ascii as quoted
-    from socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM, socket  # type: ignore[assignment]
-
-    make_scanner = None  # type: ignore[assignment,misc]
+from _json import encode_basestring_ascii as quoted
+from _json import make_scanner
+from _socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,11 +58,7 @@ def main() -> None:
     limit_processes()
     proof = prove_egress_denied()
     work = claim(proof)
-    try:
-        job = start(work)
-    except OSError as error:
-        fail(EX_OSERR, "cannot start the script: " + str(error))
-    os._exit(reap_until_exit(job))
+    os._exit(reap_until_exit(start(work)))
 
 
 def fail(code: int, message: str) -> NoReturn:
@@ -108,19 +96,13 @@ def prove_egress_denied() -> tuple[list[str], list[str]]:
 def unreachable(family: int, kind: int, address: tuple[str, int]) -> bool:
     try:
         probe = socket(family, kind)
-    except OSError:
-        return True  # not even a socket of this family
-    try:
         probe.settimeout(PROBE_SECONDS)
         probe.connect(address)
     except TimeoutError:
         return False  # a packet left: something dropped it, but there is a route
     except OSError:
         return True
-    else:
-        return False
-    finally:
-        probe.close()
+    return False
 
 
 def ask_canary() -> socket | None:
@@ -147,8 +129,6 @@ def refused(gateway: socket | None) -> bool:
             answer += chunk
     except OSError:
         return False
-    finally:
-        gateway.close()
     return answer.split(b" ", 2)[1:2] == [b"403"]
 
 
@@ -187,30 +167,27 @@ def post(request: bytes) -> tuple[int, bytes]:
         ValueError: the answer is not HTTP with a Content-Length, or too long.
     """
     api = socket(AF_INET, SOCK_STREAM)
-    try:
-        api.settimeout(ANSWER_SECONDS)
-        api.connect(RUNNER_API)
-        api.sendall(request)
-        data = b""
-        while b"\r\n\r\n" not in data:
-            data += received(api, data)
-        head, _, body = data.partition(b"\r\n\r\n")
-        status, length = response_head(head)
-        if length > MAX_ANSWER:
-            raise ValueError("the answer is too long")
-        parts, size = [body], len(body)
-        while size < length:
-            parts.append(received(api, b""))
-            size += len(parts[-1])
-    finally:
-        api.close()
+    api.settimeout(ANSWER_SECONDS)
+    api.connect(RUNNER_API)
+    api.sendall(request)
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += received(api, data)
+    head, _, body = data.partition(b"\r\n\r\n")
+    status, length = response_head(head)
+    if length > MAX_ANSWER:
+        raise ValueError("the answer is too long")
+    parts, size = [body], len(body)
+    while size < length:
+        parts.append(received(api, b""))
+        size += len(parts[-1])
     return status, b"".join(parts)[:length]
 
 
 def received(api: socket, before: bytes) -> bytes:
     chunk = api.recv(262144)
     if not chunk or len(before) > 65536:
-        raise ValueError("the answer ended early" if not chunk else "the answer's head is too long")
+        raise ValueError("the answer ended early or its head is too long")
     return chunk
 
 
@@ -241,8 +218,6 @@ class ScannerContext:
 
 def loads(data: bytes) -> Any:
     text = data.decode("utf-8").strip(" \t\r\n")
-    if make_scanner is None:
-        return JSONDecoder().decode(text)
     value, end = make_scanner(ScannerContext)(text, 0)  # type: ignore[arg-type]
     if end != len(text):
         raise ValueError("data after the JSON text")
@@ -270,12 +245,10 @@ def reason_of(answer: bytes) -> str:
 
 def environment(work: dict[str, Any]) -> dict[str, str]:
     """The script's environment: nothing is inherited; the job's own variables cannot replace its identity's."""
-    proxy = work["proxy_url"]
-    direct = "127.0.0.1,localhost"
     variables = {"HOME": WORKSPACE, "PATH": PATH, "LANG": "C.UTF-8", "TMPDIR": "/tmp", "USER": "job", "LOGNAME": "job"}
-    variables.update({"SHELL": "/bin/sh", "CI": "true", "NO_PROXY": direct, "no_proxy": direct})
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
-        variables[name] = proxy
+    variables.update({"SHELL": "/bin/sh", "CI": "true"})
+    variables.update(dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), work["proxy_url"]))
+    variables.update(dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"))
     if work.get("otlp_endpoint"):
         variables["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = work["otlp_endpoint"] + "/v1/traces"
         variables["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] = "http/protobuf"
@@ -291,10 +264,7 @@ def environment(work: dict[str, Any]) -> dict[str, str]:
 
 def start(work: dict[str, Any]) -> int:
     """Write the script and start it in a session of its own; returns its process id."""
-    try:
-        variables = environment(work)
-    except (KeyError, TypeError) as error:
-        fail(EX_PROTOCOL, f"the claim's answer lacks {error}")
+    variables = environment(work)
     descriptor = os.open(SCRIPT, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o500)
     with open(descriptor, "wb") as file:
         file.write(work["job"]["script"].encode("utf-8", "surrogateescape"))
@@ -326,4 +296,4 @@ if __name__ == "__main__":
     except OSError as error:
         fail(EX_OSERR, str(error))
     except Exception as error:  # noqa: BLE001 -- the job's owner gets a line, not a traceback
-        fail(EX_PROTOCOL, f"{type(error).__name__} at line {sys.exc_info()[2].tb_lineno}")  # type: ignore[union-attr]
+        fail(EX_PROTOCOL, f"the work cannot be used: {type(error).__name__}: {error}")

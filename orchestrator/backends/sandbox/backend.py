@@ -14,7 +14,7 @@ from orchestrator.backends.sandbox.link import LauncherLink, Listening
 from orchestrator.backends.sandbox.plan import Plans
 from orchestrator.backends.sandbox.ports import EgressPort, JobLogs, LogWriter, RunnerListeners
 from orchestrator.backends.sandbox.preflight import Fitness, SandboxStatus, judge
-from orchestrator.backends.sandbox.sandbox import Sandbox, digest
+from orchestrator.backends.sandbox.sandbox import RETRY_FIRST, RETRY_MOST, Sandbox, digest
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model.job import JobId, PoolName
@@ -22,7 +22,6 @@ from orchestrator.model.runner import RunnerName, RunnerSpec, RunnerState, Runne
 
 STARTS_PER_CORE = 3
 PREFLIGHT_SECONDS = 30
-RETRY_FIRST, RETRY_MOST = 0.1, 5.0
 
 
 class SandboxBackend:

@@ -12,6 +12,7 @@ from orchestrator.errors import ConfigurationError
 
 PROBE = f"""
 import sys, os, marshal, _frozen_importlib_external as ext
+import _json, _signal, _socket, resource  # what the agent needs of its interpreter
 status = dict(line.split(':\\t', 1) for line in open('/proc/self/status') if ':\\t' in line)
 links = [line.split(':')[0].strip() for line in open('/proc/net/dev') if ':' in line]
 source = open({AGENT_SOURCE!r}, 'rb').read()
@@ -107,6 +108,8 @@ def remedy(said: str, proc: Path = Path("/proc")) -> str:
         return "the host user ids are not mapped here: set host_uid_base to ids this container has, or run as a user"
     if "execvp" in text and "no such file" in text:
         return "the pool's python is not in the sandbox: add its folder to the pool's toolchain"
+    if "no module named" in text:
+        return "use CPython for the pool's python"
     if "proc" in text and "mount" in text:
         return "in Docker: docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
     if "namespace" in text and "not permitted" in text:

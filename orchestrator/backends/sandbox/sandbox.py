@@ -13,9 +13,10 @@ from collections.abc import Callable
 from orchestrator.backends.sandbox.link import Exit, LauncherLink, Listening
 from orchestrator.backends.sandbox.output import OutputPump
 from orchestrator.backends.sandbox.ports import LogWriter
-from orchestrator.errors import TryAgainError
+from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.model.runner import ExitCause, RunnerSpec, RunnerState, RunnerView
 
+RETRY_FIRST, RETRY_MOST = 0.1, 5.0
 _LAST_SIGNAL = 64
 
 
@@ -157,12 +158,26 @@ class Sandbox:
         if self._output is not None:
             await self._output.drained()
         if self._writer is not None:
-            await self._writer.close()
+            await self._close_log(self._writer)
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
         self.settled.set()
         self._changed()
+
+    async def _close_log(self, writer: LogWriter) -> None:
+        """Until it is closed: an exited runner is only shown once its log is complete and on record."""
+        delay = RETRY_FIRST
+        while True:
+            try:
+                await writer.close()
+            except (TryAgainError, OSError):
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, RETRY_MOST)
+            except GiveUpError:
+                return  # the job's record is closed already
+            else:
+                return
 
 
 def digest(token: str) -> str:

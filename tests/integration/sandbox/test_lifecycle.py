@@ -273,6 +273,20 @@ async def test_a_slow_log_slows_the_job_down_and_loses_nothing(world):
     assert world.output(spec) == "x" * 300_000 + "\nend\n"
 
 
+async def test_a_log_that_cannot_be_closed_yet_is_closed_later(world):
+    spec = await world.launch("read never < /dev/null || true; echo end")
+    log, failures = world.logs.logs[spec.job_id], [OSError("disk full"), TryAgainError("journal closed")]
+
+    async def close() -> None:
+        if failures:
+            raise failures.pop()
+        log.closed += 1
+
+    log.close = close
+    await world.until(spec.name, RunnerState.EXITED)
+    assert (log.closed, failures) == (1, [])
+
+
 async def test_an_unknown_pool_is_refused(world, worlds):
     with pytest.raises(GiveUpError) as problem:
         await world.backend.create(worlds.spec_of(1, pool="nowhere"))
