@@ -57,6 +57,9 @@ class JobLog:
     def write(self, data: bytes) -> None:
         self._stored.write(data)
 
+    async def drain(self) -> None:
+        await self._stored.drain()
+
     async def close(self) -> None:
         closed = await self._stored.close()
         with contextlib.suppress(GiveUpError):  # an orphan's job is long finished
