@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.evidence.artifacts import artifact_evidence
-from orchestrator.evidence.envelope import IN_TOTO, sign_envelope
-from orchestrator.evidence.provenance import Builder, provenance, statement_bytes
+from orchestrator.evidence.envelope import sign_envelope
+from orchestrator.evidence.provenance import IN_TOTO, Builder, provenance, statement_bytes
 from orchestrator.evidence.signing_key import EvidenceKey
 from orchestrator.evidence.store import EvidenceStore
 from orchestrator.lifecycle.ports import Journal

@@ -38,6 +38,8 @@ def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
     `ready` is called with the API's URL once jobs are taken. Returns 0 when drained, 1 when it could not
     start (the reason is on standard error), 2 when work was left for the next start.
     """
+    # sqlite3 gives up the interpreter lock at every row; the default switch interval of 5 ms would stall commits.
+    sys.setswitchinterval(0.0005)
     try:
         import uvloop
     except ImportError:

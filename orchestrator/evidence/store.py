@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +15,8 @@ _MAX_BYTES = 4 << 20
 
 
 class EvidenceStore:
-    """Files `sha256-<hex>.json` in `folder` (made with mode 0700). The newest envelope of a digest counts."""
+    """Files `sha256-<hex>.json` in `folder` (made with mode 0700). The first envelope of a digest stands:
+    a job that later claims the same digest cannot replace what the one that built it was given."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -27,12 +30,25 @@ class EvidenceStore:
         """
         try:
             for digest in digests:
-                path = self._path(digest)
-                fresh = path.with_suffix(".new")
-                fresh.write_text(envelope, encoding="utf-8")
-                fresh.replace(path)
+                self._put_first(self._path(digest), envelope)
         except OSError as error:
-            raise TryAgainError(f"evidence cannot be written: {error.strerror}", reason="evidence_unwritable") from error
+            detail = error.strerror or "unknown"
+            raise TryAgainError(f"evidence cannot be written: {detail}", reason="evidence_unwritable") from error
+
+    @staticmethod
+    def _put_first(path: Path, envelope: str) -> None:
+        fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+        try:
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(envelope)
+                file.flush()
+                os.fsync(file.fileno())
+            # A link, unlike a rename, fails when the name is taken.
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(fresh)
+        finally:
+            fresh.unlink(missing_ok=True)
 
     def get(self, digest: str) -> str:
         """The envelope for a digest; empty when there is none, or the digest is none."""

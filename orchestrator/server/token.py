@@ -25,6 +25,6 @@ def token_exchange(exchange: identity.Exchange) -> Exchange:
                 exc_info=refused.__cause__,
             )
             headers = {"Retry-After": str(refused.retry_after_seconds)} if refused.retry_after_seconds else {}
-            return TokenAnswer(refused.status, refused.wire(), headers)
+            return TokenAnswer(refused.status, refused.answer(), headers)
 
     return ask

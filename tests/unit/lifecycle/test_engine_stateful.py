@@ -1,4 +1,4 @@
-"""Hypothesis drives whole daemons against ports that fail, delay, forget and lie, with kills between any two actions."""
+"""Hypothesis drives daemons against ports that fail, delay, forget and lie, with kills between any two actions."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ class EngineMachine(RuleBasedStateMachine):
             proof = PROOF if proven else EgressProof(denied=("dns",), reached=("metadata",))
             self.run(self.daemon.claim(data.draw(st.sampled_from(names)), proof))
 
-    @rule(data=st.data(), tell=st.booleans(), cause=st.sampled_from(list(ExitCause)), code=st.sampled_from([0, 0, 1, 137]))
+    @rule(
+        data=st.data(), tell=st.booleans(), cause=st.sampled_from(list(ExitCause)), code=st.sampled_from([0, 0, 1, 137])
+    )
     def runner_exits(self, data, tell: bool, cause: ExitCause, code: int) -> None:
         names = self.daemon.backend.names()
         if names:

@@ -1,0 +1,18 @@
+# Runs in a sandbox: clone, test, build, report. Its only way out is the gateway.
+echo "== clone"
+git clone --quiet "$REPOSITORY_URL" source
+cd source
+git log -1 --format='at %h %s'
+
+echo "== test"
+# The tests' own spans land under this job's span: pytest-opentelemetry reads TRACEPARENT.
+PYTHONPATH=. "$TOOLCHAIN/bin/python" -m pytest tests/unit/model tests/unit/policy tests/unit/identity \
+    --quiet --quiet --no-header -p no:cacheprovider --export-traces
+
+echo "== build"
+PYTHONPATH=. "$TOOLCHAIN/bin/python" -m hatchling build -t wheel -d dist
+"$TOOLCHAIN/bin/python" tests/demo/jobs/bill_of_materials.py requirements/runtime.txt > dist/bom.cdx.json
+
+echo "== report"
+orchestrator-artifact dist/*.whl
+orchestrator-artifact --media-type application/vnd.cyclonedx+json dist/bom.cdx.json
