@@ -41,7 +41,7 @@ $(READY): requirements/dev.txt pyproject.toml
 
 .PHONY: demo
 demo: $(READY) ## the main job, end to end, in this terminal
-	@$(BIN)/orchestrator demo
+	@$(BIN)/python tests/demo/run.py
 
 .PHONY: test
 test: $(READY) ## the quick tests

@@ -195,6 +195,7 @@ async def test_no_token_brings_its_own_key_or_rules(verifier, claims, member):
         ([RSA_KID], "token_malformed"),
         ({"kid": RSA_KID}, "token_malformed"),
     ],
+    ids=range(12),  # the key id is new in each process, and workers must agree on names
 )
 async def test_kid_is_a_name_to_look_up_and_nothing_else(verifier, claims, kid, expected):
     assert await reason(verifier, rs256({"alg": "RS256", "kid": kid}, claims)) == expected
