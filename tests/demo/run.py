@@ -102,7 +102,9 @@ class Api:
                 console.print(f"  {time.monotonic() - begun:6.2f} s  [bold]{body['name']:<15}[/] {phase}")
             await asyncio.sleep(0.05)
             job = await self.call("GET", f"/v1/jobs/{job['id']}")
-        console.print(f"  {time.monotonic() - begun:6.2f} s  [bold]{body['name']:<15}[/] {job['result']}: {job['reason']}")
+        console.print(
+            f"  {time.monotonic() - begun:6.2f} s  [bold]{body['name']:<15}[/] {job['result']}: {job['reason']}"
+        )
         return job
 
     async def log(self, job_id: str) -> str:
