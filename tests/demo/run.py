@@ -22,8 +22,8 @@ from aiohttp import web
 from residue import Residue
 from rich.console import Console
 
-from orchestrator.cli.render import waterfall as traces
 from orchestrator.cli.render import jobs as shown
+from orchestrator.cli.render import waterfall as traces
 from orchestrator.testing.otlp import OtlpReceiver
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -190,9 +190,11 @@ async def demo(folder: Path) -> list[str]:
             done = await pipeline(api, git_port, target_port, state)
             watching.cancel()
             await report(api, done)
-            for job in done:
-                if job["result"] != EXPECTED[job["name"]]:
-                    problems.append(f"{job['name']} ended {job['result']} ({job['message']})")
+            problems += [
+                f"{job['name']} ended {job['result']} ({job['message']})"
+                for job in done
+                if job["result"] != EXPECTED[job["name"]]
+            ]
             async with session.post(f"http://127.0.0.1:{target_port}/0/again") as answer:
                 console.rule("[bold]the token after its job's end")
                 console.print((await answer.text()).strip(), highlight=False)

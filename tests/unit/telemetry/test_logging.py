@@ -102,8 +102,8 @@ def test_a_line_stays_one_line_and_bounded(out: io.StringIO) -> None:
 def test_levels_and_noise(out: io.StringIO) -> None:
     configure(level="info", stream=out)
     structlog.get_logger().debug("hidden")
-    logging.getLogger("aiohttp.server").info("hidden")
-    logging.getLogger("aiohttp.server").error("shown")
+    logging.getLogger("aiohttp.noise").info("hidden")
+    logging.getLogger("aiohttp.noise").error("shown")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn("careful", UserWarning, stacklevel=1)
