@@ -35,8 +35,10 @@ $(READY): requirements/dev.txt pyproject.toml
 		echo "  fix: install its venv module (Debian and Ubuntu: the package python3-venv)" >&2; exit 1; fi
 	@echo "Setting up $(VENV) with $$("$(PYTHON)" -V) (once; a minute or so)"
 	@"$(PYTHON)" -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@# The lock is whole, so nothing is resolved here: some pips reach past it for a newer release and then refuse that.
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip check --disable-pip-version-check >/dev/null || $(BIN)/python -m pip check
 	@touch $@
 
 .PHONY: demo
