@@ -50,7 +50,7 @@ class Performer:
             _log.exception("%s failed for job %s", action.name, record.id)
             failure = Failure(True, "internal_error", "an internal error; see the daemon's log")
         else:
-            return replace(seen, failure=None, failures=0)
+            return replace(seen, failure=None, failures=0) if seen.failures else seen
         return replace(seen, failure=failure, failures=seen.failures + 1)
 
     async def _perform(self, action: Action, record: Record, seen: Observation) -> Observation:

@@ -259,7 +259,6 @@ class Engine:
         record = job.record
         facts: list[Event] = []
         while True:
-            seen = replace(seen, now_ns=self._clock.now_ns())
             step = decide(record, seen, self._deadlines)
             if step.facts:
                 facts.extend(step.facts)
@@ -270,7 +269,7 @@ class Engine:
                     seen = _fresh(seen)
                 continue
             if step.action in _UNDER_LOCK:
-                seen = await self._performer.ask(step.action, record, seen, self._slots)
+                seen = self._now(await self._performer.ask(step.action, record, seen, self._slots))
                 continue
             if facts:
                 await self._jobs.store(job, facts)
@@ -282,7 +281,11 @@ class Engine:
         job.looks = seen.looks
         job.revoked = seen.revoked
         job.deleted = seen.deleted
-        return seen
+        return self._now(seen)
+
+    def _now(self, seen: Observation) -> Observation:
+        """The same observation after time has passed."""
+        return replace(seen, now_ns=self._clock.now_ns())
 
     def _pool_of(self, record: Record) -> Pool | None:
         return self._pools.get(record.offer.spec.pool)
@@ -320,4 +323,6 @@ def _same(record: Record, offer: JobOffer) -> Record:
 
 def _fresh(seen: Observation) -> Observation:
     """In a new phase earlier answers and failures no longer count; what the backend showed still does."""
+    if seen.decision is None and seen.slot is None and seen.failure is None and not seen.failures:
+        return seen
     return replace(seen, decision=None, slot=None, failure=None, failures=0)
