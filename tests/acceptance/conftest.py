@@ -1,0 +1,49 @@
+"""Fixtures of the acceptance tests: the program is only ever started as a process and driven from outside."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from installation import Installation  # noqa: E402
+from witness import Witness  # noqa: E402
+
+from orchestrator.testing.otlp import OtlpReceiver  # noqa: E402
+
+
+@pytest.fixture
+async def witness() -> AsyncIterator[Witness]:
+    async with Witness() as witness:
+        yield witness
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[OtlpReceiver]:
+    async with OtlpReceiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def installed(tmp_path: Path, witness: Witness) -> AsyncIterator[Callable[..., Installation]]:
+    """Make installations; at the end of the test their daemons are ended and nothing of them may be left."""
+    made: list[Installation] = []
+
+    def install(**settings: object) -> Installation:
+        made.append(Installation(tmp_path / f"installation-{len(made)}", witness, **settings))
+        return made[-1]
+
+    yield install
+    for installation in made:
+        await installation.close()
+    assert [await installation.left() for installation in made] == [[] for _ in made]
+
+
+@pytest.fixture
+async def here(installed: Callable[..., Installation], receiver: OtlpReceiver) -> Installation:
+    """An installation whose traces go to `receiver`, with no daemon yet."""
+    return installed(otlp=receiver.endpoint)
