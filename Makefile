@@ -83,6 +83,7 @@ docs: $(READY) ## write the generated reference pages again
 	@mkdir -p docs/reference
 	@$(BIN)/orchestrator reference settings --output docs/reference/settings.md
 	@$(BIN)/orchestrator reference cli --output docs/reference/cli.md
+	@$(BIN)/orchestrator reference lifecycle --output docs/pictures/lifecycle.svg
 
 .PHONY: lock
 lock: $(READY) ## resolve the dependencies again, with hashes

@@ -11,6 +11,7 @@ its exit code is the script's, 128 + n for signal n.
 
 from __future__ import annotations
 
+import _ctypes  # type: ignore[import-not-found]
 import _signal as signal  # type: ignore[import-not-found]
 import os
 import resource
@@ -55,6 +56,7 @@ REFUSALS = {401: EX_NOPERM, 403: EX_CONFIG, 409: EX_NOPERM, 410: EX_NOPERM}
 def main() -> None:
     signal.signal(signal.SIGTERM, stopped_early)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))  # the launcher kept it back until now
+    hide_memory()
     limit_processes()
     proof = prove_egress_denied()
     work = claim(proof)
@@ -65,6 +67,13 @@ def fail(code: int, message: str) -> NoReturn:
     """End the runner before the job began, with one line in the job's log."""
     os.write(2, ("orchestrator-agent: " + message + "\n").encode("utf-8", "replace"))
     os._exit(code)
+
+
+def hide_memory() -> None:
+    """Not dumpable, prctl(2) PR_SET_DUMPABLE: the job, the same user here, can neither trace nor read this process."""
+    prctl = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")
+    if _ctypes.call_function(prctl, (4, 0, 0, 0, 0)) != 0:
+        fail(EX_OSERR, "the agent's memory cannot be closed to the job")
 
 
 def limit_processes() -> None:
@@ -252,6 +261,7 @@ def environment(work: dict[str, Any]) -> dict[str, str]:
     if work.get("otlp_endpoint"):
         variables["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = work["otlp_endpoint"] + "/v1/traces"
         variables["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] = "http/protobuf"
+        variables["OTEL_TRACES_EXPORTER"] = "otlp"  # SDK distributions differ in their default, grpc among them
     variables.update({str(name): str(value) for name, value in (work["job"].get("environment") or {}).items()})
     variables["ORCHESTRATOR_JOB_ID"] = work["job"]["id"]
     variables["ORCHESTRATOR_TOKEN_FILE"] = work["token_file"]

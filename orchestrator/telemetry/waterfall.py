@@ -1,9 +1,8 @@
-"""The trace as the API tells it, and the rows of a waterfall drawn from that. Pure."""
+"""The trace as the API tells it. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.model.events import Fact
@@ -27,38 +26,6 @@ def trace_document(facts: Sequence[Fact], public_url: str = "") -> dict[str, Any
         events.setdefault(event.span_id, []).append(_event(event))
     spans = [_span(span, events.get(span.span_id, [])) for span in trace.spans]
     return {"trace_id": trace.spans[0].trace_id if trace.spans else "", "spans": spans}
-
-
-@dataclass(frozen=True, slots=True)
-class WaterfallRow:
-    """A line of a waterfall. Offset (from the earliest start) and duration are nanoseconds; None is still open."""
-
-    span: Mapping[str, Any]
-    depth: int
-    offset_ns: int
-    duration_ns: int | None
-
-
-def waterfall_rows(spans: Sequence[Mapping[str, Any]]) -> list[WaterfallRow]:
-    """Spans of a trace document in the order a person reads them: each below its parent, by start.
-
-    A span whose parent is not in the list stands at the top, so that nothing is hidden.
-    """
-    known = {span["span_id"] for span in spans}
-    children: dict[str | None, list[Mapping[str, Any]]] = {}
-    for span in sorted(spans, key=lambda span: int(span["start_ns"])):
-        parent = span["parent_span_id"]
-        children.setdefault(parent if parent in known else None, []).append(span)
-    zero = min((int(span["start_ns"]) for span in spans), default=0)
-    rows: list[WaterfallRow] = []
-    pending = [(span, 0) for span in reversed(children.get(None, []))]
-    while pending:
-        span, depth = pending.pop()
-        end = span["end_ns"]
-        duration = None if end is None else int(end) - int(span["start_ns"])
-        rows.append(WaterfallRow(span, depth, int(span["start_ns"]) - zero, duration))
-        pending += [(child, depth + 1) for child in reversed(children.get(span["span_id"], []))]
-    return rows
 
 
 def _span(span: SpanRecord, events: list[dict[str, Any]]) -> dict[str, Any]:

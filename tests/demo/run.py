@@ -8,47 +8,58 @@ every job ended as it must.
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import yaml
 from aiohttp import web
+from api import Api
 from residue import Residue
-from rich.console import Console
 
-from orchestrator.cli.render import jobs as shown
-from orchestrator.cli.render import waterfall as traces
+from orchestrator.cli import output, render
 from orchestrator.testing.otlp import OtlpReceiver
 
 PROJECT = Path(__file__).resolve().parents[2]
 JOBS = Path(__file__).parent / "jobs"
 STAGING, PROD = "https://staging.deploy.example", "https://prod.deploy.example"
 EXPECTED = {"build": "success", "curious": "success", "deploy-staging": "success", "deploy-prod": "denied"}
-console = Console()
+SANDBOX_UIDS = range(199_999, 265_536)
+"""The gateway's and the sandboxes' users when the daemon runs as root: `host_uid_base` and what it derives from it."""
+console = output.console()
 
 
-async def serve_repository(folder: Path) -> tuple[web.AppRunner, int]:
-    """A clone of HEAD over plain HTTP, as any static file server would offer it."""
+class DemoError(Exception):
+    """Why the demo cannot go on, for people."""
+
+
+@asynccontextmanager
+async def served_repository(folder: Path) -> AsyncIterator[int]:
+    """A clone of HEAD over plain HTTP, as any static file server would offer it; its port."""
     bare = folder / "repository.git"
     subprocess.run(["git", "clone", "--quiet", "--bare", str(PROJECT), str(bare)], check=True)
+    subprocess.run(["git", "-C", str(bare), "repack", "-adq"], check=True)
     subprocess.run(["git", "-C", str(bare), "update-server-info"], check=True)
     app = web.Application()
     app.router.add_static("/repository.git", bare)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    return runner, runner.addresses[0][1]
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -76,41 +87,6 @@ def configuration(folder: Path, git_port: int, target_port: int, otlp: str, port
     path = folder / "orchestrator.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     return path
-
-
-class Api:
-    def __init__(self, url: str, token_file: Path, session: aiohttp.ClientSession) -> None:
-        self.url, self.token_file, self.session = url, token_file, session
-
-    async def call(self, method: str, path: str, body: dict | None = None) -> dict:
-        headers = {"Authorization": f"Bearer {self.token_file.read_text(encoding='utf-8')}"}
-        if body is not None:
-            headers["Idempotency-Key"] = f"demo-{body['name']}"
-        async with self.session.request(method, self.url + path, json=body, headers=headers) as answer:
-            document = await answer.json()
-        if answer.status >= 400:
-            raise SystemExit(f"{method} {path}: {answer.status} {json.dumps(document)}")
-        return document
-
-    async def run(self, body: dict) -> dict:
-        """Dispatch and follow to the end, a line for each phase."""
-        job = await self.call("POST", "/v1/jobs", {"pipeline": "demo", **body})
-        begun, phase = time.monotonic(), ""
-        while job["phase"] != "finished":
-            if job["phase"] != phase:
-                phase = job["phase"]
-                console.print(f"  {time.monotonic() - begun:6.2f} s  [bold]{body['name']:<15}[/] {phase}")
-            await asyncio.sleep(0.05)
-            job = await self.call("GET", f"/v1/jobs/{job['id']}")
-        console.print(
-            f"  {time.monotonic() - begun:6.2f} s  [bold]{body['name']:<15}[/] {job['result']}: {job['reason']}"
-        )
-        return job
-
-    async def log(self, job_id: str) -> str:
-        headers = {"Authorization": f"Bearer {self.token_file.read_text(encoding='utf-8')}"}
-        async with self.session.get(f"{self.url}/v1/jobs/{job_id}/log", headers=headers) as answer:
-            return (await answer.text()).rstrip()
 
 
 async def pipeline(api: Api, git_port: int, target_port: int, state: Path) -> list[dict]:
@@ -152,81 +128,58 @@ async def pipeline(api: Api, git_port: int, target_port: int, state: Path) -> li
 
 
 async def report(api: Api, done: list[dict]) -> None:
+    """For each job its waterfall, then decisions with reasons, tokens, egress verdicts and artifacts."""
     for job in done:
-        console.rule(f"[bold]{job['name']}")
-        console.print(await api.log(job["id"]), markup=False, highlight=False)
         console.print()
-        console.print(traces.waterfall(await api.call("GET", f"/v1/jobs/{job['id']}/trace")))
-        console.print(shown.job_detail(job))
+        console.rule(job["name"])
+        console.print(render.waterfall(await api.call("GET", f"/v1/jobs/{job['id']}/trace")))
+        console.print(render.job_detail(job))
 
 
-async def demo(folder: Path) -> list[str]:
-    problems: list[str] = []
-    residue = Residue(folder)
-    port = free_port()
-    repository, git_port = await serve_repository(folder)
+@asynccontextmanager
+async def deploy_target(issuer: str) -> AsyncIterator[int]:
+    """The separate program that knows only the issuer's URL; its port."""
+    program = Path(__file__).with_name("deploy_target.py")
+    pipe = asyncio.subprocess.PIPE
     target = await asyncio.create_subprocess_exec(
-        sys.executable, str(Path(__file__).with_name("deploy_target.py")), f"http://127.0.0.1:{port}", STAGING, PROD,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert target.stdout
+        sys.executable, str(program), issuer, STAGING, PROD, stdin=pipe, stdout=pipe
+    )
     assert target.stdin
-    target_port = int(await target.stdout.readline())
-    state = folder / "state"
-    async with OtlpReceiver() as receiver, aiohttp.ClientSession() as session:
-        config = configuration(folder, git_port, target_port, receiver.endpoint, port)
-        with (folder / "daemon.log").open("wb") as log:
-            daemon = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "orchestrator", "run", "--config", str(config), stderr=log, start_new_session=True
-            )
-        try:
-            while not (state / "daemon.json").exists():
+    assert target.stdout
+    try:
+        yield int(await target.stdout.readline())
+    finally:
+        target.stdin.close()
+        await target.wait()
+
+
+@asynccontextmanager
+async def running_daemon(config: Path, folder: Path, residue: Residue) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The daemon, ready; drained and gone afterwards.
+
+    Raises:
+        DemoError: it did not start; with its own words.
+    """
+    with (folder / "daemon.log").open("wb") as log:
+        daemon = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "orchestrator", "run", "--config", str(config), stderr=log, start_new_session=True
+        )
+    watching = asyncio.create_task(watch(residue, daemon.pid))
+    try:
+        async with asyncio.timeout(60):
+            while not (folder / "state" / "daemon.json").exists():
                 if daemon.returncode is not None:
-                    return [(folder / "daemon.log").read_text(encoding="utf-8").strip()]
+                    raise DemoError((folder / "daemon.log").read_text(encoding="utf-8").strip())
                 await asyncio.sleep(0.05)
-            console.print(f"daemon: http://127.0.0.1:{port}, process {daemon.pid}")
-            api = Api(f"http://127.0.0.1:{port}", state / "caller-token", session)
-            watching = asyncio.create_task(watch(residue, daemon.pid))
-            done = await pipeline(api, git_port, target_port, state)
-            watching.cancel()
-            await report(api, done)
-            problems += [
-                f"{job['name']} ended {job['result']} ({job['message']})"
-                for job in done
-                if job["result"] != EXPECTED[job["name"]]
-            ]
-            async with session.post(f"http://127.0.0.1:{target_port}/0/again") as answer:
-                console.rule("[bold]the token after its job's end")
-                console.print((await answer.text()).strip(), highlight=False)
-                if answer.status != 401:
-                    problems.append("the target still accepts the token of a job that has ended")
-        finally:
-            if daemon.returncode is None:
-                daemon.terminate()
-            code = await daemon.wait()
-            target.stdin.close()
-            await target.wait()
-            await repository.cleanup()
-        if code:
-            problems.append(f"the daemon ended with exit code {code}")
-        tests = sum(bytes.fromhex(done[0]["trace_id"]) == span.trace_id for span in job_spans(receiver))
-        console.print(f"{tests} spans of the build's own tests arrived under its job span")
-        if not tests:
-            problems.append("no span of the tests arrived in the build's trace")
-    left = residue.left()
-    console.print("left behind: " + ("; ".join(left) if left else "no process, no mount, no control group, no file"))
-    return problems + left
-
-
-def job_spans(receiver: OtlpReceiver) -> list:
-    return [
-        span
-        for request in receiver.trace_requests
-        for resource in request.resource_spans
-        if any(one.key == "orchestrator.untrusted" for one in resource.resource.attributes)
-        for scope in resource.scope_spans
-        for span in scope.spans
-    ]
+        yield daemon
+    finally:
+        if daemon.returncode is None:
+            daemon.terminate()
+            if sys.exc_info()[0]:
+                await asyncio.sleep(0.2)
+                daemon.terminate()  # a second time: do not wait for running jobs
+        await daemon.wait()
+        watching.cancel()
 
 
 async def watch(residue: Residue, daemon: int) -> None:
@@ -235,15 +188,77 @@ async def watch(residue: Residue, daemon: int) -> None:
         await asyncio.sleep(0.1)
 
 
+async def demo(folder: Path) -> list[str]:
+    """Run it all; what did not go as promised."""
+    residue = Residue(folder, SANDBOX_UIDS)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    async with (
+        served_repository(folder) as git_port,
+        deploy_target(url) as target_port,
+        OtlpReceiver() as receiver,
+        aiohttp.ClientSession() as session,
+    ):
+        config = configuration(folder, git_port, target_port, receiver.endpoint, port)
+        async with running_daemon(config, folder, residue) as daemon:
+            console.print(f"daemon: {url}, process {daemon.pid}")
+            api = Api(url, folder / "state" / "caller-token", session, console)
+            done = await pipeline(api, git_port, target_port, folder / "state")
+            await report(api, done)
+            problems = [
+                f"{job['name']} ended {job['result']} ({job['message']})"
+                for job in done
+                if job["result"] != EXPECTED[job["name"]]
+            ]
+            problems += await ended_token(session, target_port)
+        if daemon.returncode:
+            problems.append(f"the daemon ended with exit code {daemon.returncode}")
+        problems += tests_in_trace(receiver, done[0])
+    left = residue.left()
+    console.print("left behind: " + ("; ".join(left) if left else "no process, no mount, no control group, no file"))
+    return problems + left
+
+
+async def ended_token(session: aiohttp.ClientSession, target_port: int) -> list[str]:
+    """Have the target judge the token again that it accepted while the job ran."""
+    console.print()
+    console.rule("the same token after its job's end")
+    async with session.post(f"http://127.0.0.1:{target_port}/0/again") as answer:
+        console.print((await answer.text()).strip())
+        return [] if answer.status == 401 else ["the target still accepts the token of a job that has ended"]
+
+
+def tests_in_trace(receiver: OtlpReceiver, build: dict) -> list[str]:
+    """The spans of the build's own tests stand in its trace, below the span of the job's run."""
+    spans = [
+        (span, any(one.key == "orchestrator.untrusted" for one in resource.resource.attributes))
+        for request in receiver.trace_requests
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+        if span.trace_id == bytes.fromhex(build["trace_id"])
+    ]
+    ours = {span.span_id for span, foreign in spans if not foreign}
+    tests = [span for span, foreign in spans if foreign]
+    tops = sum(span.parent_span_id in ours for span in tests)
+    console.print(f"{len(tests)} spans of the build's own tests arrived in its trace, {tops} directly below the job's")
+    return [] if tests and tops else ["no span of the tests arrived below the build's own"]
+
+
 def main() -> int:
     begun = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="orchestrator-demo-"))
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # both unwind, so that nothing is left behind
     try:
         problems = asyncio.run(demo(folder))
+    except DemoError as error:
+        problems = [str(error)]
+    except KeyboardInterrupt:
+        problems = ["interrupted"]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     for problem in problems:
-        console.print(f"[bold red]problem:[/] {problem}", highlight=False)
+        console.print(f"problem: {problem}", style="bold red")
     console.print(f"{'all as promised' if not problems else 'not as promised'}, {time.monotonic() - begun:.1f} s")
     return 1 if problems else 0
 

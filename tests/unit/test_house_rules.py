@@ -18,7 +18,7 @@ MAX_MODULE_LINES = 300
 MAX_FUNCTION_LINES = 60
 
 LONG_MODULES: dict[str, str] = {
-    "orchestrator/lifecycle/engine.py": "the front door and the worker share the job's lock; to be divided next",
+    "orchestrator/agent/main.py": "goes into a sandbox as one compiled file and may import nothing of ours",
 }
 """Modules over the bound, each with the reason why it is not two."""
 

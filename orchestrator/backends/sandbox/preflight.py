@@ -12,7 +12,7 @@ from orchestrator.errors import ConfigurationError
 
 PROBE = f"""
 import sys, os, marshal, _frozen_importlib_external as ext
-import _json, _signal, _socket, resource  # what the agent needs of its interpreter
+import _ctypes, _json, _signal, _socket, resource  # what the agent needs of its interpreter
 status = dict(line.split(':\\t', 1) for line in open('/proc/self/status') if ':\\t' in line)
 links = [line.split(':')[0].strip() for line in open('/proc/net/dev') if ':' in line]
 source = open({AGENT_SOURCE!r}, 'rb').read()

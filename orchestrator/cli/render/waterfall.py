@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,9 @@ def _in_order(spans: Sequence[Document]) -> Iterator[_Line]:
     """Depth first by start time. Every span comes once, even when parents form a ring (job spans are untrusted)."""
     known = {span["span_id"] for span in spans}
     children: dict[str, list[Document]] = {}
-    for span in sorted(spans, key=lambda span: (span["start_ns"], str(span["span_id"]))):
+    for span in sorted(
+        spans, key=lambda span: (span["start_ns"], span.get("end_ns") or math.inf, str(span["span_id"]))
+    ):
         parent = span.get("parent_span_id") or ""
         children.setdefault(parent if parent in known and parent != span["span_id"] else "", []).append(span)
     done: set[int] = set()

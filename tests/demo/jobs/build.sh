@@ -6,7 +6,7 @@ git log -1 --format='at %h %s'
 
 echo "== test"
 # The tests' own spans land under this job's span: pytest-opentelemetry reads TRACEPARENT.
-PYTHONPATH=. "$TOOLCHAIN/bin/python" -m pytest tests/unit/model tests/unit/policy tests/unit/identity \
+PYTHONPATH=. "$TOOLCHAIN/bin/python" -m pytest tests/unit/policy tests/unit/identity tests/unit/evidence \
     --quiet --quiet --no-header -p no:cacheprovider --export-traces
 
 echo "== build"

@@ -1,5 +1,5 @@
 # Plain calls show what is tried.
-# ruff: noqa: PTH108, PTH114, PTH115, PTH116, PTH118, PTH123, PTH208, SIM115
+# ruff: noqa: PTH108, PTH114, PTH116, PTH118, PTH123, PTH208, SIM115
 """Runs inside a sandbox and tries to get out. Prints JSON: probe to what happened ("ok" or an errno name)."""
 
 import ctypes
@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 
+open_fds = [fd for fd in os.listdir("/proc/self/fd") if os.access(f"/proc/self/fd/{fd}", os.F_OK)]
 CALLS = json.loads(os.environ["CALLS"])
 HOST = json.loads(os.environ["HOST"])
 libc = ctypes.CDLL(None, use_errno=True)
@@ -148,13 +149,21 @@ attempt("foreign processes")(lambda: str(len([p for p in os.listdir("/proc") if 
 attempt("uid")(lambda: f"{os.getuid()} {os.geteuid()} {os.getgid()} {os.getgroups()}")
 attempt("uid_map")(lambda: " ".join(open("/proc/self/uid_map").read().split()))
 attempt("hostname")(lambda: socket.gethostname())
-attempt("fds")(
-    lambda: ",".join(
-        sorted(f"{fd}={os.readlink('/proc/1/fd/' + fd)}" for fd in os.listdir("/proc/1/fd") if int(fd) > 2)
-    )
-)
+attempt("fds")(lambda: ",".join(sorted(fd for fd in open_fds if int(fd) > 2)))
+attempt("own environ")(lambda: open("/proc/self/environ").read())
 attempt("init environ")(lambda: open("/proc/1/environ").read())
+attempt("init memory")(lambda: open("/proc/1/mem", "rb").close())
+attempt("init fds")(lambda: os.listdir("/proc/1/fd"))
 attempt("init argv")(lambda: open("/proc/1/cmdline").read())
+
+
+@attempt("init trace")
+def _():
+    ctypes.set_errno(0)
+    if libc.ptrace(16, 1, 0, 0) != 0:  # PTRACE_ATTACH
+        raise OSError(ctypes.get_errno(), "")
+
+
 attempt("no_new_privs")(lambda: next(x.split()[1] for x in open("/proc/self/status") if x.startswith("NoNewPrivs")))
 attempt("caps")(lambda: ",".join(sorted({x.split()[1] for x in open("/proc/self/status") if x.startswith("Cap")})))
 attempt("cgroup")(lambda: ",".join(sorted({x.strip().split(":")[2] for x in open("/proc/self/cgroup")})))

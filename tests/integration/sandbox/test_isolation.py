@@ -74,6 +74,10 @@ EXACT = {
     "uid": {"1000 1000 1000 []"},
     "hostname": {"runner"},
     "fds": {""},
+    "init environ": {"EACCES"},
+    "init memory": {"EACCES"},
+    "init fds": {"EACCES"},
+    "init trace": {"EPERM"},
     "no_new_privs": {"1"},
     "caps": {"0000000000000000"},
     "cgroup": {"/"},
@@ -111,11 +115,8 @@ def test_no_attempt_to_get_out_succeeds(forked):
     assert not wrong
     assert results["raise processes"].startswith("ValueError") or results["raise processes"] == "EPERM"
     assert len([probe for probe, wanted in judged.items() if wanted]) > 100
-    for leak in (results["init environ"], results["init argv"]):
+    for leak in (results["own environ"], results["init argv"]):
         assert answer["token"] not in leak
-    assert set(filter(None, results["init environ"].split("\0"))) <= {
-        item for item in results["init environ"].split("\0") if item.startswith(("PATH=", "LC_ALL=", "PWD="))
-    }
     # devpts looks writable but makes no files: see the probe above
     assert sorted(set(results["writable"]) - {"/dev/pts"}) == ["/dev/shm", "/job", "/tmp"]
 

@@ -12,7 +12,7 @@ from orchestrator.telemetry import ids
 from orchestrator.telemetry.records import SpanKind, SpanStatus, Trace
 from orchestrator.telemetry.spans import spans_of, trace_of
 from orchestrator.telemetry.tree import MAX_SPANS, own_span_ids
-from orchestrator.telemetry.waterfall import trace_document, waterfall_rows
+from orchestrator.telemetry.waterfall import trace_document
 from orchestrator.testing import stories
 from orchestrator.testing.stories import (
     ADMITTED,
@@ -288,19 +288,6 @@ def test_the_document_has_exactly_the_shape_the_api_promises() -> None:
     exchange = next(span for span in document["spans"] if span["name"] == "identity.exchange")
     assert [event["name"] for event in exchange["events"]] == ["orchestrator.token.issued"]
     assert exchange["events"][0]["attributes"]["orchestrator.token.session_tags"] == ["env=prod"]
-
-
-def test_rows_of_a_waterfall_go_down_the_tree() -> None:
-    spans = trace_document(facts_for(offer(), WHOLE["success"]))["spans"]
-    rows = waterfall_rows(list(reversed(spans)))
-    assert [(row.depth, row.span["name"]) for row in rows] == [
-        (0, "RUN build"), (1, "queue"), (1, "policy"), (1, "wait"), (1, "provision"), (1, "bind"), (1, "execute"),
-        (2, "identity.exchange"), (1, "teardown"), (2, "delete"), (2, "verify"),
-    ]  # fmt: skip
-    assert rows[0].offset_ns == 0
-    assert rows[0].duration_ns == rows[-1].offset_ns + (rows[-1].duration_ns or 0)
-    orphan = {**spans[1], "parent_span_id": "f" * 16}
-    assert [row.depth for row in waterfall_rows([orphan])] == [0]
 
 
 def test_the_reference_page_names_every_span_event_and_attribute() -> None:
