@@ -88,12 +88,17 @@ class SqliteJournal:
         return self._store.healthy and not self._closed
 
     @property
+    def waiting(self) -> int:
+        """How many writes wait for the writer, about."""
+        return self._queue.qsize()
+
+    @property
     def epoch(self) -> int:
         """Which opening of this file this is, from 1; stored with each fact."""
         return self._store.epoch
 
     async def append(self, facts: Sequence[tuple[JobId, Event]]) -> Sequence[Fact]:
-        """See `orchestrator.lifecycle.ports.Journal`. An append whose caller is cancelled may be stored all the same.
+        """See `orchestrator.lifecycle.ports.Journal`. A cancelled caller is let go when its append is decided.
 
         Raises:
             TryAgainError: nothing was stored; reason `journal_unavailable`.
@@ -106,7 +111,21 @@ class SqliteJournal:
             return ()
         future: asyncio.Future[Sequence[Fact]] = self._loop.create_future()
         self._queue.put(_Waiting(Append(encoded, self._clock.now_ns()), future))
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            await self._decided()
+            raise
+
+    async def _decided(self) -> None:
+        """Return when the writer is done with all that was handed to it so far, whoever wants to hurry."""
+        done: asyncio.Future[Any] = self._stopped
+        if not self._closed:
+            done = self._loop.create_future()
+            self._queue.put(_Work(lambda store: None, done))
+        while not done.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([done])
 
     async def live(self) -> Sequence[Sequence[Fact]]:
         """See `orchestrator.lifecycle.ports.Journal`."""

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.errors import OrchestratorError, TryAgainError
+from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.lifecycle.capacity import Slots
 from orchestrator.lifecycle.observation import Action, Failure, Observation
+from orchestrator.lifecycle.patience import Patience
 from orchestrator.lifecycle.ports import Attester, Backend, JobSource, Policy, Revoker
 from orchestrator.lifecycle.provision import runner_spec
-from orchestrator.model.events import Event
+from orchestrator.model.events import AlarmRaised, Event
 from orchestrator.model.job import PoolName
 from orchestrator.model.record import Record
-from orchestrator.model.runner import RunnerState, runner_name
+from orchestrator.model.runner import RunnerState, RunnerView, runner_name
 
 _log = logging.getLogger(__name__)
+
+_MAX_TEXT = 1000
 
 
 @dataclass(frozen=True)
@@ -30,57 +34,94 @@ class Performer:
     attesters: Sequence[Attester] = ()
 
     async def ask(
-        self, action: Action, record: Record, seen: Observation, slots: Mapping[PoolName, Slots]
+        self,
+        action: Action,
+        record: Record,
+        seen: Observation,
+        slots: Mapping[PoolName, Slots],
+        patience: Patience,
+        deadline_ns: int | None,
     ) -> Observation:
-        """Answer an action that has no side effects outside this process. Never raises."""
+        """Answer an action that has no side effects outside this process.
+
+        Raises:
+            TryAgainError: policy, which must always answer, did not.
+        """
         if action is Action.TAKE_SLOT:
             granted = slots[record.offer.spec.pool].take(record.id, record.offer.caller.id)
             return replace(seen, slot=granted)
         assert seen.pool is not None
-        return replace(seen, decision=await self.policy.admit(record, seen.pool))
+        return replace(seen, decision=await patience.wait(self.policy.admit(record, seen.pool), deadline_ns))
 
-    async def perform(self, action: Action, record: Record, seen: Observation) -> Observation:
+    async def perform(
+        self, action: Action, record: Record, seen: Observation, patience: Patience, deadline_ns: int | None
+    ) -> Observation:
         """Perform an action with side effects. Never raises but for cancellation."""
         try:
-            seen = await self._perform(action, record, seen)
-        except OrchestratorError as error:
-            transient = isinstance(error, TryAgainError)
-            failure = Failure(transient, error.reason, str(error))
-        except Exception:  # noqa: BLE001 -- an adapter's defect is that action's failure
-            _log.exception("%s failed for job %s", action.name, record.id)
-            failure = Failure(True, "internal_error", "an internal error; see the daemon's log")
-        else:
-            return replace(seen, failure=None, failures=0) if seen.failures else seen
-        return replace(seen, failure=failure, failures=seen.failures + 1)
+            seen = await self._perform(action, record, seen, patience, deadline_ns)
+        except Exception as error:  # noqa: BLE001 -- an adapter's defect is that action's failure
+            failure = _failure(error, f"{action.name} for job {record.id}")
+            if action is Action.REVOKE:
+                return replace(seen, unrevoked=failure, failures=seen.failures + 1)
+            return replace(seen, failure=failure, failures=seen.failures + 1)
+        # What goes well after a failed revocation does not shorten the wait before its next try.
+        return replace(seen, failures=0) if seen.failures and seen.unrevoked is None else seen
 
-    async def _perform(self, action: Action, record: Record, seen: Observation) -> Observation:
+    async def _perform(
+        self, action: Action, record: Record, seen: Observation, patience: Patience, deadline_ns: int | None
+    ) -> Observation:
+        name = runner_name(record.id)
         match action:
             case Action.CREATE_RUNNER:
                 assert seen.pool is not None
-                return replace(seen, runner=await self._backend(record).create(runner_spec(record, seen.pool)))
+                call = self._backend(record).create(runner_spec(record, seen.pool))
+                return replace(seen, runner=_plain(await patience.wait(call, deadline_ns)))
             case Action.LOOK_AT_RUNNER:
-                view = await self._backend(record).inspect(runner_name(record.id))
+                view = _plain(await patience.wait(self._backend(record).inspect(name), deadline_ns))
                 there = view.state is not RunnerState.ABSENT
                 return replace(seen, runner=view, looks=seen.looks + 1 if seen.deleted and there else 0)
             case Action.REVOKE:
-                for revoker in self.revokers:
-                    await revoker.revoke(record)
+                await self._revoke(record, patience)
                 return replace(seen, revoked=True)
             case Action.DELETE_RUNNER:
-                await self._backend(record).delete(runner_name(record.id))
+                await patience.wait(self._backend(record).delete(name), deadline_ns)
                 return replace(seen, deleted=True, runner=None)
             case Action.CLOSE:
-                return replace(seen, evidence=await self._close(record))
+                return replace(seen, evidence=await self._close(record, patience))
             case Action.ASK_POLICY | Action.TAKE_SLOT:
                 raise AssertionError(f"{action.name} is answered under the lock")
 
-    async def _close(self, record: Record) -> tuple[Event, ...]:
+    async def _revoke(self, record: Record, patience: Patience) -> None:
+        """Ask all of them: one that fails must not keep another from dropping what it holds."""
+        if not self.revokers:
+            return
+        calls = (patience.wait(revoker.revoke(record)) for revoker in self.revokers)
+        errors = [
+            answer for answer in await asyncio.gather(*calls, return_exceptions=True) if isinstance(answer, Exception)
+        ]
+        if errors:
+            raise errors[0]
+
+    async def _close(self, record: Record, patience: Patience) -> tuple[Event, ...]:
+        """Evidence and report. One that gives up leaves an alarm; one that may do better later is tried again,
+        all of them, after each had its turn."""
         notes: list[Event] = []
+        waiting: list[Exception] = []
         for attester in self.attesters:
-            notes.extend(await attester.attest(record))
+            try:
+                notes.extend(await patience.wait(attester.attest(record)))
+            except GiveUpError as error:
+                notes.append(AlarmRaised("evidence_refused", _text(f"{error} [{error.reason}]")))
+            except Exception as error:  # noqa: BLE001 -- raised below, when the source has had its report
+                waiting.append(error)
         source = self.sources.get(record.offer.key.source)
-        if source is not None:
-            await source.report(record)
+        try:
+            if source is not None:
+                await patience.wait(source.report(record))
+        except GiveUpError as error:
+            notes.append(AlarmRaised("report_refused", _text(f"{error} [{error.reason}]")))
+        if waiting:
+            raise waiting[0]
         return tuple(notes)
 
     def _backend(self, record: Record) -> Backend:
@@ -90,3 +131,19 @@ class Performer:
                 f"backend {record.backend!r} is not configured", reason="backend_unknown", fix="configure it again"
             )
         return backend
+
+
+def _failure(error: Exception, what: str) -> Failure:
+    if isinstance(error, OrchestratorError):
+        return Failure(isinstance(error, TryAgainError), error.reason, _text(str(error)))
+    _log.error("%s failed", what, exc_info=error)
+    return Failure(True, "internal_error", "an internal error; see the daemon's log")
+
+
+def _plain(view: RunnerView) -> RunnerView:
+    return replace(view, detail=_text(view.detail)) if view.detail else view
+
+
+def _text(text: str) -> str:
+    """What an adapter says goes into facts: as much as fits one, and nothing that the journal cannot carry."""
+    return text[:_MAX_TEXT].encode("utf-8", "replace").decode("utf-8")

@@ -25,7 +25,7 @@ def admit(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
         return Step(facts=_answer(seen.decision))
     if seen.now_ns >= deadline:
         return ended(Result.TIMEOUT, EndReason.ADMISSION_TIMEOUT, "policy gave no answer in time")
-    return Step(action=Action.ASK_POLICY)
+    return Step(action=Action.ASK_POLICY, wake_ns=deadline)
 
 
 def _answer(decision: Decision) -> tuple[Event, ...]:

@@ -20,7 +20,7 @@ def await_claim(record: Record, seen: Observation, deadlines: Deadlines) -> Step
     deadline = record.phase_since_ns + deadlines.bind_ns
     view = seen.runner
     if view is None and seen.failure is None:
-        return Step(action=Action.LOOK_AT_RUNNER)
+        return Step(action=Action.LOOK_AT_RUNNER, wake_ns=deadline)
     if view is not None and (view.state is RunnerState.ABSENT or view.uid != record.runner_uid):
         detail = view.detail or "the backend knows it no more"
         return Step(facts=(RunnerVanished(view.name, detail),))

@@ -7,26 +7,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.lifecycle.ports import Journal, RunnerIdentity
-from orchestrator.model.events import Event
+from orchestrator.model.events import Event, JobEnded
 from orchestrator.model.job import JobId
 from orchestrator.model.record import Record, apply, fold
 from orchestrator.model.runner import RunnerName, runner_name
+
+_DELETE_AGAIN_EVERY = 5
+"""A deletion that was accepted is repeated when this many looks in a row still found the runner."""
 
 
 @dataclass(slots=True)
 class LiveJob:
     """One unfinished job, and what survives between passes but not a restart.
 
-    `lock` is held for every change of `record`; `stale` means that the journal may know more than we do.
+    `lock` is held for every change of `record`; `stale` means that the journal may know more than we do, and
+    `ending` that an end is on its way there: from then on the job's identity is worth nothing. `alarms` are the
+    kinds that a claim has raised already: whoever claims for ever does not fill the journal.
     """
 
     record: Record
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     stale: bool = False
+    ending: bool = False
     failures: int = 0
     looks: int = 0
     revoked: bool = False
     deleted: bool = False
+    alarms: set[str] = field(default_factory=set)
+
+    @property
+    def still_deleted(self) -> bool:
+        """The backend took the deletion, and it is not yet time to ask again."""
+        accepted = self.deleted or self.record.deletion_accepted
+        return accepted and self.looks % _DELETE_AGAIN_EVERY != _DELETE_AGAIN_EVERY - 1
 
 
 class LiveJobs:
@@ -53,7 +66,7 @@ class LiveJobs:
     def bound(self, identity: RunnerIdentity) -> Record | None:
         """The running job bound to exactly this runner; None from the moment the job's end is recorded."""
         job = self.of_runner(identity.name)
-        if job is None or not job.record.live or job.record.bound_uid != identity.uid:
+        if job is None or job.ending or not job.record.live or job.record.bound_uid != identity.uid:
             return None
         return job.record
 
@@ -74,8 +87,11 @@ class LiveJobs:
 
         Raises:
             TryAgainError: the journal failed. Whether it stored them is read again before the next use.
+            GiveUpError: the journal refuses these facts.
         """
         job_id = job.record.id
+        if any(isinstance(event, JobEnded) for event in facts):
+            job.ending = True
         try:
             stored = await self._journal.append([(job_id, event) for event in facts])
         except BaseException:
@@ -88,4 +104,4 @@ class LiveJobs:
         """Read the truth again if it is in doubt; the caller holds the lock."""
         if job.stale:
             job.record = fold(await self._journal.facts_of(job.record.id))
-            job.stale = False
+            job.stale = job.ending = False

@@ -7,6 +7,7 @@ from enum import Enum, auto
 
 from orchestrator.model.decision import Decision
 from orchestrator.model.events import Event
+from orchestrator.model.phase import Phase
 from orchestrator.model.pool import Pool
 from orchestrator.model.runner import RunnerView
 
@@ -15,13 +16,17 @@ SECOND = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Longest stay in each phase, in nanoseconds; a job's own run limit comes with the job."""
+    """Longest stay in each phase, in nanoseconds; a job's own run limit comes with the job.
+
+    `call_ns` is the longest single call to a backend, a source, an attester or policy.
+    """
 
     admission_ns: int = 60 * SECOND
     capacity_ns: int = 6 * 3600 * SECOND
     provision_ns: int = 120 * SECOND
     bind_ns: int = 60 * SECOND
     teardown_ns: int = 60 * SECOND
+    call_ns: int = 30 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +40,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Everything learnt in this pass. None and False mean *not looked at yet*, never *no*.
+    """Everything learnt in this pass, in one phase. None and False mean *not looked at yet*, never *no*.
 
+    `phase` is the one it was made in: what was seen of a runner before its binding says nothing after it.
+    `unrevoked` is why revoking failed in this pass.
     `evidence` are the notes that belong before the finish, None until they were made.
     `failures` counts transient failures in a row for this job, over passes; `looks` the looks in a row
     that found a deleted runner still there.
@@ -44,15 +51,22 @@ class Observation:
 
     now_ns: int
     pool: Pool | None
+    phase: Phase | None = None
     decision: Decision | None = None
     slot: bool | None = None
     runner: RunnerView | None = None
     revoked: bool = False
+    unrevoked: Failure | None = None
     deleted: bool = False
     evidence: tuple[Event, ...] | None = None
     failure: Failure | None = None
     failures: int = 0
     looks: int = 0
+
+    def entering(self, phase: Phase) -> Observation:
+        """What still counts in another phase: time and pool, and a runner just made is the one to be claimed."""
+        made = self.runner if self.phase is Phase.PROVISIONING and phase is Phase.BINDING else None
+        return Observation(self.now_ns, self.pool, phase, runner=made)
 
 
 class Action(Enum):
@@ -69,7 +83,10 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Facts to make durable, then the action to perform, or when to look again if nothing else happens."""
+    """Facts to make durable, then the action to perform, or when to look again if nothing else happens.
+
+    With an action `wake_ns` is the deadline that its answer must not outwait.
+    """
 
     facts: tuple[Event, ...] = ()
     action: Action | None = None

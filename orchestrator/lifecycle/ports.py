@@ -39,7 +39,9 @@ class Journal(Protocol):
     async def append(self, facts: Sequence[tuple[JobId, Event]]) -> Sequence[Fact]:
         """Store the facts in this order and atomically; they are durable when this returns.
 
-        The journal stamps time (never running backwards within a job) and sequence.
+        The journal stamps time (never running backwards within a job) and sequence. However the call ends,
+        by an error or by cancellation, its facts are then stored or never will be, and `facts_of` shows
+        which: a cancelled caller is let go no sooner.
 
         Raises:
             TryAgainError: nothing was stored (disk full, journal closed); reason `journal_unavailable`.

@@ -52,7 +52,7 @@ def wait_for_slot(record: Record, seen: Observation, deadlines: Deadlines) -> St
     if seen.slot:
         spec = runner_spec(record, seen.pool)
         return Step(facts=(ProvisionStarted(spec.name, spec.digest, record.runner_number + 1, seen.pool.backend),))
-    deadline = record.admitted_at_ns + deadlines.capacity_ns
+    deadline = record.phase_since_ns + deadlines.capacity_ns
     if seen.now_ns >= deadline:
         return ended(
             Result.TIMEOUT,
@@ -86,4 +86,4 @@ def provision(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
     if seen.failure is not None:
         waited = JobWaited(WaitReason.BACKEND_UNAVAILABLE, seen.failure.text)
         return Step(facts=() if record.wait == waited else (waited,), wake_ns=wake_after(seen, deadline))
-    return Step(action=Action.CREATE_RUNNER)
+    return Step(action=Action.CREATE_RUNNER, wake_ns=deadline)

@@ -6,13 +6,13 @@ found it so (two proofs: a job just taken in must not lose its runner to a sweep
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.lifecycle.engine import Engine
-from orchestrator.lifecycle.ports import Backend, Journal
-from orchestrator.model.record import fold
+from orchestrator.lifecycle.ports import Backend
 from orchestrator.model.runner import RunnerName
 
 _log = logging.getLogger(__name__)
@@ -21,40 +21,47 @@ _log = logging.getLogger(__name__)
 class Sweep:
     """`orphans_deleted` counts runners without a job that were removed."""
 
-    def __init__(self, engine: Engine, journal: Journal, backends: Mapping[str, Backend]) -> None:
+    def __init__(self, engine: Engine, backends: Mapping[str, Backend]) -> None:
         self._engine = engine
-        self._journal = journal
         self._backends = backends
         self._suspects: dict[str, frozenset[RunnerName]] = {}
         self.orphans_deleted = 0
 
     async def run(self) -> None:
-        """One sweep. A backend that fails is left for the next one; the others are still swept."""
+        """One sweep. A backend that fails, or gives no answer, is left for the next one; it holds up no other."""
         for job_id in self._engine.live_ids():
             self._engine.look_at(job_id)
-        if self._engine.unsure:
-            await self._take_over_unsure()
-        for name, backend in self._backends.items():
-            try:
-                await self._orphans(name, backend)
-            except OrchestratorError as error:
-                _log.warning("sweep of backend %s put off: %s", name, error)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._settle_offers())
+            for name, backend in self._backends.items():
+                group.create_task(self._sweep(name, backend))
 
-    async def _take_over_unsure(self) -> None:
-        self._engine.unsure = False
+    async def _settle_offers(self) -> None:
+        for job_id in tuple(self._engine.unsure):
+            try:
+                await self._engine.settle(job_id)
+            except Exception as error:  # noqa: BLE001 -- one job's damaged facts are not the others' concern
+                _log.warning("the offer of job %s stays in doubt: %s", job_id, error)
+
+    async def _sweep(self, name: str, backend: Backend) -> None:
         try:
-            for facts in await self._journal.live():
-                self._engine.adopt(fold(facts))
+            await self._orphans(name, backend)
         except OrchestratorError as error:
-            self._engine.unsure = True
-            _log.warning("the journal cannot be read: %s", error)
+            _log.warning("sweep of backend %s put off: %s", name, error)
+        except Exception:  # noqa: BLE001 -- an adapter's defect stays with its backend
+            _log.exception("sweep of backend %s failed", name)
 
     async def _orphans(self, name: str, backend: Backend) -> None:
-        unowned = frozenset(
-            view.name for view in await backend.list() if self._engine.record_of_runner(view.name) is None
-        )
-        for runner in unowned & self._suspects.get(name, frozenset()):
-            _log.warning("runner %s belongs to no job; deleting it", runner)
-            await backend.delete(runner)
-            self.orphans_deleted += 1
+        wait = self._engine.patience.wait
+        views = await wait(backend.list())
+        unowned = frozenset(view.name for view in views if self._engine.record_of_runner(view.name) is None)
+        suspects = self._suspects.get(name, frozenset())
         self._suspects[name] = unowned
+        for runner in unowned & suspects:
+            _log.warning("runner %s belongs to no job; deleting it", runner)
+            try:
+                await wait(backend.delete(runner))
+            except OrchestratorError as error:
+                _log.warning("runner %s not deleted: %s", runner, error)
+            else:
+                self.orphans_deleted += 1

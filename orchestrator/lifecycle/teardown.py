@@ -10,10 +10,13 @@ from orchestrator.model.runner import RunnerState
 
 
 def teardown(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
-    """An ended job: it is finished when a look has found nothing left and its evidence is made."""
+    """An ended job: it is finished when all is revoked, a look has found nothing left and its evidence is made.
+
+    A revocation that fails is tried again, but the runner does not live on for it.
+    """
     if seen.failure is not None:
         return _stuck(record, seen, deadlines, seen.failure.text)
-    if not seen.revoked:
+    if not seen.revoked and seen.unrevoked is None:
         return Step(action=Action.REVOKE)
     if record.runner is not None:
         if seen.deleted and not record.deletion_accepted:
@@ -26,6 +29,8 @@ def teardown(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
             return _stuck(
                 record, seen, deadlines, f"runner {record.runner} is still there. {seen.runner.detail}".strip()
             )
+    if seen.unrevoked is not None:
+        return _stuck(record, seen, deadlines, f"not revoked: {seen.unrevoked.text}")
     if seen.evidence is None:
         return Step(action=Action.CLOSE)
     return Step(facts=(*seen.evidence, JobFinished()))

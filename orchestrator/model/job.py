@@ -14,6 +14,8 @@ JobId = NewType("JobId", str)
 PoolName = NewType("PoolName", str)
 
 _COMPONENT = re.compile(r"[A-Za-z0-9_-]{1,96}")
+_ATTEMPT = re.compile(r"[1-9][0-9]{0,6}")
+"""One way to write each number: an id that is not the key's own would be a second name of the same job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class JobKey:
     def parse(cls, job_id: str) -> JobKey:
         """The key behind an id. Raises ValueError when it is none."""
         parts = job_id.split(".")
-        if len(parts) != 3 or not parts[2].isdecimal():
+        if len(parts) != 3 or not _ATTEMPT.fullmatch(parts[2]):
             raise ValueError("a job id is source.platform_id.attempt")
         return cls(parts[0], parts[1], int(parts[2]))
 

@@ -130,9 +130,17 @@ def _changed(record: Record, event: events.Event, now: int) -> dict[str, Any]:
 
 
 def fold(facts: Iterable[Fact]) -> Record:
-    """The record of a whole job, from its facts in order of `seq`."""
+    """The record of a whole job, from its facts in order of `seq`.
+
+    Raises:
+        MissingOfferError: there are no facts, or they do not begin with the offer.
+        IllegalMoveError: a fact cannot follow those before it.
+    """
     iterator = iter(facts)
-    record = begin(next(iterator))
+    first = next(iterator, None)
+    if first is None:
+        raise MissingOfferError("a job without facts")
+    record = begin(first)
     for fact in iterator:
         record = apply(record, fact)
     return record

@@ -134,7 +134,7 @@ class Daemon:
             max_jobs=self.max_jobs,
         )
         backend.subscribe(self.engine.runner_changed)
-        self.sweep = Sweep(self.engine, journal, {"memory": backend})
+        self.sweep = Sweep(self.engine, {"memory": backend})
         self.sweeping: asyncio.Task | None = None
         while True:  # a daemon whose journal is away does not start; its supervisor starts it again
             try:

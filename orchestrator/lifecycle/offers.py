@@ -1,0 +1,98 @@
+"""The front door: each job comes in once, whatever callers and the journal do meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from orchestrator.errors import GiveUpError, TryAgainError
+from orchestrator.lifecycle.live import LiveJobs
+from orchestrator.lifecycle.ports import Journal
+from orchestrator.model.events import JobOffered
+from orchestrator.model.job import JobId, JobOffer
+from orchestrator.model.phase import Phase
+from orchestrator.model.record import Record, begin, fold
+
+
+class Offers:
+    """Takes jobs in, one at a time for each key.
+
+    A job that is not in memory while its key is held cannot get there by another way, so that nobody writes
+    to it and what the journal says of it stays true until the key is let go.
+
+    `unsure` are offers whose commit failed: the journal may hold them all the same. They count as unfinished
+    jobs until somebody has looked.
+    """
+
+    def __init__(self, journal: Journal, jobs: LiveJobs, adopt: Callable[[Record], None], max_jobs: int) -> None:
+        self._journal = journal
+        self._jobs = jobs
+        self._adopt = adopt
+        self._max_jobs = max_jobs
+        self._held: dict[JobId, asyncio.Event] = {}
+        self.unsure: set[JobId] = set()
+
+    async def take(self, offer: JobOffer) -> tuple[Record, bool]:
+        """See `Engine.offer`."""
+        job_id = offer.key.id
+        async with self._key(job_id):
+            record = await self._known(job_id)
+            if record is not None:
+                return _same(record, offer), False
+            if len(self._jobs) + len(self._held) + len(self.unsure) > self._max_jobs:
+                raise TryAgainError(f"{self._max_jobs} jobs are unfinished; no more are taken in", reason="queue_full")
+            try:
+                (fact,) = await self._journal.append([(job_id, JobOffered(offer))])
+            except GiveUpError:
+                raise
+            except BaseException:
+                self.unsure.add(job_id)
+                raise
+            record = begin(fact)
+            self._adopt(record)
+            return record, True
+
+    async def settle(self, job_id: JobId) -> None:
+        """Look what became of an offer in doubt, and take its job over if there is one.
+
+        Raises:
+            TryAgainError: the journal cannot be read.
+        """
+        async with self._key(job_id):
+            await self._known(job_id)
+
+    async def _known(self, job_id: JobId) -> Record | None:
+        """The record in memory or in the journal; an unfinished one is in memory afterwards."""
+        job = self._jobs.get(job_id)
+        if job is not None:
+            return job.record
+        facts = await self._journal.facts_of(job_id)
+        self.unsure.discard(job_id)
+        if not facts:
+            return None
+        record = fold(facts)
+        if record.phase is not Phase.FINISHED:
+            self._adopt(record)
+        return record
+
+    @asynccontextmanager
+    async def _key(self, job_id: JobId) -> AsyncIterator[None]:
+        while (other := self._held.get(job_id)) is not None:
+            await other.wait()
+        done = self._held[job_id] = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._held[job_id]
+            done.set()
+
+
+def _same(record: Record, offer: JobOffer) -> Record:
+    if record.offer.fingerprint != offer.fingerprint:
+        raise GiveUpError(
+            "this idempotency key was used for a job with another content",
+            reason="idempotency_key_reused",
+            fix="send a new key for a new job, or the very same body for a retry",
+        )
+    return record

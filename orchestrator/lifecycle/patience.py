@@ -1,0 +1,51 @@
+"""How long a call to the outside may take: no await of a worker is without an end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from orchestrator.errors import TryAgainError
+from orchestrator.lifecycle.ports import Clock
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Cuts a call off after `limit_ns`. Whether a call that was cut off took effect is not known."""
+
+    clock: Clock
+    limit_ns: int
+
+    async def wait(self, call: Awaitable[T], deadline_ns: int | None = None) -> T:
+        """The call's answer, within the limit and before `deadline_ns` (Unix time) if that still lies ahead.
+
+        Raises:
+            TryAgainError: reason `call_timeout`; the call was cancelled.
+        """
+        left_ns = deadline_ns - self.clock.now_ns() if deadline_ns is not None else 0
+        limit_ns = min(self.limit_ns, left_ns) if left_ns > 0 else self.limit_ns
+        task = asyncio.current_task()
+        assert task is not None
+        cancels = task.cancelling()
+        cut = False
+
+        def cut_off() -> None:
+            nonlocal cut
+            cut = True
+            task.cancel("call timeout")
+
+        stop = self.clock.call_later(limit_ns / 1e9, cut_off)
+        try:
+            return await call
+        except asyncio.CancelledError:
+            if not cut or task.cancelling() > cancels + 1:
+                raise
+            raise TryAgainError(f"no answer within {limit_ns / 1e9:g} s", reason="call_timeout") from None
+        finally:
+            stop()
+            if cut:
+                task.uncancel()

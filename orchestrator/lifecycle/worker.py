@@ -1,0 +1,151 @@
+"""The thin shell: performs what `decide` asks for, makes facts durable first, and nothing else.
+
+One worker for each job; within one job every change of its record happens under its lock, so a claim, a
+cancel and the worker never interleave. Side effects run outside the lock.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+from orchestrator.errors import GiveUpError, TryAgainError
+from orchestrator.lifecycle.actions import Performer
+from orchestrator.lifecycle.capacity import Slots
+from orchestrator.lifecycle.decide import decide
+from orchestrator.lifecycle.live import LiveJob, LiveJobs
+from orchestrator.lifecycle.observation import SECOND, Action, Deadlines, Observation, Step
+from orchestrator.lifecycle.patience import Patience
+from orchestrator.lifecycle.ports import Clock
+from orchestrator.lifecycle.workqueue import WorkQueue
+from orchestrator.model.events import AlarmRaised, Event, Fact
+from orchestrator.model.job import JobId, PoolName
+from orchestrator.model.phase import Phase
+from orchestrator.model.pool import Pool
+from orchestrator.model.record import Record, apply
+
+_log = logging.getLogger(__name__)
+
+_NOT_BEGUN = frozenset({Phase.QUEUED, Phase.WAITING})
+
+_UNDER_LOCK = frozenset({Action.ASK_POLICY, Action.TAKE_SLOT})
+"""Actions without side effects: their facts join one commit with the facts that follow from them."""
+
+
+class Worker:
+    """Takes every job in `queue` as far as it goes now. `slots` are those of the pools, by name."""
+
+    def __init__(
+        self,
+        jobs: LiveJobs,
+        performer: Performer,
+        pools: Mapping[PoolName, Pool],
+        clock: Clock,
+        deadlines: Deadlines,
+    ) -> None:
+        self._jobs = jobs
+        self._performer = performer
+        self._pools = pools
+        self._clock = clock
+        self._deadlines = deadlines
+        self.patience = Patience(clock, deadlines.call_ns)
+        self.slots = {name: Slots(pool.capacity) for name, pool in pools.items()}
+        self.queue = WorkQueue(self._work, clock)
+        self.draining = False
+        """Begin no job that has not begun."""
+
+    async def _work(self, job_id: JobId) -> None:
+        job = self._jobs.get(job_id)
+        if job is None or (self.draining and job.record.phase in _NOT_BEGUN):
+            return
+        seen = Observation(
+            now_ns=self._clock.now_ns(),
+            pool=self._pools.get(job.record.offer.spec.pool),
+            phase=job.record.phase,
+            revoked=job.revoked,
+            deleted=job.still_deleted,
+            failures=job.failures,
+            looks=job.looks,
+        )
+        while True:
+            try:
+                async with job.lock:
+                    await self._jobs.refresh(job)
+                    seen, step = await self._settle(job, seen)
+            except TryAgainError:
+                # The journal is away. Nothing was stored and nothing was done; every fact is derived again.
+                job.failures += 1
+                self.queue.wake_at(job_id, self._clock.now_ns() + SECOND)
+                return
+            except GiveUpError as error:
+                if not seen.evidence:
+                    raise
+                # The journal takes no such evidence, today or tomorrow: the job is finished without it.
+                _log.error("evidence of job %s refused: %s", job_id, error)
+                seen = replace(seen, evidence=(AlarmRaised("evidence_refused", error.reason),))
+                continue
+            if job.record.phase is Phase.FINISHED:
+                self._drop(job.record)
+                return
+            if step.action is None:
+                if step.wake_ns is not None:
+                    self.queue.wake_at(job_id, step.wake_ns)
+                return
+            if step.action is Action.CLOSE:
+                # Verified gone. A source that cannot be told of the end holds up nobody else's jobs.
+                self._free(job.record)
+            seen = await self._perform(job, step.action, seen, step.wake_ns)
+
+    async def _settle(self, job: LiveJob, seen: Observation) -> tuple[Observation, Step]:
+        """Decide until only an action with side effects, or waiting, is left; then make all facts durable at once."""
+        record = job.record
+        if record.phase is not seen.phase:
+            # A claim or a cancel came while the last action was under way.
+            seen = self._entering(job, seen, record.phase)
+        facts: list[Event] = []
+        while True:
+            step = decide(record, seen, self._deadlines)
+            if step.facts:
+                facts.extend(step.facts)
+                for event in step.facts:
+                    record = apply(record, Fact(record.id, seen.now_ns, event))
+                if record.phase is not seen.phase:
+                    seen = self._entering(job, seen, record.phase)
+                continue
+            if step.action in _UNDER_LOCK:
+                seen = self._now(
+                    await self._performer.ask(step.action, record, seen, self.slots, self.patience, step.wake_ns)
+                )
+                continue
+            if facts:
+                await self._jobs.store(job, facts)
+            return seen, step
+
+    @staticmethod
+    def _entering(job: LiveJob, seen: Observation, phase: Phase) -> Observation:
+        job.failures = job.looks = 0
+        return seen.entering(phase)
+
+    async def _perform(self, job: LiveJob, action: Action, seen: Observation, deadline_ns: int | None) -> Observation:
+        seen = await self._performer.perform(action, job.record, seen, self.patience, deadline_ns)
+        job.failures = seen.failures
+        job.looks = seen.looks
+        job.revoked = seen.revoked
+        job.deleted = seen.deleted
+        return self._now(seen)
+
+    def _now(self, seen: Observation) -> Observation:
+        """The same observation after time has passed."""
+        return replace(seen, now_ns=self._clock.now_ns())
+
+    def _drop(self, record: Record) -> None:
+        self.queue.forget(record.id)
+        self._jobs.remove(record.id)
+        self._free(record)
+
+    def _free(self, record: Record) -> None:
+        """Give the job's slot, or its place in line, to those who wait."""
+        slots = self.slots.get(record.offer.spec.pool)
+        for granted in slots.release(record.id) if slots else ():
+            self.queue.add(granted)
