@@ -13,6 +13,7 @@ import psutil
 
 SHARED_FOLDERS = ("/tmp", "/var/tmp", "/run", "/dev/shm", "~")
 OUR_NAMES = ("orchestrator", "runner", "bwrap", "job")
+OWN_PREFIX = "orchestrator-demo-"
 GROUPS = Path("/sys/fs/cgroup")
 
 
@@ -30,7 +31,7 @@ def _groups_of(pid: int | str) -> set[Path]:
     """The control groups a process is in, v1 and v2 (proc(5), `/proc/[pid]/cgroup`)."""
     lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8").splitlines()
     fields = [line.split(":", 2) for line in lines]
-    return {GROUPS / controllers.removeprefix("name=") / path.lstrip("/") for _, controllers, path in fields}
+    return {GROUPS / controllers.removeprefix("name=") / path[1:] for _, controllers, path in fields if path != "/"}
 
 
 @dataclass
@@ -74,8 +75,8 @@ class Residue:
         return problems
 
     def _ours(self, path: Path) -> bool:
-        if path == self.own_folder:
-            return False
+        if path.parent == self.own_folder.parent and path.name.startswith(OWN_PREFIX):
+            return False  # this run's own folder, or that of another demo beside it
         try:
             owner = path.lstat().st_uid
         except OSError:

@@ -23,7 +23,7 @@ import aiohttp
 import yaml
 from aiohttp import web
 from api import Api
-from residue import Residue
+from residue import OWN_PREFIX, Residue
 
 from orchestrator.cli import output, render
 from orchestrator.testing.otlp import OtlpReceiver
@@ -247,7 +247,7 @@ def tests_in_trace(receiver: OtlpReceiver, build: dict) -> list[str]:
 
 def main() -> int:
     begun = time.monotonic()
-    folder = Path(tempfile.mkdtemp(prefix="orchestrator-demo-"))
+    folder = Path(tempfile.mkdtemp(prefix=OWN_PREFIX))
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # both unwind, so that nothing is left behind
     try:
         problems = asyncio.run(demo(folder))
