@@ -192,6 +192,8 @@ class DeadlineSettings(Group):
     """Runner made until its agent has claimed; then `bind_timeout`."""
     teardown_seconds: Seconds = 60
     """End recorded until verified gone; after it an alarm names what is left, and we keep trying."""
+    call_seconds: Seconds = 30
+    """Longest single call to a backend, a source, policy or an attester; then it is cut off and tried again."""
     drain_seconds: Seconds = 60
     """On SIGTERM: how long running jobs may go on before they are ended."""
     sweep_seconds: Seconds = 30

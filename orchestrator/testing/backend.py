@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -38,7 +39,7 @@ class MemoryBackend:
         if there is not None:
             if there.spec_digest != spec.digest:
                 raise GiveUpError(f"{spec.name} exists with another spec", reason="runner_name_clash")
-            raise_for(fault)
+            await self._answer(fault)
             return there.view
         if fault in (Fault.FAILED, Fault.REFUSED):
             raise_for(fault)
@@ -47,14 +48,15 @@ class MemoryBackend:
         if fault is not Fault.FORGOTTEN:
             self._runners[spec.name] = _Runner(spec.digest, view)
             self.created_uids.append((spec.name, uid))
-        raise_for(fault)
+        await self._answer(fault)
         return view
 
     async def inspect(self, name: RunnerName) -> RunnerView:
         fault = await self._fault()
+        view = self.view(name)
         if fault is not Fault.FORGOTTEN:
-            raise_for(fault)
-        return self.view(name)
+            await self._answer(fault)
+        return view
 
     async def delete(self, name: RunnerName) -> None:
         fault = await self._fault()
@@ -62,11 +64,13 @@ class MemoryBackend:
             raise_for(fault)
         if fault is not Fault.FORGOTTEN and self._runners.pop(name, None) is not None:
             self._changed(name)
-        raise_for(fault)
+        await self._answer(fault)
 
     async def list(self) -> Sequence[RunnerView]:
-        raise_for(await self._fault())
-        return [runner.view for runner in self._runners.values()]
+        fault = await self._fault()
+        views = [runner.view for runner in self._runners.values()]
+        await self._answer(fault)
+        return views
 
     def subscribe(self, changed: Callable[[RunnerName], None]) -> None:
         self._watchers.append(changed)
@@ -110,6 +114,14 @@ class MemoryBackend:
         if fault is Fault.DELAYED and self._clock is not None:
             await self._clock.sleep(3)
         return fault
+
+    async def _answer(self, fault: Fault) -> None:
+        """Let the caller wait, or raise what it is to see."""
+        if fault is Fault.LATE and self._clock is not None:
+            await self._clock.sleep(3)
+        if fault is Fault.HANGING:
+            await asyncio.get_running_loop().create_future()
+        raise_for(fault)
 
     def _changed(self, name: RunnerName) -> None:
         for watcher in tuple(self._watchers):

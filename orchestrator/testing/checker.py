@@ -12,9 +12,26 @@ from dataclasses import dataclass, field
 from orchestrator.model import events
 from orchestrator.model.events import Fact
 from orchestrator.model.job import JobId
-from orchestrator.model.phase import Phase
-from orchestrator.model.record import Record, fold
+from orchestrator.model.outcome import EndReason
+from orchestrator.model.phase import IllegalMoveError, Phase
+from orchestrator.model.record import MissingOfferError, Record, fold
 from orchestrator.model.runner import RunnerName
+
+_BEFORE_THE_WORK = frozenset(
+    {
+        EndReason.POLICY_DENIED,
+        EndReason.POLICY_UNDEFINED,
+        EndReason.POLICY_ERROR,
+        EndReason.ADMISSION_TIMEOUT,
+        EndReason.CAPACITY_TIMEOUT,
+        EndReason.PROVISION_TIMEOUT,
+        EndReason.PROVISION_FAILED,
+        EndReason.BIND_TIMEOUT,
+        EndReason.EGRESS_UNPROVEN,
+        EndReason.EXITED_BEFORE_CLAIM,
+    }
+)
+"""Ends that say: the work was never handed out."""
 
 
 @dataclass
@@ -37,10 +54,17 @@ def broken_promises(world: World, history: Mapping[JobId, Sequence[Fact]], *, at
 
     `at_rest` says that faults have healed and time has passed, so that nothing may be pending any more.
     """
-    records = {job_id: fold(facts) for job_id, facts in history.items() if facts}
-    problems = [
+    records: dict[JobId, Record] = {}
+    problems: list[str] = []
+    for job_id, facts in history.items():
+        try:
+            records[job_id] = fold(facts)
+        except (IllegalMoveError, MissingOfferError) as error:
+            problems.append(f"P1: the facts of {job_id} contradict each other: {error}")
+    problems += [
         *_not_lost(world, records, at_rest=at_rest),
         *_not_twice(world, history),
+        *_only_the_bound(world, records),
         *_no_late_identity(world, records),
     ]
     if at_rest:
@@ -57,6 +81,8 @@ def _not_lost(world: World, records: Mapping[JobId, Record], *, at_rest: bool) -
             yield f"P1: {job_id} finished without an outcome"
         elif record.phase is Phase.WAITING and record.wait is None:
             yield f"P1: {job_id} waits without a reason"
+        elif record.outcome is not None and record.bound_uid and record.outcome.reason in _BEFORE_THE_WORK:
+            yield f"P1: {job_id} had its work and is reported as {record.outcome.reason.value}"
         elif at_rest and record.phase not in (Phase.FINISHED, Phase.WAITING, Phase.RUNNING):
             yield f"P1: {job_id} is stuck in {record.phase.value}"
 
@@ -76,6 +102,13 @@ def _not_twice(world: World, history: Mapping[JobId, Sequence[Fact]]) -> Iterabl
             seen_binding |= isinstance(fact.event, events.RunnerBound)
             if seen_binding and isinstance(fact.event, events.ProvisionStarted):
                 yield f"P2: {job_id} got a new runner after its work was handed out"
+
+
+def _only_the_bound(world: World, records: Mapping[JobId, Record]) -> Iterable[str]:
+    for job_id, uid in world.handed_out:
+        record = records.get(job_id)
+        if record is not None and record.bound_uid != uid:
+            yield f"P2: runner uid {uid} got the work of {job_id}, which is bound to {record.bound_uid or 'none'}"
 
 
 def _nothing_left(world: World, records: Mapping[JobId, Record]) -> Iterable[str]:

@@ -36,6 +36,11 @@ class SteppedClock:
         heapq.heappush(self._timers, (self._now_ns + int(seconds * 1e9), number, callback))
         return lambda: self._cancelled.add(number)
 
+    def tick(self) -> int:
+        """The time, which has then passed by a nanosecond: what comes after is later."""
+        self._now_ns += 1
+        return self._now_ns
+
     async def advance(self, seconds: float) -> None:
         """Move time forward, firing what falls due on the way."""
         until = self._now_ns + int(seconds * 1e9)

@@ -10,7 +10,10 @@ from orchestrator.errors import GiveUpError, TryAgainError
 
 
 class Fault(StrEnum):
-    """*done_but_failed* does it and says it failed; *forgotten* says it is done and does nothing."""
+    """*done_but_failed* does it and says it failed; *forgotten* says it is done and does nothing.
+
+    *delayed* waits, then does it; *late* does it, then waits with the answer; *hanging* does it and never answers.
+    """
 
     NONE = "none"
     FAILED = "failed"
@@ -18,6 +21,8 @@ class Fault(StrEnum):
     DONE_BUT_FAILED = "done_but_failed"
     FORGOTTEN = "forgotten"
     DELAYED = "delayed"
+    LATE = "late"
+    HANGING = "hanging"
 
 
 class FaultPlan:

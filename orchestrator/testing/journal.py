@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from orchestrator.errors import TryAgainError
 from orchestrator.journal import index
@@ -22,12 +25,21 @@ def unavailable(detail: str) -> TryAgainError:
     )
 
 
+@dataclass(slots=True)
+class _Append:
+    facts: Sequence[tuple[JobId, Event]]
+    now_ns: int
+    turns_left: int
+    decided: asyncio.Future[Sequence[Fact]]
+
+
 class MemoryJournal:
     """Keeps facts as long as the object lives; hand the same object to a *restarted* engine to replay it.
 
     Faults: `fail_next(n)` makes the next n appends raise with nothing stored, `fail_after_store(n)` stores
-    the next n and raises all the same (a commit whose answer got lost). Each append lets other tasks run
-    once before it stores, as a real one does.
+    the next n and raises all the same (a commit whose answer got lost), `slow(n)` lets n turns of the event
+    loop pass before each append stores, in their order, and before each read answers. As in a real journal, appends
+    are stored whether or not somebody still waits for them.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -39,6 +51,8 @@ class MemoryJournal:
         self._seq = 0
         self._failing = 0
         self._failing_after = 0
+        self._turns = 1
+        self._waiting: deque[_Append] = deque()
         self._closed = False
 
     def fail_next(self, count: int = 1) -> None:
@@ -49,16 +63,45 @@ class MemoryJournal:
         """The next `count` appends store their facts, tell subscribers, and raise TryAgainError."""
         self._failing_after = count
 
+    def slow(self, turns: int = 1) -> None:
+        """Appends and reads that begin from now on take at least so many turns of the loop."""
+        self._turns = max(1, turns)
+
     @property
     def healthy(self) -> bool:
         return not self._closed and not self._failing
 
     async def append(self, facts: Sequence[tuple[JobId, Event]]) -> Sequence[Fact]:
         """See `orchestrator.lifecycle.ports.Journal`; GiveUpError `job_unknown` for a job without an offer."""
-        now_ns = self._clock.now_ns()
-        await asyncio.sleep(0)
         if self._closed:
             raise unavailable("it is closed")
+        loop = asyncio.get_running_loop()
+        append = _Append(facts, self._clock.now_ns(), self._turns, loop.create_future())
+        self._waiting.append(append)
+        if len(self._waiting) == 1:
+            loop.call_soon(self._turn)
+        try:
+            return await asyncio.shield(append.decided)
+        except asyncio.CancelledError:
+            while not append.decided.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([append.decided])
+            append.decided.exception()  # nobody is left to be told
+            raise
+
+    def _turn(self) -> None:
+        """One turn of the loop: what has waited long enough is stored."""
+        self._waiting[0].turns_left -= 1
+        while self._waiting and self._waiting[0].turns_left <= 0:
+            append = self._waiting.popleft()
+            try:
+                append.decided.set_result(self._decide(append.facts, append.now_ns))
+            except Exception as error:  # noqa: BLE001 -- handed to the caller
+                append.decided.set_exception(error)
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _decide(self, facts: Sequence[tuple[JobId, Event]], now_ns: int) -> Sequence[Fact]:
         if self._failing:
             self._failing -= 1
             raise unavailable("told to fail")
@@ -92,11 +135,18 @@ class MemoryJournal:
         earlier.append(fact)
         return fact
 
+    async def _read(self) -> None:
+        for _ in range(self._turns - 1):
+            await asyncio.sleep(0)
+
     async def live(self) -> Sequence[Sequence[Fact]]:
+        await self._read()
         return [list(facts) for job_id, facts in self._facts.items() if self._lines[job_id].open]
 
     async def facts_of(self, job_id: JobId) -> Sequence[Fact]:
-        return list(self._facts.get(job_id, ()))
+        facts = list(self._facts.get(job_id, ()))
+        await self._read()
+        return facts
 
     async def jobs(self, query: JobQuery) -> Sequence[JobSummary]:
         newest_first = [line.summary() for line in reversed(self._lines.values())]
@@ -143,3 +193,5 @@ class MemoryJournal:
 
     async def close(self) -> None:
         self._closed = True
+        while self._waiting:
+            await asyncio.wait([self._waiting[-1].decided])

@@ -9,7 +9,7 @@ import os
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from world import PROOF, Daemon, offer
+from world import POOL, PROOF, Daemon, offer
 
 from orchestrator.errors import TryAgainError
 from orchestrator.model.egress import EgressProof
@@ -64,6 +64,28 @@ class EngineMachine(RuleBasedStateMachine):
         if names:
             proof = PROOF if proven else EgressProof(denied=("dns",), reached=("metadata",))
             self.run(self.daemon.claim(data.draw(st.sampled_from(names)), proof))
+
+    @rule(data=st.data(), turns=st.integers(0, 12))
+    def claim_cut_off(self, data, turns: int) -> None:
+        names = self.daemon.backend.names()
+        if names:
+            self.run(self.daemon.claim_cut_off(data.draw(st.sampled_from(names)), turns))
+
+    @rule(turns=st.integers(0, 12))
+    def offer_cut_off(self, turns: int) -> None:
+        self.offered += 1
+        self.run(self.daemon.offer_cut_off(offer(self.offered, caller=f"caller-{self.offered % 3}"), turns))
+
+    @rule(data=st.data(), turns=st.integers(0, 12), what=st.sampled_from(["note", "cancel"]))
+    def call_cut_off(self, data, turns: int, what: str) -> None:
+        ids = self.daemon.engine.live_ids()
+        if ids:
+            call = self.daemon.note_cut_off if what == "note" else self.daemon.cancel_cut_off
+            self.run(call(data.draw(st.sampled_from(ids)), turns))
+
+    @rule(turns=st.integers(1, 8))
+    def journal_is_slow(self, turns: int) -> None:
+        self.daemon.journal.slow(turns)
 
     @rule(
         data=st.data(), tell=st.booleans(), cause=st.sampled_from(list(ExitCause)), code=st.sampled_from([0, 0, 1, 137])
@@ -129,6 +151,11 @@ class EngineMachine(RuleBasedStateMachine):
             self.daemon.use_identity(name)
 
     @invariant()
+    def no_pool_holds_more_runners_than_it_may(self) -> None:
+        if hasattr(self, "daemon"):
+            assert len(self.daemon.backend.names()) <= self.daemon.pools[POOL].capacity
+
+    @invariant()
     def promises_hold_at_every_moment(self) -> None:
         if hasattr(self, "daemon"):
             history = self.loop.run_until_complete(self.daemon.history())
@@ -147,6 +174,7 @@ class EngineMachine(RuleBasedStateMachine):
         daemon.source.faults.clear()
         daemon.journal.fail_next(0)
         daemon.journal.fail_after_store(0)
+        daemon.journal.slow(1)
         daemon.gate.passes_left = None
         if daemon.gate.killed.is_set():
             await self._restart()

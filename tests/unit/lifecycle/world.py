@@ -14,11 +14,11 @@ from orchestrator.lifecycle.recovery import recover
 from orchestrator.lifecycle.sweep import Sweep
 from orchestrator.model.decision import Verdict
 from orchestrator.model.egress import EgressProof
-from orchestrator.model.events import Event, Fact
+from orchestrator.model.events import Event, Fact, SpansRelayed
 from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec, PoolName
 from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.model.record import Record
-from orchestrator.model.runner import RunnerName, RunnerSpec, RunnerView
+from orchestrator.model.runner import RunnerName, RunnerSpec, RunnerView, runner_name
 from orchestrator.testing.backend import MemoryBackend
 from orchestrator.testing.checker import World
 from orchestrator.testing.clock import SteppedClock
@@ -134,6 +134,7 @@ class Daemon:
             max_jobs=self.max_jobs,
         )
         backend.subscribe(self.engine.runner_changed)
+        self._unsubscribe = self.journal.subscribe(self._recorded)
         self.sweep = Sweep(self.engine, {"memory": backend})
         self.sweeping: asyncio.Task | None = None
         while True:  # a daemon whose journal is away does not start; its supervisor starts it again
@@ -159,10 +160,11 @@ class Daemon:
             self.sweeping.cancel()
         await self.engine.close()
         self.backend.unwatch()
+        self._unsubscribe()
 
     async def settle(self) -> None:
         """Let everything run that can run without time passing; a killed daemon is started again by the caller."""
-        for _ in range(60):
+        for _ in range(100):
             await asyncio.sleep(0)
 
     async def offer(self, job: JobOffer) -> Record | None:
@@ -183,12 +185,44 @@ class Daemon:
         self.world.handed_out.append((record.id, uid))
         return True
 
+    async def claim_cut_off(self, name: RunnerName, turns: int, proof: EgressProof = PROOF) -> None:
+        """The agent's connection breaks after so many turns of the loop, wherever its claim is then."""
+        uid = self.backend.view(name).uid
+        task = asyncio.ensure_future(self.engine.claim(RunnerIdentity(name, uid), proof))
+        record = await self._cut_off(task, turns)
+        if record is not None:
+            self.world.handed_out.append((record.id, uid))
+
+    async def offer_cut_off(self, job: JobOffer, turns: int) -> None:
+        answer = await self._cut_off(asyncio.ensure_future(self.engine.offer(job)), turns)
+        if answer is not None:
+            self.world.accepted.append(answer[0].id)
+
+    async def cancel_cut_off(self, job_id: JobId, turns: int) -> None:
+        await self._cut_off(asyncio.ensure_future(self.engine.cancel(job_id, "tester")), turns)
+
+    async def note_cut_off(self, job_id: JobId, turns: int) -> None:
+        await self._cut_off(asyncio.ensure_future(self.engine.note(job_id, SpansRelayed(1, 0))), turns)
+
+    async def _cut_off(self, task, turns: int):
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+        return None if task.cancelled() or task.exception() else task.result()
+
     def use_identity(self, name: RunnerName) -> bool:
         record = self.engine.bound_record(RunnerIdentity(name, self.backend.view(name).uid))
         if record is None:
             return False
-        self.world.identity_uses.append((record.id, self.clock.now_ns()))
+        self.world.identity_uses.append((record.id, self.clock.tick()))
         return True
+
+    def _recorded(self, facts: Sequence[Fact]) -> None:
+        """Facts are durable from here on, and the engine does not know it yet: the job tries to use its identity."""
+        if not self.gate.killed.is_set():
+            for fact in facts:
+                self.use_identity(runner_name(fact.job_id))
 
     async def history(self) -> dict[JobId, Sequence[Fact]]:
         return {line.job_id: await self.journal.facts_of(line.job_id) for line in await self._all_lines()}
