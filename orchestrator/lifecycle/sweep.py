@@ -17,6 +17,9 @@ from orchestrator.model.runner import RunnerName
 
 _log = logging.getLogger(__name__)
 
+_LOOKS_IN_A_ROW = 64
+"""Jobs looked at before others get a turn: a queue of ten thousand must not hold the event loop for half a second."""
+
 
 class Sweep:
     """`orphans_deleted` counts runners without a job that were removed."""
@@ -29,7 +32,9 @@ class Sweep:
 
     async def run(self) -> None:
         """One sweep. A backend that fails, or gives no answer, is left for the next one; it holds up no other."""
-        for job_id in self._engine.live_ids():
+        for number, job_id in enumerate(self._engine.live_ids()):
+            if number % _LOOKS_IN_A_ROW == 0:
+                await asyncio.sleep(0)
             self._engine.look_at(job_id)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._settle_offers())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from orchestrator.lifecycle.actions import Performer
 from orchestrator.lifecycle.engine import Engine
@@ -16,6 +17,15 @@ from orchestrator.testing.backend import MemoryBackend
 from orchestrator.testing.clock import SteppedClock
 from orchestrator.testing.journal import MemoryJournal
 from orchestrator.testing.policy import FixedPolicy
+
+
+class WaitingJournal(MemoryJournal):
+    """Each append takes a turn of the loop, as a real commit does: others run in between."""
+
+    async def append(self, facts: Sequence[tuple[JobId, events.Event]]) -> Sequence[events.Fact]:
+        await asyncio.sleep(0)
+        return await super().append(facts)
+
 
 POOL = Pool(PoolName("default"), "memory", TrustTier.STANDARD, 1, "memory", "none")
 
@@ -35,7 +45,7 @@ async def store(journal: MemoryJournal, name: str, *more: events.Event) -> JobId
 async def test_held_slots_are_counted_before_a_waiting_job_asks_for_one():
     """Jobs wait in front of the one that holds the pool's only slot: the new daemon must start none of them."""
     clock = SteppedClock()
-    journal, backend = MemoryJournal(clock), MemoryBackend(clock)
+    journal, backend = WaitingJournal(clock), MemoryBackend(clock)
     waiting = [await store(journal, f"waiting-{number}") for number in range(600)]
     holder = JobKey("dispatch", "holder").id
     runner: RunnerName = runner_name(holder)
