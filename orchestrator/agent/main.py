@@ -57,9 +57,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, stopped_early)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))  # the launcher kept it back until now
     hide_memory()
+    token = runner_token()
     limit_processes()
     proof = prove_egress_denied()
-    work = claim(proof)
+    work = claim(token, proof)
     os._exit(reap_until_exit(start(work)))
 
 
@@ -74,6 +75,15 @@ def hide_memory() -> None:
     prctl = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")
     if _ctypes.call_function(prctl, (4, 0, 0, 0, 0)) != 0:
         fail(EX_OSERR, "the agent's memory cannot be closed to the job")
+
+
+def runner_token() -> str:
+    """The runner's credential. A sandbox that waits for one goes on with none when its launcher is killed: it ends."""
+    with open(TOKEN_FILE, encoding="ascii") as file:
+        token = file.read().strip()
+    if not token:
+        os._exit(EX_UNAVAILABLE)  # nobody is there to read a word
+    return token
 
 
 def limit_processes() -> None:
@@ -141,12 +151,10 @@ def refused(gateway: socket | None) -> bool:
     return answer.split(b" ", 2)[1:2] == [b"403"]
 
 
-def claim(proof: tuple[list[str], list[str]]) -> dict[str, Any]:
+def claim(token: str, proof: tuple[list[str], list[str]]) -> dict[str, Any]:
     """Ask for the work. Only 5xx and connection failures are tried again: a refusal is final."""
     denied, reached = (",".join(quoted(item) for item in items) for items in proof)
     body = f'{{"proof":{{"denied":[{denied}],"reached":[{reached}]}}}}'.encode()
-    with open(TOKEN_FILE, encoding="ascii") as file:
-        token = file.read().strip()
     head = (
         "POST /runner/v1/claim HTTP/1.1\r\nHost: 127.0.0.1:3129\r\nConnection: close\r\n"
         f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"

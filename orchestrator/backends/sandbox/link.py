@@ -121,7 +121,7 @@ class LauncherLink:
         try:
             await self._loop.run_in_executor(None, self._process.wait, _STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._kill_group()
             self._process.wait()
 
     def _send(self, message: Mapping[str, Any], descriptors: tuple[int, ...] = ()) -> None:
@@ -154,11 +154,14 @@ class LauncherLink:
         if data:
             self._handle(json.loads(data), descriptors)
             return
-        # A bubblewrap cut off at its birth can leave a child that waits for it for ever. Until its last step
-        # everything the launcher started is in the launcher's process group, which its zombie keeps reserved.
+        self._kill_group()
+        self._drop()
+
+    def _kill_group(self) -> None:
+        """A bubblewrap cut off at its birth can leave a child that waits for it for ever. Until its last step
+        everything the launcher started is in the launcher's process group, which its zombie keeps reserved."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._drop()
 
     def _handle(self, message: Mapping[str, Any], descriptors: Sequence[int]) -> None:
         watcher = self._watchers.get(message.get("run", ""))

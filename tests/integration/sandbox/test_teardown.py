@@ -9,6 +9,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from orchestrator.errors import TryAgainError
@@ -43,6 +44,10 @@ def runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def descendants(pid: int) -> list[int]:
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
 
 
 def descriptors() -> list[str]:
@@ -196,3 +201,26 @@ async def test_many_short_lives_leave_nothing_in_the_daemon(world):
     assert len(descriptors()) <= count + 1
     backend = world.backend
     assert not any((backend._sandboxes, backend._starting, backend._removing, backend._by_token))
+
+
+def test_sandboxes_that_wait_end_with_daemon_and_launcher(forked):
+    """Their token's pipe ends empty when the launcher dies, and they go on to an agent that has nothing to do here."""
+
+    async def daemon(world, say):
+        await world.launch("wait")
+        launcher = world.backend._link.pid
+        while len(descendants(launcher)) < 8:  # bubblewraps that wait, each with the PID 1 of its sandbox
+            await asyncio.sleep(0.01)
+        say(json.dumps({"launcher": launcher, "below": descendants(launcher)}) + "\n")
+        await asyncio.sleep(60)
+
+    process = forked(daemon)
+    told = json.loads(process.hear(b"\n"))
+    os.kill(process.pid, signal.SIGSTOP)  # so that it cannot help
+    os.kill(told["launcher"], signal.SIGKILL)
+    process.kill()
+    os.waitpid(process.pid, 0)
+    until = time.monotonic() + 2
+    while left := [pid for pid in told["below"] if runs(pid)]:
+        assert time.monotonic() < until, left
+        time.sleep(0.005)
