@@ -158,7 +158,7 @@ class SandboxSettings(Group):
     """Processor time in cores where control groups are at hand; 0 sets no limit."""
     max_file_bytes: Bytes = 2 << 30
     """Largest single file."""
-    host_uid_base: int = Field(default=200_000, ge=1000, le=4_000_000_000)
+    host_uid_base: int = Field(default=200_000, ge=1000, le=2_000_000_000)
     """When the daemon runs as root: first of the unused host user ids, one for each runner at a time."""
 
 
