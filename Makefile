@@ -85,8 +85,12 @@ docs: $(READY) ## write the generated reference pages again
 	@$(BIN)/orchestrator reference cli --output docs/reference/cli.md
 	@$(BIN)/orchestrator reference lifecycle --output docs/pictures/lifecycle.svg
 
+# Not after $(READY), which fails while the lock lacks what pyproject.toml has just been given.
+$(BIN)/uv:
+	@$(MAKE) --no-print-directory setup
+
 .PHONY: lock
-lock: $(READY) ## resolve the dependencies again, with hashes
+lock: | $(BIN)/uv ## resolve the dependencies again, with hashes
 	@lock="$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header"; \
 	$$lock pyproject.toml --output-file requirements/runtime.txt; \

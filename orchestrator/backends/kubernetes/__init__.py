@@ -1,0 +1,1 @@
+"""The `kubernetes` backend: each runner is one bare pod of its pool's namespace."""
