@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from orchestrator.egress.config import GatewayConfig
+from orchestrator.egress.hostname import MAX_HOST
 from orchestrator.egress.process import GatewayProcess
 from orchestrator.errors import GiveUpError
 from orchestrator.journal.logs import LogStore
@@ -17,7 +19,7 @@ from orchestrator.journal.logs import LogWriter as StoredLog
 from orchestrator.journal.redact import Masker
 from orchestrator.lifecycle.engine import Engine
 from orchestrator.model.egress import EgressRule
-from orchestrator.model.events import EgressDecided, Event
+from orchestrator.model.events import EgressDecided, Event, ExchangeDecided, TokenRefused
 from orchestrator.model.job import JobId
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
@@ -42,6 +44,8 @@ class Later(Generic[T]):
         assert self._room is not None, "a room was used before it was opened"
         return self._room
 
+
+_SHOWN_OF_NO_NAME = 32
 
 EngineOf = Callable[[], Engine]
 
@@ -85,20 +89,26 @@ class LogReaderAdapter:
         self._engine = engine
 
     async def read(self, job_id: JobId, offset: int, limit: int) -> bytes:
-        async for chunk in self._store.read(job_id, offset):
-            return chunk[:limit]
+        async with contextlib.aclosing(self._store.read(job_id, offset)) as chunks:
+            async for chunk in chunks:
+                return chunk[:limit]
         return b""
 
     async def more(self, job_id: JobId, offset: int) -> None:
         def unfinished() -> bool:
             return self._engine().record(job_id) is not None
 
-        async for _ in self._store.read(job_id, offset, follow=True, unfinished=unfinished):
-            return
+        following = self._store.read(job_id, offset, follow=True, unfinished=unfinished)
+        async with contextlib.aclosing(following) as chunks:
+            async for _ in chunks:
+                return
 
 
 class ListenersAdapter:
-    """`backends.sandbox.ports.RunnerListeners` over the runner API, which in turn needs the backend."""
+    """`backends.sandbox.ports.RunnerListeners` over the runner API, which in turn needs the backend.
+
+    A `lifecycle.ports.Revoker` too: at a job's end its runner is not listened to any more, before it is deleted.
+    """
 
     def __init__(self, api: Callable[[], RunnerApi]) -> None:
         self._api = api
@@ -109,16 +119,44 @@ class ListenersAdapter:
     async def close(self, runner: RunnerName) -> None:
         await self._api().close(runner)
 
+    async def revoke(self, record: Record) -> None:
+        if record.runner is not None:
+            await self._api().close(record.runner)
+
+
+Note = Callable[..., Awaitable[None]]
+"""`Engine.note`: a job's id, then the facts to add to it."""
+
+
+def masked_note(note: Note, mask: Callable[[str], str]) -> Note:
+    """`note` for facts of token requests, whose audience is the job's own word: a secret in it is masked.
+
+    Facts outlive the masker's knowledge of a job's secrets, so masking when they are read would be too late.
+    """
+
+    def clean(event: Event) -> Event:
+        return replace(event, audience=mask(event.audience)) if isinstance(event, _ASKED) else event
+
+    async def masked(job_id: JobId, *notes: Event) -> None:
+        await note(job_id, *map(clean, notes))
+
+    return masked
+
+
+_ASKED = (ExchangeDecided, TokenRefused)
+
 
 class EgressAdapter:
     """`backends.sandbox.ports.EgressPort` over the gateway process: each verdict becomes a fact of its job.
 
-    Verdicts are written in batches while the runner lives; `close` returns when the last one is durable.
+    Verdicts are written in batches while the runner lives; `close` returns when the last one is durable. A host
+    is the job's own word, so `mask` is applied to it. A `lifecycle.ports.Revoker` too.
     """
 
-    def __init__(self, config: GatewayConfig, engine: EngineOf) -> None:
+    def __init__(self, config: GatewayConfig, engine: EngineOf, mask: Callable[[str], str]) -> None:
         self.gateway = GatewayProcess(config, self._verdict)
         self._engine = engine
+        self._mask = mask
         self._unwritten: dict[RunnerName, list[Event]] = {}
         self._writing: dict[RunnerName, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -131,9 +169,26 @@ class EgressAdapter:
         await self._write(runner)
         self._writing.pop(runner, None)
 
+    async def revoke(self, record: Record) -> None:
+        if record.runner is not None:
+            await self.close(record.runner)
+
+    async def revive(self) -> None:
+        """A dead gateway is started again; runners that were open in it stay without egress."""
+        if not self.gateway.alive:
+            _log.error("the egress gateway died; starting it again")
+            await self.gateway.start()
+
+    async def stop(self) -> None:
+        """End the gateway; what it said last is written, as far as the journal takes it."""
+        await self.gateway.stop()
+        await asyncio.gather(*self._tasks)
+
     def _verdict(self, runner: RunnerName, verdict: EgressDecided) -> None:
         waiting = self._unwritten.setdefault(runner, [])
-        waiting.append(verdict)
+        # What is longer than any name (RFC 1035) was cut by the gateway, perhaps in the middle of a secret.
+        host = verdict.host if len(verdict.host) <= MAX_HOST else f"{verdict.host[:_SHOWN_OF_NO_NAME]}…"
+        waiting.append(replace(verdict, host=self._mask(host)))
         if len(waiting) == 1:
             task = asyncio.get_running_loop().create_task(self._write_soon(runner), name=f"verdicts {runner}")
             self._tasks.add(task)
@@ -149,6 +204,8 @@ class EgressAdapter:
         async with self._writing.setdefault(runner, asyncio.Lock()):
             waiting = self._unwritten.pop(runner, [])
             record = self._engine().record_of_runner(runner)
+            if record is None:
+                self._writing.pop(runner, None)
             if not waiting or record is None:
                 return
             try:

@@ -23,16 +23,18 @@ def api_server(rooms: Rooms, drain: Draining) -> ApiServer:
     given = rooms.settings.server
     limits = Limits(max_body_bytes=given.max_body_bytes, retry_after_seconds=given.retry_after_seconds)
 
-    def metrics() -> tuple[bytes, str]:
-        content_type, body = rooms.metrics.render()
+    def metrics(accept: str) -> tuple[bytes, str]:
+        content_type, body = rooms.metrics.render(accept)
         return body, content_type
 
     def readiness() -> Mapping[str, str]:
-        return {
+        checks = {
             "journal": "ok" if rooms.journal.healthy else "the journal cannot store facts; see the daemon's log",
-            "gateway": "ok" if rooms.gateway.alive else "the egress gateway is down and being restarted",
             "intake": "draining" if drain.begun.is_set() else "ok",
         }
+        for room in rooms.backends.values():
+            checks |= room.checks()
+        return checks
 
     def pools() -> Sequence[PoolState]:
         slots = {name: rooms.engine.slots(name) for name in rooms.pools}

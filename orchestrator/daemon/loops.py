@@ -16,7 +16,7 @@ _log = logging.getLogger("orchestrator")
 
 _ROTATION_LOOK_SECONDS = 300.0
 _COMPACTION_SECONDS = 600.0
-_GATEWAY_LOOK_SECONDS = 1.0
+_UPKEEP_SECONDS = 1.0
 
 
 def periodic_loops(rooms: Rooms, presence: Presence) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
@@ -24,7 +24,8 @@ def periodic_loops(rooms: Rooms, presence: Presence) -> Iterator[tuple[str, Coro
     yield "sweep", _every(rooms.settings.deadlines.sweep_seconds, "sweep", rooms.sweep.run)
     yield "key-rotation", _every(_ROTATION_LOOK_SECONDS, "key rotation", lambda: _rotate(rooms))
     yield "compaction", _every(_COMPACTION_SECONDS, "compaction", lambda: _compact(rooms))
-    yield "gateway", _every(_GATEWAY_LOOK_SECONDS, "gateway restart", lambda: _revive(rooms))
+    for name, room in rooms.backends.items():
+        yield f"backend-{name}", _every(_UPKEEP_SECONDS, f"upkeep of backend {name}", room.upkeep)
     yield "caller-token", presence.renew_for_ever()
     yield "loop-lag", rooms.metrics.sample_loop_lag()
 
@@ -62,10 +63,3 @@ async def _compact(rooms: Rooms) -> None:
             "old jobs compacted",
             extra={"compacted": done.compacted, "forgotten": done.forgotten, "logs_deleted": deleted},
         )
-
-
-async def _revive(rooms: Rooms) -> None:
-    """A dead gateway is started again; runners that were open in it stay without egress."""
-    if not rooms.gateway.alive:
-        _log.error("the egress gateway died; starting it again")
-        await rooms.gateway.start()

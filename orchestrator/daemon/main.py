@@ -7,14 +7,16 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 
 from orchestrator import __version__
 from orchestrator.daemon import slices
 from orchestrator.daemon.api import api_server
+from orchestrator.daemon.closing import push_closing
 from orchestrator.daemon.loops import periodic_loops
 from orchestrator.daemon.presence import Presence
+from orchestrator.daemon.reload import PolicyReload, Reread, has_terminal
 from orchestrator.daemon.rooms import Rooms, open_rooms, prepare_state_dir
 from orchestrator.errors import OrchestratorError
 from orchestrator.lifecycle.recovery import recover
@@ -29,33 +31,34 @@ EXIT_DRAINED = 0
 EXIT_NOT_STARTED = 1
 EXIT_WORK_LEFT = 2
 
-_TEARDOWN_AFTER_DRAIN_SECONDS = 15.0
+_TEARDOWN_AFTER_DRAIN_SECONDS = 15
 
 
-def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
-    """Run until SIGTERM or SIGINT; a second signal does not wait for running jobs.
+def run(settings: Settings, ready: Callable[[str], None] | None = None, reread: Reread | None = None) -> int:
+    """Run until SIGTERM or SIGINT; a second signal does not wait for running jobs. SIGHUP reloads the policy.
 
-    `ready` is called with the API's URL once jobs are taken. Returns 0 when drained, 1 when it could not
-    start (the reason is on standard error), 2 when work was left for the next start.
+    `ready` is called with the API's URL once jobs are taken; `reread` reads the settings again, to say on SIGHUP
+    which of them need a restart. Returns 0 when drained, 1 when it could not start (the reason is on standard
+    error), 2 when work was left for the next start.
     """
     # sqlite3 gives up the interpreter lock at every row; the default switch interval of 5 ms would stall commits.
     sys.setswitchinterval(0.0005)
     try:
         import uvloop
     except ImportError:
-        return asyncio.run(_guarded(settings, ready))
-    return uvloop.run(_guarded(settings, ready))
+        return asyncio.run(_guarded(settings, ready, reread))
+    return uvloop.run(_guarded(settings, ready, reread))
 
 
-async def _guarded(settings: Settings, ready: Callable[[str], None] | None) -> int:
+async def _guarded(settings: Settings, ready: Callable[[str], None] | None, reread: Reread | None) -> int:
     try:
-        return await _serve(settings, ready)
+        return await _serve(settings, ready, reread)
     except OrchestratorError as error:
         sys.stderr.write(f"orchestrator cannot start: {error.diagnostics()} [{error.reason}]\n")
         return EXIT_NOT_STARTED
 
 
-async def _serve(settings: Settings, ready: Callable[[str], None] | None) -> int:
+async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread: Reread | None) -> int:
     configure(settings.logs.level, settings.logs.format)
     prepare_state_dir(settings.state_dir)
     listener = bind_listener(settings.server.host, settings.server.port)
@@ -65,22 +68,24 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None) -> int
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
         rooms = await open_rooms(settings, url, stack)
+        reload = PolicyReload(rooms.policy_engine, rooms.metrics, settings, reread)
+        stack.enter_context(_signals(drain, reload))
         configure(settings.logs.level, settings.logs.format, rooms.masker.text)
         stack.callback(rooms.journal.subscribe(rooms.metrics.observe))
         rooms.metrics.adopt(await rooms.journal.live())
         recovered = await recover(rooms.journal, rooms.engine, rooms.instance)
         rooms.exporter.start()
-        stack.push_async_callback(rooms.exporter.stop)
+        push_closing(stack, "trace exporter", rooms.exporter.stop)
         server = api_server(rooms, drain)
         await server.serve(listener)
-        stack.push_async_callback(server.stop)
+        push_closing(stack, "public API", server.stop)
         presence = Presence(settings.state_dir, f"http://{_reachable(address)}", rooms.issuer)
         stack.callback(presence.withdraw)
         await presence.announce()
         _log.info("ready", extra={"url": url, "version": __version__, "recovered_jobs": recovered})
         if ready:
             ready(url)
-        return await _until_drained(rooms, presence, drain)
+        return await _until_drained(rooms, presence, drain, reload)
 
 
 def _reachable(address: tuple[str, int]) -> str:
@@ -99,22 +104,41 @@ class Drain:
         (self.hurry if self.begun.is_set() else self.begun).set()
 
 
-async def _until_drained(rooms: Rooms, presence: Presence, drain: Drain) -> int:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, drain.signalled)
-    try:
-        async with asyncio.TaskGroup() as group:
-            loops = [group.create_task(work, name=name) for name, work in periodic_loops(rooms, presence)]
-            await drain.begun.wait()
-            clean = await _drain(rooms, drain)
-            for task in loops:
-                task.cancel("shutdown")
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+async def _until_drained(rooms: Rooms, presence: Presence, drain: Drain, reload: PolicyReload) -> int:
+    async with asyncio.TaskGroup() as group:
+        loops = [group.create_task(work, name=name) for name, work in periodic_loops(rooms, presence)]
+        loops.append(group.create_task(reload.run_for_ever(), name="policy-reload"))
+        await drain.begun.wait()
+        clean = await _drain(rooms, drain)
+        for task in loops:
+            task.cancel("shutdown")
     _log.info("stopped", extra={"work_left": not clean})
     return EXIT_DRAINED if clean else EXIT_WORK_LEFT
+
+
+@contextlib.contextmanager
+def _signals(drain: Drain, reload: PolicyReload) -> Iterator[None]:
+    """Signals mean what `run` says from before anybody is told that we are here until every room is closed."""
+    loop = asyncio.get_running_loop()
+    hangup = _on_hangup(drain, reload)
+    handlers = {signal.SIGTERM: drain.signalled, signal.SIGINT: drain.signalled, signal.SIGHUP: hangup}
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)
+
+
+def _on_hangup(drain: Drain, reload: PolicyReload) -> Callable[[], None]:
+    """SIGHUP means *reload*, except that it came from a terminal which was closed over us: then it means *stop*."""
+    began_on_terminal = has_terminal()
+
+    def signalled() -> None:
+        (drain if began_on_terminal and not has_terminal() else reload).signalled()
+
+    return signalled
 
 
 async def _drain(rooms: Rooms, drain: Drain) -> bool:
@@ -124,13 +148,23 @@ async def _drain(rooms: Rooms, drain: Drain) -> bool:
     _log.info("draining", extra={"active_jobs": len(rooms.engine.active_ids()), "limit_seconds": limit})
     if await _quiet(rooms, limit, drain.hurry):
         return True
-    # Local sandboxes die with the daemon: end their jobs with a true reason while we still can.
+    # Local sandboxes die with the daemon: end their jobs with a true reason while we still can. Again and again,
+    # for a runner that was being made may have claimed its job meanwhile.
+    for _ in range(_TEARDOWN_AFTER_DRAIN_SECONDS):
+        await _end_running_jobs(rooms)
+        if await _quiet(rooms, 1.0, None):
+            return True
+    return False
+
+
+async def _end_running_jobs(rooms: Rooms) -> None:
     for job_id in rooms.engine.active_ids():
         record = rooms.engine.record(job_id)
-        if record and record.phase is Phase.RUNNING:
-            with contextlib.suppress(OrchestratorError):
-                await rooms.engine.cancel(job_id, "daemon", "the daemon was stopped before the job ended")
-    return await _quiet(rooms, _TEARDOWN_AFTER_DRAIN_SECONDS, None)
+        if record and record.phase is Phase.RUNNING and record.cancel is None:
+            # A journal that takes nothing must not keep us here; the next daemon then finds the job lost.
+            with contextlib.suppress(OrchestratorError, TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await rooms.engine.cancel(job_id, "daemon", "the daemon was stopped before the job ended")
 
 
 async def _quiet(rooms: Rooms, seconds: float, hurry: asyncio.Event | None) -> bool:

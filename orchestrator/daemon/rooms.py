@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import __version__
-from orchestrator.backends.sandbox.backend import SandboxBackend
 from orchestrator.daemon import slices
-from orchestrator.daemon.adapters import DispatchSource, EgressAdapter, JobLogsAdapter, Later, ListenersAdapter
+from orchestrator.daemon.adapters import DispatchSource, Later, ListenersAdapter, masked_note
 from orchestrator.daemon.attest import EvidenceLookup, ProvenanceAttester
+from orchestrator.daemon.backends import AnyCredentials, BackendRoom, Neighbours, open_backends
 from orchestrator.daemon.clock import SystemClock
-from orchestrator.egress.process import GatewayProcess
+from orchestrator.daemon.closing import push_closing
+from orchestrator.daemon.gauges import watch_rooms
 from orchestrator.errors import ConfigurationError
 from orchestrator.evidence.provenance import Builder
-from orchestrator.evidence.signing_key import open_evidence_key
+from orchestrator.evidence.signing_key import EvidenceKey, open_evidence_key
 from orchestrator.evidence.store import EvidenceStore
 from orchestrator.identity.exchange import Collaborators, Exchange
 from orchestrator.identity.introspect import Introspection
@@ -34,6 +35,7 @@ from orchestrator.journal.redact import Masker
 from orchestrator.journal.sqlite import SqliteJournal
 from orchestrator.lifecycle.actions import Performer
 from orchestrator.lifecycle.engine import Engine
+from orchestrator.lifecycle.ports import Attester, Policy, Revoker
 from orchestrator.lifecycle.sweep import Sweep
 from orchestrator.model.job import JobId, PoolName
 from orchestrator.model.pool import Pool
@@ -52,6 +54,8 @@ from orchestrator.telemetry.otlp_http import OtlpClient, Receiver
 _EXCHANGES_PER_SECOND = 5.0
 _EXCHANGE_BURST = 20
 
+PolicyEngine = BundleHolder | OpaServerEngine
+
 
 @dataclass(frozen=True)
 class Rooms:
@@ -69,9 +73,8 @@ class Rooms:
     issuer: Issuer
     callers: CallerVerifier
     introspection: Introspection
-    policy: PolicyDecider
-    gateway: GatewayProcess
-    backend: SandboxBackend
+    policy_engine: PolicyEngine
+    backends: Mapping[str, BackendRoom]
     runner_api: RunnerApi
     engine: Engine
     sweep: Sweep
@@ -102,50 +105,58 @@ def prepare_state_dir(folder: Path) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Store:
+    """What everything else writes into: the journal, the jobs' logs, and the masker both of their readers need."""
+
+    journal: SqliteJournal
+    logs: LogStore
+    masker: Masker
+
+
+@dataclass(frozen=True)
+class _Identity:
+    keys: KeyStore
+    issuer: Issuer
+    callers: CallerVerifier
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    attester: Attester
+    lookup: EvidenceLookup
+
+
 async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Rooms:
     """Open everything but the public API.
 
     Raises:
-        ConfigurationError: whatever is not fit to start with, with its fix.
+        OrchestratorError: whatever is not fit to start with, with its fix.
     """
     clock = SystemClock()
     pools = slices.pools(settings)
-    journal = await SqliteJournal.open(settings.state_dir / "journal.db", clock)
-    stack.push_async_callback(journal.close)
-    masker = Masker()
-    logs = LogStore(settings.state_dir / "logs", settings.logs.max_bytes_per_job, masker)
-    stack.push_async_callback(logs.close)
-
-    keys = KeyStore.open(settings.state_dir / "keys", slices.rotation(settings), time.time())
-    issuer = Issuer(slices.issuer(settings, url), keys, clock.now_ns)
-    replay = ReplayStore(settings.state_dir / "spent-tokens", time.time())
-    callers = CallerVerifier(
-        slices.callers(settings), local=issuer, replay=replay, clock_ns=clock.now_ns, monotonic=time.monotonic
-    )
-    stack.push_async_callback(callers.close)
-
-    evidence_key = open_evidence_key(settings.state_dir / "keys" / "evidence")
-    evidence = EvidenceStore(settings.state_dir / "evidence")
-    builder = Builder(url, __version__)
-    policy = _policy(settings, EvidenceLookup(evidence, evidence_key, builder, pools), clock, stack)
+    store = await _store(settings, clock, stack)
+    identity = _identity(settings, url, clock, stack)
+    evidence = _evidence(settings, Builder(url, __version__), pools, store.journal)
+    policy_engine = await _policy_engine(settings, stack)
+    policy = PolicyDecider(policy_engine, evidence.lookup, clock)
+    relay = await _relay(settings, store.masker, stack)
 
     engine_later: Later[Engine] = Later()
     api_later: Later[RunnerApi] = Later()
-    egress = EgressAdapter(slices.gateway(settings, root=os.geteuid() == 0), engine_later)
-    await egress.gateway.start()
-    stack.push_async_callback(egress.gateway.stop)
-    backend = SandboxBackend(
-        slices.sandbox(settings, hashlib.sha256(str(settings.state_dir.resolve()).encode()).hexdigest()[:12]),
-        egress,
-        ListenersAdapter(api_later),
-        JobLogsAdapter(logs, engine_later),
+    listeners = ListenersAdapter(api_later)
+    near = Neighbours(settings, engine_later, listeners, store.logs, store.masker)
+    backends = await open_backends((pool.backend for pool in pools.values()), near, stack)
+    performer = Performer(
+        policy,
+        {name: room.backend for name, room in backends.items()},
+        {dispatch.SOURCE: DispatchSource(store.masker)},
+        revokers=_revokers(listeners, backends, relay),
+        attesters=[evidence.attester],
     )
-
-    attester = ProvenanceAttester(journal, pools, builder, evidence_key, evidence)
-    performer = Performer(policy, {"sandbox": backend}, {dispatch.SOURCE: DispatchSource(masker)}, attesters=[attester])
     engine = engine_later.set(
         Engine(
-            journal=journal,
+            journal=store.journal,
             performer=performer,
             pools=pools,
             clock=clock,
@@ -153,58 +164,121 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
             max_jobs=settings.server.max_queued_jobs,
         )
     )
-    backend.subscribe(engine.runner_changed)
+    exchange = _exchange(identity.issuer, policy, engine, pools, store.masker)
+    runner_api = api_later.set(_runner_api(engine, AnyCredentials(backends.values()), exchange, pools, relay, store))
+    push_closing(stack, "runner API", runner_api.stop)
+    await _start(backends, engine, stack)
 
-    def mask(job_id: JobId, secret: str) -> None:
-        masker.register(job_id, secret)
-
-    relay = await _relay(settings, masker, stack)
-    exchange = Exchange(
-        issuer,
-        Collaborators(policy, engine.bound_record, pools.get, engine.note, mask),
-        RateLimit(per_second=_EXCHANGES_PER_SECOND, burst=_EXCHANGE_BURST, monotonic=time.monotonic),
-    )
-    runner_api = api_later.set(
-        RunnerApi(
-            RunnerApiDeps(
-                engine=engine,
-                credentials=backend,
-                exchange=token_exchange(exchange),
-                pools={str(name): pool for name, pool in pools.items()},
-                relay=relay.relay if relay else None,
-                endpoints=RunnerEndpoints(otlp=relay is not None),
-            )
-        )
-    )
-    stack.push_async_callback(runner_api.stop)
-    stack.push_async_callback(backend.close)
-    await backend.start()
-    stack.push_async_callback(engine.close)
-
+    sweep = Sweep(engine, {name: room.backend for name, room in backends.items()})
+    exporter = _exporter(settings, store.journal, store.masker, url)
     metrics = Metrics({name: pool.capacity for name, pool in pools.items()}, __version__, clock.now_ns)
-    exporter = _exporter(settings, journal, masker, url)
+    watch_rooms(metrics, store.journal, exporter, sweep)
     return Rooms(
-        settings, url, secrets.token_hex(8), clock, pools, journal, logs, masker, keys, issuer, callers,
-        Introspection(issuer, engine.record), policy, egress.gateway, backend, runner_api, engine,
-        Sweep(engine, journal, {"sandbox": backend}), metrics, exporter,
+        settings, url, secrets.token_hex(8), clock, pools, store.journal, store.logs, store.masker, identity.keys,
+        identity.issuer, identity.callers, Introspection(identity.issuer, engine.record), policy_engine, backends,
+        runner_api, engine, sweep, metrics, exporter,
     )  # fmt: skip
 
 
-def _policy(settings: Settings, evidence: EvidenceLookup, clock: SystemClock, stack: AsyncExitStack) -> PolicyDecider:
-    engine: BundleHolder | OpaServerEngine
-    if settings.policy.engine == "opa":
-        engine = OpaServerEngine(settings.policy.opa_url, timeout_seconds=settings.policy.timeout_seconds)
-    else:
-        engine = BundleHolder(settings.policy.bundle or default_bundle())
-    stack.push_async_callback(engine.aclose)
-    return PolicyDecider(engine, evidence, clock)
+async def _store(settings: Settings, clock: SystemClock, stack: AsyncExitStack) -> _Store:
+    journal = await SqliteJournal.open(settings.state_dir / "journal.db", clock)
+    push_closing(stack, "journal", journal.close)
+    masker = Masker()
+    logs = LogStore(settings.state_dir / "logs", settings.logs.max_bytes_per_job, masker)
+    push_closing(stack, "job logs", logs.close)
+    return _Store(journal, logs, masker)
+
+
+def _identity(settings: Settings, url: str, clock: SystemClock, stack: AsyncExitStack) -> _Identity:
+    keys = KeyStore.open(settings.state_dir / "keys", slices.rotation(settings), time.time())
+    issuer = Issuer(slices.issuer(settings, url), keys, clock.now_ns)
+    callers = CallerVerifier(
+        slices.callers(settings),
+        local=issuer,
+        replay=ReplayStore(settings.state_dir / "spent-tokens", time.time()),
+        clock_ns=clock.now_ns,
+        monotonic=time.monotonic,
+    )
+    push_closing(stack, "caller verification", callers.close)
+    return _Identity(keys, issuer, callers)
+
+
+def _evidence(
+    settings: Settings, builder: Builder, pools: Mapping[PoolName, Pool], journal: SqliteJournal
+) -> _Evidence:
+    key: EvidenceKey = open_evidence_key(settings.state_dir / "keys" / "evidence")
+    kept = EvidenceStore(settings.state_dir / "evidence")
+    return _Evidence(ProvenanceAttester(journal, pools, builder, key, kept), EvidenceLookup(kept, key, builder, pools))
+
+
+async def _policy_engine(settings: Settings, stack: AsyncExitStack) -> PolicyEngine:
+    """The engine that answers, seen to answer: a bundle proves itself when loaded, a server is asked now."""
+    if settings.policy.engine != "opa":
+        bundle = BundleHolder(settings.policy.bundle or default_bundle())
+        push_closing(stack, "policy", bundle.aclose)
+        return bundle
+    server = OpaServerEngine(settings.policy.opa_url, timeout_seconds=settings.policy.timeout_seconds)
+    push_closing(stack, "policy", server.aclose)
+    await server.check()
+    return server
+
+
+def _revokers(
+    listeners: ListenersAdapter, backends: Mapping[str, BackendRoom], relay: spans.JobSpanRelay | None
+) -> list[Revoker]:
+    """In this order: once the runner API listens no more, nothing can open again what the others have closed."""
+    own = [revoker for room in backends.values() for revoker in room.revokers]
+    return [listeners, *own, *([relay] if relay else [])]
+
+
+def _exchange(
+    issuer: Issuer, policy: Policy, engine: Engine, pools: Mapping[PoolName, Pool], masker: Masker
+) -> Exchange:
+    def mask(job_id: JobId, secret: str) -> None:
+        masker.register(job_id, secret)
+
+    return Exchange(
+        issuer,
+        Collaborators(policy, engine.bound_record, pools.get, masked_note(engine.note, masker.text), mask),
+        RateLimit(per_second=_EXCHANGES_PER_SECOND, burst=_EXCHANGE_BURST, monotonic=time.monotonic),
+    )
+
+
+def _runner_api(
+    engine: Engine,
+    credentials: AnyCredentials,
+    exchange: Exchange,
+    pools: Mapping[PoolName, Pool],
+    relay: spans.JobSpanRelay | None,
+    store: _Store,
+) -> RunnerApi:
+    return RunnerApi(
+        RunnerApiDeps(
+            engine=engine,
+            credentials=credentials,
+            exchange=token_exchange(exchange),
+            pools={str(name): pool for name, pool in pools.items()},
+            masker=store.masker,
+            relay=relay.relay if relay else None,
+            endpoints=RunnerEndpoints(otlp=relay is not None),
+        )
+    )
+
+
+async def _start(backends: Mapping[str, BackendRoom], engine: Engine, stack: AsyncExitStack) -> None:
+    """Have every backend ready before the first job is looked at. At the end the engine stops first."""
+    for name, room in backends.items():
+        room.backend.subscribe(engine.runner_changed)
+        push_closing(stack, f"backend {name}", room.close)
+        await room.start()
+    push_closing(stack, "engine", engine.close)
 
 
 async def _relay(settings: Settings, masker: Masker, stack: AsyncExitStack) -> spans.JobSpanRelay | None:
     if not (settings.telemetry.otlp_endpoint and settings.telemetry.relay_job_spans):
         return None
     client = OtlpClient(Receiver(settings.telemetry.otlp_endpoint))
-    stack.push_async_callback(client.close)
+    push_closing(stack, "span relay", client.close)
     return spans.JobSpanRelay(client, masker.text)
 
 

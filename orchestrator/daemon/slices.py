@@ -15,8 +15,10 @@ from orchestrator.model.job import PoolName
 from orchestrator.model.pool import Pool
 from orchestrator.settings import PoolSettings, SandboxSettings, Settings
 
-SANDBOX_BASE = "host-toolchain"
-SANDBOX_ISOLATION = "bubblewrap"
+SANDBOX: str = "sandbox"
+
+MADE_OF = {SANDBOX: ("host-toolchain", "bubblewrap")}
+"""By backend: what its runners are made of and what isolates them, as policy and provenance name it."""
 
 
 def pools(settings: Settings) -> dict[PoolName, Pool]:
@@ -24,13 +26,14 @@ def pools(settings: Settings) -> dict[PoolName, Pool]:
 
 
 def _pool(pool: PoolSettings) -> Pool:
+    base, isolation = MADE_OF[pool.backend]
     return Pool(
         name=PoolName(pool.name),
         backend=pool.backend,
         trust_tier=pool.trust_tier,
         capacity=pool.capacity,
-        base=SANDBOX_BASE,
-        isolation=SANDBOX_ISOLATION,
+        base=base,
+        isolation=isolation,
         egress=tuple(EgressRule(rule.host, rule.port, rule.protocol) for rule in pool.egress),
         require_egress_proof=pool.require_egress_proof,
         max_job_seconds=pool.max_job_seconds,
@@ -45,11 +48,16 @@ def deadlines(settings: Settings) -> Deadlines:
         provision_ns=int(given.provision_seconds * SECOND),
         bind_ns=int(given.bind_seconds * SECOND),
         teardown_ns=int(given.teardown_seconds * SECOND),
+        call_ns=int(given.call_seconds * SECOND),
     )
 
 
+def _sandboxed(settings: Settings) -> dict[str, SandboxSettings]:
+    return {pool.name: pool.sandbox for pool in settings.pools if pool.backend == SANDBOX}
+
+
 def sandbox(settings: Settings, instance: str) -> SandboxConfig:
-    given = {pool.name: pool.sandbox for pool in settings.pools}
+    given = _sandboxed(settings)
     return SandboxConfig(
         pools={name: _sandbox_pool(pool) for name, pool in given.items()},
         instance=instance,
@@ -75,7 +83,7 @@ def _sandbox_pool(given: SandboxSettings) -> SandboxPool:
 def gateway(settings: Settings, *, root: bool) -> GatewayConfig:
     """As root the gateway changes to the user id just below the sandboxes' range."""
     given = settings.egress
-    base = min(pool.sandbox.host_uid_base for pool in settings.pools)
+    base = min(pool.host_uid_base for pool in _sandboxed(settings).values())
     return GatewayConfig(
         names=dict(given.names),
         connect_timeout_seconds=given.connect_timeout_seconds,

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Container
+from collections.abc import AsyncGenerator, Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -181,7 +181,7 @@ class LogStore:
 
     async def read(
         self, job_id: JobId, offset: int = 0, follow: bool = False, unfinished: Callable[[], bool] = lambda: False
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The log from byte `offset` in chunks; with `follow`, goes on until the log is closed.
 
         `unfinished` says whether a log that nobody writes yet may still be opened: a follower of a queued job

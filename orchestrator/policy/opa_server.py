@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from urllib.parse import quote
 
 import aiohttp
@@ -68,6 +69,7 @@ class OpaServerEngine:
     ) -> None:
         path = "/".join(quote(part, safe="") for part in entrypoint.removeprefix("data.").split("."))
         self._url = f"{url.rstrip('/')}/v1/data/{path}"
+        self._shown = re.sub(r"//[^/]*@", "//", self._url)  # what stands before an @ is a secret
         self._session = session
         self._owns_session = session is None
         self._timeout_seconds = timeout_seconds
@@ -100,7 +102,7 @@ class OpaServerEngine:
             raise TryAgainError(
                 evaluation.detail,
                 reason="policy_engine_unavailable",
-                fix=f"see that the OPA server answers POST {self._url} and look at its log",
+                fix=f"see that the OPA server answers POST {self._shown} and look at its log",
             )
         if evaluation.verdict is not Verdict.DENY:
             raise ConfigurationError(

@@ -40,6 +40,9 @@ Introspect = Callable[[str], Awaitable[Mapping[str, Any]]]
 SpanRelay = Callable[[JobId, bytes, str], Awaitable[SpansRelayed]]
 """One OTLP trace request of a running job, with its Content-Encoding; GiveUpError `spans_*` when it is no good."""
 
+Metrics = Callable[[str], tuple[bytes, str]]
+"""A scrape's Accept header to body and content type. Must not block."""
+
 Readiness = Callable[[], Mapping[str, str]]
 """Each check by name to `ok` or to what is wrong; all must be `ok`. Must not block."""
 
@@ -117,7 +120,7 @@ class ServerDeps:
     documents: Documents
     introspect: Introspect
     trace: Callable[[Sequence[Fact]], Mapping[str, Any]]
-    metrics: Callable[[], tuple[bytes, str]]
+    metrics: Metrics
     pools: Callable[[], Sequence[PoolState]]
     readiness: Readiness
     draining: Callable[[], bool]

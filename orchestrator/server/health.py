@@ -29,6 +29,7 @@ class Health:
         headers = {} if ready else {"Retry-After": str(self._deps.limits.retry_after_seconds)}
         return json_response({"ready": ready, "checks": checks}, status=200 if ready else 503, headers=headers)
 
-    async def metrics(self, _request: web.Request) -> web.Response:
-        body, content_type = self._deps.metrics()
-        return web.Response(body=body, headers={"Content-Type": content_type})
+    async def metrics(self, request: web.Request) -> web.Response:
+        """In the format that the Accept header asks for (RFC 9110, section 12.5.1)."""
+        body, content_type = self._deps.metrics(", ".join(request.headers.getall("Accept", [])))
+        return web.Response(body=body, headers={"Content-Type": content_type, "Vary": "Accept"})

@@ -22,6 +22,7 @@ import msgspec
 from aiohttp import web
 
 from orchestrator.errors import GiveUpError, OrchestratorError
+from orchestrator.journal.redact import Masker
 from orchestrator.lifecycle.ports import RunnerCredentials, RunnerIdentity
 from orchestrator.model.egress import EgressProof
 from orchestrator.model.events import AlarmRaised, ArtifactReported
@@ -63,12 +64,16 @@ class RunnerLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerApiDeps:
-    """What the runner API needs. `relay` is None where spans are not relayed."""
+    """What the runner API needs. `relay` is None where spans are not relayed.
+
+    `masker` is told each runner's credential before the runner gets any work, and masks what a job says of itself.
+    """
 
     engine: JobEngine
     credentials: RunnerCredentials
     exchange: Exchange
     pools: Mapping[str, Pool]
+    masker: Masker = field(default_factory=Masker)
     relay: SpanRelay | None = None
     endpoints: RunnerEndpoints = field(default_factory=RunnerEndpoints)
     limits: RunnerLimits = field(default_factory=RunnerLimits)
@@ -83,6 +88,7 @@ class _Origin:
     listener: asyncio.Server
     artifacts: int = 0
     alarms: int = 0
+    refused: int = 0
     spans: SpanCount = field(default_factory=SpanCount)
 
 
@@ -163,6 +169,9 @@ class RunnerApi:
             if presented is not None:
                 await self._alarm(origin, presented)
             raise GiveUpError("The runner credential is not valid here.", reason="runner_unknown")
+        record = self._deps.engine.record_of_runner(presented.name)
+        if record is not None:
+            self._deps.masker.register(record.id, credential)  # before any work is out that could print it
         return origin.identity
 
     async def _alarm(self, origin: _Origin, presented: RunnerIdentity) -> None:
@@ -193,7 +202,13 @@ class RunnerApi:
             timeout_seconds=limits.body_timeout_seconds,
         )
         proof = EgressProof(denied=tuple(claim.proof.denied), reached=tuple(claim.proof.reached))
-        record = await self._deps.engine.claim(identity, proof)
+        if origin.refused >= _MAX_ALARMS:  # each refusal may leave an alarm in the journal
+            raise GiveUpError("This runner was refused too often.", reason="already_bound")
+        try:
+            record = await self._deps.engine.claim(identity, proof)
+        except GiveUpError:
+            origin.refused += 1
+            raise
         pool = self._deps.pools.get(record.offer.spec.pool)
         if pool is None:
             raise GiveUpError("The job's pool is gone.", reason="job_ended")
@@ -232,9 +247,8 @@ class RunnerApi:
         if origin.artifacts >= limits.max_artifacts:
             raise GiveUpError(f"A job may report {limits.max_artifacts} artifacts.", reason="too_many_artifacts")
         origin.artifacts += 1
-        artifact = ArtifactReported(
-            name=body.name, digest=body.digest, media_type=body.media_type, size_bytes=body.size_bytes
-        )
+        name, media_type = map(self._deps.masker.text, (body.name, body.media_type))
+        artifact = ArtifactReported(name, body.digest, media_type, body.size_bytes)
         await self._deps.engine.note(record.id, artifact)
         return _json(msgspec.to_builtins(artifact), status=201)
 
@@ -254,6 +268,7 @@ class RunnerApi:
             timeout_seconds=limits.body_timeout_seconds,
             compressed=True,
         )
+        self._running(origin.identity)  # a slow body must not outlive the job
         relayed = await self._deps.relay(record.id, body, encoding)
         origin.spans.add(relayed)
         if origin.spans.due(asyncio.get_running_loop().time(), limits.spans_note_seconds):

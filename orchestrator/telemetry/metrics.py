@@ -8,12 +8,15 @@ OpenTelemetry exporter for it drops exemplars and breaks on exponential histogra
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, ProcessCollector
 from prometheus_client import exposition as plain
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
 
 from orchestrator.model import events
 from orchestrator.model.decision import Decision
@@ -29,6 +32,7 @@ MAX_WORDS = 64
 _PHASE_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 _JOB_BUCKETS = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 21600)
 _POLICY_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
+_OPENMETRICS = "application/openmetrics-text"
 _LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
@@ -43,6 +47,7 @@ class Metrics:
         self._progress = Progress()
         self._pools = dict(pools)
         self._words: dict[str, set[str]] = {}
+        self._now_ns = now_ns
         self._registry.register(JobsCollector(self._progress, self._pool, self._pools, now_ns))
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -52,13 +57,7 @@ class Metrics:
             capacity.labels(pool).set(runners)
         self._define_jobs()
         self._define_access()
-        self._lag = Histogram(
-            "event_loop_lag_seconds",
-            "How late the event loop woke a sleeper.",
-            namespace=PREFIX,
-            buckets=_LAG_BUCKETS,
-            registry=self._registry,
-        )
+        self._define_daemon()
 
     def _define_jobs(self) -> None:
         wait = "From the offer until the first runner was begun, or the end if none was."
@@ -86,6 +85,20 @@ class Metrics:
         self._bytes = self._counter("egress_bytes", "Payload through the gateway.", ("pool", "direction"))
         self._spans = self._counter("relayed_span", "Spans that jobs sent.", ("outcome",))
 
+    def _define_daemon(self) -> None:
+        late = "How late the event loop woke a sleeper."
+        self._lag = self._histogram("event_loop_lag_seconds", late, (), _LAG_BUCKETS)
+        append = "From asking the journal to store a fact until it was durable and told to us, the longest of a commit."
+        self._append = self._histogram("journal_append_duration_seconds", append, (), _LAG_BUCKETS)
+        self._reloads = self._counter("policy_reload", "Reloads of the policy bundle.", ("outcome",))
+        failed = "1 when the last reload of the policy bundle was refused, and an older one is in force."
+        self._reload_failed = self._gauge("policy_reload_failed", failed, ())
+
+    def policy_reloaded(self, outcome: str) -> None:
+        """`outcome` is `loaded`, `unchanged` or `refused`."""
+        self._reloads.labels(outcome).inc()
+        self._reload_failed.set(outcome == "refused")
+
     def adopt(self, jobs: Iterable[Sequence[Fact]]) -> None:
         """Learn the jobs an earlier daemon left unfinished, without counting what it has counted."""
         for facts in jobs:
@@ -94,7 +107,9 @@ class Metrics:
                 self._progress.follow(fact)
 
     def observe(self, facts: Sequence[Fact]) -> None:
-        """Count a batch of new facts. Quick, and raises nothing."""
+        """Count a batch of new facts, all of one commit. Quick, and raises nothing."""
+        if facts:
+            self._append.observe(_seconds(min(fact.at_ns for fact in facts), self._now_ns()))
         for fact in facts:
             job, stretch = self._progress.follow(fact)
             pool = self._pool(job.pool) if job else "other"
@@ -107,9 +122,13 @@ class Metrics:
         """A gauge named `orchestrator_<name>` that is read when scraped; `read` must be quick and not raise."""
         self._gauge(name, documentation, ()).set_function(read)
 
+    def watch_count(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        """As `watch`, for what only grows: a counter named `orchestrator_<name>_total`."""
+        self._registry.register(_Count(f"{PREFIX}_{name}", documentation, read))
+
     def render(self, accept: str = "") -> tuple[str, bytes]:
         """Content type and body for a scrape; OpenMetrics, with exemplars, when `accept` names it."""
-        if "application/openmetrics-text" in accept:
+        if _accepts_openmetrics(accept):
             return openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]
         return plain.CONTENT_TYPE_PLAIN_0_0_4, plain.generate_latest(self._registry)
 
@@ -199,6 +218,27 @@ class Metrics:
         self, name: str, documentation: str, labels: tuple[str, ...], buckets: tuple[float, ...]
     ) -> Histogram:
         return Histogram(name, documentation, labels, namespace=PREFIX, buckets=buckets, registry=self._registry)
+
+
+class _Count(Collector):
+    """A counter that somebody else counts."""
+
+    def __init__(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._read = read
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        yield CounterMetricFamily(self._name, self._documentation, self._read())
+
+
+def _accepts_openmetrics(accept: str) -> bool:
+    """Whether an Accept header (RFC 9110, section 12.5.1) names OpenMetrics, and not only to refuse it."""
+    for media_range in accept.split(","):
+        kind, *parameters = (part.strip().lower() for part in media_range.split(";"))
+        if kind == _OPENMETRICS:
+            return not any(re.fullmatch(r"q=0(\.0{0,3})?", parameter) for parameter in parameters)
+    return False
 
 
 def _seconds(start_ns: int, end_ns: int) -> float:

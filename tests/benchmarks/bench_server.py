@@ -124,7 +124,7 @@ async def main() -> None:
                 documents=Documents(),
                 introspect=inactive,
                 trace=trace_document,
-                metrics=lambda: (b"", "text/plain"),
+                metrics=lambda _accept: (b"", "text/plain"),
                 pools=list,
                 readiness=dict,
                 draining=lambda: False,

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
+from orchestrator.daemon.gauges import watch_rooms
 from orchestrator.model import events as e
 from orchestrator.telemetry import ids
+from orchestrator.telemetry.export import ExportOptions, TraceExporter
 from orchestrator.telemetry.metrics import Metrics
 from orchestrator.testing.stories import ADMITTED, ISSUED, MARKER, MS, STARTED, T0, TO_WORK, WHOLE, facts_for, offer
 
@@ -178,13 +180,71 @@ async def test_a_late_event_loop_is_measured() -> None:
     assert scrape(registry)["event_loop_lag_seconds_sum",] >= 0.03
 
 
+class Idle:
+    """A journal and a sweep that have seen nothing."""
+
+    healthy = True
+    waiting = 0
+    orphans_deleted = 0
+
+
 def test_the_reference_page_lists_every_metric_and_no_other() -> None:
     page = (Path(__file__).parents[3] / "docs/reference/metrics.md").read_text()
     listed = set(re.findall(r"^\| `(orchestrator_\w+)` \|", page, re.MULTILINE))
     registry = metrics()
-    exposed = {
-        family.name + ("_total" if family.type == "counter" else "")
-        for family in parse_plain(registry.render()[1].decode())
-        if family.name.startswith("orchestrator_") and not family.name.endswith("_created")
-    }
-    assert listed == exposed
+    watch_rooms(registry, Idle(), TraceExporter(None, ExportOptions(None), {}), Idle())  # type: ignore[arg-type]
+    for accept, parse, plain in (("", parse_plain, True), ("application/openmetrics-text", parse_openmetrics, False)):
+        exposed = {
+            family.name + ("_total" if family.type == "counter" else "")
+            for family in parse(registry.render(accept)[1].decode())
+            if family.name.startswith("orchestrator_") and not (plain and family.name.endswith("_created"))
+        }
+        assert listed == exposed
+
+
+@pytest.mark.parametrize(
+    ("accept", "wanted"),
+    [
+        ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1", True),
+        ("text/plain, Application/OpenMetrics-Text", True),
+        ("application/openmetrics-text;q=0.001", True),
+        ("application/openmetrics-text;q=0, text/plain", False),
+        ("application/openmetrics-text; q=0.000", False),
+        ("application/openmetrics-textual", False),
+        ("*/*", False),
+        ("", False),
+    ],
+)
+def test_openmetrics_only_when_it_is_accepted(accept: str, wanted: bool) -> None:
+    content_type, body = metrics().render(accept)
+    assert content_type.startswith("application/openmetrics-text") is wanted
+    assert body.endswith(b"# EOF\n") is wanted
+
+
+def test_a_counter_of_another_room_is_read_when_scraped() -> None:
+    registry = metrics()
+    deleted = [2.0]
+    registry.watch_count("orphan_deleted", "Runners of no job.", lambda: deleted[0])
+    assert scrape(registry)["orphan_deleted_total",] == 2
+    deleted[0] = 3
+    assert scrape(registry)["orphan_deleted_total",] == 3
+
+
+def test_reloads_are_counted_and_a_refused_one_stands_out() -> None:
+    registry = metrics()
+    assert scrape(registry)["policy_reload_failed",] == 0
+    registry.policy_reloaded("refused")
+    assert scrape(registry)["policy_reload_failed",] == 1
+    registry.policy_reloaded("loaded")
+    seen = scrape(registry)
+    assert seen["policy_reload_failed",] == 0
+    assert seen["policy_reload_total", "refused"] == seen["policy_reload_total", "loaded"] == 1
+
+
+def test_the_wait_for_the_journal_is_measured_by_commit() -> None:
+    registry = metrics(now_ns=T0 + 80 * MS)
+    registry.observe(facts_for(offer(), [])[:1])
+    registry.observe([])
+    seen = scrape(registry)
+    assert seen["journal_append_duration_seconds_count",] == 1
+    assert seen["journal_append_duration_seconds_sum",] == pytest.approx(0.08)

@@ -1,0 +1,130 @@
+"""The backends of the configured pools, each with what belongs to it.
+
+A further backend is one class like `SandboxRoom` and one line in `OPENERS`; only backends that a pool names
+are opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.backends.sandbox.backend import SandboxBackend
+from orchestrator.daemon import slices
+from orchestrator.daemon.adapters import EgressAdapter, EngineOf, JobLogsAdapter, ListenersAdapter
+from orchestrator.daemon.closing import push_closing
+from orchestrator.journal.logs import LogStore
+from orchestrator.journal.redact import Masker
+from orchestrator.lifecycle.ports import Backend, Revoker, RunnerCredentials, RunnerIdentity
+from orchestrator.settings import Settings
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """What a backend is given. Engine and runner API are made after it, so they come as calls."""
+
+    settings: Settings
+    engine: EngineOf
+    listeners: ListenersAdapter
+    logs: LogStore
+    masker: Masker
+
+
+class BackendRoom(Protocol):
+    """One backend with its own credentials, its own egress and its own health."""
+
+    @property
+    def backend(self) -> Backend: ...
+
+    @property
+    def credentials(self) -> RunnerCredentials: ...
+
+    @property
+    def revokers(self) -> Sequence[Revoker]:
+        """What else holds access for a runner of this backend, to be taken away at the job's end."""
+        ...
+
+    async def start(self) -> None:
+        """Make sure that runners can be made.
+
+        Raises:
+            ConfigurationError: the machine, the cluster or the settings are not fit.
+        """
+        ...
+
+    def checks(self) -> Mapping[str, str]:
+        """For readiness: each check by name to `ok` or to what is wrong. Quick."""
+        ...
+
+    async def upkeep(self) -> None:
+        """Called about once a second: start again what died."""
+        ...
+
+    async def close(self) -> None:
+        """End what must not outlive the daemon."""
+        ...
+
+
+class SandboxRoom:
+    """Local sandboxes and their gateway process."""
+
+    def __init__(self, backend: SandboxBackend, egress: EgressAdapter) -> None:
+        self.backend = backend
+        self.credentials: RunnerCredentials = backend
+        self.revokers: Sequence[Revoker] = (egress,)
+        self._egress = egress
+
+    @classmethod
+    async def open(cls, near: Neighbours, stack: AsyncExitStack) -> SandboxRoom:
+        """The gateway runs when this returns; it is stopped by `stack`, after the sandboxes."""
+        settings = near.settings
+        egress = EgressAdapter(slices.gateway(settings, root=os.geteuid() == 0), near.engine, near.masker.text)
+        push_closing(stack, "egress gateway", egress.stop)
+        await egress.gateway.start()
+        instance = hashlib.sha256(str(settings.state_dir.resolve()).encode()).hexdigest()[:12]
+        logs = JobLogsAdapter(near.logs, near.engine)
+        return cls(SandboxBackend(slices.sandbox(settings, instance), egress, near.listeners, logs), egress)
+
+    async def start(self) -> None:
+        await self.backend.start()
+
+    def checks(self) -> Mapping[str, str]:
+        alive = self._egress.gateway.alive
+        return {"gateway": "ok" if alive else "the egress gateway is down and being restarted"}
+
+    async def upkeep(self) -> None:
+        await self._egress.revive()
+
+    async def close(self) -> None:
+        await self.backend.close()
+
+
+Opener = Callable[[Neighbours, AsyncExitStack], Awaitable[BackendRoom]]
+
+OPENERS: Mapping[str, Opener] = {"sandbox": SandboxRoom.open}
+"""Every backend there is, by the name that pools use."""
+
+
+async def open_backends(
+    names: Iterable[str], near: Neighbours, stack: AsyncExitStack, openers: Mapping[str, Opener] = OPENERS
+) -> dict[str, BackendRoom]:
+    """Open the backends named, each once. They make no runner before `start`."""
+    return {name: await openers[name](near, stack) for name in sorted(set(names))}
+
+
+class AnyCredentials:
+    """`RunnerCredentials` over all backends: a credential is good for at most one runner of one of them."""
+
+    def __init__(self, rooms: Iterable[BackendRoom]) -> None:
+        self._all = tuple(room.credentials for room in rooms)
+
+    async def verify(self, credential: str) -> RunnerIdentity | None:
+        for credentials in self._all:
+            identity = await credentials.verify(credential)
+            if identity is not None:
+                return identity
+        return None

@@ -1,0 +1,20 @@
+"""What the rooms themselves count, read when `/metrics` is scraped."""
+
+from __future__ import annotations
+
+from orchestrator.journal.sqlite import SqliteJournal
+from orchestrator.lifecycle.sweep import Sweep
+from orchestrator.telemetry.export import TraceExporter
+from orchestrator.telemetry.metrics import Metrics
+
+
+def watch_rooms(metrics: Metrics, journal: SqliteJournal, exporter: TraceExporter, sweep: Sweep) -> None:
+    """Add them to `metrics`; docs/reference/metrics.md lists them."""
+    counts = exporter.counts
+    metrics.watch("journal_healthy", "1 while the journal stores facts.", lambda: float(journal.healthy))
+    metrics.watch("journal_queue_depth", "Writes that wait for the journal's writer.", lambda: journal.waiting)
+    metrics.watch("trace_outbox_jobs", "Finished jobs whose trace waits; counted to 1000.", lambda: counts.depth)
+    metrics.watch_count("trace_exported", "Jobs whose trace the receiver took.", lambda: counts.exported)
+    metrics.watch_count("trace_refused", "Jobs whose trace can never be sent.", lambda: counts.refused)
+    metrics.watch_count("trace_export_failed", "Passes over the outbox that failed.", lambda: counts.failed_passes)
+    metrics.watch_count("orphan_deleted", "Runners of no job that were deleted.", lambda: sweep.orphans_deleted)

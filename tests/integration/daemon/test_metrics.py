@@ -1,0 +1,47 @@
+"""`/metrics` of the daemon itself, in both formats."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_plain
+
+from orchestrator.telemetry import ids
+
+pytestmark = pytest.mark.sandbox
+
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
+
+
+async def test_the_daemon_exposes_what_the_page_lists_with_a_jobs_trace_as_exemplar(world):
+    job_id = await world.offer("job", "true")
+    await world.finished(job_id)
+    async with world.client.get(world.url + "/metrics") as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        assert answer.headers["Vary"] == "Accept"
+        plain = await answer.text()
+    async with world.client.get(world.url + "/metrics", headers={"Accept": "application/openmetrics-text"}) as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+        modern = list(parse_openmetrics(await answer.text()))
+    listed = set(re.findall(r"^\| `(orchestrator_\w+)` \|", PAGE.read_text(), re.MULTILINE))
+    for families, odd in ((modern, ()), (list(parse_plain(plain)), "_created")):
+        exposed = {
+            family.name + ("_total" if family.type == "counter" else "")
+            for family in families
+            if family.name.startswith("orchestrator_") and not family.name.endswith(odd)
+        }
+        assert exposed == listed
+    exemplars = {
+        (family.name, sample.exemplar.labels["trace_id"])
+        for family in modern
+        for sample in family.samples
+        if sample.exemplar
+    }
+    with_exemplars = ("queue_duration", "start_duration", "duration")
+    assert exemplars == {(f"orchestrator_job_{name}_seconds", ids.trace_id(job_id)) for name in with_exemplars}
+    values = {sample.name: sample.value for family in modern for sample in family.samples if not sample.labels}
+    assert values["orchestrator_journal_healthy"] == 1
+    assert values["orchestrator_journal_append_duration_seconds_count"] > 3

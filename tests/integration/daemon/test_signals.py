@@ -1,0 +1,105 @@
+"""The program under signals and with a policy engine that does not answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.sandbox
+
+
+def metrics(program) -> str:
+    url = json.loads((program.folder / "state" / "daemon.json").read_text())["url"]
+    with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
+        return answer.read().decode()
+
+
+def value(program, name: str) -> float:
+    found = re.search(rf"^{re.escape(name)} (\S+)$", metrics(program), re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def test_hangup_reloads_the_policy_and_a_bad_bundle_changes_nothing(program, bundle):
+    daemon = program().start()
+    bundle.write(bundle.policy + "\n# changed\n")
+    daemon.signal(signal.SIGHUP)
+    good = daemon.said("policy reloaded")
+    assert good["changed"] is True
+    assert good["bundle"] != good["before"]
+    for broken, reason in (
+        (bundle.policy + "\nallow if {", "policy_invalid"),
+        (bundle.policy.replace("true", "false"), "policy_tests_failed"),
+    ):
+        before = value(daemon, 'orchestrator_policy_reload_total{outcome="refused"}')
+        bundle.write(broken)
+        daemon.signal(signal.SIGHUP)
+        daemon.until(lambda: value(daemon, 'orchestrator_policy_reload_total{outcome="refused"}') == before + 1)  # noqa: B023
+        assert value(daemon, "orchestrator_policy_reload_failed") == 1
+        refusal = [line for line in daemon.log if "reload refused" in line["event"]][-1]
+        assert refusal["level"] == "error"
+        assert refusal["reason"] == reason
+        assert refusal["fix"]
+    bundle.write(bundle.policy + "\n# changed\n")
+    daemon.signal(signal.SIGHUP)
+    daemon.until(lambda: value(daemon, "orchestrator_policy_reload_failed") == 0)
+    assert value(daemon, 'orchestrator_policy_reload_total{outcome="unchanged"}') == 1, "the good one was in force"
+    assert daemon.end() == 0
+
+
+def test_hangup_names_the_settings_that_need_a_restart(program):
+    daemon = program().start()
+    daemon.write(pools=[{"name": "other"}], deadlines={"drain_seconds": 5})
+    daemon.signal(signal.SIGHUP)
+    assert daemon.said("restart to put changed settings in force")["changed"] == ["deadlines", "pools"]
+    daemon.config.write_text("no_such_setting: 1\n")
+    daemon.signal(signal.SIGHUP)
+    daemon.said("a restart would fail")
+    assert daemon.end() == 0
+
+
+def test_a_closed_terminal_stops_the_daemon_in_order(program, tmp_path):
+    daemon = program()
+    pid, terminal = pty.fork()
+    if pid == 0:
+        errors = os.open(daemon.errors, os.O_WRONLY | os.O_CREAT, 0o600)
+        os.dup2(errors, 2)
+        os.execv(sys.executable, [sys.executable, "-m", "orchestrator", "run", "--config", str(daemon.config)])
+    try:
+        announced = tmp_path / "state" / "daemon.json"
+        deadline = time.monotonic() + 30
+        while not announced.exists():
+            assert time.monotonic() < deadline, daemon.errors.read_text()
+            time.sleep(0.02)
+        os.close(terminal)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert any(line["event"] == "stopped" for line in daemon.log)
+        assert not announced.exists()
+    finally:
+        try:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+
+
+def test_it_does_not_start_without_the_policy_server(program):
+    daemon = program(
+        policy={"engine": "opa", "opa_url": "http://user:hunter2hunter2@127.0.0.1:9", "timeout_seconds": 1}
+    )
+    daemon.start(wait=False)
+    assert daemon.process.wait(30) == 1
+    said = daemon.errors.read_text()
+    assert "policy_engine_unavailable" in said
+    assert "fix:" in said
+    assert "127.0.0.1:9" in said
+    assert "hunter2" not in said
+    assert not (Path(daemon.folder) / "state" / "daemon.json").exists()
