@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import logging
 import re
 import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -22,9 +26,7 @@ LONG_MODULES: dict[str, str] = {
 }
 """Modules over the bound, each with the reason why it is not two."""
 
-LONG_FUNCTIONS: dict[str, str] = {
-    "orchestrator/daemon/rooms.py:open_rooms": "the wiring, one line after the other; to be divided by room next",
-}
+LONG_FUNCTIONS: dict[str, str] = {}
 """`path:name` of functions over the bound, each with its reason."""
 
 TASK_MAKERS: dict[str, str] = {
@@ -198,7 +200,57 @@ def test_imports_go_one_way(monkeypatch):
     from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
     monkeypatch.chdir(ROOT)
-    assert lint_imports(no_cache=True, no_logo=True) == EXIT_STATUS_SUCCESS
+    loggers = [one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
+    disabled = [one.disabled for one in loggers]
+    try:
+        assert lint_imports(no_cache=True, no_logo=True) == EXIT_STATUS_SUCCESS
+    finally:
+        # It sets logging up for itself, which switches off every logger of the tests that follow.
+        for logger, was in zip(loggers, disabled, strict=True):
+            logger.disabled = was
+
+
+def test_every_import_is_a_declared_dependency():
+    """Not merely a dependency of a dependency, which may go with the next release of the one in between."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = {_normal(re.match(r"[\w.-]+", one)[0]) for one in project["dependencies"]}
+    names = {name.split(".")[0] for path in sources() for name in _imported(path)}
+    providers = packages_distributions()
+    undeclared = {
+        name: providers.get(name, ["nothing that is installed"])
+        for name in sorted(names - sys.stdlib_module_names - {"orchestrator", "opentelemetry"})
+        if not declared & {_normal(one) for one in providers.get(name, ())}
+    }
+    assert undeclared == {}
+    # A namespace that several distributions share: who has the file?
+    files = {
+        str(path): _normal(one) for one in _distributions("opentelemetry") for path in (distribution(one).files or ())
+    }
+    shared = {name for path in sources() for name in _imported(path) if name.startswith("opentelemetry.")}
+    assert shared
+    owners = {
+        name: files.get(f"{name.replace('.', '/')}.py") or files.get(f"{name.replace('.', '/')}/__init__.py")
+        for name in shared
+    }
+    assert {name: owner for name, owner in owners.items() if owner not in declared} == {}
+
+
+def _normal(name: str) -> str:
+    """PEP 503."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """Full names of the modules that a file imports, under `if TYPE_CHECKING` too; relative ones left out."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
+def _distributions(namespace: str) -> set[str]:
+    return set(packages_distributions()[namespace])
 
 
 def test_every_setting_is_documented():

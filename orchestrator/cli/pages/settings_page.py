@@ -12,7 +12,6 @@ from typing import Any, Literal, Union
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from orchestrator.settings import Settings
 
@@ -119,7 +118,7 @@ def _default(field: FieldInfo) -> str:
         doc = getattr(field.default_factory, "__doc__", None)
         own = getattr(field.default_factory, "__module__", "").startswith("orchestrator")
         return _one_line(doc).rstrip(".") if own and doc else f"`{json.dumps(field.default_factory())}`"  # type: ignore[call-arg]
-    if field.default is PydanticUndefined:
+    if field.is_required():
         return "**required**"
     value = field.default
     if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
