@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestrator.model.egress import EgressProtocol
 from orchestrator.model.pool import TrustTier
+from orchestrator.settings.fields import Bytes, Group, HostPattern, Name, Seconds
+from orchestrator.settings.kubernetes import KubernetesSettings, PodSettings
 from orchestrator.state_dir import default_state_dir
-
-Seconds = Annotated[float, Field(gt=0, le=30 * 86400)]
-Bytes = Annotated[int, Field(gt=0, le=1 << 44)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-HostPattern = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9])?$")]
-
-
-class Group(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
 
 
 class ServerSettings(Group):
@@ -165,8 +158,8 @@ class SandboxSettings(Group):
 class PoolSettings(Group):
     name: Name
     """Name that jobs ask for."""
-    backend: Literal["sandbox"] = "sandbox"
-    """Where its runners live."""
+    backend: Literal["sandbox", "kubernetes"] = "sandbox"
+    """Where its runners live: local sandboxes, or pods of a cluster."""
     trust_tier: TrustTier = TrustTier.STANDARD
     """What its jobs may ever be granted; an input of policy."""
     capacity: int = Field(default=4, ge=1, le=100_000)
@@ -179,6 +172,8 @@ class PoolSettings(Group):
     """Longest run of a job; a job may ask for less."""
     sandbox: SandboxSettings = SandboxSettings()
     """Isolation and limits of a local sandbox."""
+    kubernetes: PodSettings = PodSettings()
+    """Image, isolation and limits of a pod."""
 
 
 class DeadlineSettings(Group):
@@ -248,6 +243,8 @@ class Settings(BaseSettings):
     policy: PolicySettings = PolicySettings()
     pools: tuple[PoolSettings, ...] = (PoolSettings(name="default"),)
     """The classes of runners."""
+    kubernetes: KubernetesSettings = KubernetesSettings()
+    """The cluster, for pools whose backend is `kubernetes`."""
     egress: EgressSettings = EgressSettings()
     deadlines: DeadlineSettings = DeadlineSettings()
     journal: JournalSettings = JournalSettings()

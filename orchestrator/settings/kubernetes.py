@@ -1,0 +1,123 @@
+"""Settings of the Kubernetes backend: the cluster, and what the pods of a pool look like."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from orchestrator.settings.fields import Group, Name, Seconds
+
+Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")]
+ImageReference = Annotated[str, Field(max_length=512, pattern=r"^[a-z0-9][A-Za-z0-9._:/@-]*$")]
+
+
+class TolerationSettings(Group):
+    key: str
+    """Key of the taint."""
+    value: str = ""
+    """Value of the taint; empty tolerates any."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
+    """Effect of the taint."""
+
+
+class PodSettings(Group):
+    """A pool's pods, when its backend is `kubernetes`."""
+
+    image: ImageReference = "debian:12-slim"
+    """Image of the job's container; it needs nothing but `/bin/sh`."""
+    namespace: Name | None = None
+    """Namespace of the pool's pods. Default: `runners-` and the pool's name."""
+    require_digest: bool = False
+    """Refuse to start with an image that is not pinned by `@sha256:`."""
+    cpu: Quantity = "1"
+    """Processor request and limit of the job's container."""
+    memory: Quantity = "2Gi"
+    """Memory request and limit; workspace and `/tmp` lie in memory and count against it."""
+    ephemeral_storage: Quantity = "1Gi"
+    """Request and limit of node storage: logs and the writable layer."""
+    workspace: Quantity = "1Gi"
+    """Size of `/job`, the job's working folder, in memory."""
+    tmp: Quantity = "256Mi"
+    """Size of `/tmp`, in memory."""
+    runtime_class: Name | None = None
+    """RuntimeClass with a stronger boundary, e.g. `gvisor`; none uses the cluster's default."""
+    host_users: bool = False
+    """False asks for a user namespace of the pod's own (`hostUsers: false`); set true where nodes cannot."""
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    """Labels of the nodes that may run these pods."""
+    tolerations: tuple[TolerationSettings, ...] = ()
+    """Taints that these pods may stand on."""
+    priority_class: Name | None = None
+    """PriorityClass of the pods. Default: `orchestrator-runner`, which `orchestrator manifests` renders."""
+    grace_seconds: int = Field(default=10, ge=0, le=3600)
+    """Time between SIGTERM and SIGKILL at a deletion."""
+    warm: int = Field(default=0, ge=0, le=1000)
+    """Runners that wait unbound for a job; they count against the pool's capacity."""
+    warm_idle_seconds: Seconds = 3600
+    """A warm runner that waited this long is replaced."""
+    stream_logs: bool = True
+    """Read the job's output by `pods/log`. Without it the daemon needs no right to and keeps no log."""
+
+
+class RunnerApiSettings(Group):
+    """The listener that pods claim their work at: HTTPS with a certificate of the daemon's own CA."""
+
+    host: str = "0.0.0.0"  # noqa: S104 -- pods come from other machines; NetworkPolicies say which
+    """Address to listen on."""
+    port: int = Field(default=8456, ge=0, le=65535)
+    """TCP port; 0 takes a free one."""
+    url: str = "https://orchestrator-runner-api.orchestrator.svc:8456"
+    """How pods reach it; its host stands in the certificate."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_https(cls, value: str) -> str:
+        if not value.startswith("https://") or value.endswith("/"):
+            raise ValueError("must start with https:// and have no trailing slash")
+        return value
+
+
+class ClusterGatewaySettings(Group):
+    """The egress gateway of the cluster, a Deployment of its own (`orchestrator gateway`)."""
+
+    url: str = "http://orchestrator-gateway.orchestrator.svc:3128"
+    """How pods reach it."""
+    namespace: Name = "orchestrator"
+    """Namespace of its ServiceAccount."""
+    service_account: Name = "orchestrator-gateway"
+    """The ServiceAccount whose tokens may read the table of runners."""
+    fresh_seconds: float = Field(default=15, ge=2, le=300)
+    """A gateway that has heard nothing from the daemon for this long refuses everything."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        if not value.startswith("http://") or value.endswith("/"):
+            raise ValueError("must start with http:// and have no trailing slash")
+        return value
+
+
+class KubernetesSettings(Group):
+    kubeconfig: str = ""
+    """Path of a kubeconfig. Empty: the pod's own ServiceAccount inside a cluster, else the usual places."""
+    context: str = ""
+    """Context of the kubeconfig; empty uses its current one."""
+    installation: Name = "default"
+    """Marks everything of this daemon, so that two daemons on one cluster never touch each other's pods."""
+    namespace: Name = "orchestrator"
+    """Namespace of the daemon itself and of its Lease."""
+    lease: bool = True
+    """Work only while holding the Lease, so that of two daemons of one installation one waits."""
+    agent_image: ImageReference = "ghcr.io/ephemeral-runner-orchestrator/agent:0.1.0"
+    """Image of the agent, the init container of every pod."""
+    image_registries: tuple[str, ...] = ()
+    """Registries that the rendered admission policy lets images come from; empty lets all."""
+    image_pull_seconds: Seconds = 60
+    """How long an image may fail to be pulled before the job ends with `image_pull_failed`."""
+    unschedulable_seconds: Seconds = 300
+    """How long no node may fit before the job ends with `unschedulable`."""
+    preflight_seconds: Seconds = 300
+    """Time between two looks at the guards that pools depend on."""
+    runner_api: RunnerApiSettings = RunnerApiSettings()
+    gateway: ClusterGatewaySettings = ClusterGatewaySettings()
