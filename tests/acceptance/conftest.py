@@ -10,10 +10,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from installation import Installation  # noqa: E402
-from witness import Witness  # noqa: E402
+from installation import Installation
+from witness import Witness
 
-from orchestrator.testing.otlp import OtlpReceiver  # noqa: E402
+from orchestrator.testing.otlp import OtlpReceiver
 
 
 @pytest.fixture

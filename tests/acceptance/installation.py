@@ -23,7 +23,7 @@ from witness import HOST, PREAMBLE, Witness
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.journal.port import JobQuery
 from orchestrator.journal.sqlite import SqliteJournal
-from orchestrator.model.events import Fact
+from orchestrator.model.events import Fact, RunnerBound
 from orchestrator.model.job import JobId
 from orchestrator.testing.checker import World, broken_promises
 from orchestrator.testing.otlp import OtlpReceiver
@@ -33,7 +33,8 @@ GONE_SECONDS = 5.0
 """The bound of *nothing left behind* after the end of a daemon, however it ended."""
 
 _uid_ranges = itertools.count(1)
-_UIDS = 1000
+_UIDS = 5000
+"""Host user ids of one installation, when we are root: more than it ever lends."""
 
 
 class Answer(NamedTuple):
@@ -92,7 +93,7 @@ class Installation:
         self._session: aiohttp.ClientSession | None = None
         self._seen: dict[tuple[int, float], str] = {}
         self._mounts = _mounts()
-        self._uid_base = 1_000_000_000 + (os.getpid() % 4096) * 500_000 + next(_uid_ranges) * _UIDS
+        self._uid_base = 300_000_000 + (os.getpid() % 4096) * 400_000 + next(_uid_ranges) * _UIDS
         self.configure(otlp, **settings)
 
     def configure(self, otlp: str = "", **settings: Any) -> None:
@@ -117,7 +118,8 @@ class Installation:
         with self.log.open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 *self.prefix, *PROGRAM, "run", "--config", str(self.config),
-                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | {"TMPDIR": str(self.temporary)},
+                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+                env=os.environ | {"TMPDIR": str(self.temporary)},
             )  # fmt: skip
 
     async def start(self) -> None:
@@ -208,9 +210,9 @@ class Installation:
             for (pid, born), name in self._seen.items()
             if pid in alive and alive[pid].info["create_time"] == born
         ]
-        # As root each sandbox has a user id of its own, out of a range that is only this installation's.
-        uids = range(self._uid_base, self._uid_base + _UIDS)
-        found += [f"process {pid} of a sandbox" for pid, p in alive.items() if p.info["uids"].real in uids]
+        # As root the gateway and each sandbox have a user id of their own, out of this installation's range.
+        uids = range(self._uid_base - 1, self._uid_base + _UIDS - 1)
+        found += [f"process {pid} of a sandbox or gateway" for pid, p in alive.items() if p.info["uids"].real in uids]
         found += [f"mount {mount}" for mount in _mounts() - self._mounts]
         instance = hashlib.sha256(str(self.state.resolve()).encode()).hexdigest()[:12]
         found += [f"control group {path}" for path in Path("/sys/fs/cgroup").glob(f"**/orchestrator-{instance}*")]
@@ -295,9 +297,17 @@ class Installation:
     async def broken_promises(self, *, at_rest: bool = True) -> list[str]:
         """The checker's verdict over the recorded history and what the witness saw; empty is what we promise."""
         assert self.witness is not None
+        history = await self.history()
+        bound = {
+            fact.job_id: fact.event.uid
+            for facts in history.values()
+            for fact in facts
+            if isinstance(fact.event, RunnerBound)
+        }
+        # A script does not know its runner's uid: its first run is the bound runner's, any other is nobody's.
         runs = dict.fromkeys((JobId(visit.job_id), visit.run) for visit in self.witness.visits)
-        world = World(accepted=list(self.accepted), handed_out=list(runs))
-        return broken_promises(world, await self.history(), at_rest=at_rest)
+        handed_out = [(job_id, bound.pop(job_id, run)) for job_id, run in runs]
+        return broken_promises(World(list(self.accepted), handed_out), history, at_rest=at_rest)
 
 
 async def broken_traces(receiver: OtlpReceiver, views: Sequence[dict[str, Any]], seconds: float = 10) -> list[str]:
