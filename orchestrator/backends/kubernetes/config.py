@@ -66,7 +66,10 @@ class KubernetesConfig:
 
     `installation` labels everything of this daemon, so that two daemons on one cluster never touch each
     other's pods. `runner_api_url` (https) and `gateway_url` (http) are how a pod reaches us, `runner_api_ca`
-    is the PEM of the CA that vouches for the former. `kubeconfig` empty means the pod's own ServiceAccount
+    is the PEM of the CA that vouches for the former. Pods have no resolver unless `resolver` (an address) is
+    given: the host names in those two URLs are written into each pod with their `host_addresses`.
+    `image_pull_policy` Always makes the node ask the registry each time, so that an image cached for another
+    tenant cannot be used without its credentials. `kubeconfig` empty means the pod's own ServiceAccount
     when there is one, else the client's usual places. Times are seconds.
     """
 
@@ -76,6 +79,9 @@ class KubernetesConfig:
     runner_api_url: str
     runner_api_ca: str
     gateway_url: str
+    host_addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    resolver: str = ""
+    image_pull_policy: str = "Always"
     kubeconfig: str = ""
     context: str = ""
     token_seconds: int = 600
