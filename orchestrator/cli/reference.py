@@ -29,6 +29,14 @@ def cli_reference(output: Output = None) -> None:
     _write(commands_page(program), output)
 
 
+@app.command("lifecycle")
+def lifecycle_reference(output: Output = None) -> None:
+    """The phases of a job as a drawing (SVG)."""
+    from orchestrator.cli.pages.lifecycle_drawing import lifecycle_drawing
+
+    _write(lifecycle_drawing(), output)
+
+
 def _write(page: str, output: Path | None) -> None:
     if output is None:
         typer.echo(page, nl=False)
