@@ -82,7 +82,13 @@ def main(arguments: list[str]) -> None:
     control.set_inheritable(False)
     config = GatewayConfig.from_json(receive_first(control, FIRST_MESSAGE_SECONDS))
     factory = loop_factory()
-    files = confine(config.uid, int(arguments[1]))
+    try:
+        files = confine(config.uid, int(arguments[1]))
+    except OSError as error:
+        sys.exit(
+            f"egress gateway: it cannot give up its privileges: {error.strerror or error}\n"
+            "  fix: set host_uid_base to user ids that this container has, or run the daemon as a normal user"
+        )
 
     async def serve() -> None:
         await _Service(control, config, files).run()
