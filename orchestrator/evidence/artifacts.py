@@ -92,7 +92,10 @@ def _judge(digest: str, statement: dict[str, Any], builders: Collection[str]) ->
     if builder not in builders:
         raise _NotProvenError("builder_unknown")
     external, internal = definition["externalParameters"], definition["internalParameters"]
-    source = external["source"]
+    source, pool = external["source"], internal["pool"]
+    # The id is what the key may speak for; what the statement says besides must be that very builder's.
+    if not builder.endswith(f"/{pool['backend']}/{pool['isolation']}/{pool['trust_tier']}/v1"):
+        raise _NotProvenError("builder_contradicted")
     told = {
         "builder": builder,
         "build_type": definition["buildType"],
@@ -100,9 +103,10 @@ def _judge(digest: str, statement: dict[str, Any], builders: Collection[str]) ->
         "job_name": external["job"],
         "finished_on": run["metadata"]["finishedOn"],
         "name": mine[0]["name"],
-        "base": internal["pool"]["base"],
-        "isolation": internal["pool"]["isolation"],
-        "trust_tier": internal["pool"]["trust_tier"],
+        "base": pool["base"],
+        "isolation": pool["isolation"],
+        "trust_tier": pool["trust_tier"],
+        "caller": external["caller"]["id"],
         "caller_issuer": external["caller"]["issuer"],
         "policy_bundle": internal["policy"].get("bundle", ""),
         **{name: source[name] for name in ("repository", "repository_id", "ref", "sha") if name in source},

@@ -98,6 +98,7 @@ def _document(
             "work_digest": work_digest(offer),
         },
         "caller": {
+            "id": offer.caller.id,
             "issuer": offer.caller.issuer,
             "subject": offer.caller.subject,
             "facts": dict(offer.caller.facts),

@@ -22,6 +22,7 @@ import yaml
 from orchestrator.daemon.api import api_server
 from orchestrator.daemon.main import Drain
 from orchestrator.daemon.rooms import Rooms, open_rooms, prepare_state_dir
+from orchestrator.identity.issuer import OPERATOR
 from orchestrator.intake.dispatch import DispatchRequest, offer
 from orchestrator.model.job import Caller, JobId
 from orchestrator.server.app import bind_listener
@@ -72,13 +73,17 @@ class World:
     state: Path
 
     @property
+    def local(self) -> Caller:
+        """The caller of the local issuer, as the command line is one."""
+        return Caller(self.rooms.url, OPERATOR)
+
+    @property
     def operator(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.rooms.issuer.mint_caller_token()[0]}"}
 
-    async def offer(self, key: str, script: str, **spec: Any) -> JobId:
+    async def offer(self, key: str, script: str, caller: Caller | None = None, **spec: Any) -> JobId:
         request = DispatchRequest(name="job", script=script, stated={}, **{"pool": "default"} | spec)
-        caller = Caller(self.rooms.url, "local-operator")
-        record, _ = await self.rooms.engine.offer(offer(request, key, caller))
+        record, _ = await self.rooms.engine.offer(offer(request, key, caller or self.local))
         return record.id
 
     async def until(self, done: Callable[[], bool], seconds: float = 30) -> None:
@@ -110,11 +115,12 @@ class World:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """Its parameter, if any, are settings."""
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(OtlpReceiver())
         settings = Settings(
-            **document(tmp_path, telemetry={"otlp_endpoint": receiver.endpoint}, deadlines={"sweep_seconds": 0.2})
+            **document(tmp_path, telemetry={"otlp_endpoint": receiver.endpoint}, **getattr(request, "param", {}))
         )
         prepare_state_dir(settings.state_dir)
         listener = bind_listener("127.0.0.1", 0)

@@ -33,7 +33,7 @@ def judge(key):
     return judge
 
 
-def test_a_proven_artifact(judge, statement):
+def test_a_proven_artifact(judge, statement, offer):
     facts = judge(statement).facts()
     assert facts["digest"] == WHEEL
     assert (facts["signed"], facts["sbom"], facts["provenance"]) == (True, True, True)
@@ -41,6 +41,8 @@ def test_a_proven_artifact(judge, statement):
     assert facts["built"]["job"] == "dispatch.build1.1"
     assert facts["built"]["repository"] == "acme/app"
     assert facts["built"]["builder"] in BUILDERS
+    assert facts["built"]["caller"] == offer.caller.id
+    assert facts["built"]["caller_issuer"] == offer.caller.issuer
     assert json.loads(json.dumps(facts)) == facts
 
 
@@ -87,6 +89,15 @@ def test_a_changed_statement(key, statement):
 def test_a_builder_that_the_key_may_not_speak_for(judge, statement):
     refused(judge(statement, builders={"https://ci.example/builders/sandbox/none/standard/v1"}), "builder_unknown")
     refused(judge(statement, builders=()), "builder_unknown")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("trust_tier", "protected"), ("isolation", "kata"), ("backend", "kubernetes"), ("trust_tier", "")],
+)
+def test_a_pool_that_is_not_the_builders(judge, statement, field, value):
+    statement["predicate"]["buildDefinition"]["internalParameters"]["pool"][field] = value
+    refused(judge(statement), "builder_contradicted")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,21 @@ from orchestrator.model.runner import runner_name
 DIGEST = "sha256:" + "a" * 64
 START = 1_795_341_600_000_000_000
 
-GOOD_EVIDENCE = {"digest": DIGEST, "signed": True, "sbom": True, "provenance": True, "base": "distroless"}
+GOOD_EVIDENCE = {
+    "digest": DIGEST,
+    "signed": True,
+    "sbom": True,
+    "provenance": True,
+    "base": "distroless",
+    "built": {
+        "builder": "https://ci.example/builders/sandbox/bubblewrap/protected/v1",
+        "trust_tier": "protected",
+        "repository": "acme/shop",
+        "repository_id": "42",
+        "caller_issuer": "https://ci.example",
+        "caller": "0123456789abcdef",
+    },
+}
 
 
 @pytest.fixture
@@ -122,7 +136,12 @@ def good_document() -> Callable[[str], dict[str, Any]]:
                 "stage": "admission",
                 "time": "2026-11-22T10:00:00.000000000Z",
                 "job": {"id": "dispatch.abc.1", "source": "dispatch", "attempt": 1},
-                "caller": {"issuer": "https://ci.example", "subject": "repo:acme/shop", "facts": {}},
+                "caller": {
+                    "id": "0123456789abcdef",
+                    "issuer": "https://ci.example",
+                    "subject": "repo:acme/shop",
+                    "facts": {"repository": "acme/shop", "repository_id": "42"},
+                },
                 "pool": {"name": "p", "trust_tier": "protected", "isolation": "bubblewrap"},
                 "runner": None,
                 "request": {"audience": "", "deployment_environment": environment, "artifact_digest": DIGEST},

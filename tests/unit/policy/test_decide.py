@@ -19,7 +19,13 @@ from orchestrator.policy.engine import RegoEngine, RegorusEngine
 from orchestrator.policy.rego import Module
 
 DIGEST = "sha256:" + "a" * 64
-EVIDENCE = {"digest": DIGEST, "signed": True, "sbom": True, "provenance": True, "base": "distroless"}
+BUILT = {
+    "builder": "https://ci.example/builders/sandbox/bubblewrap/protected/v1",
+    "trust_tier": "protected",
+    "repository": "acme/shop",
+    "caller_issuer": "https://ci.example",
+}
+EVIDENCE = {"digest": DIGEST, "signed": True, "sbom": True, "provenance": True, "base": "distroless", "built": BUILT}
 STAGING = "https://staging.deploy.example"
 PROD = "https://prod.deploy.example"
 Make = Callable[..., Any]
@@ -79,6 +85,19 @@ async def test_staging_with_evidence_and_without(decider: PolicyDecider, make_re
         assert decision.verdict is Verdict.DENY
         assert "artifact_unknown" in codes(decision)
         assert decision.obligations == Obligations()
+
+
+async def test_another_repositorys_artifact_is_not_deployed(
+    decider: PolicyDecider, make_record: Make, make_pool: Make
+) -> None:
+    for caller in (
+        Caller("https://ci.example", "repo:acme/shop", {"repository": "acme/other"}),
+        Caller("https://ci.example", "repo:acme/shop", {}),
+        Caller("https://forge.example", "repo:acme/shop", {"repository": "acme/shop"}),
+    ):
+        record = make_record(caller=caller, deployment_environment="staging", artifact_digest=DIGEST)
+        decision = await decider.admit(record, make_pool())
+        assert codes(decision) == {"source_mismatch"}
 
 
 async def test_the_pools_duration_still_binds(decider: PolicyDecider, make_record: Make, make_pool: Make) -> None:

@@ -8,6 +8,7 @@ test_environments_are_complete if {
 		settings := data.environments[name]
 		is_array(settings.approved_bases)
 		tiers.rank[settings.min_trust_tier]
+		tiers.rank[settings.min_build_trust_tier]
 		settings.max_duration_seconds >= 1
 		settings.token_ttl_seconds >= 10
 	}
@@ -19,6 +20,7 @@ test_prod_is_no_looser_than_staging if {
 		base in data.environments.staging.approved_bases
 	}
 	tiers.at_least(data.environments.prod.min_trust_tier, data.environments.staging.min_trust_tier)
+	tiers.at_least(data.environments.prod.min_build_trust_tier, data.environments.staging.min_build_trust_tier)
 	data.environments.prod.token_ttl_seconds <= data.environments.staging.token_ttl_seconds
 	data.environments.prod.max_duration_seconds <= data.environments.staging.max_duration_seconds
 }

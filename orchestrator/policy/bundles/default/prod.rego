@@ -13,12 +13,22 @@ allow if {
 
 satisfied if {
 	staging.satisfied
+	source_verified
+	build_tier_sufficient
 	base_approved
 	tier_sufficient
 	security_approved
 	secretless
 	count(unmet) == 0
 }
+
+# Some issuer has vouched for the repository: what a person built from their own disk stays out.
+source_verified if {
+	is_string(input.artifact.built.repository)
+	input.artifact.built.repository != ""
+}
+
+build_tier_sufficient if tiers.at_least(input.artifact.built.trust_tier, settings.min_build_trust_tier)
 
 base_approved if input.artifact.base in settings.approved_bases
 
@@ -43,6 +53,22 @@ secretless if {
 }
 
 unmet contains reason if some reason in staging.unmet
+
+unmet contains {
+	"code": "source_unverified_for_prod",
+	"message": "prod takes only what was built from a repository that the dispatching platform vouches for; have your CI platform dispatch the build with its own token",
+} if {
+	staging.artifact_known
+	not source_verified
+}
+
+unmet contains {
+	"code": "build_trust_tier_too_low_for_prod",
+	"message": sprintf("prod takes only what was built in a pool of trust tier %s or higher; build it there", [settings.min_build_trust_tier]),
+} if {
+	staging.artifact_known
+	not build_tier_sufficient
+}
 
 unmet contains {
 	"code": "base_not_approved_for_prod",

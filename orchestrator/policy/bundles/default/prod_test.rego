@@ -33,6 +33,10 @@ test_everything_of_staging_is_demanded if {
 		{"artifact": {"signed": false}},
 		{"artifact": {"sbom": false}},
 		{"artifact": {"base": "ubuntu"}},
+		{"artifact": {"provenance": false}},
+		{"artifact": {"built": {"builder": ""}}},
+		{"artifact": {"built": {"repository": "acme/other"}}},
+		{"artifact": {"built": {"trust_tier": "untrusted"}}},
 		{"pool": {"isolation": "privileged"}},
 		{"pool": {"trust_tier": "untrusted"}},
 		{"request": {"artifact_digest": "sha256:2222"}},
@@ -48,6 +52,34 @@ test_everything_of_staging_is_demanded if {
 test_base_good_enough_for_staging_only if {
 	unmet({"artifact": {"base": "host-toolchain"}}) == {"base_not_approved_for_prod"}
 	refused({"artifact": {"base": "host-toolchain"}})
+}
+
+test_build_tier_good_enough_for_staging_only if {
+	unmet({"artifact": {"built": {"trust_tier": "standard"}}}) == {"build_trust_tier_too_low_for_prod"}
+	refused({"artifact": {"built": {"trust_tier": "standard"}}})
+}
+
+test_source_good_enough_for_staging_only if {
+	document := fixtures.sourced(fixtures.prod, {}, {})
+	reasons := prod.unmet with input as document with data.environments as fixtures.environments
+	fixtures.codes(reasons) == {"source_unverified_for_prod"}
+	not prod.allow with input as document with data.environments as fixtures.environments
+	not prod.satisfied with input as document with data.environments as fixtures.environments
+}
+
+test_source_that_is_no_name if {
+	every value in ["", 7, null] {
+		not prod.source_verified with input as {"artifact": {"built": {"repository": value}}}
+	}
+}
+
+test_no_evidence if {
+	document := object.union(fixtures.prod, {"artifact": null})
+	reasons := prod.unmet with input as document with data.environments as fixtures.environments
+	fixtures.codes(reasons) == {
+		"artifact_unknown", "artifact_unsigned", "base_not_approved", "base_not_approved_for_prod",
+		"sbom_missing", "security_approval_missing",
+	}
 }
 
 test_tier_good_enough_for_staging_only if {

@@ -73,6 +73,77 @@ test_missing_fields if {
 	}
 }
 
+test_built_elsewhere if {
+	every change in [
+		{"provenance": false},
+		{"provenance": null},
+		{"provenance": 1},
+		{"built": {"builder": ""}},
+		{"built": {"builder": null}},
+	] {
+		unmet({"artifact": change}) == {"built_elsewhere"}
+		refused({"artifact": change})
+	}
+}
+
+test_build_trust_tier if {
+	every tier in ["untrusted", "root", "", null, 2] {
+		unmet({"artifact": {"built": {"trust_tier": tier}}}) == {"build_trust_tier_too_low"}
+		refused({"artifact": {"built": {"trust_tier": tier}}})
+	}
+	unmet({"artifact": {"built": {"trust_tier": "protected"}}}) == set()
+}
+
+test_source_of_another_kind if {
+	every change in [
+		{"artifact": {"built": {"repository": "acme/other"}}},
+		{"artifact": {"built": {"repository": "Acme/shop"}}},
+		{"artifact": {"built": {"repository": ""}}},
+		{"artifact": {"built": {"repository": null}}},
+		{"artifact": {"built": {"caller_issuer": "https://other.test.example"}}},
+		{"caller": {"issuer": "https://other.test.example"}},
+		{"caller": {"facts": {"repository": "acme/other"}}},
+	] {
+		unmet(change) == {"source_mismatch"}
+		refused(change)
+	}
+}
+
+mismatch(document) if {
+	reasons := staging.unmet with input as document with data.environments as fixtures.environments
+	fixtures.codes(reasons) == {"source_mismatch"}
+	not staging.allow with input as document with data.environments as fixtures.environments
+}
+
+test_repository_that_is_no_name if {
+	every value in ["", 7, null, ["acme/shop"]] {
+		mismatch(fixtures.sourced(fixtures.staging, {"repository": value}, {"repository": value}))
+	}
+}
+
+test_repository_on_one_side_only if {
+	mismatch(fixtures.sourced(fixtures.staging, {"repository": "acme/shop"}, {}))
+	mismatch(fixtures.sourced(fixtures.staging, {}, {"repository": "acme/shop"}))
+}
+
+test_repository_id_has_to_agree_where_there_is_one if {
+	shop := {"repository": "acme/shop"}
+	first := object.union(shop, {"repository_id": "1"})
+	second := object.union(shop, {"repository_id": "2"})
+	staging.allow with input as fixtures.sourced(fixtures.staging, first, first) with data.environments as fixtures.environments
+	mismatch(fixtures.sourced(fixtures.staging, first, second))
+	mismatch(fixtures.sourced(fixtures.staging, first, shop))
+	mismatch(fixtures.sourced(fixtures.staging, shop, first))
+}
+
+test_caller_without_repository_deploys_its_own_builds_only if {
+	staging.allow with input as fixtures.local with data.environments as fixtures.environments
+	mismatch(object.union(fixtures.local, {"caller": {"id": "fedcba9876543210"}}))
+	every id in ["", 7, null] {
+		mismatch(object.union(fixtures.local, {"caller": {"id": id}, "artifact": {"built": {"caller": id}}}))
+	}
+}
+
 test_trust_tier if {
 	every tier in ["untrusted", "root", null, 2] {
 		unmet({"pool": {"trust_tier": tier}}) == {"trust_tier_too_low"}
