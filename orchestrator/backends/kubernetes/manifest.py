@@ -47,7 +47,8 @@ JOB_CONTAINER = "job"
 
 WORK_PATH = "/run/orchestrator"
 WORKSPACE_PATH = "/job"
-TOKEN_FOLDER = "/var/run/orchestrator"  # noqa: S105 -- a path
+TOKEN_FOLDER = "/run/orchestrator-identity"  # noqa: S105 -- a path
+"""Not below `/var/run`: in most images that is a link to `/run`, and one mount would hide the other."""
 TOKEN_FILE = f"{TOKEN_FOLDER}/token"
 WORK_SIZE = "32Mi"
 """Script, environment and programs that the agent writes for the job."""
