@@ -268,8 +268,12 @@ def environment(work: dict[str, Any]) -> dict[str, str]:
     variables.update(dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"))
     if work.get("otlp_endpoint"):
         variables["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = work["otlp_endpoint"] + "/v1/traces"
-        variables["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] = "http/protobuf"
-        variables["OTEL_TRACES_EXPORTER"] = "otlp"  # SDK distributions differ in their default, grpc among them
+        # SDKs differ in which of the two they read and in their defaults, grpc among them. Only traces are relayed.
+        both = ("OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
+        variables.update(dict.fromkeys(both, "http/protobuf"))
+        variables["OTEL_TRACES_EXPORTER"] = "otlp"
+        variables.update(dict.fromkeys(("OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER"), "none"))
+        variables["OTEL_SERVICE_NAME"] = str(work["job"].get("name") or "job")
     variables.update({str(name): str(value) for name, value in (work["job"].get("environment") or {}).items()})
     variables["ORCHESTRATOR_JOB_ID"] = work["job"]["id"]
     variables["ORCHESTRATOR_TOKEN_FILE"] = work["token_file"]

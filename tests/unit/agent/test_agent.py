@@ -118,6 +118,10 @@ def test_traces_go_to_the_relay_when_there_is_one():
     variables = agent.environment({**WORK, "otlp_endpoint": "http://127.0.0.1:3129/runner"})
     assert variables["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] == "http://127.0.0.1:3129/runner/v1/traces"
     assert variables["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == "http/protobuf"
+    assert variables["OTEL_EXPORTER_OTLP_PROTOCOL"] == "http/protobuf"
+    assert variables["OTEL_TRACES_EXPORTER"] == "otlp"
+    assert variables["OTEL_METRICS_EXPORTER"] == variables["OTEL_LOGS_EXPORTER"] == "none"
+    assert variables["OTEL_SERVICE_NAME"] == WORK["job"].get("name", "job")
 
 
 @pytest.mark.parametrize("name", ["main.py", "token.py", "artifact.py"])
