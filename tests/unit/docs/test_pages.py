@@ -223,6 +223,20 @@ def test_every_test_that_is_named_exists():
     assert missing == []
 
 
+SOURCE_NAME = re.compile(r"`((?:\w+/)+\w+\.(?:py|rego))`")
+
+
+def test_every_source_file_that_is_named_exists():
+    """By its path from the repository, or from the package, as the pages on the code do."""
+    missing = [
+        f"{name_of(page)}: {file}"
+        for page in PAGES
+        for file in SOURCE_NAME.findall(text_of(page))
+        if not (ROOT / file).exists() and not (ROOT / "orchestrator" / file).exists()
+    ]
+    assert missing == []
+
+
 def test_every_promise_says_what_shows_it_and_what_it_does_not_say():
     sections = re.split(r"^## ", text_of(DOCS / "explanation" / "promises.md"), flags=re.MULTILINE)[1:]
     assert [section[:2] for section in sections] == [f"P{number}" for number in range(1, 9)]
