@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -286,8 +287,12 @@ class Installation:
     # What is judged afterwards.
 
     async def history(self) -> dict[JobId, Sequence[Fact]]:
-        """All facts of all jobs, from the journal's file; no daemon may run."""
-        journal = await SqliteJournal.open(self.state / "journal.db", SystemClock())
+        """All facts of all jobs, from a copy of the journal's files; no daemon may run."""
+        copy = self.folder / "copy"
+        copy.mkdir(exist_ok=True)
+        for file in self.seen(self.state).glob("journal.db*"):
+            shutil.copyfile(file, copy / file.name)
+        journal = await SqliteJournal.open(copy / "journal.db", SystemClock())
         try:
             lines = await journal.jobs(JobQuery(limit=1000))
             return {line.job_id: await journal.facts_of(line.job_id) for line in lines}
