@@ -51,6 +51,12 @@ _REFUSED_V6 = tuple(
 # Outside 2000::/3 and so refused with the rest: ::1, ::, ::ffff:0:0/96 (v4-mapped), ::/96 (v4-compatible),
 # 64:ff9b::/96 and 64:ff9b:1::/48 (NAT64), 100::/64, 5f00::/16, fc00::/7, fe80::/10, fec0::/10, ff00::/8.
 
+PUBLIC_BLOCKS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("0.0.0.0/0", tuple(str(net) for net in _REFUSED_V4)),
+    (str(_GLOBAL_V6), tuple(str(net) for net in _REFUSED_V6)),
+)
+"""The same as `is_public` in CIDR blocks, each with what is cut out of it (but for ISATAP, which is no block)."""
+
 
 def is_public(address: str) -> bool:
     """Whether `address` is a literal of a public unicast address. Text that is no literal is not."""
