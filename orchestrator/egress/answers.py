@@ -18,6 +18,10 @@ _STATUS = {
     "too_many_connections": HTTPStatus.SERVICE_UNAVAILABLE,
     "gateway_full": HTTPStatus.SERVICE_UNAVAILABLE,
     "runner_closed": HTTPStatus.SERVICE_UNAVAILABLE,
+    "credential_missing": HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
+    "credential_wrong": HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
+    "table_stale": HTTPStatus.SERVICE_UNAVAILABLE,
+    "gateway_stopping": HTTPStatus.SERVICE_UNAVAILABLE,
     "name_unresolved": HTTPStatus.BAD_GATEWAY,
     "connect_failed": HTTPStatus.BAD_GATEWAY,
     "connect_timeout": HTTPStatus.GATEWAY_TIMEOUT,
@@ -30,7 +34,13 @@ _PROXY_ERRORS = {  # RFC 9209 section 2.3
     "connect_timeout": "connection_timeout",
     "address_not_public": "destination_ip_prohibited",
     "too_many_connections": "connection_limit_reached",
+    "table_stale": "proxy_internal_error",
+    "credential_missing": "http_request_denied",
+    "credential_wrong": "http_request_denied",
 }
+
+CHALLENGE = 'Proxy-Authenticate: Basic realm="runner", charset="UTF-8"'
+"""What a 407 must carry (RFC 9110 section 11.7.1, RFC 7617): the job's own credential is a password."""
 
 
 def refusal(reason: str, detail: str, hint: str = "") -> bytes:
@@ -50,11 +60,13 @@ def refusal(reason: str, detail: str, hint: str = "") -> bytes:
         problem["hint"] = hint
     body = json.dumps(problem, indent=1).encode() + b"\n"
     error = _PROXY_ERRORS.get(reason, "http_request_denied" if status == HTTPStatus.FORBIDDEN else "http_request_error")
+    challenge = (CHALLENGE,) if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED else ()
     lines = (
         f"HTTP/1.1 {int(status)} {status.phrase} ({reason})",
         "Content-Type: application/problem+json",
         f"Content-Length: {len(body)}",
         f'Proxy-Status: egress; error={error}; details="{reason}"',
+        *challenge,
         "Connection: close",
         "",
         "",

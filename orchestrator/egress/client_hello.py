@@ -90,6 +90,29 @@ class ClientHelloReader:
         return True
 
 
+class HelloGate:
+    """Holds a tunnel's first bytes back until they are a ClientHello to one `host`."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._reader = ClientHelloReader()
+        self._held = bytearray()
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Everything held, once it may pass; None while more is needed.
+
+        Raises:
+            HelloError: as `ClientHelloReader.feed`, and `server_name_mismatch`.
+        """
+        self._held += data
+        hello = self._reader.feed(data)
+        if hello is None:
+            return None
+        if hello.server_name != self._host:
+            raise HelloError("server_name_mismatch")
+        return bytes(self._held)
+
+
 class _Cursor:
     """Length-prefixed vectors, read strictly: running over the end is an error."""
 

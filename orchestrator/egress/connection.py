@@ -3,56 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
 
-from orchestrator.egress.answers import CONNECTED, TLS_ACCESS_DENIED, refusal
-from orchestrator.egress.client_hello import ClientHelloReader, HelloError
+from orchestrator.egress.answers import CONNECTED, TLS_ACCESS_DENIED
+from orchestrator.egress.client_hello import HelloError, HelloGate
+from orchestrator.egress.entrance import Entrance
 from orchestrator.egress.http_body import BodyError
-from orchestrator.egress.http_head import HeadError
-from orchestrator.egress.request import Request, read_request
+from orchestrator.egress.incoming import DRAIN_SECONDS, MAX_DRAINED, IncomingConnection
+from orchestrator.egress.request import Request
 from orchestrator.egress.resolve import UnreachableError
-from orchestrator.egress.runner import Report, RunnerEgress
 from orchestrator.egress.upstream import Stage, UpstreamConnection, reset
-
-DRAIN_SECONDS = 2.0
-"""How long a client may take to go once it is answered."""
-MAX_DRAINED = 1 << 20
-"""Bytes of an answered client that are thrown away before it is cut off."""
 
 _LISTABLE = "if the host is yours, the operator can list it with its address in egress.names"
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(IncomingConnection):
     """One per accepted connection. Its verdict is told once: at a refusal, else when both sides are gone."""
 
-    transport: asyncio.Transport
-
-    def __init__(self, runner: RunnerEgress) -> None:
-        self.runner = runner
-        self.stage = Stage.HEAD
-        self.report = Report(runner)
-        self._loop = asyncio.get_running_loop()
-        self._deadline = self._loop.time() + runner.config.head_timeout_seconds
-        self._buffer = bytearray()
-        self._request: Request | None = None
-        self._hello: ClientHelloReader | None = None
+    def __init__(self, entrance: Entrance) -> None:
+        super().__init__(entrance)
+        self._hello: HelloGate | None = None
         self._task: asyncio.Task[None] | None = None
         self._upstream: UpstreamConnection | None = None
         self._reason = ""
-        self._eof = False
         self._mark = -1
         self._drained = 0
 
     # --- the job's transport ---
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's only looks like one
-        refused = self.runner.attach(self)
-        if refused and self.runner.refusable():
-            self._refuse(refused, "too many connections are open")
-        elif refused:
-            self.report.tell(False, refused)
-            reset(self.transport)
 
     def data_received(self, data: bytes) -> None:
         stage = self.stage
@@ -158,7 +134,7 @@ class ClientConnection(asyncio.Protocol):
             mark = self.report.bytes_up + self.report.bytes_down + unsent
             if mark != self._mark:
                 self._mark = mark
-                self._deadline = now + self.runner.config.idle_timeout_seconds
+                self._deadline = now + self.standing.config.idle_timeout_seconds
         if now < self._deadline:
             return
         if self.stage is Stage.HEAD:
@@ -172,15 +148,9 @@ class ClientConnection(asyncio.Protocol):
 
     # --- the request ---
 
-    def _read_head(self) -> None:
-        try:
-            request = self._request = read_request(self._buffer, self.runner.rules)
-        except HeadError as error:
-            self._refuse(error.reason, str(error))
-            return
-        if request is None:
-            return
-        verdict = self.report.verdict = request.verdict
+    def _follow(self, request: Request) -> None:
+        """Do what was asked for, if the runner's rules allow it."""
+        verdict = request.verdict
         if not verdict.allowed:
             self._refuse(verdict.reason, str(verdict), verdict.hint)
         elif self.runner.exhausted:
@@ -220,7 +190,7 @@ class ClientConnection(asyncio.Protocol):
         if request.body is None:
             self.transport.write(CONNECTED)
             self.stage = Stage.HELLO
-            self._hello = ClientHelloReader()
+            self._hello = HelloGate(request.verdict.host)
             self._deadline = self._loop.time() + self.runner.config.head_timeout_seconds
             if early:
                 self._read_hello(early)
@@ -234,21 +204,15 @@ class ClientConnection(asyncio.Protocol):
 
     def _read_hello(self, data: bytes) -> None:
         assert self._hello is not None
-        assert self._request is not None
-        self._buffer += data
         try:
-            hello = self._hello.feed(data)
-            if hello is None:
-                return
-            if hello.server_name != self._request.verdict.host:
-                raise HelloError("server_name_mismatch")
+            first = self._hello.feed(data)
         except HelloError as error:
             self._deny_tunnel(error.reason)
             return
-        first, self._buffer = bytes(self._buffer), bytearray()
-        self._hello = None
-        self.stage = Stage.RELAY
-        self._send(first)
+        if first is not None:
+            self._hello = None
+            self.stage = Stage.RELAY
+            self._send(first)
 
     # --- bytes and ends ---
 
@@ -267,11 +231,6 @@ class ClientConnection(asyncio.Protocol):
             self.report.bytes_up += len(data)
             self._upstream.transport.write(data)
 
-    def _refuse(self, reason: str, detail: str, hint: str = "", *, allowed: bool = False) -> None:
-        self.report.tell(allowed, reason)
-        self.transport.write(refusal(reason, detail, hint))
-        self._drain()
-
     def _deny_tunnel(self, reason: str) -> None:
         self.report.tell(False, reason)
         if reason != "not_tls":
@@ -280,21 +239,9 @@ class ClientConnection(asyncio.Protocol):
             self._upstream.abort()
         self._drain()
 
-    def _drain(self) -> None:
-        """Say no more and let the client read it: closing upon unread bytes would reset what we just said."""
-        if self.stage is Stage.CLOSED:
-            return
-        self.stage = Stage.DRAIN
-        self._buffer.clear()
-        self._deadline = self._loop.time() + DRAIN_SECONDS
-        if self._eof:
-            self.transport.close()
-        elif not self.transport.is_closing():
-            self.transport.write_eof()
-
     def _finish(self) -> None:
         if self.stage is not Stage.CLOSED or (self._upstream is not None and not self._upstream.lost):
             return
         if self._request is not None:
             self.report.tell(self._request.verdict.allowed, self._reason)
-        self.runner.detach(self)
+        self.standing.detach(self)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from orchestrator.egress.config import GatewayConfig
 from orchestrator.egress.connection import ClientConnection
+from orchestrator.egress.entrance import OwnListener
 from orchestrator.egress.resolve import Lookup, system_lookup
 from orchestrator.egress.runner import RunnerEgress
 from orchestrator.errors import GiveUpError
@@ -58,10 +59,11 @@ class Gateway:
             if name in self._open:
                 raise GiveUpError(f"{name} is open already", reason="runner_already_open")
             runner = RunnerEgress(name, rules, self._config, self._lookup, self._emit, self._room)
+            entrance = OwnListener(runner)
             loop = asyncio.get_running_loop()
             try:
                 listener.setblocking(False)
-                server = await loop.create_server(lambda: ClientConnection(runner), sock=listener, backlog=BACKLOG)
+                server = await loop.create_server(lambda: ClientConnection(entrance), sock=listener, backlog=BACKLOG)
             except (OSError, ValueError) as error:
                 raise GiveUpError(f"no listener to serve: {error}", reason="listener_invalid") from error
             undo.pop_all()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from orchestrator.egress.http_body import BodyFramer
 from orchestrator.egress.http_head import (
+    RequestHead,
     connect_destination,
     find_head,
     forwarded_head,
@@ -31,8 +32,8 @@ class Request:
     head: bytes = b""
 
 
-def read_request(buffer: bytearray, rules: RuleSet) -> Request | None:
-    """The request at the start of `buffer`, whose head is taken out of it; None while that is not complete.
+def take_head(buffer: bytearray) -> RequestHead | None:
+    """The request head at the start of `buffer`, taken out of it; None while it is not complete.
 
     Raises:
         HeadError: it is none that we answer.
@@ -42,6 +43,15 @@ def read_request(buffer: bytearray, rules: RuleSet) -> Request | None:
         return None
     head = parse_head(bytes(buffer[:length]))
     del buffer[:length]
+    return head
+
+
+def judge(head: RequestHead, rules: RuleSet) -> Request:
+    """What `rules` make of a request.
+
+    Raises:
+        HeadError: it is none that we answer.
+    """
     if head.method == "CONNECT":
         wanted = connect_destination(head)
         return Request(rules.decide(wanted.host, wanted.port, EgressProtocol.TLS))

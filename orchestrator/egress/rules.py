@@ -88,6 +88,10 @@ class RuleSet:
         return found
 
 
+NO_RULES = RuleSet(())
+"""What applies to a caller that is not known: nothing."""
+
+
 def allow_line(host: str, port: int, protocol: EgressProtocol) -> str:
     """What to add where the refusal is a mistake."""
     line = f"- {{host: {host}, port: {port}, protocol: {protocol.value}}}"

@@ -1,9 +1,10 @@
-"""One runner's standing in the gateway: rules, pinned names, connections, budgets, verdicts."""
+"""Whose a connection is: one runner's rules, pinned names, connections, budgets and verdicts."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -25,14 +26,14 @@ class Report:
     It is told once; what comes later changes nothing.
     """
 
-    __slots__ = ("_runner", "_started_ns", "_told", "address", "bytes_down", "bytes_up", "verdict")
+    __slots__ = ("_started_ns", "_told", "address", "bytes_down", "bytes_up", "standing", "verdict")
 
-    def __init__(self, runner: RunnerEgress) -> None:
+    def __init__(self, standing: Standing) -> None:
+        self.standing = standing
         self.verdict: Verdict | None = None
         self.address = ""
         self.bytes_up = 0
         self.bytes_down = 0
-        self._runner = runner
         self._started_ns = time.monotonic_ns()
         self._told = False
 
@@ -42,7 +43,7 @@ class Report:
             return
         self._told = True
         verdict = self.verdict
-        self._runner.record(
+        self.standing.record(
             EgressDecided(
                 host=verdict.host if verdict else "",
                 port=verdict.port if verdict else 0,
@@ -65,33 +66,21 @@ class Connection(Protocol):
     def sweep(self, now: float) -> None: ...
 
 
-class RunnerEgress:
-    """What the connections of one runner share."""
+class Standing(ABC):
+    """What the connections of one origin share: how many there may be, and who is told what became of them."""
 
-    def __init__(
-        self,
-        name: RunnerName,
-        rules: Sequence[EgressRule],
-        config: GatewayConfig,
-        lookup: Lookup,
-        emit: Callable[[RunnerName, EgressDecided], None],
-        room: Callable[[], bool],
-    ) -> None:
-        """`emit` takes each verdict that leaves; `room` says whether the whole gateway has any left."""
-        self.name = name
-        self.rules = RuleSet(rules)
+    def __init__(self, config: GatewayConfig, room: Callable[[], bool]) -> None:
+        """`room` says whether the whole gateway has any left."""
         self.config = config
-        self.pins = Pins(config.names, lookup)
         self.connections: set[Connection] = set()
-        self.exhausted = ""
-        self._emit = emit
+        self.closing = False
         self._room = room
-        self._up = config.max_bytes_up
-        self._down = config.max_bytes_down
-        self._ledger = VerdictLedger(asyncio.get_running_loop().time())
         self._empty = asyncio.Event()
         self._empty.set()
-        self.closing = False
+
+    @abstractmethod
+    def record(self, verdict: EgressDecided) -> None:
+        """Take the verdict on one connection."""
 
     def attach(self, connection: Connection) -> str:
         """Count a new connection; the answer is why it may not be served, or empty. It is counted either way."""
@@ -111,6 +100,50 @@ class RunnerEgress:
         self.connections.discard(connection)
         if not self.connections:
             self._empty.set()
+
+    def sweep(self, now: float) -> None:
+        """End what is overdue."""
+        for connection in list(self.connections):
+            connection.sweep(now)
+
+    def cut(self) -> None:
+        """End every connection, now, and serve no more."""
+        self.closing = True
+        for connection in list(self.connections):
+            connection.end("runner_closed")
+
+    async def close(self, seconds: float) -> None:
+        """As `cut`, and wait until they are gone.
+
+        Raises:
+            TimeoutError: they were not within `seconds`.
+        """
+        self.cut()
+        await asyncio.wait_for(self._empty.wait(), seconds)
+
+
+class RunnerEgress(Standing):
+    """What the connections of one runner share."""
+
+    def __init__(
+        self,
+        name: RunnerName,
+        rules: Sequence[EgressRule],
+        config: GatewayConfig,
+        lookup: Lookup,
+        emit: Callable[[RunnerName, EgressDecided], None],
+        room: Callable[[], bool],
+    ) -> None:
+        """`emit` takes each verdict that leaves."""
+        super().__init__(config, room)
+        self.name = name
+        self.rules = RuleSet(rules)
+        self.pins = Pins(config.names, lookup)
+        self.exhausted = ""
+        self._emit = emit
+        self._up = config.max_bytes_up
+        self._down = config.max_bytes_down
+        self._ledger = VerdictLedger(asyncio.get_running_loop().time())
 
     def spend_up(self, count: int) -> bool:
         """Take from what the runner may send; False, and the end of all its connections, when that is used up."""
@@ -135,18 +168,14 @@ class RunnerEgress:
 
     def sweep(self, now: float) -> None:
         """End what is overdue, tell what was summed up."""
-        for connection in list(self.connections):
-            connection.sweep(now)
+        super().sweep(now)
         if self._ledger.due(now):
             self._flush(now)
 
     async def close(self, seconds: float) -> None:
         """End every connection, and tell every verdict not told yet."""
-        self.closing = True
-        for connection in list(self.connections):
-            connection.end("runner_closed")
         try:
-            await asyncio.wait_for(self._empty.wait(), seconds)
+            await super().close(seconds)
         finally:
             self.pins.close()
             self._flush(asyncio.get_running_loop().time())

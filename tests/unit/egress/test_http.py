@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from orchestrator.egress.http_body import BodyError, BodyFramer
 from orchestrator.egress.http_head import MAX_HEAD, Framing, HeadError, find_head, forwarded_head, framing, parse_head
-from orchestrator.egress.request import Request, read_request
+from orchestrator.egress.request import Request, judge, take_head
 from orchestrator.egress.rules import RuleSet
 from orchestrator.model.egress import EgressProtocol, EgressRule
 
@@ -19,6 +19,11 @@ RULES = RuleSet(
         EgressRule("t.test"),
     ]
 )
+
+
+def read_request(buffer: bytearray, rules: RuleSet) -> Request | None:
+    head = take_head(buffer)
+    return None if head is None else judge(head, rules)
 
 
 def request(text: str) -> Request:
