@@ -94,10 +94,14 @@ class PoolState:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of the public API. Sizes in bytes, times in seconds."""
+    """Bounds of the public API. Sizes in bytes, times in seconds.
+
+    `request_timeout_seconds` is for a whole request that is no stream, its body's `body_timeout_seconds` included.
+    """
 
     max_body_bytes: int = 1 << 20
     body_timeout_seconds: float = 20
+    request_timeout_seconds: float = 45
     write_timeout_seconds: float = 30
     heartbeat_seconds: float = 15
     retry_after_seconds: int = 5

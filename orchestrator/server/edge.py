@@ -88,13 +88,18 @@ def make_edge(deps: ServerDeps) -> Middleware:
     async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.monotonic()
         operation = BY_ID.get(request.match_info.route.name or "")
+        # Whatever hangs behind us (a disk, an issuer) must not collect requests until no connection is left.
+        limit = asyncio.timeout(None if operation and operation.stream else deps.limits.request_timeout_seconds)
         try:
-            if operation is not None and operation.protected:
-                await authenticate(request, operation)
-            response = await handler(request)
+            async with limit:
+                if operation is not None and operation.protected:
+                    await authenticate(request, operation)
+                response = await handler(request)
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001 -- the border: everything becomes a problem document
+        except Exception as caught:  # noqa: BLE001 -- the border: everything becomes a problem document
+            late = isinstance(caught, TimeoutError) and limit.expired()
+            error = TryAgainError("This takes too long now.", reason="temporarily_unavailable") if late else caught
             response = answer(error, request, deps.limits.retry_after_seconds)
         _log_access(request, operation, response.status, time.monotonic() - started)
         return response

@@ -39,6 +39,7 @@ class Operation:
     query: type[BaseModel] = schemas.NoQuery
     problems: tuple[int, ...] = ()
     dispatch: bool = False
+    stream: bool = False
 
 
 _JOB = Answer("The job", shapes.JobView)
@@ -84,6 +85,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Read or follow a job's output",
         {200: Answer("Output, secrets masked", media_type=TEXT)},
         query=schemas.LogQuery,
+        stream=True,
         problems=(404, 503),
     ),
     Operation(
@@ -93,6 +95,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Read or follow a job's facts as server-sent events",
         {200: Answer("`id` is the fact's sequence, `event` its kind, `data` JSON", media_type=SSE)},
         query=schemas.EventsQuery,
+        stream=True,
         problems=(404, 503),
     ),
     Operation(

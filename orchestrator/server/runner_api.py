@@ -90,6 +90,7 @@ class _Origin:
     alarms: int = 0
     refused: int = 0
     spans: SpanCount = field(default_factory=SpanCount)
+    relaying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
 
 
 class RunnerApi:
@@ -262,14 +263,11 @@ class RunnerApi:
             raise ProblemError("Only gzip is understood.", reason="media_type_unsupported")
         record = self._running(origin.identity)
         limits = self._deps.limits
-        body = await read_body(
-            request,
-            limit_bytes=limits.max_spans_bytes,
-            timeout_seconds=limits.body_timeout_seconds,
-            compressed=True,
-        )
-        self._running(origin.identity)  # a slow body must not outlive the job
-        relayed = await self._deps.relay(record.id, body, encoding)
+        size, seconds = limits.max_spans_bytes, limits.body_timeout_seconds
+        async with origin.relaying:  # what waits here has not been read, so it is not in our memory
+            body = await read_body(request, limit_bytes=size, timeout_seconds=seconds, compressed=True)
+            self._running(origin.identity)  # a slow body must not outlive the job
+            relayed = await self._deps.relay(record.id, body, encoding)
         origin.spans.add(relayed)
         if origin.spans.due(asyncio.get_running_loop().time(), limits.spans_note_seconds):
             await self._deps.engine.note(record.id, origin.spans.take())

@@ -8,6 +8,7 @@ import io
 import json
 import logging
 
+import aiohttp
 import pytest
 
 from orchestrator.model.job import JobId
@@ -270,3 +271,48 @@ async def test_neither_token_nor_query_gets_into_the_access_log(api, caplog):
     ours = [str(record.__dict__) for record in caplog.records if record.name.startswith("orchestrator")]
     assert not any(CANARY in line or api.operator["Authorization"][7:40] in line for line in ours)
     assert api.engine.record(JobId(job_id)) is not None
+
+
+class TestWhatHangsBehindUs:
+    @pytest.fixture
+    def limits(self):
+        return Limits(request_timeout_seconds=0.3)
+
+    async def test_a_dispatch_gets_503_and_the_retry_with_its_key_is_one_job(self, api, monkeypatch):
+        append, stuck = api.journal.append, asyncio.Event()
+
+        async def hang(facts):
+            await stuck.wait()
+            return await append(facts)
+
+        monkeypatch.setattr(api.journal, "append", hang)
+        answer = await api.dispatch("k")
+        assert (answer.status, (await answer.json())["reason"]) == (503, "temporarily_unavailable")
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert (await api.client.get(f"{api.url}/healthz")).status == 200, "the loop turns"
+        stuck.set()
+        job_id = await api.job("k")
+        listed = await (await api.client.get(f"{api.url}/v1/jobs", headers=api.operator)).json()
+        assert [job["id"] for job in listed["jobs"]] == [job_id]
+
+    async def test_a_stream_lives_longer_than_that(self, api):
+        job_id = await api.job("k")
+        async with asyncio.timeout(0.8):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.6):
+                    answer = await api.client.get(f"{api.url}/v1/jobs/{job_id}/log?follow=true", headers=api.operator)
+                    await answer.read()
+                    pytest.fail("the stream ended")
+
+
+async def test_stopping_waits_for_neither_a_follower_nor_half_a_request(api):
+    job_id = await api.job("k")
+    follower = await api.client.get(f"{api.url}/v1/jobs/{job_id}/events", headers=api.operator)
+    _, half = await asyncio.open_connection("127.0.0.1", api.port)
+    half.write(b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
+    await half.drain()
+    async with asyncio.timeout(7):
+        await api.server.stop()
+    with contextlib.suppress(aiohttp.ClientError):
+        await follower.read()
+    half.close()

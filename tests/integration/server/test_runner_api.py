@@ -8,7 +8,7 @@ import gzip
 import socket
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 import pytest
@@ -127,6 +127,29 @@ async def test_of_many_claims_at_once_one_wins(runners):
     assert sorted(answer.status for answer, _ in answers) == [200, 409, 409, 409]
 
 
+async def test_a_job_that_claims_again_and_again_does_not_fill_the_journal(runners):
+    job_id, runner = await runners.start("k")
+    await runners.post(runner, "claim", json=PROOF)
+    for _ in range(20):
+        again, problem = await runners.post(runner, "claim", json=PROOF)
+        assert (again.status, problem["reason"]) == (409, "already_bound")
+    assert 1 <= len(await runners.events(job_id, AlarmRaised)) <= 8
+
+
+async def test_a_credential_is_known_to_the_masker_from_the_claim_on(runners):
+    job_id, runner = await runners.start("k")
+    masker = runners.runner_api._deps.masker
+    said = f"my token is token-{runner.uid}!"
+    assert masker.text(said) == said
+    await runners.post(runner, "claim", json=PROOF)
+    assert masker.text(said) == "my token is ***!"
+    name = f"token-{runner.uid}.whl"
+    await runners.post(runner, "artifacts", json={"name": name, "digest": DIGEST, "size_bytes": 1})
+    assert [event.name for event in await runners.events(job_id, ArtifactReported)] == ["***.whl"]
+    masker.drop(job_id)
+    assert masker.text(said) == said
+
+
 async def test_a_token_on_another_runners_listener_is_refused_and_both_jobs_get_an_alarm(runners):
     job_a, a = await runners.start("a")
     job_b, b = await runners.start("b")
@@ -231,6 +254,34 @@ async def test_spans_are_relayed_by_listener_alone_and_counted_now_and_then(runn
     await runners.post(other, "claim", json=PROOF)
     refused = await client.post(f"{runners.urls[other.name]}/traces", data=b"{}", headers=wrong)
     assert refused.status == 415
+
+
+async def test_few_spans_of_one_runner_are_in_memory_at_once_and_none_after_its_end(runners, monkeypatch):
+    job_id, runner = await runners.start("k")
+    await runners.post(runner, "claim", json=PROOF)
+    began, gate = [], asyncio.Event()
+
+    async def relay(_job_id, body, _encoding):
+        began.append(body)
+        await gate.wait()
+        return SpansRelayed(1, 0)
+
+    deps = runners.runner_api._deps
+    monkeypatch.setattr(runners.runner_api, "_deps", replace(deps, relay=relay))
+    headers = {"Content-Type": "application/x-protobuf"}
+
+    async def send():
+        answer = await runners.api.client.post(f"{runners.urls[runner.name]}/traces", data=b"spans", headers=headers)
+        return answer.status
+
+    sending = [asyncio.create_task(send()) for _ in range(4)]
+    while len(began) < 2:
+        await asyncio.sleep(0.01)
+    await runners.api.engine.cancel(JobId(job_id), "test")
+    await runners.api.until(job_id, "finished")
+    gate.set()
+    assert (await asyncio.gather(*sending)).count(409) >= 2
+    assert began == [b"spans"] * 2, "the others waited unread, and then their job had ended"
 
 
 async def test_wrong_paths_and_methods_and_bodies_are_problems(runners):

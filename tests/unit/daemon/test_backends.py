@@ -1,0 +1,82 @@
+"""Backends are chosen by pool, opened only when a pool names them, and asked for credentials in turn."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+import pytest
+
+from orchestrator.daemon.backends import OPENERS, AnyCredentials, BackendRoom, open_backends
+from orchestrator.daemon.slices import MADE_OF
+from orchestrator.lifecycle.ports import RunnerIdentity
+from orchestrator.model.runner import RunnerName
+from orchestrator.settings import PoolSettings
+from orchestrator.testing.backend import MemoryBackend
+
+
+class MemoryRoom:
+    """A second backend, as somebody else would add it."""
+
+    def __init__(self, name: str) -> None:
+        self.backend = MemoryBackend()
+        self.credentials = self
+        self.revokers = ()
+        self.identity = RunnerIdentity(RunnerName(f"runner-{name}"), name)
+        self.asked: list[str] = []
+
+    async def verify(self, credential: str) -> RunnerIdentity | None:
+        self.asked.append(credential)
+        return self.identity if credential == self.identity.uid else None
+
+    async def start(self) -> None:
+        return
+
+    def checks(self) -> dict[str, str]:
+        return {}
+
+    async def upkeep(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+
+@pytest.fixture
+def opened():
+    return []
+
+
+@pytest.fixture
+def openers(opened):
+    def opener(name):
+        async def open_it(_near, _stack) -> BackendRoom:
+            opened.append(name)
+            return MemoryRoom(name)
+
+        return open_it
+
+    return {name: opener(name) for name in ("cloud", "local", "unused")}
+
+
+async def test_only_backends_that_a_pool_names_are_opened_each_once(openers, opened):
+    async with AsyncExitStack() as stack:
+        rooms = await open_backends(["local", "cloud", "local"], None, stack, openers)
+    assert list(rooms) == ["cloud", "local"]
+    assert opened == ["cloud", "local"]
+
+
+async def test_a_credential_is_the_one_runners_of_the_one_backend(openers):
+    async with AsyncExitStack() as stack:
+        rooms = await open_backends(["cloud", "local"], None, stack, openers)
+    anyone = AnyCredentials(rooms.values())
+    assert await anyone.verify("local") == RunnerIdentity(RunnerName("runner-local"), "local")
+    assert await anyone.verify("cloud") == RunnerIdentity(RunnerName("runner-cloud"), "cloud")
+    assert await anyone.verify("nobody") is None
+    assert rooms["local"].asked == ["local", "nobody"], "who is known is not asked about any further"
+
+
+def test_every_backend_with_an_opener_is_named_for_policy_and_can_be_chosen():
+    choices = PoolSettings.model_json_schema()["properties"]["backend"]
+    chosen = set(choices.get("enum") or [choices["const"]])
+    assert OPENERS.keys() <= chosen
+    assert OPENERS.keys() <= MADE_OF.keys()
