@@ -87,6 +87,8 @@ class ClusterGatewaySettings(Group):
     """Namespace of its ServiceAccount."""
     service_account: Name = "orchestrator-gateway"
     """The ServiceAccount whose tokens may read the table of runners."""
+    replicas: int = Field(default=2, ge=1, le=1000)
+    """Gateways in the rendered manifests; each alone is enough, so this is for load and for lost nodes."""
     fresh_seconds: float = Field(default=15, ge=2, le=300)
     """A gateway that has heard nothing from the daemon for this long refuses everything."""
 
@@ -111,6 +113,14 @@ class KubernetesSettings(Group):
     """Work only while holding the Lease, so that of two daemons of one installation one waits."""
     agent_image: ImageReference = "ghcr.io/ephemeral-runner-orchestrator/agent:0.1.0"
     """Image of the agent, the init container of every pod."""
+    image: ImageReference = "ghcr.io/ephemeral-runner-orchestrator/orchestrator:0.1.0"
+    """Image of daemon and gateway in the rendered manifests."""
+    image_pull_policy: Literal["Always", "IfNotPresent"] = "Always"
+    """`Always` asks the registry each time, so that no pod uses another tenant's cached image without its rights."""
+    resolver: str = Field(default="", pattern=r"^[0-9a-f:.]*$")
+    """Address of a filtering DNS resolver that pods may ask. Empty, they have none: the gateway resolves names."""
+    host_addresses: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Addresses of the hosts in `runner_api.url` and `gateway.url` for pods; by default the daemon looks them up."""
     image_registries: tuple[str, ...] = ()
     """Registries that the rendered admission policy lets images come from; empty lets all."""
     image_pull_seconds: Seconds = 60
@@ -119,5 +129,17 @@ class KubernetesSettings(Group):
     """How long no node may fit before the job ends with `unschedulable`."""
     preflight_seconds: Seconds = 300
     """Time between two looks at the guards that pools depend on."""
+    pod_security_version: str = Field(default="v1.34", pattern=r"^(latest|v1\.[0-9]+)$")
+    """Version of the restricted profile. From 1.35 on it lets pods of a user namespace run as root; 1.34 does not."""
+    operators: tuple[str, ...] = ("system:masters", "kubeadm:cluster-admins")
+    """Groups that may change the guards of pool namespaces: labels, network policies."""
+    break_glass_group: str = ""
+    """Group that may exec into and attach to runners; empty, nobody may."""
+    api_server_cidrs: tuple[str, ...] = ("0.0.0.0/0", "::/0")
+    """Where the API server and the issuers of callers are, for the daemon's NetworkPolicy; narrow it if you can."""
+    storage: Quantity = "10Gi"
+    """Size of the daemon's volume: journal, keys, logs, evidence."""
+    storage_class: Name | None = None
+    """StorageClass of that volume; none uses the cluster's default."""
     runner_api: RunnerApiSettings = RunnerApiSettings()
     gateway: ClusterGatewaySettings = ClusterGatewaySettings()

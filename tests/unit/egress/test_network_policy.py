@@ -61,8 +61,10 @@ def test_what_would_mean_everybody_cannot_be_said():
 
 @pytest.mark.parametrize(
     "address",
-    ["1.1.1.1", "10.1.2.3", "169.254.169.254", "168.63.129.16", "100.100.100.200", "192.168.0.1", "127.0.0.1"]
-    + ["2606:4700::1111", "fd00:ec2::254", "fe80::1", "2001:db8::1", "2002:a00:1::1", "64:ff9b::a00:1", "::1"],
+    [
+        *("1.1.1.1", "10.1.2.3", "169.254.169.254", "168.63.129.16", "100.100.100.200", "192.168.0.1", "127.0.0.1"),
+        *("2606:4700::1111", "fd00:ec2::254", "fe80::1", "2001:db8::1", "2002:a00:1::1", "64:ff9b::a00:1", "::1"),
+    ],
 )
 def test_the_public_blocks_are_what_the_gateway_calls_public(address: str):
     peers = tuple(Peer(cidr=cidr, excluded=excluded) for cidr, excluded in PUBLIC_BLOCKS)
