@@ -62,10 +62,11 @@ def exchange(audience: str) -> dict[str, object]:
 
 
 def refusal(body: bytes) -> str:
-    """What an OAuth error (RFC 6749 5.2) or a problem document (RFC 9457) says."""
+    """What an OAuth error (RFC 6749 5.2), with our explanation, or a problem document (RFC 9457) says."""
     try:
         problem = json.loads(body)
-        words = [problem.get(name) for name in ("error", "reason", "error_description", "detail", "title")]
+        names = ("error", "reason", "explanation", "error_description", "detail", "title")
+        words = [problem.get(name) for name in names]
         return ": ".join(str(word) for word in words if word) or "refused"
     except (ValueError, AttributeError):
         return "refused"

@@ -113,9 +113,19 @@ def _follow(context: typer.Context, views: list[dict[str, Any]], *, quiet: bool)
         code = code or int(exit_for_result(last.get("result")))
         if not quiet:
             console(stderr=True).print(job_headline(last))
-            if last.get("message") and last.get("result") != "success":
-                note(f"  {last['message']}")
+            for line in why(last):
+                note(f"  {line}")
     return ended, code
+
+
+def why(view: dict[str, Any]) -> list[str]:
+    """Why a job did not succeed: a line for each reason of a denial, else the outcome's message."""
+    if view.get("result") == "success":
+        return []
+    denials = [decision for decision in view.get("decisions") or [] if decision.get("verdict") != "allow"]
+    if view.get("result") == "denied" and denials and denials[-1].get("reasons"):
+        return [f"{reason['message']} [{reason['code']}]" for reason in denials[-1]["reasons"]]
+    return [view["message"]] if view.get("message") else []
 
 
 def _jobs(

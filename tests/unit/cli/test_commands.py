@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from orchestrator.cli import submit
+
 JOB = "dispatch.aa11bb22cc33dd44.1"
 HELLO = ("submit", "--name", "hello", "--script", "echo hello")
 
@@ -34,6 +36,18 @@ def test_submit_follows_and_ends_as_the_job_did(cli, local_daemon, ends_as, code
 def test_a_denial_shows_its_reason(cli, local_daemon):
     local_daemon.ends_as = "denied"
     assert "prod takes main only [prod_branch]" in cli(*HELLO).stderr
+
+
+def test_a_denial_for_several_reasons_shows_each_on_its_own_line():
+    reasons = [{"code": "a", "message": "first"}, {"code": "b", "message": "second"}]
+    view = {
+        "result": "denied",
+        "message": "first [a]; second [b]",
+        "decisions": [{"verdict": "deny", "reasons": reasons}],
+    }
+    assert submit.why(view) == ["first [a]", "second [b]"]
+    assert submit.why({**view, "decisions": []}) == [view["message"]]
+    assert submit.why({"result": "success", "message": "the job completed"}) == []
 
 
 def test_submit_sends_what_was_given(cli, local_daemon):
