@@ -27,7 +27,13 @@ from orchestrator.policy.input import admission_input
 from orchestrator.policy.rego import RegoProgram
 
 DIGEST = "sha256:" + "a" * 64
-EVIDENCE = {"digest": DIGEST, "signed": True, "sbom": True, "provenance": True, "base": "distroless"}
+BUILT = {
+    "builder": "https://orchestrator.example",
+    "caller_issuer": "https://ci.example",
+    "repository": "acme/shop",
+    "trust_tier": "standard",
+}
+EVIDENCE = {"digest": DIGEST, "signed": True, "sbom": True, "provenance": True, "base": "distroless", "built": BUILT}
 TURNS, EACH = 15, 300
 
 
