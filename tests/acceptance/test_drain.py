@@ -55,7 +55,7 @@ async def test_running_jobs_end_and_queued_ones_stay(
     assert await here.broken_promises() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 async def test_a_second_signal_does_not_wait(number: signal.Signals, here: Installation, witness: Witness) -> None:
     await here.start()
     job_id = await here.dispatch("long", GATED)
@@ -75,6 +75,7 @@ async def test_a_second_signal_does_not_wait(number: signal.Signals, here: Insta
     assert await here.broken_promises() == []
 
 
+@pytest.mark.slow
 async def test_draining_has_a_limit(here: Installation, witness: Witness, receiver: OtlpReceiver) -> None:
     here.configure(receiver.endpoint, deadlines={"drain_seconds": 0.5})
     await here.start()
@@ -113,6 +114,7 @@ async def test_work_that_cannot_be_ended_is_left_and_said(here: Installation, wi
     assert await here.broken_promises() == []
 
 
+@pytest.mark.slow
 async def test_an_idle_daemon_stops_at_once(here: Installation) -> None:
     await here.start()
     assert await here.stop(5) == 0

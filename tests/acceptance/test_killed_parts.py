@@ -39,6 +39,7 @@ async def test_the_egress_gateway(here: Installation, witness: Witness, receiver
     assert await here.broken_promises() == []
 
 
+@pytest.mark.slow
 async def test_the_gateway_before_a_job_has_begun(here: Installation, witness: Witness) -> None:
     """A job that comes while there is no gateway waits for the next one; it never runs without."""
     await here.start()

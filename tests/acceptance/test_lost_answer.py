@@ -57,6 +57,7 @@ async def test_the_connection_is_cut_before_the_answer(here: Installation, witne
     assert await here.broken_promises() == []
 
 
+@pytest.mark.slow
 async def test_the_daemon_is_killed_before_the_answer(here: Installation, witness: Witness) -> None:
     """Whether it was stored or not: the retry finds it, or it is new; in both cases it is one job."""
     witness.open_gate()
@@ -80,6 +81,7 @@ async def test_the_daemon_is_killed_before_the_answer(here: Installation, witnes
     assert await here.broken_promises() == []
 
 
+@pytest.mark.slow
 async def test_many_callers_retry_at_once(here: Installation, witness: Witness) -> None:
     await here.start()
     witness.open_gate()

@@ -56,6 +56,7 @@ async def test_a_state_folder_has_one_daemon(installed: Callable[..., Installati
     assert await first.broken_promises() == []
 
 
+@pytest.mark.slow
 async def test_two_state_folders_live_side_by_side(installed: Callable[..., Installation], witness: Witness) -> None:
     one, other = installed(), installed()
     await asyncio.gather(one.start(), other.start())

@@ -36,7 +36,11 @@ NAMED_SETTING = ("it cannot give up its privileges", "fix: set host_uid_base", "
 
 
 @pytest.mark.parametrize(
-    ("prefix", "words"), [(AS_USER, NAMED_KNOB), (AS_ROOT, NAMED_SETTING)], ids=["user", "root without other ids"]
+    ("prefix", "words"),
+    [
+        pytest.param(AS_USER, NAMED_KNOB, id="user"),
+        pytest.param(AS_ROOT, NAMED_SETTING, id="root without other ids", marks=pytest.mark.slow),
+    ],
 )
 async def test_it_says_so_and_runs_nothing(
     prefix: tuple[str, ...], words: tuple[str, ...], here: Installation, witness: Witness

@@ -49,26 +49,19 @@ def middle_overwritten(journal: Path) -> None:
         file.write(b"\xa5" * 12000)
 
 
-def head_overwritten(journal: Path) -> None:
-    with journal.open("r+b") as file:
-        file.write(b"not a journal any more")
-
-
 def cut_short(journal: Path) -> None:
     with journal.open("r+b") as file:
         file.truncate(6000)
 
 
-def emptied(journal: Path) -> None:
-    journal.write_bytes(b"")
-
-
 @pytest.mark.sandbox
-async def test_a_damaged_journal(here: Installation, witness: Witness, tmp_path: Path) -> None:
+async def test_a_journal_that_is_damaged_or_of_a_newer_version(
+    here: Installation, witness: Witness, tmp_path: Path
+) -> None:
     journal = await used(here, witness)
     sound = tmp_path / "sound"
     shutil.copyfile(journal, sound)
-    for damage in (middle_overwritten, head_overwritten, cut_short, emptied):
+    for damage in (middle_overwritten, cut_short):
         shutil.copyfile(sound, journal)
         damage(journal)
         before = digest(journal)
@@ -78,16 +71,8 @@ async def test_a_damaged_journal(here: Installation, witness: Witness, tmp_path:
         assert "backup" in said, "the way out is named"
         assert digest(journal) == before, "the file is kept as it is"
         assert await here.left() == []
+
     shutil.copyfile(sound, journal)
-    await here.start()
-    (job_id,) = here.accepted
-    assert (await here.job(job_id))["result"] == "success", "with the backup in its place everything is there again"
-    assert await here.stop() == 0
-
-
-@pytest.mark.sandbox
-async def test_a_journal_of_a_newer_version(here: Installation, witness: Witness) -> None:
-    journal = await used(here, witness)
     with closing(sqlite3.connect(journal)) as connection, connection:
         connection.execute("UPDATE meta SET value = 99 WHERE key = 'version'")
     before = digest(journal)
@@ -96,6 +81,12 @@ async def test_a_journal_of_a_newer_version(here: Installation, witness: Witness
     assert "version 99" in said
     assert "run the version of the orchestrator that wrote it, or a later one" in said
     assert digest(journal) == before
+
+    shutil.copyfile(sound, journal)
+    await here.start()
+    (job_id,) = here.accepted
+    assert (await here.job(job_id))["result"] == "success", "with the backup in its place everything is there again"
+    assert await here.stop() == 0
 
 
 async def test_a_state_folder_that_others_can_read(here: Installation) -> None:
@@ -142,18 +133,13 @@ async def test_the_daemon_refuses_them_too(here: Installation) -> None:
     here.configure(server={"prot": 1})
     assert "server.prot: " in await refused(here)
     assert not here.state.exists()
-    here.configure(policy={"bundle": "/nowhere"})
-    said = await refused(here)
-    assert "/nowhere" in said
-    assert "[policy_unreadable]" in said
 
 
-async def test_a_file_that_is_no_yaml(here: Installation) -> None:
+def test_a_file_that_is_no_yaml(here: Installation) -> None:
     here.config.write_text("server: {port: [\n", encoding="utf-8")
-    with pytest.raises(NotStartedError) as refusal:
-        await here.start()
-    assert refusal.value.code == 1
-    assert "line 2" in refusal.value.said
+    done = _check(here)
+    assert done.returncode == 1
+    assert "line 2" in done.stderr
 
 
 async def test_a_port_that_is_taken(here: Installation, witness: Witness) -> None:
