@@ -57,8 +57,8 @@ AGENT_TMP_SIZE = "16Mi"
 DEAD_RESOLVER = "127.0.0.1"
 """Nothing listens there, so a look-up fails at once instead of leaving the pod."""
 
-DEADLINE_MARGIN_SECONDS = 60
-"""How far behind the longest job a warm pod's own hard stop is."""
+DEADLINE_MARGIN_SECONDS = 120
+"""How far behind the longest job a pod's own hard stop is: it counts from the kubelet's start, pulls included."""
 
 Document = dict[str, Any]
 
@@ -80,6 +80,11 @@ def warm_document(name: str, pool: KubernetesPool, config: KubernetesConfig) -> 
 
 def warm_deadline_seconds(pool: KubernetesPool) -> int:
     return pool.warm_idle_seconds + pool.max_job_seconds + DEADLINE_MARGIN_SECONDS
+
+
+def hard_stop_seconds(pool: KubernetesPool) -> int:
+    """The latest hard stop that any pod of the pool may have."""
+    return warm_deadline_seconds(pool) if pool.warm else pool.max_job_seconds + DEADLINE_MARGIN_SECONDS
 
 
 def spec_hash(document: Document) -> str:
