@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.lifecycle.capacity import Slots
-from orchestrator.lifecycle.observation import Action, Failure, Observation
+from orchestrator.lifecycle.observation import SECOND, Action, Failure, Observation
 from orchestrator.lifecycle.patience import Patience
 from orchestrator.lifecycle.ports import Attester, Backend, JobSource, Policy, Revoker
 from orchestrator.lifecycle.provision import runner_spec
@@ -135,7 +135,10 @@ class Performer:
 
 def _failure(error: Exception, what: str) -> Failure:
     if isinstance(error, OrchestratorError):
-        return Failure(isinstance(error, TryAgainError), error.reason, _text(str(error)))
+        wish = error.retry_after_seconds if isinstance(error, TryAgainError) else None
+        return Failure(
+            isinstance(error, TryAgainError), error.reason, _text(str(error)), wait_ns=int((wish or 0) * SECOND)
+        )
     _log.error("%s failed", what, exc_info=error)
     return Failure(True, "internal_error", "an internal error; see the daemon's log")
 

@@ -6,6 +6,7 @@ from orchestrator.lifecycle.observation import SECOND, Observation
 
 _FIRST_NS = SECOND // 20
 _LONGEST_NS = 30 * SECOND
+_LONGEST_WISH_NS = 300 * SECOND
 
 
 def backoff_ns(tries: int) -> int:
@@ -14,5 +15,7 @@ def backoff_ns(tries: int) -> int:
 
 
 def wake_after(seen: Observation, deadline_ns: int) -> int:
-    """When to try again: after the back-off, but no later than the deadline has to be noticed."""
-    return min(seen.now_ns + backoff_ns(seen.failures), max(deadline_ns, seen.now_ns + _FIRST_NS))
+    """When to try again: after the back-off, or later if the other side wishes so, but no later than the
+    deadline has to be noticed."""
+    wish = min(seen.failure.wait_ns, _LONGEST_WISH_NS) if seen.failure is not None else 0
+    return min(seen.now_ns + max(backoff_ns(seen.failures), wish), max(deadline_ns, seen.now_ns + _FIRST_NS))

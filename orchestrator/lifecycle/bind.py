@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from orchestrator.lifecycle.backoff import wake_after
+from orchestrator.lifecycle.causes import hindered, interrupted, standing
 from orchestrator.lifecycle.ending import ended
 from orchestrator.lifecycle.observation import SECOND, Action, Deadlines, Observation, Step
 from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model.egress import EgressProof
-from orchestrator.model.events import AlarmRaised, Event, JobEnded, RunnerBound, RunnerVanished
+from orchestrator.model.events import AlarmRaised, Event, JobEnded, JobWaited, RunnerBound, RunnerVanished, WaitReason
 from orchestrator.model.outcome import EndReason, Outcome, Result
 from orchestrator.model.phase import Phase
 from orchestrator.model.pool import Pool
@@ -26,6 +27,16 @@ def await_claim(record: Record, seen: Observation, deadlines: Deadlines) -> Step
         return Step(facts=(RunnerVanished(view.name, detail),))
     if view is not None and view.state is RunnerState.EXITED:
         return _exited_early(view)
+    if view is not None and view.pending is not None:
+        return standing(record, view.pending, seen.now_ns, record.phase_since_ns + deadlines.capacity_ns)
+    if hindered(record):
+        if view is not None:
+            return Step(facts=(JobWaited(WaitReason.RUNNER_STARTING),))
+        # Nobody can say now whether the obstacle still stands, and its own limit is not known here.
+        deadline = max(deadline, record.phase_since_ns + deadlines.capacity_ns)
+    elif view is not None and view.placed_at_ns:
+        # Waiting for a machine is not the agent's time.
+        deadline = max(deadline, min(view.placed_at_ns, seen.now_ns) + deadlines.bind_ns)
     if seen.now_ns >= deadline:
         return ended(
             Result.TIMEOUT, EndReason.BIND_TIMEOUT, f"the agent did not claim within {deadlines.bind_ns // SECOND} s"
@@ -36,6 +47,11 @@ def await_claim(record: Record, seen: Observation, deadlines: Deadlines) -> Step
 def _exited_early(view: RunnerView) -> Step:
     if view.cause is ExitCause.OUT_OF_MEMORY:
         return ended(Result.ERROR, EndReason.OUT_OF_MEMORY, "the runner ran out of memory before it had the work")
+    if view.cause is ExitCause.DEADLINE:
+        return ended(Result.TIMEOUT, EndReason.BIND_TIMEOUT, "the backend's own deadline ended a runner without work")
+    step = interrupted(view, "before it had the work")
+    if step is not None:
+        return step
     message = f"the runner ended before it had the work (exit code {view.exit_code}). {view.detail}".strip()
     return ended(Result.ERROR, EndReason.EXITED_BEFORE_CLAIM, message)
 

@@ -31,11 +31,15 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The pass's last action failed. `transient` is the error's family; `text` is fit for people."""
+    """The pass's last action failed. `transient` is the error's family; `text` is fit for people.
+
+    `wait_ns` is how long the other side wishes not to be asked again.
+    """
 
     transient: bool
     reason: str
     text: str
+    wait_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

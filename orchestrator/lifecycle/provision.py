@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.lifecycle.backoff import wake_after
 from orchestrator.lifecycle.ending import ended
-from orchestrator.lifecycle.observation import SECOND, Action, Deadlines, Observation, Step
+from orchestrator.lifecycle.observation import SECOND, Action, Deadlines, Failure, Observation, Step
 from orchestrator.model.events import JobWaited, ProvisionStarted, RunnerCreated, WaitReason
 from orchestrator.model.outcome import EndReason, Result
 from orchestrator.model.pool import Pool
@@ -13,6 +13,11 @@ from orchestrator.model.runner import RunnerSpec, RunnerState, runner_name
 
 MAX_RUNNERS = 3
 """Runners tried for one job when those before vanished without ever having had the work."""
+
+_NO_QUOTA = "quota_exhausted"
+"""A backend's reason for *not now, others hold all there is*: waiting for capacity, not for an answer."""
+
+_REFUSALS = {"create_refused": EndReason.CREATE_REFUSED}
 
 _DEADLINE_MARGIN_SECONDS = 120
 """The backend's hard stop lies this far behind ours: it only has to fire when we cannot."""
@@ -67,23 +72,45 @@ def wait_for_slot(record: Record, seen: Observation, deadlines: Deadlines) -> St
 
 def provision(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
     """The intent is durable: make the runner, again and again until it is there or time is up."""
-    deadline = record.phase_since_ns + deadlines.provision_ns
+    failure = seen.failure
+    no_quota = _waits_for_quota(record) or (failure is not None and failure.reason == _NO_QUOTA)
+    deadline = record.phase_since_ns + (deadlines.capacity_ns if no_quota else deadlines.provision_ns)
     if seen.pool is None:
         return ended(
             Result.ERROR, EndReason.UNKNOWN_POOL, f"pool {record.offer.spec.pool!r} is not configured any more"
         )
-    if seen.failure is not None and not seen.failure.transient:
-        return ended(Result.ERROR, EndReason.PROVISION_FAILED, f"{seen.failure.text} [{seen.failure.reason}]")
+    if failure is not None and not failure.transient:
+        reason = _REFUSALS.get(failure.reason, EndReason.PROVISION_FAILED)
+        return ended(Result.ERROR, reason, f"{failure.text} [{failure.reason}]")
     if seen.runner is not None and seen.runner.state is not RunnerState.ABSENT:
         return Step(facts=(RunnerCreated(seen.runner.name, seen.runner.uid),))
     if seen.now_ns >= deadline:
-        cause = f"; last: {seen.failure.text}" if seen.failure else ""
-        return ended(
-            Result.TIMEOUT,
-            EndReason.PROVISION_TIMEOUT,
-            f"no runner within {deadlines.provision_ns // SECOND} s{cause}",
-        )
-    if seen.failure is not None:
-        waited = JobWaited(WaitReason.BACKEND_UNAVAILABLE, seen.failure.text)
-        return Step(facts=() if record.wait == waited else (waited,), wake_ns=wake_after(seen, deadline))
+        return _late(seen, deadlines, no_quota=no_quota)
+    if failure is not None:
+        return Step(facts=_waiting(record, failure), wake_ns=wake_after(seen, deadline))
     return Step(action=Action.CREATE_RUNNER, wake_ns=deadline)
+
+
+def _late(seen: Observation, deadlines: Deadlines, *, no_quota: bool) -> Step:
+    cause = f"; last: {seen.failure.text}" if seen.failure else ""
+    if no_quota:
+        limit = deadlines.capacity_ns // SECOND
+        return ended(
+            Result.TIMEOUT, EndReason.CAPACITY_TIMEOUT, f"the backend's quota left no room in {limit} s{cause}"
+        )
+    limit = deadlines.provision_ns // SECOND
+    return ended(Result.TIMEOUT, EndReason.PROVISION_TIMEOUT, f"no runner within {limit} s{cause}")
+
+
+def _waiting(record: Record, failure: Failure) -> tuple[JobWaited, ...]:
+    """Why there is no runner yet, if that is news. A full quota stays the reason over an outage in between,
+    so that the deadline does not jump back; its text, which counts others' runners, is noted once."""
+    if _waits_for_quota(record):
+        return ()
+    reason = WaitReason.QUOTA_EXHAUSTED if failure.reason == _NO_QUOTA else WaitReason.BACKEND_UNAVAILABLE
+    waited = JobWaited(reason, failure.text)
+    return () if record.wait == waited else (waited,)
+
+
+def _waits_for_quota(record: Record) -> bool:
+    return record.wait is not None and record.wait.reason is WaitReason.QUOTA_EXHAUSTED

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from orchestrator.lifecycle.backoff import wake_after
+from orchestrator.lifecycle.causes import hindered, interrupted, standing
 from orchestrator.lifecycle.ending import ended
 from orchestrator.lifecycle.observation import SECOND, Action, Observation, Step
 from orchestrator.lifecycle.provision import run_limit_seconds
+from orchestrator.model.events import JobWaited, WaitReason
 from orchestrator.model.outcome import EndReason, Result
 from orchestrator.model.record import Record
 from orchestrator.model.runner import ExitCause, RunnerState, RunnerView
@@ -16,15 +18,23 @@ def supervise(record: Record, seen: Observation) -> Step:
     view = seen.runner
     if view is None and seen.failure is None:
         return Step(action=Action.LOOK_AT_RUNNER)
-    if view is not None and (view.state is RunnerState.ABSENT or view.uid != record.bound_uid):
+    if view is not None and view.uid != record.bound_uid:
         return _lost(view.detail)
-    if view is not None and view.state is RunnerState.EXITED:
+    if view is not None and view.state is RunnerState.ABSENT and view.cause is None:
+        return _lost(view.detail)
+    if view is not None and view.state is not RunnerState.ALIVE:
+        # Of a runner that is gone the backend may have seen the end.
         return _exited(view)
     # A pool that was taken out of the configuration keeps its running jobs; the backend's own stop ends them.
     limit = run_limit_seconds(record, seen.pool) if seen.pool else 7 * 86400
     deadline = record.bound_at_ns + limit * SECOND
     if seen.now_ns >= deadline:
         return ended(Result.TIMEOUT, EndReason.RUN_TIMEOUT, f"the job ran longer than its {limit} s")
+    if view is not None and view.pending is not None:
+        # The work is handed over before the job's own image is there.
+        return standing(record, view.pending, seen.now_ns, deadline)
+    if view is not None and hindered(record):
+        return Step(facts=(JobWaited(WaitReason.RUNNER_STARTING),))
     return Step(wake_ns=wake_after(seen, deadline) if seen.failure else deadline)
 
 
@@ -35,6 +45,9 @@ def _lost(detail: str) -> Step:
 
 def _exited(view: RunnerView) -> Step:
     code = view.exit_code
+    step = interrupted(view, "while it had the work; user code may have run, so it is not started again")
+    if step is not None:
+        return step
     match view.cause:
         case ExitCause.OUT_OF_MEMORY:
             return ended(Result.ERROR, EndReason.OUT_OF_MEMORY, "the runner ran out of memory", code)
@@ -46,7 +59,7 @@ def _exited(view: RunnerView) -> Step:
             return ended(
                 Result.FAILURE, EndReason.KILLED_BY_SIGNAL, view.detail or "the job was killed by a signal", code
             )
-        case ExitCause.EXITED | None:
+        case _:
             if code == 0:
                 return ended(Result.SUCCESS, EndReason.COMPLETED, "the job completed", 0)
             return ended(Result.FAILURE, EndReason.EXIT_NONZERO, f"the job exited with code {code}", code)

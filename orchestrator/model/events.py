@@ -18,11 +18,16 @@ from orchestrator.model.runner import RunnerName
 
 
 class WaitReason(StrEnum):
-    """Why an admitted job has no runner yet."""
+    """Why an admitted job has no runner yet, or one that cannot start. *runner_starting* ends the waiting."""
 
     POOL_FULL = "pool_full"
     BACKEND_UNAVAILABLE = "backend_unavailable"
     RUNNER_VANISHED = "runner_vanished"
+    QUOTA_EXHAUSTED = "quota_exhausted"
+    UNSCHEDULABLE = "unschedulable"
+    IMAGE_PULL = "image_pull"
+    START_FAILING = "start_failing"
+    RUNNER_STARTING = "runner_starting"
 
 
 @dataclass(frozen=True, slots=True)

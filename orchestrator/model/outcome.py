@@ -37,6 +37,15 @@ class EndReason(StrEnum):
     EGRESS_UNPROVEN = "egress_unproven"
     EXITED_BEFORE_CLAIM = "exited_before_claim"
     RUNNER_LOST = "runner_lost"
+    CREATE_REFUSED = "create_refused"
+    UNSCHEDULABLE = "unschedulable"
+    IMAGE_PULL_FAILED = "image_pull_failed"
+    RUNNER_START_FAILED = "runner_start_failed"
+    AGENT_FAILED = "agent_failed"
+    RUNNER_EVICTED = "runner_evicted"
+    RUNNER_PREEMPTED = "runner_preempted"
+    RUNNER_DELETED = "runner_deleted"
+    NODE_LOST = "node_lost"
     UNKNOWN_POOL = "unknown_pool"
 
 

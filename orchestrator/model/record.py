@@ -105,16 +105,16 @@ def _changed(record: Record, event: events.Event, now: int) -> dict[str, Any]:
     match event:
         case events.JobAdmitted(decision):
             return {"obligations": decision.obligations, "admitted_at_ns": now}
-        case events.JobWaited():
-            return {"wait": event}
+        case events.JobWaited(reason=reason):
+            return {"wait": None if reason is events.WaitReason.RUNNER_STARTING else event}
         case events.ProvisionStarted(runner=runner, number=number, backend=backend):
             return {"runner": runner, "runner_number": number, "backend": backend, "runner_uid": "", "wait": None}
         case events.RunnerCreated(uid=uid):
-            return {"runner_uid": uid}
+            return {"runner_uid": uid, "wait": None}
         case events.RunnerVanished():
             return {"runner_uid": "", "wait": events.JobWaited(events.WaitReason.RUNNER_VANISHED)}
         case events.RunnerBound(uid=uid):
-            return {"runner_uid": uid, "bound_uid": uid, "bound_at_ns": now}
+            return {"runner_uid": uid, "bound_uid": uid, "bound_at_ns": now, "wait": None}
         case events.JobCancelRequested():
             return {} if record.cancel else {"cancel": event}
         case events.JobEnded(outcome):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
@@ -47,18 +47,56 @@ class RunnerState(StrEnum):
 
 
 class ExitCause(StrEnum):
-    """Why a runner ended, as far as the backend can prove it."""
+    """Why a runner ended, as far as the backend can prove it.
+
+    *evicted*: its machine put it out or never took it in; *preempted*: it made room for something more
+    important; *deleted*: somebody who is not the engine removed it; *start_failed*: the job's first process
+    could not be started; *agent_failed*: our agent ended with `exit_code`, the job never began.
+    """
 
     EXITED = "exited"
     SIGNALLED = "signalled"
     OUT_OF_MEMORY = "out_of_memory"
     DEADLINE = "deadline"
     LOST = "lost"
+    EVICTED = "evicted"
+    PREEMPTED = "preempted"
+    NODE_LOST = "node_lost"
+    DELETED = "deleted"
+    START_FAILED = "start_failed"
+    AGENT_FAILED = "agent_failed"
+
+
+class Obstacle(StrEnum):
+    """What keeps a runner that exists from starting."""
+
+    UNSCHEDULABLE = "unschedulable"
+    IMAGE_PULL = "image_pull"
+    START_FAILING = "start_failing"
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A runner that cannot start now. It is given up `limit_ns` after `since_ns` (Unix time); 0 means at once."""
+
+    obstacle: Obstacle
+    detail: str = ""
+    since_ns: int = 0
+    limit_ns: int = 0
+
+    @property
+    def until_ns(self) -> int:
+        """When it has been waited for long enough (Unix time)."""
+        return self.since_ns + self.limit_ns
 
 
 @dataclass(frozen=True, slots=True)
 class RunnerView:
-    """A runner as its backend sees it now. `uid` differs between two runners of one name."""
+    """A runner as its backend sees it now. `uid` differs between two runners of one name.
+
+    An *absent* runner still has `uid`, `cause` and `exit_code` when its end was seen. `placed_at_ns` is when it
+    got a machine to run on (Unix time), 0 where that is not told. Views are equal when the runners' states are.
+    """
 
     name: RunnerName
     state: RunnerState
@@ -66,3 +104,5 @@ class RunnerView:
     exit_code: int | None = None
     cause: ExitCause | None = None
     detail: str = ""
+    pending: Pending | None = field(default=None, compare=False)
+    placed_at_ns: int = field(default=0, compare=False)

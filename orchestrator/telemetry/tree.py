@@ -125,7 +125,7 @@ class Tree:
                 self._exchange_answered(audience, "issued")
             case events.TokenRefused(audience=audience):
                 self._exchange_answered(audience, "refused")
-            case events.JobWaited(reason=reason) if self._is_at("wait"):
+            case events.JobWaited(reason=reason) if reason is not events.WaitReason.RUNNER_STARTING:
                 self._note({f"{OWN}wait.reason": reason.value})
             case events.DaemonRestarted(last_fact_at_ns=before):
                 self._restarted(before)

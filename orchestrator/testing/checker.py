@@ -26,6 +26,8 @@ _BEFORE_THE_WORK = frozenset(
         EndReason.CAPACITY_TIMEOUT,
         EndReason.PROVISION_TIMEOUT,
         EndReason.PROVISION_FAILED,
+        EndReason.CREATE_REFUSED,
+        EndReason.UNSCHEDULABLE,
         EndReason.BIND_TIMEOUT,
         EndReason.EGRESS_UNPROVEN,
         EndReason.EXITED_BEFORE_CLAIM,
