@@ -7,6 +7,7 @@ are opened.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -21,6 +22,9 @@ from orchestrator.journal.logs import LogStore
 from orchestrator.journal.redact import Masker
 from orchestrator.lifecycle.ports import Backend, Revoker, RunnerCredentials, RunnerIdentity
 from orchestrator.settings import Settings
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ class SandboxRoom:
         return cls(SandboxBackend(slices.sandbox(settings, instance), egress, near.listeners, logs), egress)
 
     async def start(self) -> None:
-        await self.backend.start()
+        for weakness in (await self.backend.start()).degraded:
+            _log.warning("sandboxes are weaker here than they could be: %s", weakness)
 
     def checks(self) -> Mapping[str, str]:
         alive = self._egress.gateway.alive
