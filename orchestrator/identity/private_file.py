@@ -1,0 +1,85 @@
+"""Files that hold a secret: of this user alone, never followed through a link, replaced as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+
+from orchestrator.errors import ConfigurationError, TryAgainError
+from orchestrator.identity.keys import replace_private_file
+
+
+def private_folder(folder: Path) -> None:
+    """Make `folder` with mode 0700 if it is not there.
+
+    Raises:
+        ConfigurationError: reason `keys_unsafe`: it is no folder, belongs to another user, or is open to others.
+        TryAgainError: reason `keys_unavailable`.
+    """
+    try:
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700, parents=True)
+        _refuse_unsafe(folder.lstat(), folder, stat.S_IFDIR)
+    except OSError as error:
+        raise _unavailable(error) from error
+
+
+def read_private_file(path: Path, limit: int) -> bytes | None:
+    """Up to `limit` bytes of a file of this user alone; None when there is none.
+
+    Raises:
+        ConfigurationError, TryAgainError: as for `private_folder`.
+    """
+    try:
+        # Never through a link: the check must be about the file that is read.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            _refuse_unsafe(os.fstat(file.fileno()), path, stat.S_IFREG)
+            return file.read(limit)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unavailable(error) from error
+
+
+def write_private_file(path: Path, data: bytes) -> None:
+    """Replace the file, mode 0600, whole or not at all.
+
+    Raises:
+        TryAgainError: reason `keys_unavailable`; the old one is as it was.
+    """
+    try:
+        replace_private_file(path, data)
+    except OSError as error:
+        raise _unavailable(error) from error
+
+
+def damaged(path: Path, consequence: str) -> ConfigurationError:
+    """For a file that cannot be read as what it should be. The cause may quote a secret, so chain nothing."""
+    return ConfigurationError(
+        f"{path} is damaged",
+        reason="keys_corrupt",
+        fix=f"restore it from a backup, or remove it: {consequence}",
+    )
+
+
+def _refuse_unsafe(info: os.stat_result, what: Path, kind: int) -> None:
+    if stat.S_IFMT(info.st_mode) != kind:
+        raise ConfigurationError(f"{what} is not what it should be", reason="keys_unsafe", fix="remove it")
+    if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
+        raise ConfigurationError(
+            f"{what} belongs to user id {info.st_uid} with mode {stat.S_IMODE(info.st_mode):04o}: "
+            "others may have read what is in it",
+            reason="keys_unsafe",
+            fix="remove it if others use this machine; then only the daemon's user may have access",
+        )
+
+
+def _unavailable(error: OSError) -> TryAgainError:
+    return TryAgainError(
+        f"keys cannot be read or written: {error.strerror}",
+        reason="keys_unavailable",
+        fix="check free space and permissions of the state folder",
+    )
