@@ -72,7 +72,7 @@ def fail(code: int, message: str) -> NoReturn:
 
 def hide_memory() -> None:
     """Not dumpable, prctl(2) PR_SET_DUMPABLE: the job, the same user here, can neither trace nor read this process."""
-    prctl = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type] -- None is the process itself
+    prctl = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]
     if _ctypes.call_function(prctl, (4, 0, 0, 0, 0)) != 0:
         fail(EX_OSERR, "the agent's memory cannot be closed to the job")
 
