@@ -13,7 +13,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from orchestrator.cli import cancel, check_config, jobs, logs, policy, reference, run, show, submit, trace, version
+from orchestrator.cli import (
+    cancel,
+    check_config,
+    jobs,
+    logs,
+    manifests,
+    policy,
+    reference,
+    run,
+    show,
+    submit,
+    trace,
+    version,
+)
 from orchestrator.cli.exits import CommandError, ExitCode
 from orchestrator.cli.session import Session, examples
 from orchestrator.errors import OrchestratorError
@@ -76,6 +89,7 @@ app.command(epilog=examples(trace.EXAMPLES))(trace.trace)
 app.command(epilog=examples(cancel.EXAMPLES))(cancel.cancel)
 app.add_typer(policy.app, name="policy")
 app.command("check-config", epilog=examples(check_config.EXAMPLES))(check_config.check_config)
+app.command(epilog=examples(manifests.EXAMPLES))(manifests.manifests)
 app.command(epilog=examples(version.EXAMPLES))(version.version)
 app.add_typer(reference.app, name="reference", hidden=True)
 

@@ -1,0 +1,1 @@
+"""Everything an installation needs in a cluster, as documents: pools, rights, admission, daemon, gateway. Pure."""

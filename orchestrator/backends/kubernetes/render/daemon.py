@@ -1,0 +1,101 @@
+"""The daemon: one at a time, its state on a volume of its own. Pure."""
+
+from __future__ import annotations
+
+from orchestrator.backends.kubernetes.render.installation import (
+    DAEMON,
+    DAEMON_ACCOUNT,
+    Document,
+    Installation,
+    document,
+    namespace_document,
+)
+from orchestrator.backends.kubernetes.render.rbac import lease_documents
+from orchestrator.backends.kubernetes.render.workloads import (
+    SETTINGS_FILE,
+    SETTINGS_FOLDER,
+    SETTINGS_MAP,
+    account,
+    container,
+    deployment,
+    disruption_budget,
+    probe,
+    resources,
+    service,
+    settings_map,
+)
+
+NAME = "orchestrator"
+STATE_FOLDER = "/var/lib/orchestrator"
+STATE_CLAIM = "orchestrator-state"
+STOP_MARGIN_SECONDS = 30
+
+
+def daemon_documents(installation: Installation) -> list[Document]:
+    space = installation.namespace
+    made = [
+        namespace_document(installation, space, installation.labels()),
+        account(installation, DAEMON_ACCOUNT, space, DAEMON),
+        settings_map(installation, space, DAEMON),
+        *installation.policies.get(space, ()),
+        *(lease_documents(installation) if installation.lease else ()),
+        _claim(installation),
+        service(installation, NAME, space, DAEMON, "http", installation.api_port, installation.api_port),
+    ]
+    if installation.runner_api_service:
+        name, port = installation.runner_api_service, installation.runner_api_url_port
+        made.append(service(installation, name, space, DAEMON, "runner-api", port, installation.runner_api_port))
+    return [*made, _deployment(installation), disruption_budget(installation, NAME, space, DAEMON)]
+
+
+def _claim(installation: Installation) -> Document:
+    spec: Document = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": installation.storage}},
+    }
+    if installation.storage_class:
+        spec["storageClassName"] = installation.storage_class
+    labels = installation.labels(DAEMON)
+    return document("v1", "PersistentVolumeClaim", STATE_CLAIM, labels, installation.namespace, spec=spec)
+
+
+def _deployment(installation: Installation) -> Document:
+    """Recreate: two daemons cannot write one journal, so the next one starts when this one has gone."""
+    daemon = container(
+        installation,
+        DAEMON,
+        ["run", "--config", SETTINGS_FILE],
+        env=[
+            {"name": "ORCHESTRATOR_STATE_DIR", "value": STATE_FOLDER},
+            {"name": "ORCHESTRATOR_SERVER__HOST", "value": "0.0.0.0"},  # noqa: S104 -- NetworkPolicies say who may
+            {"name": "ORCHESTRATOR_SERVER__PORT", "value": str(installation.api_port)},
+        ],
+        ports=[
+            {"name": "http", "containerPort": installation.api_port, "protocol": "TCP"},
+            {"name": "runner-api", "containerPort": installation.runner_api_port, "protocol": "TCP"},
+        ],
+        # Recovery reads the journal before the listener answers; meanwhile only the start-up probe asks.
+        startupProbe=probe("/healthz", installation.api_port, failureThreshold=30),
+        livenessProbe=probe("/healthz", installation.api_port, failureThreshold=3),
+        readinessProbe=probe("/readyz", installation.api_port, failureThreshold=1),
+        resources=resources("500m", "1Gi"),
+        volumeMounts=[
+            {"name": "settings", "mountPath": SETTINGS_FOLDER, "readOnly": True},
+            {"name": "state", "mountPath": STATE_FOLDER},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 -- in the container
+        ],
+    )
+    pod: Document = {
+        "serviceAccountName": DAEMON_ACCOUNT,
+        "automountServiceAccountToken": True,
+        "terminationGracePeriodSeconds": installation.drain_seconds + STOP_MARGIN_SECONDS,
+        "containers": [daemon],
+        "volumes": [
+            {"name": "settings", "configMap": {"name": SETTINGS_MAP}},
+            {"name": "state", "persistentVolumeClaim": {"claimName": STATE_CLAIM}},
+            {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
+        ],
+    }
+    return deployment(
+        installation, NAME, installation.namespace, DAEMON, pod, replicas=1, strategy={"type": "Recreate"}
+    )

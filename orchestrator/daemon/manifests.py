@@ -1,0 +1,85 @@
+"""From settings to the files of a whole installation. Pure: the same settings always give the same bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from orchestrator.backends.kubernetes.render.groups import documents_by_file, kustomization
+from orchestrator.backends.kubernetes.render.installation import Installation
+from orchestrator.daemon.cluster_network import network_policies, reach
+from orchestrator.daemon.kubernetes_slice import kubernetes_config
+from orchestrator.errors import ConfigurationError
+from orchestrator.settings import Settings
+
+HEADER = "# Rendered by `orchestrator manifests`. Change the settings and render again; edits here are lost.\n"
+KUSTOMIZATION = "kustomization"
+
+
+def installation(settings: Settings, settings_yaml: str) -> Installation:
+    """All that the documents are made from. `settings_yaml` is the text that `settings` were read from.
+
+    Raises:
+        ConfigurationError: no pool is of this backend, or the settings do not fit together.
+    """
+    given = settings.kubernetes
+    config = kubernetes_config(settings)
+    if not config.pools:
+        raise ConfigurationError(
+            "no pool has the backend kubernetes, so there is nothing to render",
+            reason="no_cluster_pool",
+            fix="give a pool `backend: kubernetes`",
+        )
+    runner_api = reach(given.runner_api.url, "kubernetes.runner_api.url", given.namespace)
+    gateway = reach(given.gateway.url, "kubernetes.gateway.url", given.gateway.namespace)
+    return Installation(
+        config=config,
+        namespace=given.namespace,
+        image=given.image,
+        settings_yaml=settings_yaml,
+        api_port=settings.server.port,
+        runner_api_port=given.runner_api.port,
+        runner_api_url_port=runner_api.port,
+        runner_api_service=runner_api.service,
+        gateway_namespace=given.gateway.namespace,
+        gateway_account=given.gateway.service_account,
+        gateway_service=gateway.service,
+        gateway_port=gateway.port,
+        gateway_replicas=given.gateway.replicas,
+        pod_security_version=given.pod_security_version,
+        registries=given.image_registries,
+        operators=given.operators,
+        break_glass_group=given.break_glass_group,
+        storage=given.storage,
+        storage_class=given.storage_class or "",
+        drain_seconds=int(settings.deadlines.drain_seconds),
+        lease=given.lease,
+        policies=network_policies(settings, config),
+    )
+
+
+def documents(settings: Settings, settings_yaml: str) -> dict[str, list[dict[str, Any]]]:
+    """File name without ending to its documents; the last one is the kustomization of the others."""
+    files = documents_by_file(installation(settings, settings_yaml))
+    return {**files, KUSTOMIZATION: [kustomization(list(files))]}
+
+
+def yaml_text(documents: list[dict[str, Any]]) -> str:
+    """Documents as one YAML stream, keys in the order in which they were made."""
+    parts = (yaml.dump(one, Dumper=_Dumper, sort_keys=False, width=4096) for one in documents)
+    return HEADER + "---\n" + "---\n".join(parts)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Texts of several lines as blocks, and no references between documents that share a part."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _text)
