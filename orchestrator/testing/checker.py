@@ -64,7 +64,7 @@ def broken_promises(world: World, history: Mapping[JobId, Sequence[Fact]], *, at
         except (IllegalMoveError, MissingOfferError) as error:
             problems.append(f"P1: the facts of {job_id} contradict each other: {error}")
     problems += [
-        *_not_lost(world, records, at_rest=at_rest),
+        *_not_lost(world, history, records, at_rest=at_rest),
         *_not_twice(world, history),
         *_only_the_bound(world, records),
         *_no_late_identity(world, records),
@@ -74,13 +74,14 @@ def broken_promises(world: World, history: Mapping[JobId, Sequence[Fact]], *, at
     return problems
 
 
-def _not_lost(world: World, records: Mapping[JobId, Record], *, at_rest: bool) -> Iterable[str]:
+def _not_lost(
+    world: World, history: Mapping[JobId, Sequence[Fact]], records: Mapping[JobId, Record], *, at_rest: bool
+) -> Iterable[str]:
     for job_id in world.accepted:
         record = records.get(job_id)
         if record is None:
-            yield f"P1: {job_id} was acknowledged and is not in the journal"
-        elif record.phase is Phase.FINISHED and record.outcome is None:
-            yield f"P1: {job_id} finished without an outcome"
+            if not history.get(job_id):
+                yield f"P1: {job_id} was acknowledged and is not in the journal"
         elif record.phase is Phase.WAITING and record.wait is None:
             yield f"P1: {job_id} waits without a reason"
         elif record.outcome is not None and record.bound_uid and record.outcome.reason in _BEFORE_THE_WORK:

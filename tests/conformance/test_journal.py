@@ -292,3 +292,31 @@ async def test_a_closed_journal_refuses(journal: Journal) -> None:
     with pytest.raises(TryAgainError) as refused:
         await journal.append([offered(offer("b"))])
     assert refused.value.reason == "journal_unavailable"
+
+
+async def test_a_cancelled_append_is_decided_before_its_caller_goes_on(journal: Journal) -> None:
+    """What is read next shows what was stored, for ever: nothing of it lands later."""
+    for number in range(20):
+        made = offer(f"cut-{number}")
+        call = asyncio.ensure_future(journal.append([offered(made)]))
+        for _ in range(number % 4):
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait({call})
+        seen = list(await journal.facts_of(made.key.id))
+        await journal.append([offered(offer(f"after-{number}"))])
+        assert list(await journal.facts_of(made.key.id)) == seen
+        if not call.cancelled():
+            assert list(call.result()) == seen
+
+
+async def test_a_caller_cancelled_while_the_journal_closes_is_let_go(journal: Journal) -> None:
+    call = asyncio.ensure_future(journal.append([offered(offer("last"))]))
+    await asyncio.sleep(0)
+    closing = asyncio.ensure_future(journal.close())
+    await asyncio.sleep(0)
+    call.cancel()
+    async with asyncio.timeout(10):
+        await asyncio.wait({call, closing})

@@ -10,6 +10,7 @@ from orchestrator.lifecycle.engine import Engine
 from orchestrator.lifecycle.recovery import recover
 from orchestrator.model import events
 from orchestrator.model.decision import Decision, Stage, Verdict
+from orchestrator.model.egress import EgressProof
 from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec, PoolName
 from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.model.runner import RunnerName, runner_name
@@ -63,3 +64,20 @@ async def test_held_slots_are_counted_before_a_waiting_job_asks_for_one():
         assert len(restarts) == 1
     await engine.close()
     await asyncio.sleep(0)
+
+
+async def test_a_job_whose_facts_contradict_each_other_holds_up_no_other():
+    clock = SteppedClock()
+    journal, backend = MemoryJournal(clock), MemoryBackend(clock)
+    bound = events.RunnerBound(runner_name(JobKey("dispatch", "damaged").id), "u", EgressProof(("x",)))
+    damaged = await store(journal, "damaged", bound, bound)
+    well = await store(journal, "well")
+    performer = Performer(FixedPolicy(), {"memory": backend}, {})
+    engine = Engine(journal=journal, performer=performer, pools={POOL.name: POOL}, clock=clock)
+
+    assert await recover(journal, engine, "second") == 1
+    await engine.idle()
+
+    assert engine.live_ids() == [well]
+    assert engine.record(damaged) is None
+    await engine.close()
