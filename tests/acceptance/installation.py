@@ -33,6 +33,9 @@ PROGRAM = (sys.executable, "-m", "orchestrator")
 GONE_SECONDS = 5.0
 """The bound of *nothing left behind* after the end of a daemon, however it ended."""
 
+STAGING_PLACES = ("/mnt", "/media", "/srv", "/var/empty", "/boot", "/home", "/opt")
+"""Where a root daemon binds what its sandboxes cannot reach, in a mount namespace of its own."""
+
 _uid_ranges = itertools.count(1)
 _UIDS = 5000
 """Host user ids of one installation, when we are root: more than it ever lends."""
@@ -93,7 +96,7 @@ class Installation:
         """Where the daemon's file system is seen from here."""
         self._session: aiohttp.ClientSession | None = None
         self._seen: dict[tuple[int, float], str] = {}
-        self._mounts = _mounts()
+        self._mounts = self._our_mounts()
         self._uid_base = 300_000_000 + (os.getpid() % 4096) * 400_000 + next(_uid_ranges) * _UIDS
         self.configure(otlp, **settings)
 
@@ -214,10 +217,17 @@ class Installation:
         # As root the gateway and each sandbox have a user id of their own, out of this installation's range.
         uids = range(self._uid_base - 1, self._uid_base + _UIDS - 1)
         found += [f"process {pid} of a sandbox or gateway" for pid, p in alive.items() if p.info["uids"].real in uids]
-        found += [f"mount {mount}" for mount in _mounts() - self._mounts]
+        found += [f"mount {mount}" for mount in self._our_mounts() - self._mounts]
         instance = hashlib.sha256(str(self.state.resolve()).encode()).hexdigest()[:12]
         found += [f"control group {path}" for path in Path("/sys/fs/cgroup").glob(f"**/orchestrator-{instance}*")]
         return found + [f"file {path}" for path in self.temporary.iterdir()]
+
+    def _our_mounts(self) -> frozenset[str]:
+        """Mount points where only we could have made one: below our folder, or where toolchains are staged."""
+        places = (str(self.folder), *STAGING_PLACES)
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+        points = (line.split()[4] for line in lines)
+        return frozenset(point for point in points if f"{point}/".startswith(tuple(f"{place}/" for place in places)))
 
     # The API and the command line.
 
@@ -345,8 +355,3 @@ def _pid_in(about: Path) -> int:
         return int(json.loads(about.read_bytes())["pid"])
     except (OSError, ValueError):
         return 0
-
-
-def _mounts() -> frozenset[str]:
-    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    return frozenset(" ".join(line.split()[3:5]) for line in lines)
