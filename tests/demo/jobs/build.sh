@@ -5,9 +5,11 @@ cd source
 git log -1 --format='at %h %s'
 
 echo "== test"
-# The tests' own spans land under this job's span: pytest-opentelemetry reads TRACEPARENT.
+# The tests' own spans land under this job's span: pytest-opentelemetry reads TRACEPARENT. Its exporter's thread
+# draws random numbers, which hypothesis would take for the tests' doing.
 PYTHONPATH=. "$TOOLCHAIN/bin/python" -m pytest tests/unit/policy tests/unit/identity tests/unit/evidence \
-    --quiet --quiet --no-header -p no:cacheprovider --export-traces
+    --quiet --quiet --no-header -p no:cacheprovider --export-traces \
+    -W ignore::hypothesis.errors.HypothesisDeprecationWarning
 
 echo "== build"
 PYTHONPATH=. "$TOOLCHAIN/bin/python" -m hatchling build -t wheel -d dist
