@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from orchestrator.cli import (
     cancel,
     check_config,
+    gateway,
     jobs,
     logs,
     manifests,
@@ -90,6 +91,7 @@ app.command(epilog=examples(cancel.EXAMPLES))(cancel.cancel)
 app.add_typer(policy.app, name="policy")
 app.command("check-config", epilog=examples(check_config.EXAMPLES))(check_config.check_config)
 app.command(epilog=examples(manifests.EXAMPLES))(manifests.manifests)
+app.command(epilog=examples(gateway.EXAMPLES))(gateway.gateway)
 app.command(epilog=examples(version.EXAMPLES))(version.version)
 app.add_typer(reference.app, name="reference", hidden=True)
 

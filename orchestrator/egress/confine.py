@@ -26,12 +26,7 @@ def confine(uid: int | None, parent: int) -> int:
     Raises:
         OSError: a step failed. Nothing may be served then.
     """
-    os.umask(0o077)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _lower(resource.RLIMIT_DATA, MAX_MEMORY)  # not RLIMIT_AS: malloc reserves far more than it uses
+    files = limit()
     if uid is not None:
         if uid == 0:
             raise PermissionError("the gateway does not change to root")
@@ -40,13 +35,33 @@ def confine(uid: int | None, parent: int) -> int:
             os.setresgid(uid, uid, uid)
             os.setresuid(uid, uid, uid)
         _lower(resource.RLIMIT_NPROC, MAX_THREADS)
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    _prctl(_PR_SET_DUMPABLE, 0)
+    give_up()
     # After the change of user, which clears it (prctl(2)).
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         raise ProcessLookupError("the parent is gone already")
     return files
+
+
+def limit() -> int:
+    """Private files, no cores, bounded memory; as many open files as may be, which is what is returned."""
+    os.umask(0o077)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _lower(resource.RLIMIT_DATA, MAX_MEMORY)  # not RLIMIT_AS: malloc reserves far more than it uses
+    return files
+
+
+def give_up() -> None:
+    """Gain no privileges any more, and be read by nobody: not by ptrace, not through /proc.
+
+    Raises:
+        OSError: the kernel refuses. Nothing may be served then.
+    """
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def _lower(kind: int, value: int) -> None:

@@ -12,7 +12,7 @@ from orchestrator.egress.config import GatewayConfig
 from orchestrator.egress.connection import ClientConnection
 from orchestrator.egress.entrance import OwnListener
 from orchestrator.egress.resolve import Lookup, system_lookup
-from orchestrator.egress.runner import RunnerEgress
+from orchestrator.egress.runner import Room, RunnerEgress
 from orchestrator.errors import GiveUpError
 from orchestrator.model.egress import EgressRule
 from orchestrator.model.events import EgressDecided
@@ -44,7 +44,7 @@ class Gateway:
         self._config = config
         self._emit = emit
         self._lookup = lookup or system_lookup()
-        self._max_connections = max_connections
+        self._room = Room(max_connections)
         self._open: dict[RunnerName, _Open] = {}
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -89,9 +89,6 @@ class Gateway:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
-
-    def _room(self) -> bool:
-        return sum(len(entry.runner.connections) for entry in self._open.values()) <= self._max_connections
 
     async def _sweep(self) -> None:
         """One timer for all connections: cheaper than one each, and late by a quarter of the timeout at most."""

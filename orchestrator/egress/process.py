@@ -14,6 +14,7 @@ from dataclasses import replace
 import msgspec
 
 from orchestrator.egress.addresses import checked_names
+from orchestrator.egress.batch import MAX_TEXT, plausible
 from orchestrator.egress.config import GatewayConfig
 from orchestrator.egress.rules import RuleSet
 from orchestrator.egress.wire import ControlLine, Message
@@ -25,8 +26,6 @@ from orchestrator.model.runner import RunnerName
 START_SECONDS = 30.0
 ANSWER_SECONDS = 15.0
 STOP_SECONDS = 5.0
-MAX_TEXT = 1024
-"""Longest text in a verdict."""
 MAX_RULES = 3000
 """Rules of one runner; keeps the message that carries them below the line's limit."""
 
@@ -214,9 +213,7 @@ class GatewayProcess:
         except msgspec.ValidationError:
             self._kill()
             return
-        texts = (verdict.host, verdict.protocol, verdict.rule, verdict.reason, verdict.address)
-        numbers = (verdict.port, verdict.bytes_up, verdict.bytes_down, verdict.duration_ns, verdict.connections)
-        if any(len(text) > MAX_TEXT for text in texts) or min(numbers) < 0:
+        if not plausible(verdict):
             self._kill()
             return
         try:

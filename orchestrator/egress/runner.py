@@ -66,11 +66,20 @@ class Connection(Protocol):
     def sweep(self, now: float) -> None: ...
 
 
+class Room:
+    """How many connections a whole gateway has and may have."""
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+
 class Standing(ABC):
     """What the connections of one origin share: how many there may be, and who is told what became of them."""
 
-    def __init__(self, config: GatewayConfig, room: Callable[[], bool]) -> None:
-        """`room` says whether the whole gateway has any left."""
+    def __init__(self, config: GatewayConfig, room: Room) -> None:
         self.config = config
         self.connections: set[Connection] = set()
         self.closing = False
@@ -85,19 +94,22 @@ class Standing(ABC):
     def attach(self, connection: Connection) -> str:
         """Count a new connection; the answer is why it may not be served, or empty. It is counted either way."""
         self.connections.add(connection)
+        self._room.used += 1
         self._empty.clear()
         if self.closing:
             return "runner_closed"
         if len(self.connections) > self.config.max_connections:
             return "too_many_connections"
-        return "" if self._room() else "gateway_full"
+        return "" if self._room.used <= self._room.limit else "gateway_full"
 
     def refusable(self) -> bool:
         """Whether a connection beyond the limit is still told why."""
         return len(self.connections) <= self.config.max_connections + MAX_REFUSALS
 
     def detach(self, connection: Connection) -> None:
-        self.connections.discard(connection)
+        if connection in self.connections:
+            self.connections.remove(connection)
+            self._room.used -= 1
         if not self.connections:
             self._empty.set()
 
@@ -132,7 +144,7 @@ class RunnerEgress(Standing):
         config: GatewayConfig,
         lookup: Lookup,
         emit: Callable[[RunnerName, EgressDecided], None],
-        room: Callable[[], bool],
+        room: Room,
     ) -> None:
         """`emit` takes each verdict that leaves."""
         super().__init__(config, room)

@@ -74,6 +74,8 @@ REASONS: Mapping[str, Kind] = {
     "journal_unavailable": Kind(503, "The journal cannot be written"),
     "issuer_unreachable": Kind(503, "The token's issuer cannot be reached"),
     "too_many_streams": Kind(503, "Too many streams are open"),
+    "table_not_ready": Kind(503, "There is no table of runners yet"),
+    "too_many_gateways": Kind(503, "Too many gateways are known"),
     "temporarily_unavailable": Kind(503, "Try again later"),
     "internal_error": Kind(500, "Something is wrong on our side"),
 }

@@ -43,14 +43,12 @@ def load_settings(path: Path | None = None) -> Settings:
         ConfigurationError: the file cannot be read or parsed, or a value does not fit; the message lists
             every field at fault with its path, and never repeats a value.
     """
-    given = _read(path) if path else {}
+    given = read_settings_file(path) if path else {}
     _refuse_unknown_variables(os.environ)
     try:
         return _FileUnderEnvironment(**given)
     except ValidationError as error:
-        raise ConfigurationError(
-            "\n".join(_lines(error, path)), fix="see docs/reference/settings.md for every key"
-        ) from None
+        raise invalid_settings(error, path) from None
     except SettingsError as error:
         raise ConfigurationError(
             f"in the environment: {error}",
@@ -58,7 +56,8 @@ def load_settings(path: Path | None = None) -> Settings:
         ) from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_settings_file(path: Path) -> dict[str, Any]:
+    """A YAML file of settings, not looked into. Raises ConfigurationError."""
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise ConfigurationError(f"{path} is larger than {_MAX_FILE_BYTES} bytes")
@@ -89,9 +88,11 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
             )
 
 
-def _lines(error: ValidationError, path: Path | None) -> list[str]:
+def invalid_settings(error: ValidationError, path: Path | None) -> ConfigurationError:
+    """Every field at fault with its path and never its value. `path` is the file, if there was one."""
     problems = [
         f"  {'.'.join(str(part) for part in item['loc']) or '(top)'}: {item['msg']}"
         for item in error.errors(include_input=False, include_url=False)
     ]
-    return [f"{len(problems)} setting(s) in {path or 'the environment'} do not fit:", *problems]
+    title = f"{len(problems)} setting(s) in {path or 'the environment'} do not fit:"
+    return ConfigurationError("\n".join([title, *problems]), fix="see docs/reference/settings.md for every key")

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from orchestrator.settings import Settings
+from orchestrator.settings.gateway import CONFIG_VARIABLE, PREFIX, GatewaySettings
 
 _HEAD = """\
 # Settings
@@ -24,6 +25,16 @@ Settings come from the environment, a YAML file (`orchestrator run --config FILE
 strongest. Unknown keys and unknown `ORCHESTRATOR_` variables are errors. `orchestrator check-config` prints the
 effective settings and warns of insecure choices. Lists and mappings in the environment are JSON, as in
 `ORCHESTRATOR_POOLS='[{"name": "default", "capacity": 8}]'`; fields inside them have no variable of their own.
+"""
+
+_GATEWAY_HEAD = f"""
+# Settings of a cluster's egress gateway
+
+`orchestrator gateway` is a program of its own and reads none of the above: its settings come from options,
+`{PREFIX}` variables, a YAML file (`--config FILE`, `{CONFIG_VARIABLE}`) and defaults, the first of these strongest.
+
+| key | type | default | meaning |
+| --- | --- | --- | --- |
 """
 
 
@@ -37,6 +48,8 @@ def settings_page() -> str:
             parts.append(f"\n{_one_line(model.__doc__)}\n")
         parts.append("\n| key | type | default | meaning |\n| --- | --- | --- | --- |\n")
         parts += [_row(path, name, field) for name, field in model.model_fields.items() if not _group_of(field)]
+    parts.append(_GATEWAY_HEAD)
+    parts += [_row("", name, field, PREFIX) for name, field in GatewaySettings.model_fields.items()]
     return "".join(parts)
 
 
@@ -44,7 +57,7 @@ def undocumented() -> list[str]:
     """Paths of fields without a docstring; groups speak through their fields."""
     return [
         f"{path}.{name}".lstrip(".")
-        for path, model in _groups(Settings, "")
+        for path, model in [*_groups(Settings, ""), *_groups(GatewaySettings, "")]
         for name, field in model.model_fields.items()
         if not field.description and not _group_of(field)
     ]
@@ -72,10 +85,10 @@ def _item_of(field: FieldInfo) -> type[BaseModel] | None:
     return None
 
 
-def _row(path: str, name: str, field: FieldInfo) -> str:
+def _row(path: str, name: str, field: FieldInfo, prefix: str = "ORCHESTRATOR_") -> str:
     full = f"{path}.{name}".lstrip(".")
     in_list = "[]" in full or "NAME" in full
-    variable = "" if in_list else f"<br>`ORCHESTRATOR_{full.upper().replace('.', '__')}`"
+    variable = "" if in_list else f"<br>`{prefix}{full.upper().replace('.', '__')}`"
     cells = [f"`{name}`{variable}", _type(field.annotation, field.metadata), _default(field)]
     return "| " + " | ".join([*cells, _one_line(field.description or "").replace("|", "\\|")]) + " |\n"
 
