@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.backends.kubernetes.config import KubernetesConfig, KubernetesPool, Toleration
+from orchestrator.backends.kubernetes.render.installation import Installation
 from orchestrator.model.egress import EgressRule
 from orchestrator.model.job import JobId, PoolName
 from orchestrator.model.runner import RunnerSpec, runner_name
@@ -14,7 +15,7 @@ DIGEST = "sha256:" + "ab" * 32
 
 @pytest.fixture
 def plain_pool() -> KubernetesPool:
-    return KubernetesPool(name=PoolName("plain"), namespace="runners-plain", image=f"debian@{DIGEST}")
+    return KubernetesPool(name=PoolName("plain"), namespace="runners-plain", image=f"docker.io/library/debian@{DIGEST}")
 
 
 @pytest.fixture
@@ -61,3 +62,24 @@ def config(plain_pool: KubernetesPool, full_pool: KubernetesPool) -> KubernetesC
 def spec() -> RunnerSpec:
     job = JobId("dispatch.3f2a.1")
     return RunnerSpec(runner_name(job), job, PoolName("plain"), (EgressRule("example.org"),), 1920)
+
+
+@pytest.fixture
+def installation(config: KubernetesConfig) -> Installation:
+    return Installation(
+        config=config,
+        namespace="orchestrator",
+        image=f"registry.example/orchestrator@{DIGEST}",
+        settings_yaml="server:\n  port: 8455\n",
+        api_port=8455,
+        runner_api_port=8456,
+        runner_api_url_port=8456,
+        runner_api_service="orchestrator-runner-api",
+        gateway_namespace="orchestrator",
+        gateway_account="orchestrator-gateway",
+        gateway_service="orchestrator-gateway",
+        gateway_port=3128,
+        registries=("registry.example", "docker.io/library"),
+        operators=("system:masters",),
+        break_glass_group="oncall",
+    )
