@@ -434,3 +434,26 @@ async def test_an_adapters_words_are_cut_to_what_a_fact_can_hold():
     assert seen.failure is not None
     assert len(seen.failure.text.encode("utf-8")) == 1000
     await daemon.kill()
+
+
+async def test_an_end_that_was_not_stored_and_is_not_seen_again_leaves_the_identity_alive():
+    daemon = await started()
+    await daemon.offer(offer())
+    await daemon.settle()
+    (name,) = daemon.backend.names()
+    await daemon.claim(name)
+    await daemon.settle()
+    inspect = daemon.backend.inspect
+
+    async def absent_once(asked: RunnerName) -> RunnerView:
+        daemon.backend.inspect = inspect  # type: ignore[method-assign]
+        return RunnerView(asked, RunnerState.ABSENT)
+
+    daemon.backend.inspect = absent_once  # type: ignore[method-assign]
+    daemon.journal.fail_next(1)
+    daemon.engine.look_at(offer().key.id)
+    await daemon.settle()
+    assert not daemon.use_identity(name)
+    await daemon.clock.advance(1.1)
+    assert daemon.use_identity(name)
+    await daemon.kill()
