@@ -307,6 +307,7 @@ async def test_the_source_is_told_while_an_attester_hangs():
     await small.run()
     await small.daemon.clock.advance(31)
     assert report.calls == 1
+    assert not any(isinstance(event, e.JobFinished) for event in await facts(small.daemon)), "without its evidence"
     hanging.hangs = False
     await small.daemon.clock.advance(31)
     await small.daemon.settle()
