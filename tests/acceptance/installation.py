@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import json
@@ -157,8 +158,12 @@ class Installation:
     def part(self, word: str) -> psutil.Process:
         """The daemon's own child whose command line holds `word`: `orchestrator.egress` or `launcher`."""
         assert self.process is not None
-        (found,) = [p for p in psutil.Process(self.process.pid).children() if word in " ".join(p.cmdline())]
-        return found
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.Error):  # one that is ending
+                found += [child] * (word in " ".join(child.cmdline()))
+        (part,) = found
+        return part
 
     async def kill(self) -> None:
         """SIGKILL, as the kernel's out-of-memory killer or an impatient operator does."""
@@ -219,7 +224,8 @@ class Installation:
         found += [f"process {pid} of a sandbox or gateway" for pid, p in alive.items() if p.info["uids"].real in uids]
         found += [f"mount {mount}" for mount in self._our_mounts() - self._mounts]
         instance = hashlib.sha256(str(self.state.resolve()).encode()).hexdigest()[:12]
-        found += [f"control group {path}" for path in Path("/sys/fs/cgroup").glob(f"**/orchestrator-{instance}*")]
+        groups = (folder for folder, _, _ in os.walk("/sys/fs/cgroup"))  # unlike a glob it bears folders that go away
+        found += [f"control group {folder}" for folder in groups if folder.endswith(f"/orchestrator-{instance}")]
         return found + [f"file {path}" for path in self.temporary.iterdir()]
 
     def _our_mounts(self) -> frozenset[str]:
