@@ -87,6 +87,10 @@ docs: $(READY) ## write the generated reference pages again
 	@$(BIN)/orchestrator reference cli --output docs/reference/cli.md
 	@$(BIN)/orchestrator reference lifecycle --output docs/pictures/lifecycle.svg
 
+.PHONY: manifests
+manifests: $(READY) ## write manifests/base and manifests/overlays again, from manifests/examples
+	@$(BIN)/python manifests/generate.py
+
 # Not after $(READY), which fails while the lock lacks what pyproject.toml has just been given.
 $(BIN)/uv:
 	@$(MAKE) --no-print-directory setup
