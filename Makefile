@@ -54,6 +54,18 @@ test-slow: $(READY) ## the tests that take longer than a few seconds
 	@$(BIN)/pytest -q -m slow $(PYTEST_ARGS) || { code=$$?; \
 		if [ $$code -eq 5 ]; then echo "no slow test is collected"; else exit $$code; fi; }
 
+# The folder with the programs that build, start and end a cluster on this machine.
+CLUSTER ?= ../shared/cluster
+
+.PHONY: test-cluster
+test-cluster: $(READY) ## the Kubernetes tests, on the cluster of KUBECONFIG or one of their own
+	@if [ -n "$${KUBECONFIG:-}" ]; then CLUSTER=$(abspath $(CLUSTER)) REQUIRE_CLUSTER=1 $(BIN)/pytest -q tests/cluster tests/conformance -m cluster $(PYTEST_ARGS); exit; fi; \
+	if [ ! -x "$(CLUSTER)/up" ]; then echo "There is neither KUBECONFIG nor $(CLUSTER)/up." >&2; \
+		echo "  fix: point KUBECONFIG to a cluster that tests may use, or CLUSTER to the cluster programs" >&2; exit 1; fi; \
+	"$(CLUSTER)/build"; env=$$("$(CLUSTER)/up" --controllers '*,-nodelifecycle'); eval "$$env"; \
+	trap '"$(CLUSTER)/down"' EXIT; \
+	CLUSTER=$(abspath $(CLUSTER)) REQUIRE_CLUSTER=1 $(BIN)/pytest -q tests/cluster tests/conformance -m cluster $(PYTEST_ARGS)
+
 .PHONY: lint
 lint: $(READY) ## formatting, style, types and import directions
 	@failed=; \
@@ -86,6 +98,7 @@ docs: $(READY) ## write the generated reference pages again
 	@$(BIN)/orchestrator reference settings --output docs/reference/settings.md
 	@$(BIN)/orchestrator reference cli --output docs/reference/cli.md
 	@$(BIN)/orchestrator reference lifecycle --output docs/pictures/lifecycle.svg
+	@$(BIN)/python -m orchestrator.server.openapi > docs/reference/openapi.json
 
 .PHONY: manifests
 manifests: $(READY) ## write manifests/base and manifests/overlays again, from manifests/examples
