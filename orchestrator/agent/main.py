@@ -274,6 +274,8 @@ def environment(work: dict[str, Any]) -> dict[str, str]:
         variables["OTEL_TRACES_EXPORTER"] = "otlp"
         variables.update(dict.fromkeys(("OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER"), "none"))
         variables["OTEL_SERVICE_NAME"] = str(work["job"].get("name") or "job")
+    if work.get("otlp_headers"):
+        variables["OTEL_EXPORTER_OTLP_TRACES_HEADERS"] = work["otlp_headers"]
     variables.update({str(name): str(value) for name, value in (work["job"].get("environment") or {}).items()})
     variables["ORCHESTRATOR_JOB_ID"] = work["job"]["id"]
     variables["ORCHESTRATOR_TOKEN_FILE"] = work["token_file"]

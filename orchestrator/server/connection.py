@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 
@@ -24,6 +25,20 @@ class ConnectionLimits:
     max_line_bytes: int = 8190
     max_header_bytes: int = 16 * 1024
     max_headers: int = 64
+
+    def options(self) -> dict[str, Any]:
+        """For the constructor of `Connection`."""
+        return {
+            "loop": asyncio.get_running_loop(),
+            "keepalive_timeout": self.idle_seconds,
+            "access_log": None,
+            "logger": log,
+            "max_line_size": self.max_line_bytes,
+            "max_field_size": self.max_header_bytes,
+            "max_headers": self.max_headers,
+            "lingering_time": 1.0,
+            "auto_decompress": False,
+        }
 
 
 class Connection(web.RequestHandler):
@@ -48,7 +63,7 @@ class Connection(web.RequestHandler):
         return response
 
 
-class _Refused(asyncio.Protocol):
+class Refused(asyncio.Protocol):
     """A connection over the limit: closed before a byte is read."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -58,23 +73,11 @@ class _Refused(asyncio.Protocol):
 
 def connection_factory(server: web.Server, limits: ConnectionLimits) -> Callable[[], asyncio.Protocol]:
     """A protocol factory for `loop.create_server`: connections of `server` within `limits`."""
-    loop = asyncio.get_running_loop()
 
     def connect() -> asyncio.Protocol:
         if len(server.connections) >= limits.max_connections:
             log.warning("connection refused: %d are open", limits.max_connections)
-            return _Refused()
-        return Connection(
-            server,
-            loop=loop,
-            keepalive_timeout=limits.idle_seconds,
-            access_log=None,  # type: ignore[arg-type]
-            logger=log,
-            max_line_size=limits.max_line_bytes,
-            max_field_size=limits.max_header_bytes,
-            max_headers=limits.max_headers,
-            lingering_time=1.0,
-            auto_decompress=False,
-        )
+            return Refused()
+        return Connection(server, **limits.options())
 
     return connect

@@ -12,16 +12,20 @@ from orchestrator.model.record import Record
 
 @dataclass(frozen=True, slots=True)
 class RunnerEndpoints:
-    """What a runner reaches, as seen from inside it. `otlp` says whether it may send spans."""
+    """What a runner reaches, as seen from inside it. `otlp` says whether it may send spans.
+
+    In a cluster `proxy_url` and `otlp_headers` (the form of OTEL_EXPORTER_OTLP_HEADERS) hold the job's credential.
+    """
 
     api_url: str = "http://127.0.0.1:3129"
     proxy_url: str = "http://127.0.0.1:3128"
     token_file: str = "/run/orchestrator/token"  # noqa: S105 -- a path
     otlp: bool = False
+    otlp_headers: str = ""
 
 
 def work_document(record: Record, pool: Pool, endpoints: RunnerEndpoints, traceparent: str) -> dict[str, Any]:
-    """The answer to a successful claim. It holds no credential: the runner has its token already."""
+    """The answer to a successful claim. It holds no runner credential: the runner has its token already."""
     spec = record.offer.spec
     base = endpoints.api_url
     return {
@@ -39,4 +43,5 @@ def work_document(record: Record, pool: Pool, endpoints: RunnerEndpoints, tracep
         "artifacts_url": f"{base}/runner/v1/artifacts",
         "token_file": endpoints.token_file,
         "otlp_endpoint": f"{base}/runner" if endpoints.otlp else "",
+        "otlp_headers": endpoints.otlp_headers if endpoints.otlp else "",
     }

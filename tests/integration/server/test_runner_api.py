@@ -267,7 +267,7 @@ async def test_few_spans_of_one_runner_are_in_memory_at_once_and_none_after_its_
         return SpansRelayed(1, 0)
 
     deps = runners.runner_api._deps
-    monkeypatch.setattr(runners.runner_api, "_deps", replace(deps, relay=relay))
+    monkeypatch.setattr(runners.runner_api._handlers, "_deps", replace(deps, relay=relay))
     headers = {"Content-Type": "application/x-protobuf"}
 
     async def send():

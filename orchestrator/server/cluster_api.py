@@ -1,0 +1,289 @@
+"""The runner API in a cluster: one HTTPS listener for all pods, who are known by their credential alone.
+
+A claim, a token request and an artifact bring the pod's own token, which the cluster vouches for; spans bring the
+job's credential, for exporters cannot follow a token that changes every few minutes. The gateways of the cluster
+ask on the same listener, see `gateway_api`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from aiohttp import web
+
+from orchestrator.errors import GiveUpError, TryAgainError
+from orchestrator.lifecycle.ports import RunnerIdentity
+from orchestrator.model.record import Record
+from orchestrator.model.runner import RunnerName
+from orchestrator.server.connection import Connection, ConnectionLimits, Refused
+from orchestrator.server.edge import bearer_token
+from orchestrator.server.peers import PeerLimits, Peers
+from orchestrator.server.problems import ProblemError
+from orchestrator.server.runner_handlers import (
+    ARTIFACTS_PATH,
+    CLAIM_PATH,
+    MAX_TOKEN_CHARS,
+    TOKEN_PATH,
+    TRACES_PATH,
+    Handler,
+    RunnerDeps,
+    RunnerHandlers,
+    Seat,
+    answered,
+    require_post,
+)
+from orchestrator.server.work import RunnerEndpoints
+
+log = logging.getLogger("orchestrator.server.cluster_api")
+
+CLAIM_SECONDS = 25.0
+"""How long a claim of a runner without a job is held before it is answered 204: come again."""
+HANDSHAKE_SECONDS = 10.0
+_JOB_BEARER = re.compile(r"[Bb]earer +([a-z0-9-]{1,253})\.([A-Za-z0-9_-]{43})")
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod whose credential was verified, and where it asked from."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+class Runners(Protocol):
+    """What the backend's room knows of its runners. All may raise TryAgainError: nobody is let in meanwhile."""
+
+    async def pod(self, credential: str) -> Pod | None:
+        """The pod that presents its token, if we have a use for it."""
+        ...
+
+    async def assigned(self, pod: Pod) -> RunnerIdentity | None:
+        """The runner that this pod is; for a warm one without a job None, after waiting a while for one."""
+        ...
+
+    async def verify(self, credential: str) -> RunnerIdentity | None:
+        """`lifecycle.ports.RunnerCredentials`."""
+        ...
+
+    def sender(self, name: RunnerName, job_credential: str) -> RunnerIdentity | None:
+        """The running runner of this name, if that is its job's credential."""
+        ...
+
+    async def ready_to_bind(self, identity: RunnerIdentity) -> None:
+        """Whatever may fail of what `bound` does, before the runner has its work.
+
+        Raises:
+            GiveUpError: reason `runner_unknown`: this pod gets no work.
+        """
+        ...
+
+    async def bound(self, record: Record) -> RunnerEndpoints:
+        """Give the runner's job its egress, and say what it reaches and with which credential."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterLimits:
+    """Bounds of the listener."""
+
+    connections: ConnectionLimits = field(default_factory=lambda: ConnectionLimits(8192, idle_seconds=60))
+    peers: PeerLimits = field(default_factory=PeerLimits)
+
+
+class ClusterApi:
+    """`serve` once; `close` each runner at its job's end; `stop` at ours."""
+
+    def __init__(
+        self,
+        deps: RunnerDeps,
+        runners: Runners,
+        gateway: Handler | None = None,
+        limits: ClusterLimits | None = None,
+    ) -> None:
+        """`gateway` answers everything below `/gateway/`."""
+        self._handlers = RunnerHandlers(deps)
+        self._runners = runners
+        self._gateway = gateway
+        self._limits = limits or ClusterLimits()
+        self._peers = Peers(self._limits.peers, asyncio.get_running_loop().time)
+        self._seats: dict[RunnerName, Seat] = {}
+        self._http: web.Server = web.Server(self._handle)
+        self._server: asyncio.Server | None = None
+        self._routes: Mapping[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
+            CLAIM_PATH: self._claim,
+            TOKEN_PATH: self._token,
+            ARTIFACTS_PATH: self._artifact,
+            TRACES_PATH: self._spans,
+        }
+
+    async def serve(self, listener: socket.socket, context: ssl.SSLContext) -> None:
+        """Answer on a bound, listening socket; it is ours from now on."""
+        listener.setblocking(False)
+        try:
+            self._server = await asyncio.get_running_loop().create_server(
+                self._connection,
+                sock=listener,
+                ssl=context,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                backlog=1024,
+            )
+        except BaseException:
+            listener.close()
+            raise
+
+    async def close(self, runner: RunnerName) -> None:
+        """Forget a runner; its credentials are refused by its record. Unknown runners are fine."""
+        seat = self._seats.pop(runner, None)
+        if seat is not None:
+            await self._handlers.leave(seat)
+
+    async def stop(self) -> None:
+        """Stop listening and cut all connections. Idempotent."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self._http.pre_shutdown()
+        await self._http.shutdown(1.0)
+        await asyncio.gather(*(self.close(runner) for runner in list(self._seats)))
+
+    def _connection(self) -> asyncio.Protocol:
+        limits = self._limits.connections
+        if len(self._http.connections) >= limits.max_connections:
+            log.warning("connections of runners refused: %d are open", limits.max_connections)
+            return Refused()
+        return _PeerConnection(self._http, limits, self._peers)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path.startswith("/gateway/") and self._gateway is not None:
+            return await self._guarded(self._gateway, request)
+
+        async def routed() -> web.Response:
+            route = self._routes.get(request.path)
+            if route is None:
+                raise ProblemError("There is nothing here.", reason="not_found")
+            require_post(request)
+            if not self._peers.trusted(_peer(request)):
+                raise _distrusted()
+            return await route(request)
+
+        return await answered(routed, request, _peer(request))
+
+    async def _guarded(self, handler: Handler, request: web.BaseRequest) -> web.Response:
+        """A handler that tells nobody why it refused: its 401 counts as a wrong credential."""
+        peer = _peer(request)
+
+        async def refused() -> web.Response:
+            raise _distrusted()
+
+        if not self._peers.trusted(peer):
+            return await answered(refused, request, peer)
+        response = await handler(request)
+        if response.status == 401:
+            self._peers.failed(peer)
+        return response
+
+    # Who asks.
+
+    def _seat(self, identity: RunnerIdentity) -> Seat:
+        """The runner's own counts; a runner of the same name but another uid starts anew."""
+        seat = self._seats.get(identity.name)
+        if seat is None or seat.identity != identity:
+            seat = self._seats[identity.name] = Seat(identity)
+        return seat
+
+    def _refusal(self, request: web.BaseRequest) -> GiveUpError:
+        self._peers.failed(_peer(request))
+        return GiveUpError("The runner credential is not valid here.", reason="runner_unknown")
+
+    async def _verified(self, request: web.BaseRequest, credential: str) -> Seat:
+        identity = await self._runners.verify(credential)
+        if identity is None:
+            raise self._refusal(request)
+        self._handlers.mask(identity, credential)
+        return self._seat(identity)
+
+    # What they ask for.
+
+    async def _claim(self, request: web.BaseRequest) -> web.Response:
+        credential = bearer_token(request, MAX_TOKEN_CHARS)
+        pod = await self._runners.pod(credential)
+        if pod is None:
+            raise self._refusal(request)
+        proof = await self._handlers.read_claim(request)
+        identity = await self._runners.assigned(pod)
+        if identity is None:
+            return web.Response(status=204)
+        self._handlers.mask(identity, credential)
+        await self._runners.ready_to_bind(identity)
+        record, pool = await self._handlers.claim(self._seat(identity), proof)
+        return self._handlers.work(record, pool, await self._runners.bound(record))
+
+    async def _token(self, request: web.BaseRequest) -> web.Response:
+        async def verified(credential: str) -> Seat:
+            return await self._verified(request, credential)
+
+        return await self._handlers.token(verified, request)
+
+    async def _artifact(self, request: web.BaseRequest) -> web.Response:
+        seat = await self._verified(request, bearer_token(request, MAX_TOKEN_CHARS))
+        return await self._handlers.artifact(seat, request)
+
+    async def _spans(self, request: web.BaseRequest) -> web.Response:
+        self._handlers.spans_welcome(request)
+        headers = request.headers.getall("Authorization", [])
+        said = _JOB_BEARER.fullmatch(headers[0]) if len(headers) == 1 else None
+        identity = self._runners.sender(RunnerName(said[1]), said[2]) if said else None
+        if identity is None:
+            raise self._refusal(request)
+        return await self._handlers.spans(self._seat(identity), request)
+
+
+def job_bearer(runner: RunnerName, job_credential: str) -> str:
+    """What a runner's spans are authorised with. A runner's name has no dot, so the two cannot be confused."""
+    return f"Bearer {runner}.{job_credential}"
+
+
+def _peer(request: web.BaseRequest) -> str:
+    return request.remote or ""
+
+
+def _distrusted() -> TryAgainError:
+    return TryAgainError(
+        "Too many credentials from this address were refused.",
+        reason="temporarily_unavailable",
+        retry_after_seconds=5,
+    )
+
+
+class _PeerConnection(Connection):
+    """A connection that counts for its address."""
+
+    __slots__ = ("_address", "_peers")
+
+    def __init__(self, server: web.Server, limits: ConnectionLimits, peers: Peers) -> None:
+        super().__init__(server, **limits.options())
+        self._peers = peers
+        self._address: str | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        peer = transport.get_extra_info("peername")
+        address = str(peer[0]) if peer else ""
+        if not self._peers.enter(address):
+            transport.abort()  # type: ignore[attr-defined]
+            return
+        self._address = address
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._address is not None:
+            self._peers.leave(self._address)
+            self._address = None
+            super().connection_lost(exc)

@@ -1,0 +1,251 @@
+"""What a runner may ask for, however it is known: its work, tokens, to note artifacts, to relay spans.
+
+Who is asking is a `Seat`: found by its listener (`runner_api`) or by its credential (`cluster_api`). Here is what
+follows from it, so that both kinds of runner get the same answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from orchestrator.errors import GiveUpError, OrchestratorError
+from orchestrator.journal.redact import Masker
+from orchestrator.lifecycle.ports import RunnerIdentity
+from orchestrator.model.egress import EgressProof
+from orchestrator.model.events import ArtifactReported
+from orchestrator.model.pool import Pool
+from orchestrator.model.record import Record
+from orchestrator.server import schemas
+from orchestrator.server.body import read_body, read_form, read_model, require_media_type
+from orchestrator.server.deps import Exchange, JobEngine, SpanRelay
+from orchestrator.server.edge import SECURITY_HEADERS, answer
+from orchestrator.server.problems import ProblemError
+from orchestrator.server.span_count import SpanCount
+from orchestrator.server.work import RunnerEndpoints, work_document
+from orchestrator.telemetry.ids import traceparent
+from orchestrator.telemetry.relay import relay_answer
+
+log = logging.getLogger("orchestrator.server.runner")
+
+OTLP = "application/x-protobuf"
+MAX_TOKEN_CHARS = 4096
+MAX_ALARMS = 8
+
+CLAIM_PATH = "/runner/v1/claim"
+TOKEN_PATH = "/runner/v1/token"  # noqa: S105 -- a path
+ARTIFACTS_PATH = "/runner/v1/artifacts"
+TRACES_PATH = "/runner/v1/traces"
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerLimits:
+    """Bounds for one runner. Sizes in bytes, times in seconds."""
+
+    max_connections: int = 64
+    idle_seconds: float = 30
+    body_timeout_seconds: float = 10
+    max_claim_bytes: int = 64 * 1024
+    max_form_bytes: int = 32 * 1024
+    max_artifact_bytes: int = 8 * 1024
+    max_spans_bytes: int = 4 << 20
+    max_artifacts: int = 256
+    spans_note_seconds: float = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerDeps:
+    """What the handlers need. `relay` is None where spans are not relayed.
+
+    `masker` is told each runner's credential before the runner gets any work, and masks what a job says of itself.
+    """
+
+    engine: JobEngine
+    exchange: Exchange
+    pools: Mapping[str, Pool]
+    masker: Masker = field(default_factory=Masker)
+    relay: SpanRelay | None = None
+    limits: RunnerLimits = field(default_factory=RunnerLimits)
+
+
+@dataclass(slots=True, eq=False)
+class Seat:
+    """One runner, and what was counted of it."""
+
+    identity: RunnerIdentity
+    artifacts: int = 0
+    alarms: int = 0
+    refused: int = 0
+    spans: SpanCount = field(default_factory=SpanCount)
+    relaying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+
+
+Verified = Callable[[str], Awaitable[Seat]]
+"""A credential to whose it is; GiveUpError `runner_unknown` when it is nobody's here."""
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
+
+
+async def answered(handler: Callable[[], Awaitable[web.Response]], request: web.BaseRequest, who: str) -> web.Response:
+    """The handler's answer, or the problem document for whatever went wrong. `who` is for the log."""
+    try:
+        response = await handler()
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:  # noqa: BLE001 -- the border: everything becomes a problem document
+        response = answer(error, request)
+        log.info(
+            "runner request refused",
+            extra={"runner": who, "status": response.status, "reason": getattr(error, "reason", "")},
+        )
+    response.headers.update(SECURITY_HEADERS)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def require_post(request: web.BaseRequest) -> None:
+    if request.method != "POST":
+        raise ProblemError("Only POST is allowed here.", reason="method_not_allowed", headers={"Allow": "POST"})
+
+
+class RunnerHandlers:
+    """The answers themselves; errors are raised and become problem documents at the border."""
+
+    def __init__(self, deps: RunnerDeps) -> None:
+        self._deps = deps
+
+    def mask(self, identity: RunnerIdentity, credential: str) -> None:
+        """Have a credential masked wherever the runner's job is shown, before any work is out that could print it."""
+        record = self._deps.engine.record_of_runner(identity.name)
+        if record is not None:
+            self._deps.masker.register(record.id, credential)
+
+    def running(self, identity: RunnerIdentity) -> Record:
+        record = self._deps.engine.record_of_runner(identity.name)
+        if record is None or not record.live or record.bound_uid != identity.uid:
+            raise GiveUpError("The runner has no running job.", reason="job_not_running")
+        return record
+
+    async def read_claim(self, request: web.BaseRequest) -> EgressProof:
+        """The proof in a claim's body."""
+        limits = self._deps.limits
+        claim = await read_model(
+            request,
+            schemas.ClaimRequest,
+            limit_bytes=limits.max_claim_bytes,
+            timeout_seconds=limits.body_timeout_seconds,
+        )
+        return EgressProof(denied=tuple(claim.proof.denied), reached=tuple(claim.proof.reached))
+
+    async def claim(self, seat: Seat, proof: EgressProof) -> tuple[Record, Pool]:
+        """Bind the runner to its job; from here on the work may go out, once.
+
+        Raises:
+            GiveUpError: reason `already_bound`, `job_ended`, `runner_unknown` or `egress_unproven`.
+            TryAgainError: nothing was bound.
+        """
+        if seat.refused >= MAX_ALARMS:  # each refusal may leave an alarm in the journal
+            raise GiveUpError("This runner was refused too often.", reason="already_bound")
+        try:
+            record = await self._deps.engine.claim(seat.identity, proof)
+        except GiveUpError:
+            seat.refused += 1
+            raise
+        pool = self._deps.pools.get(record.offer.spec.pool)
+        if pool is None:
+            raise GiveUpError("The job's pool is gone.", reason="job_ended")
+        return record, pool
+
+    def work(self, record: Record, pool: Pool, endpoints: RunnerEndpoints) -> web.Response:
+        """The answer to a claim that was taken."""
+        return json_answer(work_document(record, pool, endpoints, traceparent(record.id)))
+
+    async def token(self, verified: Verified, request: web.BaseRequest) -> web.Response:
+        limits = self._deps.limits
+        try:
+            form = await read_form(
+                request, limit_bytes=limits.max_form_bytes, timeout_seconds=limits.body_timeout_seconds
+            )
+            subject_tokens = [value for name, value in form if name == "subject_token"]
+            if len(subject_tokens) != 1 or not 1 <= len(subject_tokens[0]) <= MAX_TOKEN_CHARS:
+                return _oauth_error(400, "invalid_request", "exactly one subject_token is needed")
+        except ProblemError as error:
+            return _oauth_error(400, "invalid_request", str(error))
+        try:
+            seat = await verified(subject_tokens[0])
+        except GiveUpError as error:
+            return _oauth_error(401, "invalid_client", str(error))
+        reply = await self._deps.exchange(seat.identity, form)
+        response = json_answer(reply.document, status=reply.status)
+        response.headers.update(reply.headers)
+        return response
+
+    async def artifact(self, seat: Seat, request: web.BaseRequest) -> web.Response:
+        limits = self._deps.limits
+        body = await read_model(
+            request,
+            schemas.ArtifactRequest,
+            limit_bytes=limits.max_artifact_bytes,
+            timeout_seconds=limits.body_timeout_seconds,
+        )
+        record = self.running(seat.identity)
+        if seat.artifacts >= limits.max_artifacts:
+            raise GiveUpError(f"A job may report {limits.max_artifacts} artifacts.", reason="too_many_artifacts")
+        seat.artifacts += 1
+        name, media_type = map(self._deps.masker.text, (body.name, body.media_type))
+        artifact = ArtifactReported(name, body.digest, media_type, body.size_bytes)
+        await self._deps.engine.note(record.id, artifact)
+        return json_answer(msgspec.to_builtins(artifact), status=201)
+
+    def spans_welcome(self, request: web.BaseRequest) -> str:
+        """The Content-Encoding of a request that can be relayed: OTLP/HTTP in protobuf, plain or gzip."""
+        if self._deps.relay is None:
+            raise GiveUpError("Spans are not relayed here.", reason="relay_disabled")
+        require_media_type(request, OTLP)
+        encoding = request.headers.get("Content-Encoding", "identity").lower()
+        if encoding not in ("identity", "gzip"):
+            raise ProblemError("Only gzip is understood.", reason="media_type_unsupported")
+        return encoding
+
+    async def spans(self, seat: Seat, request: web.BaseRequest) -> web.Response:
+        encoding = self.spans_welcome(request)
+        relay = self._deps.relay
+        assert relay is not None, "no spans are welcome without one"
+        record = self.running(seat.identity)
+        limits = self._deps.limits
+        size, seconds = limits.max_spans_bytes, limits.body_timeout_seconds
+        async with seat.relaying:  # what waits here has not been read, so it is not in our memory
+            body = await read_body(request, limit_bytes=size, timeout_seconds=seconds, compressed=True)
+            self.running(seat.identity)  # a slow body must not outlive the job
+            relayed = await relay(record.id, body, encoding)
+        seat.spans.add(relayed)
+        if seat.spans.due(asyncio.get_running_loop().time(), limits.spans_note_seconds):
+            await self._deps.engine.note(record.id, seat.spans.take())
+        return web.Response(body=relay_answer(relayed), content_type=OTLP)
+
+    async def leave(self, seat: Seat) -> None:
+        """Note what was counted since the last note; too late is no harm, the count is only for people."""
+        record = self._deps.engine.record_of_runner(seat.identity.name)
+        if record is not None and seat.spans.pending:
+            with suppress(OrchestratorError):
+                await self._deps.engine.note(record.id, seat.spans.take())
+
+
+def json_answer(document: object, *, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(document), status=status, content_type="application/json")
+
+
+def _oauth_error(status: int, code: str, description: str) -> web.Response:
+    """RFC 6749, section 5.2."""
+    document: dict[str, Any] = {"error": code, "error_description": description}
+    response = json_answer(document, status=status)
+    if status == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
+    return response
