@@ -89,8 +89,7 @@ def every_invocation() -> list[Any]:
 
 
 PLANNED: dict[str, str] = {
-    "manifests": "settings of the Kubernetes backend name it before the backend is there",
-    "gateway": "the same",
+    "preflight": "the reasons of the Kubernetes backend name it before the backend is there",
 }
 """Commands that pages name and the program does not have yet, each with the reason."""
 
