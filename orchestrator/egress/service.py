@@ -116,9 +116,9 @@ async def _work(
         gateway.stopping = True
         server.close()
         await _quiet(gateway, config.drain_seconds)
-        work[1].cancel()
-        await gateway.close()
-        work[0].cancel()
+        for task in work:
+            task.cancel()
+    await gateway.close()
     await feed.close(LAST_WORDS_SECONDS)
     log.info("stopped")
 

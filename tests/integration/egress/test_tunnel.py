@@ -1,4 +1,4 @@
-"""CONNECT through the real gateway process."""
+"""CONNECT through real gateway processes of both forms."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ import shutil
 import ssl
 
 import pytest
+
+pytestmark = pytest.mark.usefixtures("form")
+
+
+@pytest.fixture(params=["listener", "cluster"])
+def form(request, form):
+    return form
+
 
 RESET = (ConnectionError, asyncio.IncompleteReadError)
 
@@ -60,7 +68,7 @@ async def test_curl_over_tls(lab, gateway, certificate):
     async with lab.serving(answer, certificate.server) as destination:
         port = await gateway.open([lab.tls(destination)])
         url = f"https://{lab.HOST}:{destination}/"
-        command = ["curl", "-sS", "--cacert", str(certificate.path), "-x", f"http://127.0.0.1:{port}"]
+        command = ["curl", "-sS", "--cacert", str(certificate.path), "-x", port.proxy]
         run = await asyncio.create_subprocess_exec(*command, url, stdout=-1, stderr=-1, env={"PATH": "/usr/bin:/bin"})
         out, err = await asyncio.wait_for(run.communicate(), 20)
         assert (run.returncode, out) == (0, b"hello"), err
@@ -296,7 +304,7 @@ async def test_unreachable_and_unknown_hosts(lab, gateway):
 async def test_slow_heads_are_cut_off(lab):
     async with lab.egress(head_timeout_seconds=0.4) as gateway, lab.serving(lab.echo) as destination:
         port = await gateway.open([lab.tls(destination)])
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await lab.dial(port)
 
         async def drip():
             while True:
@@ -390,7 +398,7 @@ async def test_a_flood_of_refusals_stays_small(lab, gateway):
     for at in range(0, total, 50):
         requests = (f"CONNECT h{at + i}.evil.test:443 HTTP/1.1\r\n\r\n".encode() for i in range(50))
         assert all(b" 403 " in answer for answer in await asyncio.gather(*(lab.ask(port, r) for r in requests)))
-    await gateway.process.close(lab.RUNNER)
+    await gateway.close()
     verdicts = gateway.of()
     assert len(verdicts) < 250
     assert sum(v.connections for v in verdicts) == total
