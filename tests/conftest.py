@@ -164,6 +164,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if os.environ.get("REQUIRE_SANDBOX") == "1":
             raise pytest.UsageError(f"REQUIRE_SANDBOX=1, but no sandbox can be made here: {obstacle}")
         _skip("sandbox", needing, f"user namespaces cannot be made here: {obstacle}")
+    on_cluster = [item for item in items if item.get_closest_marker("cluster")]
+    if on_cluster and not os.environ.get("KUBECONFIG"):
+        if os.environ.get("REQUIRE_CLUSTER") == "1":
+            raise pytest.UsageError("REQUIRE_CLUSTER=1, but KUBECONFIG is not set")
+        _skip("cluster", on_cluster, "KUBECONFIG is not set; `make test-cluster` starts a cluster")
     as_root = [item for item in items if item.get_closest_marker("root")]
     if as_root and os.geteuid() != 0:
         _skip("root", as_root, "these tests need to be root")
@@ -179,7 +184,7 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     if not _not_run and hasattr(config, "workerinput") is False and config.getoption("numprocesses", None):
         # With xdist the controller collects nothing; the workers' skips arrive as reports.
         for report in terminalreporter.stats.get("skipped", []):
-            for marker in ("sandbox", "root"):
+            for marker in ("sandbox", "root", "cluster"):
                 if marker in report.keywords and isinstance(report.longrepr, tuple):
                     count, _ = _not_run.get(marker, (0, ""))
                     _not_run[marker] = (count + 1, str(report.longrepr[2]))

@@ -85,14 +85,15 @@ def provision(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
     if seen.runner is not None and seen.runner.state is not RunnerState.ABSENT:
         return Step(facts=(RunnerCreated(seen.runner.name, seen.runner.uid),))
     if seen.now_ns >= deadline:
-        return _late(seen, deadlines, no_quota=no_quota)
+        return _late(record, seen, deadlines, no_quota=no_quota)
     if failure is not None:
         return Step(facts=_waiting(record, failure), wake_ns=wake_after(seen, deadline))
     return Step(action=Action.CREATE_RUNNER, wake_ns=deadline)
 
 
-def _late(seen: Observation, deadlines: Deadlines, *, no_quota: bool) -> Step:
-    cause = f"; last: {seen.failure.text}" if seen.failure else ""
+def _late(record: Record, seen: Observation, deadlines: Deadlines, *, no_quota: bool) -> Step:
+    last = seen.failure.text if seen.failure else record.wait.detail if record.wait else ""
+    cause = f"; last: {last}" if last else ""
     if no_quota:
         limit = deadlines.capacity_ns // SECOND
         return ended(

@@ -17,7 +17,10 @@ from orchestrator.model.egress import EgressRule
 from orchestrator.model.job import JobId, PoolName
 from orchestrator.model.runner import ExitCause, RunnerName, RunnerSpec, RunnerState, runner_name
 from orchestrator.testing.backend import MemoryBackend
+from orchestrator.testing.kubelet import Script
+from orchestrator.testing.pod_states import End
 
+CLUSTER_WORLD = Path(__file__).parents[1] / "cluster" / "conftest.py"
 WORLD = Path(__file__).parents[1] / "integration" / "sandbox" / "world.py"
 
 
@@ -79,9 +82,48 @@ class Sandboxes:
         await self.backend.close()
 
 
-@pytest.fixture(params=[InMemory, pytest.param(Sandboxes, marks=pytest.mark.sandbox)])
+class Pods:
+    """Drives the Kubernetes backend on a real API server: a scripted kubelet runs each pod until told."""
+
+    def __init__(self) -> None:
+        module = sys.modules.get("cluster_world")
+        if module is None:
+            loader = importlib.util.spec_from_file_location("cluster_world", CLUSTER_WORLD)
+            module = importlib.util.module_from_spec(loader)
+            sys.modules["cluster_world"] = module
+            loader.loader.exec_module(module)
+        self.world = module.World()
+        self.world.script = lambda _: Script(End.HOLD)
+
+    async def open(self) -> None:
+        await self.world.open()
+        self.backend = await self.world.backend()
+        self.kubelet = await self.world.kubelet()
+
+    async def prepare(self, spec: RunnerSpec) -> None:
+        return
+
+    async def end(self, spec: RunnerSpec, code: int) -> None:
+        self.kubelet.end(spec.name, code)
+
+    async def credential(self, spec: RunnerSpec) -> str:
+        pytest.skip("a pod's credential is verified by the runner API of the cluster, which has tests of its own")
+
+    async def close(self) -> None:
+        await self.world.close()
+
+
+@pytest.fixture(
+    params=[
+        InMemory,
+        pytest.param(Sandboxes, marks=pytest.mark.sandbox),
+        pytest.param(Pods, marks=pytest.mark.cluster),
+    ]
+)
 async def driver(request):
     made = request.param()
+    if isinstance(made, Pods):
+        await made.open()
     yield made
     await made.close()
 

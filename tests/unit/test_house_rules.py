@@ -44,6 +44,7 @@ TASK_MAKERS: dict[str, str] = {
     "orchestrator/lifecycle/workqueue.py": "the workers, kept in a set and drained at the end",
     "orchestrator/server/streams.py": "waits for the first of two tasks, ends and awaits both",
     "orchestrator/telemetry/export.py": "the exporter's loop, kept and ended by it",
+    "orchestrator/testing/kubelet.py": "its task group, kept and ended by the kubelet",
 }
 """Modules that may start a task outside a TaskGroup, each with the reason; they own and await what they start."""
 

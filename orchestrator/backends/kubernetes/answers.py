@@ -59,7 +59,8 @@ class Status(msgspec.Struct):
     details: _Details | None = None
 
 
-_QUOTA = re.compile(r'pods "[^"]{0,253}" is forbidden: exceeded quota: ')
+_QUOTA = re.compile(r'pods "[^"]{0,253}" is forbidden: (exceeded quota|status unknown for quota): ')
+"""The second is a quota so new that its use was not counted yet."""
 
 
 def error_of(
