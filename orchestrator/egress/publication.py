@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from orchestrator.egress.rules import RuleSet
-from orchestrator.egress.table import MAX_RULES, MAX_RUNNERS, Rule, RunnerEntry, TableUpdate, canonical_address
+from orchestrator.egress.table import MAX_ADDRESSES, MAX_RULES, MAX_RUNNERS, Rule, RunnerEntry, TableUpdate, canonical_address
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.model.egress import EgressRule
 from orchestrator.model.runner import RunnerName
@@ -30,8 +30,11 @@ def runner_entry(
         raise GiveUpError(f"more than {MAX_RULES} egress rules", reason="egress_rules_too_many")
     if len(credential_sha256) != 64 or set(credential_sha256) - set("0123456789abcdef"):
         raise GiveUpError("the credential's digest is no SHA-256 in hex", reason="runner_credential_invalid")
+    known = tuple(dict.fromkeys(map(canonical_address, addresses)))
+    if not 1 <= len(known) <= MAX_ADDRESSES:
+        raise GiveUpError(f"a runner has 1 to {MAX_ADDRESSES} addresses", reason="runner_address_invalid")
     listed = tuple(Rule(rule.host, rule.port, rule.protocol) for rule in rules)
-    return RunnerEntry(runner, tuple(dict.fromkeys(map(canonical_address, addresses))), credential_sha256, listed)
+    return RunnerEntry(runner, known, credential_sha256, listed)
 
 
 class Publication:
