@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from orchestrator.backends.kubernetes.config import KubernetesConfig
 from orchestrator.backends.kubernetes.manifest import LABEL_INSTALLATION, LABEL_MANAGED_BY, MANAGED_BY
+from orchestrator.backends.kubernetes.render.gateway import PROBE_PORT
 from orchestrator.backends.kubernetes.render.installation import DAEMON, GATEWAY, RENDERED_BY, component_labels
 from orchestrator.egress.addresses import PUBLIC_BLOCKS
 from orchestrator.egress.network_policy import (
@@ -28,7 +29,7 @@ CLUSTER_DNS = Peer("kube-system", {"k8s-app": "kube-dns"})
 """Who answers the daemon's and the gateway's look-ups. Runners have no resolver."""
 
 API_CLIENT_LABEL = "orchestrator.dev/api-client"
-"""Namespaces that carry it with `true` may call the daemon's HTTP API: an ingress, a scraper of metrics."""
+"""Namespaces that carry it with `true` may call the daemon's HTTP API and read the gateways' metrics."""
 
 API_SERVER_PORTS = (("TCP", 443), ("TCP", 6443))
 
@@ -134,7 +135,9 @@ def _gateway_workload(settings: Settings, runners: tuple[Peer, ...]) -> Workload
         public = tuple(Peer(cidr=cidr, excluded=excluded) for cidr, excluded in PUBLIC_BLOCKS)
         egress.append(Allowed((*public, *_named(settings.egress.names.values())), ports))
     labels = component_labels(given.installation, GATEWAY)
-    return Workload("gateway", given.gateway.namespace, labels, (Allowed(runners, (("TCP", port),)),), tuple(egress))
+    scrapers = Allowed((Peer(namespace_labels={API_CLIENT_LABEL: "true"}),), (("TCP", PROBE_PORT),))
+    ingress = (Allowed(runners, (("TCP", port),)), scrapers)
+    return Workload("gateway", given.gateway.namespace, labels, ingress, tuple(egress))
 
 
 def _named(addresses: Iterable[str]) -> tuple[Peer, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from orchestrator.backends.kubernetes.render.gateway import CA_FILE, PROBE_PORT, TOKEN_FILE
 from orchestrator.backends.kubernetes.render.groups import documents_by_file, kustomization
 from orchestrator.backends.kubernetes.render.installation import Installation
 from orchestrator.daemon.cluster_network import network_policies, reach
@@ -38,6 +39,7 @@ def installation(settings: Settings, settings_yaml: str) -> Installation:
         namespace=given.namespace,
         image=given.image,
         settings_yaml=settings_yaml,
+        gateway_yaml=gateway_yaml(settings, gateway.port),
         api_port=settings.server.port,
         runner_api_port=given.runner_api.port,
         runner_api_url_port=runner_api.port,
@@ -57,6 +59,25 @@ def installation(settings: Settings, settings_yaml: str) -> Installation:
         lease=given.lease,
         policies=network_policies(settings, config),
     )
+
+
+def gateway_yaml(settings: Settings, port: int) -> str:
+    """The gateway's own file: what it needs of the settings, and nothing of callers, policy or pools."""
+    egress = settings.egress
+    values = {
+        "daemon_url": settings.kubernetes.runner_api.url,
+        "ca_file": CA_FILE,
+        "token_file": TOKEN_FILE,
+        "port": port,
+        "probe_port": PROBE_PORT,
+        "names": dict(sorted(egress.names.items())),
+        "connect_timeout_seconds": egress.connect_timeout_seconds,
+        "idle_timeout_seconds": egress.idle_timeout_seconds,
+        "max_connections": egress.max_connections,
+        "max_bytes_up": egress.max_bytes_up,
+        "max_bytes_down": egress.max_bytes_down,
+    }
+    return yaml.safe_dump(values, sort_keys=False, width=4096)
 
 
 def documents(settings: Settings, settings_yaml: str) -> dict[str, list[dict[str, Any]]]:

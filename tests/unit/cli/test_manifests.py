@@ -15,6 +15,8 @@ import yaml
 from typer.testing import CliRunner
 
 from orchestrator.cli.main import app
+from orchestrator.settings import load_settings
+from orchestrator.settings.gateway import load_gateway_settings
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "manifests" / "examples").glob("*.yaml"))
@@ -61,12 +63,19 @@ def test_a_render_in_another_process_is_byte_identical():
     assert len(seeds[0].stdout) > 10_000
 
 
-@by_example
+@pytest.fixture(scope="module")
+def different_documents() -> list[dict[str, Any]]:
+    """Of all examples, each document once: what they share need not be looked at three times."""
+    documents: list[dict[str, Any]] = []
+    for example in EXAMPLES:
+        documents += [one for one in parsed(run("--config", str(example))) if one not in documents]
+    return documents
+
+
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_document_is_valid_on(example: Path, version: str):
-    documents = parsed(run("--config", str(example)))
+def test_every_document_is_valid_on(different_documents: list[dict[str, Any]], version: str):
     too_new = 0
-    for one in documents:
+    for one in different_documents:
         try:
             kubernetes_validate.validate(one, version, strict=True)
         except kubernetes_validate.SchemaNotFoundError:
@@ -78,8 +87,23 @@ def test_every_document_is_valid_on(example: Path, version: str):
 
 @by_example
 def test_the_settings_are_in_it_word_for_word(example: Path):
-    (settings,) = (one for one in parsed(run("--config", str(example))) if one["kind"] == "ConfigMap")
-    assert settings["data"]["orchestrator.yaml"] == example.read_text(encoding="utf-8")
+    daemon, gateway = (one["data"] for one in parsed(run("--config", str(example))) if one["kind"] == "ConfigMap")
+    assert daemon == {"orchestrator.yaml": example.read_text(encoding="utf-8")}
+    assert gateway.keys() == {"gateway.yaml"}
+
+
+@by_example
+def test_the_gateway_can_read_its_settings(example: Path, tmp_path: Path):
+    path = tmp_path / "gateway.yaml"
+    (text,) = (
+        one["data"]["gateway.yaml"]
+        for one in parsed(run("--config", str(example)))
+        if one["kind"] == "ConfigMap" and "gateway.yaml" in one["data"]
+    )
+    path.write_text(text, encoding="utf-8")
+    settings, ours = load_gateway_settings(path), load_settings(example)
+    assert settings.daemon_url == ours.kubernetes.runner_api.url
+    assert (settings.port, settings.max_bytes_up) == (3128, ours.egress.max_bytes_up)
 
 
 def test_files_of_a_pool_that_is_gone_go_too_and_others_stay(tmp_path: Path):

@@ -131,6 +131,9 @@ def _isatap(address: Any) -> bool:
 
 def test_gateways_reach_names_with_private_addresses_and_no_others():
     gateway = Endpoint("10.0.0.2", "orchestrator", GATEWAY)
+    assert PLAIN.allows(Endpoint("10.0.0.4", "edge"), gateway, 8457)
+    assert not PLAIN.allows(Endpoint("10.0.0.4", "edge"), gateway, 3128)
+    assert not PLAIN.allows(Endpoint("10.0.0.4", "tenant"), gateway, 8457)
     assert PLAIN.allows(gateway, Endpoint("10.9.9.9"), 8080)
     assert not PLAIN.allows(gateway, Endpoint("10.9.9.8"), 8080)
     assert not PLAIN.allows(gateway, Endpoint("169.254.169.254"), 443)

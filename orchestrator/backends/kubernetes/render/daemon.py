@@ -12,9 +12,7 @@ from orchestrator.backends.kubernetes.render.installation import (
 )
 from orchestrator.backends.kubernetes.render.rbac import lease_documents
 from orchestrator.backends.kubernetes.render.workloads import (
-    SETTINGS_FILE,
     SETTINGS_FOLDER,
-    SETTINGS_MAP,
     account,
     container,
     deployment,
@@ -26,6 +24,8 @@ from orchestrator.backends.kubernetes.render.workloads import (
 )
 
 NAME = "orchestrator"
+SETTINGS_MAP = "orchestrator-settings"
+SETTINGS_NAME = "orchestrator.yaml"
 STATE_FOLDER = "/var/lib/orchestrator"
 STATE_CLAIM = "orchestrator-state"
 STOP_MARGIN_SECONDS = 30
@@ -36,7 +36,7 @@ def daemon_documents(installation: Installation) -> list[Document]:
     made = [
         namespace_document(installation, space, installation.labels()),
         account(installation, DAEMON_ACCOUNT, space, DAEMON),
-        settings_map(installation, space, DAEMON),
+        settings_map(installation, SETTINGS_MAP, space, DAEMON, SETTINGS_NAME, installation.settings_yaml),
         *installation.policies.get(space, ()),
         *(lease_documents(installation) if installation.lease else ()),
         _claim(installation),
@@ -64,7 +64,7 @@ def _deployment(installation: Installation) -> Document:
     daemon = container(
         installation,
         DAEMON,
-        ["run", "--config", SETTINGS_FILE],
+        ["run", "--config", f"{SETTINGS_FOLDER}/{SETTINGS_NAME}"],
         env=[
             {"name": "ORCHESTRATOR_STATE_DIR", "value": STATE_FOLDER},
             {"name": "ORCHESTRATOR_SERVER__HOST", "value": "0.0.0.0"},  # noqa: S104 -- NetworkPolicies say who may
@@ -97,5 +97,12 @@ def _deployment(installation: Installation) -> Document:
         ],
     }
     return deployment(
-        installation, NAME, installation.namespace, DAEMON, pod, replicas=1, strategy={"type": "Recreate"}
+        installation,
+        NAME,
+        installation.namespace,
+        DAEMON,
+        pod,
+        installation.settings_yaml,
+        replicas=1,
+        strategy={"type": "Recreate"},
     )

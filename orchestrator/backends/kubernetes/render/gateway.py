@@ -11,9 +11,7 @@ from orchestrator.backends.kubernetes.render.installation import (
     namespace_document,
 )
 from orchestrator.backends.kubernetes.render.workloads import (
-    SETTINGS_FILE,
     SETTINGS_FOLDER,
-    SETTINGS_MAP,
     account,
     container,
     deployment,
@@ -26,6 +24,8 @@ from orchestrator.backends.kubernetes.render.workloads import (
 )
 
 NAME = "orchestrator-gateway"
+SETTINGS_MAP = "orchestrator-gateway-settings"
+SETTINGS_NAME = "gateway.yaml"
 CA_MAP = "orchestrator-runner-api-ca"
 """ConfigMap with the daemon's CA as `ca.pem`, written by the operator once the daemon has made it.
 
@@ -33,9 +33,13 @@ A public value, but not one the daemon may write: it has no right to change anyt
 Until it is there a gateway knows no daemon, is not ready and refuses everything.
 """
 CA_FOLDER = "/etc/orchestrator-ca"
+CA_FILE = f"{CA_FOLDER}/ca.pem"
 TOKEN_FOLDER = "/run/orchestrator-identity"  # noqa: S105 -- a path
+TOKEN_FILE = f"{TOKEN_FOLDER}/token"
 TOKEN_SECONDS = 3600
-HEALTH_PORT = 8457
+PROBE_PORT = 8457
+GRACE_SECONDS = 40
+"""Longer than the gateway lingers (5 s), drains (20 s) and closes (10 s) after SIGTERM."""
 
 
 def gateway_documents(installation: Installation) -> list[Document]:
@@ -44,10 +48,12 @@ def gateway_documents(installation: Installation) -> list[Document]:
     if space != installation.namespace:
         made += [
             namespace_document(installation, space, installation.labels()),
-            settings_map(installation, space, GATEWAY),
             *installation.policies.get(space, ()),
         ]
-    made.append(account(installation, installation.gateway_account, space, GATEWAY))
+    made += [
+        account(installation, installation.gateway_account, space, GATEWAY),
+        settings_map(installation, SETTINGS_MAP, space, GATEWAY, SETTINGS_NAME, installation.gateway_yaml),
+    ]
     if installation.gateway_service:
         port = installation.gateway_port
         made.append(service(installation, installation.gateway_service, space, GATEWAY, "proxy", port, port))
@@ -58,17 +64,13 @@ def _deployment(installation: Installation) -> Document:
     gateway = container(
         installation,
         GATEWAY,
-        ["gateway", "--config", SETTINGS_FILE],
-        env=[
-            {"name": "ORCHESTRATOR_GATEWAY_CA_FILE", "value": f"{CA_FOLDER}/ca.pem"},
-            {"name": "ORCHESTRATOR_GATEWAY_TOKEN_FILE", "value": f"{TOKEN_FOLDER}/token"},
-        ],
+        ["gateway", "--config", f"{SETTINGS_FOLDER}/{SETTINGS_NAME}"],
         ports=[
             {"name": "proxy", "containerPort": installation.gateway_port, "protocol": "TCP"},
-            {"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"},
+            {"name": "probes", "containerPort": PROBE_PORT, "protocol": "TCP"},
         ],
-        livenessProbe=probe("/healthz", HEALTH_PORT, failureThreshold=3),
-        readinessProbe=probe("/readyz", HEALTH_PORT, failureThreshold=1),
+        livenessProbe=probe("/healthz", PROBE_PORT, failureThreshold=3),
+        readinessProbe=probe("/readyz", PROBE_PORT, failureThreshold=1),
         resources=resources("250m", "256Mi"),
         volumeMounts=[
             {"name": "settings", "mountPath": SETTINGS_FOLDER, "readOnly": True},
@@ -81,7 +83,7 @@ def _deployment(installation: Installation) -> Document:
     pod: Document = {
         "serviceAccountName": installation.gateway_account,
         "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": 30,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
         "topologySpreadConstraints": [{**spread, "labelSelector": chosen}],
         "containers": [gateway],
         "volumes": [
@@ -97,6 +99,7 @@ def _deployment(installation: Installation) -> Document:
         installation.gateway_namespace,
         GATEWAY,
         pod,
+        installation.gateway_yaml,
         replicas=installation.gateway_replicas,
         strategy=strategy,
     )

@@ -27,15 +27,17 @@ DAEMON_ACCOUNT = "orchestrator"
 class Installation:
     """The daemon, its gateways and its pools in one cluster.
 
-    `settings_yaml` is the very text that the daemon reads. `policies` are the NetworkPolicies of each namespace,
-    made elsewhere. `runner_api_service` and `gateway_service` are empty when pods reach those at an address
-    instead of a Service. Ports are TCP; `drain_seconds` is how long the daemon may take to stop.
+    `settings_yaml` is the very text that the daemon reads, `gateway_yaml` the gateway's. `policies` are the
+    NetworkPolicies of each namespace, made elsewhere. `runner_api_service` and `gateway_service` are empty when
+    pods reach those at an address instead of a Service. Ports are TCP; `drain_seconds` is how long the daemon
+    may take to stop.
     """
 
     config: KubernetesConfig
     namespace: str
     image: str
     settings_yaml: str
+    gateway_yaml: str
     api_port: int
     runner_api_port: int
     runner_api_url_port: int

@@ -10,22 +10,15 @@ SERVICE_UID = 64002
 """User and group of daemon and gateway; no runner has it."""
 
 SETTINGS_FOLDER = "/etc/orchestrator"
-SETTINGS_FILE = f"{SETTINGS_FOLDER}/orchestrator.yaml"
-SETTINGS_MAP = "orchestrator-settings"
 ANNOTATION_SETTINGS = "orchestrator.dev/settings-hash"
 """On pods, so that changed settings start them again."""
 
 
-def settings_map(installation: Installation, namespace: str, component: str) -> Document:
-    """The very settings this was rendered from. They hold no secret: keys are in the state folder."""
-    return document(
-        "v1",
-        "ConfigMap",
-        SETTINGS_MAP,
-        installation.labels(component),
-        namespace,
-        data={"orchestrator.yaml": installation.settings_yaml},
-    )
+def settings_map(
+    installation: Installation, name: str, namespace: str, component: str, file: str, text: str
+) -> Document:
+    """Settings as one file. They hold no secret: keys are in the daemon's state folder."""
+    return document("v1", "ConfigMap", name, installation.labels(component), namespace, data={file: text})
 
 
 def account(installation: Installation, name: str, namespace: str, component: str) -> Document:
@@ -73,11 +66,20 @@ def projected_token(audience: str, seconds: int) -> Document:
 
 
 def deployment(
-    installation: Installation, name: str, namespace: str, component: str, pod: Document, **spec: object
+    installation: Installation,
+    name: str,
+    namespace: str,
+    component: str,
+    pod: Document,
+    settings_text: str,
+    **spec: object,
 ) -> Document:
-    """A Deployment of one kind of pod, chosen by `component_labels`."""
+    """A Deployment of one kind of pod, chosen by `component_labels`; new settings start its pods again.
+
+    Without service links: for a Service named `orchestrator` they would set variables that look like settings.
+    """
     selected = component_labels(installation.config.installation, component)
-    settings = hashlib.sha256(installation.settings_yaml.encode()).hexdigest()
+    settings = hashlib.sha256(settings_text.encode()).hexdigest()
     template = {
         "metadata": {"labels": installation.labels(component), "annotations": {ANNOTATION_SETTINGS: settings}},
         "spec": {

@@ -71,6 +71,7 @@ def installation(config: KubernetesConfig) -> Installation:
         namespace="orchestrator",
         image=f"registry.example/orchestrator@{DIGEST}",
         settings_yaml="server:\n  port: 8455\n",
+        gateway_yaml="port: 3128\n",
         api_port=8455,
         runner_api_port=8456,
         runner_api_url_port=8456,
