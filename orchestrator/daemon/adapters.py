@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import socket
@@ -10,16 +9,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Generic, TypeVar
 
+from orchestrator.daemon.verdicts import EngineOf, VerdictNotes
 from orchestrator.egress.config import GatewayConfig
-from orchestrator.egress.hostname import MAX_HOST
 from orchestrator.egress.process import GatewayProcess
 from orchestrator.errors import GiveUpError
 from orchestrator.journal.logs import LogStore
 from orchestrator.journal.logs import LogWriter as StoredLog
 from orchestrator.journal.redact import Masker
-from orchestrator.lifecycle.engine import Engine
 from orchestrator.model.egress import EgressRule
-from orchestrator.model.events import EgressDecided, Event, ExchangeDecided, TokenRefused
+from orchestrator.model.events import Event, ExchangeDecided, TokenRefused
 from orchestrator.model.job import JobId
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
@@ -43,11 +41,6 @@ class Later(Generic[T]):
     def __call__(self) -> T:
         assert self._room is not None, "a room was used before it was opened"
         return self._room
-
-
-_SHOWN_OF_NO_NAME = 32
-
-EngineOf = Callable[[], Engine]
 
 
 class JobLog:
@@ -149,25 +142,19 @@ _ASKED = (ExchangeDecided, TokenRefused)
 class EgressAdapter:
     """`backends.sandbox.ports.EgressPort` over the gateway process: each verdict becomes a fact of its job.
 
-    Verdicts are written in batches while the runner lives; `close` returns when the last one is durable. A host
-    is the job's own word, so `mask` is applied to it. A `lifecycle.ports.Revoker` too.
+    `close` returns when a runner's last verdict is durable. A `lifecycle.ports.Revoker` too.
     """
 
     def __init__(self, config: GatewayConfig, engine: EngineOf, mask: Callable[[str], str]) -> None:
-        self.gateway = GatewayProcess(config, self._verdict)
-        self._engine = engine
-        self._mask = mask
-        self._unwritten: dict[RunnerName, list[Event]] = {}
-        self._writing: dict[RunnerName, asyncio.Lock] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._notes = VerdictNotes(engine, mask)
+        self.gateway = GatewayProcess(config, self._notes.verdict)
 
     async def open(self, runner: RunnerName, listener: socket.socket, rules: tuple[EgressRule, ...]) -> None:
         await self.gateway.open(runner, listener, rules)
 
     async def close(self, runner: RunnerName) -> None:
         await self.gateway.close(runner)
-        await self._write(runner)
-        self._writing.pop(runner, None)
+        await self._notes.close(runner)
 
     async def revoke(self, record: Record) -> None:
         if record.runner is not None:
@@ -182,39 +169,7 @@ class EgressAdapter:
     async def stop(self) -> None:
         """End the gateway; what it said last is written, as far as the journal takes it."""
         await self.gateway.stop()
-        await asyncio.gather(*self._tasks)
-
-    def _verdict(self, runner: RunnerName, verdict: EgressDecided) -> None:
-        waiting = self._unwritten.setdefault(runner, [])
-        # What is longer than any name (RFC 1035) was cut by the gateway, perhaps in the middle of a secret.
-        host = verdict.host if len(verdict.host) <= MAX_HOST else f"{verdict.host[:_SHOWN_OF_NO_NAME]}…"
-        waiting.append(replace(verdict, host=self._mask(host)))
-        if len(waiting) == 1:
-            task = asyncio.get_running_loop().create_task(self._write_soon(runner), name=f"verdicts {runner}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _write_soon(self, runner: RunnerName) -> None:
-        try:
-            await self._write(runner)
-        except Exception as error:  # noqa: BLE001 -- kept in memory; `close` writes it or fails aloud
-            _log.warning("egress verdicts of %s wait for the journal: %s", runner, error)
-
-    async def _write(self, runner: RunnerName) -> None:
-        async with self._writing.setdefault(runner, asyncio.Lock()):
-            waiting = self._unwritten.pop(runner, [])
-            record = self._engine().record_of_runner(runner)
-            if record is None:
-                self._writing.pop(runner, None)
-            if not waiting or record is None:
-                return
-            try:
-                await self._engine().note(record.id, *waiting)
-            except GiveUpError:
-                return
-            except BaseException:
-                self._unwritten[runner] = waiting + self._unwritten.get(runner, [])
-                raise
+        await self._notes.stop()
 
 
 class DispatchSource:

@@ -16,13 +16,13 @@ from typing import Protocol
 
 from orchestrator.backends.sandbox.backend import SandboxBackend
 from orchestrator.daemon import slices
-from orchestrator.daemon.adapters import EgressAdapter, EngineOf, JobLogsAdapter, ListenersAdapter
+from orchestrator.daemon.adapters import EgressAdapter, JobLogsAdapter, ListenersAdapter
 from orchestrator.daemon.closing import push_closing
+from orchestrator.daemon.verdicts import EngineOf
 from orchestrator.journal.logs import LogStore
 from orchestrator.journal.redact import Masker
 from orchestrator.lifecycle.ports import Backend, Revoker, RunnerCredentials, RunnerIdentity
 from orchestrator.settings import Settings
-
 
 _log = logging.getLogger(__name__)
 

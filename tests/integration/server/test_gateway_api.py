@@ -97,7 +97,7 @@ async def test_verdicts_once(served):
         ({"Authorization": "Bearer bad"}, 401, "token_invalid"),
         ({"Authorization": "Bearer "}, 401, "token_malformed"),
         ({"Authorization": "Basic good"}, 401, "token_missing"),
-        ({"Authorization": "Bearer " + "x" * 101}, 401, "token_malformed"),
+        ({"Authorization": "Bearer " + "x" * 110}, 401, "token_malformed"),
         ({"Authorization": "Bearer cluster-away"}, 503, "temporarily_unavailable"),
         ({"Authorization": "Bearer slow"}, 503, "temporarily_unavailable"),
     ],
