@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,8 @@ class EvidenceStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for half in folder.glob("*.new"):
+            half.unlink(missing_ok=True)
 
     def put(self, digests: Sequence[str], envelope: str) -> None:
         """Keep `envelope` (DSSE JSON text) for each digest (`sha256:<hex>`).
@@ -31,15 +34,17 @@ class EvidenceStore:
         try:
             for digest in digests:
                 self._put_first(self._path(digest), envelope)
+            self._sync_names()
         except OSError as error:
             detail = error.strerror or "unknown"
             raise TryAgainError(f"evidence cannot be written: {detail}", reason="evidence_unwritable") from error
 
     @staticmethod
     def _put_first(path: Path, envelope: str) -> None:
-        fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+        # A name of its own: jobs of one digest may end at once, and none may write into what another has linked.
+        fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
         try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(envelope)
                 file.flush()
@@ -49,6 +54,13 @@ class EvidenceStore:
                 path.hardlink_to(fresh)
         finally:
             fresh.unlink(missing_ok=True)
+
+    def _sync_names(self) -> None:
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def get(self, digest: str) -> str:
         """The envelope for a digest; empty when there is none, or the digest is none."""
