@@ -1,30 +1,43 @@
-"""The egress gateway against a plain asyncio Protocol relay: throughput and CPU per new connection.
+"""Both forms of the egress gateway against a plain asyncio Protocol relay: throughput and CPU per new connection.
 
-Both run in a process of their own on the same event loop implementation, take turns within one run, and move the
+All run in a process of their own on the same event loop implementation, take turns within one run, and move the
 same bytes between the same two ends: a client and a destination in this process, on threads with blocking sockets.
-The relay knows one destination and checks nothing: it is the least that any proxy of this kind must do.
+The relay knows one destination and checks nothing: it is the least that any proxy of this kind must do. The cluster
+form polls a daemon's table over TLS meanwhile, which holds a thousand other runners, and checks address and credential.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
+import datetime as dt
+import ipaddress
 import json
 import socket
 import ssl
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import psutil
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator.egress.config import GatewayConfig
+from orchestrator.egress.hub import TableHub
 from orchestrator.egress.process import GatewayProcess
+from orchestrator.egress.proxy_credential import credential_digest
 from orchestrator.model.egress import EgressRule
 from orchestrator.model.runner import RunnerName
+from orchestrator.server.gateway_api import GatewayApi
 
 OUTPUT = Path("build/bench/gateway.json")
 HOST = "site.test"
@@ -33,6 +46,8 @@ BULK_ROUNDS = 7
 CONNECTIONS = 800
 CONNECTION_ROUNDS = 5
 CHUNK = b"x" * (256 << 10)
+CREDENTIAL = "c" * 43
+OTHER_RUNNERS = 1000
 
 RELAY = """
 import asyncio, socket, sys
@@ -130,8 +145,10 @@ def serve(listener: socket.socket) -> None:
 Open = Callable[[], socket.socket]
 
 
-def through_gateway(port: int, destination: int) -> Open:
-    request = f"CONNECT {HOST}:{destination} HTTP/1.1\r\nHost: {HOST}:{destination}\r\n\r\n".encode()
+def through_gateway(port: int, destination: int, credential: str = "") -> Open:
+    encoded = base64.b64encode(f"runner:{credential}".encode()).decode()
+    shown = f"Proxy-Authorization: Basic {encoded}\r\n" if credential else ""
+    request = f"CONNECT {HOST}:{destination} HTTP/1.1\r\nHost: {HOST}:{destination}\r\n{shown}\r\n".encode()
 
     def connect() -> socket.socket:
         sock = socket.create_connection(("127.0.0.1", port))
@@ -169,32 +186,97 @@ def cpu(pid: int) -> float:
     return float(times.user + times.system)
 
 
-def rounds(ours: tuple[int, Open], floor: tuple[int, Open]) -> dict[str, tuple[float, float]]:
-    """Medians of interleaved rounds, ours and the relay's."""
-    speed: dict[int, list[float]] = {ours[0]: [], floor[0]: []}
-    bulk_cpu: dict[int, list[float]] = {ours[0]: [], floor[0]: []}
-    each: dict[int, list[float]] = {ours[0]: [], floor[0]: []}
+Contender = tuple[str, int, Open]
+"""Name, process and the way through it."""
+
+
+def rounds(contenders: Sequence[Contender]) -> dict[str, dict[str, float]]:
+    """Medians of interleaved rounds, by figure and contender."""
+    found: dict[str, dict[str, list[float]]] = {
+        figure: {name: [] for name, *_ in contenders} for figure in ("speed", "bulk_cpu", "each")
+    }
     for _ in range(BULK_ROUNDS):
-        for pid, connect in (ours, floor):
+        for name, pid, connect in contenders:
             before = cpu(pid)
-            speed[pid].append(bulk(connect))
-            bulk_cpu[pid].append(cpu(pid) - before)
+            found["speed"][name].append(bulk(connect))
+            found["bulk_cpu"][name].append(cpu(pid) - before)
     for _ in range(CONNECTION_ROUNDS):
-        for pid, connect in (ours, floor):
+        for name, pid, connect in contenders:
             before = cpu(pid)
             connections(connect)
-            each[pid].append((cpu(pid) - before) / CONNECTIONS)
+            found["each"][name].append((cpu(pid) - before) / CONNECTIONS)
     return {
-        name: (statistics.median(values[ours[0]]), statistics.median(values[floor[0]]))
-        for name, values in (("speed", speed), ("bulk_cpu", bulk_cpu), ("each", each))
+        figure: {name: statistics.median(values) for name, values in by_name.items()}
+        for figure, by_name in found.items()
     }
 
 
-async def measure() -> dict[str, tuple[float, float]]:
+def certificate(folder: Path) -> ssl.SSLContext:
+    """For the daemon's side; its PEM is also the CA file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "daemon")])
+    now = dt.datetime.now(dt.UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number()).not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1)).add_extension(address, critical=False).sign(key, hashes.SHA256())
+    )  # fmt: skip
+    (folder / "ca.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "ca.pem", folder / "key.pem")
+    return context
+
+
+@contextlib.asynccontextmanager
+async def cluster_gateway(destination: int) -> AsyncIterator[Contender]:
+    """`orchestrator gateway` with a daemon's side in this process."""
+
+    async def authenticate(token: str) -> str | None:
+        return "pod" if token == "token" else None
+
+    hub = TableHub(lambda *_: None, lambda _: None)
+    for number in range(OTHER_RUNNERS):
+        address = str(ipaddress.IPv4Address(0x0A000000 + number))
+        hub.publish(RunnerName(f"other-{number}"), address, credential_digest(str(number)), [EgressRule("a.test")])
+    hub.publish(RunnerName("bench"), "127.0.0.1", credential_digest(CREDENTIAL), [EgressRule(HOST, destination)])
+    hub.begin()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        server = web.ServerRunner(web.Server(GatewayApi(hub, authenticate).handle, access_log=None))
+        await server.setup()
+        await web.TCPSite(server, "127.0.0.1", 0, ssl_context=certificate(folder)).start()
+        (folder / "token").write_text("token")
+        settings = {
+            "daemon_url": f"https://127.0.0.1:{server.addresses[0][1]}", "ca_file": str(folder / "ca.pem"),
+            "token_file": str(folder / "token"), "host": "127.0.0.1", "port": 0, "probe_port": 0,
+            "names": {HOST: "127.0.0.1"}, "linger_seconds": 0, "drain_seconds": 0, "max_bytes_up": 1 << 40,
+        }  # fmt: skip
+        (folder / "gateway.yaml").write_text(json.dumps(settings))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "orchestrator", "gateway", "--config", str(folder / "gateway.yaml"),
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            assert process.stderr is not None
+            port = json.loads(await process.stderr.readline())["proxy_port"]
+            assert await hub.delivered(RunnerName("bench"), 20)
+            yield "cluster", process.pid, through_gateway(port, destination, CREDENTIAL)
+        finally:
+            process.terminate()
+            await process.wait()
+            hub.stop()
+            await server.cleanup()
+
+
+async def measure() -> dict[str, dict[str, float]]:
     destination = socket.create_server(("127.0.0.1", 0), backlog=256)
     port = destination.getsockname()[1]
     threading.Thread(target=serve, args=(destination,), daemon=True).start()
-    gateway = GatewayProcess(GatewayConfig(names={HOST: "127.0.0.1"}), lambda *_: None)
+    gateway = GatewayProcess(GatewayConfig(names={HOST: "127.0.0.1"}, max_bytes_up=1 << 40), lambda *_: None)
     await gateway.start()
     listener = socket.create_server(("127.0.0.1", 0))
     gateway_port = listener.getsockname()[1]
@@ -204,9 +286,10 @@ async def measure() -> dict[str, tuple[float, float]]:
         try:
             assert relay.stdout is not None
             relay_port = int(relay.stdout.readline())
-            ours = (gateway.pid, through_gateway(gateway_port, port))
-            floor = (relay.pid, lambda: socket.create_connection(("127.0.0.1", relay_port)))
-            return await asyncio.to_thread(rounds, ours, floor)
+            ours = ("ours", gateway.pid, through_gateway(gateway_port, port))
+            floor = ("floor", relay.pid, lambda: socket.create_connection(("127.0.0.1", relay_port)))
+            async with cluster_gateway(port) as cluster:
+                return await asyncio.to_thread(rounds, (ours, cluster, floor))
         finally:
             relay.terminate()
             await gateway.stop()
@@ -221,15 +304,16 @@ def main() -> None:
         "cpu_per_new_connection": ("each", 1e3, "ms"),
     }
     figures = {}
-    for figure, (name, factor, unit) in scale.items():
-        ours, floor = (value * factor for value in found[name])
-        figures[figure] = {
-            "ours": round(ours, 3),
-            "floor": round(floor, 3),
-            "ratio": round(ours / floor, 3),
-            "unit": unit,
-        }
-        print(f"{figure:24} ours {ours:9.3f} {unit}  relay {floor:9.3f} {unit}  ratio {ours / floor:.2f}")
+    for form, prefix in (("ours", ""), ("cluster", "cluster_")):
+        for figure, (name, factor, unit) in scale.items():
+            ours, floor = found[name][form] * factor, found[name]["floor"] * factor
+            figures[prefix + figure] = {
+                "ours": round(ours, 3),
+                "floor": round(floor, 3),
+                "ratio": round(ours / floor, 3),
+                "unit": unit,
+            }
+            print(f"{prefix + figure:32} ours {ours:9.3f} {unit}  relay {floor:9.3f} {unit}  ratio {ours / floor:.2f}")
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(json.dumps(figures, indent=1) + "\n")
 
