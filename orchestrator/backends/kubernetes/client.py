@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Self
 
@@ -100,17 +100,27 @@ class ApiClient:
         Raises:
             OrchestratorError: as `request`, from entering as from the iterator.
         """
-        return self._stream(path, params, idle)
+        return self._stream(path, params, idle, _lines)
+
+    def pieces(
+        self, path: str, *, params: Mapping[str, str] | None = None, idle: float
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """As `stream`, but the bytes as they come."""
+        return self._stream(path, params, idle, lambda response: response.content.iter_any())
 
     @asynccontextmanager
     async def _stream(
-        self, path: str, params: Mapping[str, str] | None, idle: float
+        self,
+        path: str,
+        params: Mapping[str, str] | None,
+        idle: float,
+        read: Callable[[aiohttp.ClientResponse], AsyncIterator[bytes]],
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         limit = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout, sock_read=idle)
         sent: dict[str, Any] = {"params": params, "timeout": limit, "headers": {"Accept-Encoding": "identity"}}
         with _unavailable():
             async with self._answer("GET", path, sent, begin=self._timeout) as response:
-                yield _lines(response)
+                yield read(response)
 
     @asynccontextmanager
     async def _answer(
