@@ -15,8 +15,9 @@ EXAMPLES = (
 
 def manifests(
     config: Annotated[
-        Path, typer.Option("--config", "-c", envvar="ORCHESTRATOR_CONFIG", help="Settings in YAML, as the daemon's.")
-    ],
+        Path | None,
+        typer.Option("--config", "-c", envvar="ORCHESTRATOR_CONFIG", help="Settings in YAML, as the daemon's."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder for one file a group and a kustomization. Default: print all."),
@@ -32,7 +33,7 @@ def manifests(
     from orchestrator.settings import load_settings
 
     settings = load_settings(config)
-    files = documents(settings, config.read_text(encoding="utf-8"))
+    files = documents(settings, config.read_text(encoding="utf-8") if config else "")
     if output is None:
         typer.echo(
             yaml_text([one for name, group in files.items() if name != KUSTOMIZATION for one in group]), nl=False

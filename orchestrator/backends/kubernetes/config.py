@@ -90,3 +90,8 @@ class KubernetesConfig:
     watch_idle_seconds: float = 360.0
     image_pull_seconds: float = 60.0
     unschedulable_seconds: float = 300.0
+
+
+def lease_name(installation: str) -> str:
+    """The Lease by which daemons of one installation take turns; the manifests make it, and rights name it."""
+    return f"orchestrator-{installation}"

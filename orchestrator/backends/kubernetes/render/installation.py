@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.backends.kubernetes.config import KubernetesConfig, KubernetesPool
+from orchestrator.backends.kubernetes.config import KubernetesConfig, KubernetesPool, lease_name
 from orchestrator.backends.kubernetes.manifest import LABEL_INSTALLATION, LABEL_MANAGED_BY, LABEL_POOL
 
 Document = dict[str, Any]
@@ -73,7 +73,7 @@ class Installation:
 
     @property
     def lease_name(self) -> str:
-        return self.cluster_name
+        return lease_name(self.config.installation)
 
     def labels(self, component: str = "", pool: str = "") -> dict[str, str]:
         """Labels of one document; those of daemon and gateway pods are what `component_labels` selects."""
