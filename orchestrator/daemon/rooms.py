@@ -175,7 +175,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     watch_rooms(metrics, store.journal, exporter, sweep)
     return Rooms(
         settings, url, secrets.token_hex(8), clock, pools, store.journal, store.logs, store.masker, identity.keys,
-        identity.issuer, identity.callers, Introspection(identity.issuer, engine.record), policy_engine, backends,
+        identity.issuer, identity.callers, Introspection(identity.issuer, engine.bound_record), policy_engine, backends,
         runner_api, engine, sweep, metrics, exporter,
     )  # fmt: skip
 

@@ -10,18 +10,19 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from orchestrator.identity.issuer import Issuer
-from orchestrator.model.job import JobId
+from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model.record import Record
+from orchestrator.model.runner import RunnerName
 
 _INACTIVE: Final[Mapping[str, Any]] = {"active": False}
 
 
 class Introspection:
-    """`record_of_job` gives the record of an unfinished job, or None."""
+    """`bound_record` gives the running job that is bound to exactly this runner, or None."""
 
-    def __init__(self, issuer: Issuer, record_of_job: Callable[[JobId], Record | None]) -> None:
+    def __init__(self, issuer: Issuer, bound_record: Callable[[RunnerIdentity], Record | None]) -> None:
         self._issuer = issuer
-        self._record_of_job = record_of_job
+        self._bound_record = bound_record
 
     async def introspect(self, token: str) -> dict[str, Any]:
         """RFC 7662 section 2.2. Anything but a live token of a live job is `{"active": false}` and no more.
@@ -29,9 +30,9 @@ class Introspection:
         Caller tokens are inactive here as well: no third party has business with them.
         """
         claims = self._issuer.open(token)
-        if claims is None or not isinstance(claims.get("job_id"), str):
+        if claims is None or "job_id" not in claims:
             return dict(_INACTIVE)
-        record = self._record_of_job(JobId(claims["job_id"]))
-        if record is None or not record.live or record.bound_uid != claims.get("runner_uid"):
+        record = self._bound_record(RunnerIdentity(RunnerName(claims["runner"]), claims["runner_uid"]))
+        if record is None or record.id != claims["job_id"]:
             return dict(_INACTIVE)
         return {**claims, "active": True, "token_type": "N_A"}

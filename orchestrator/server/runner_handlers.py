@@ -128,8 +128,8 @@ class RunnerHandlers:
             self._deps.masker.register(record.id, credential)
 
     def running(self, identity: RunnerIdentity) -> Record:
-        record = self._deps.engine.record_of_runner(identity.name)
-        if record is None or not record.live or record.bound_uid != identity.uid:
+        record = self._deps.engine.bound_record(identity)
+        if record is None:
             raise GiveUpError("The runner has no running job.", reason="job_not_running")
         return record
 

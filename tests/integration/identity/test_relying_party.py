@@ -6,7 +6,6 @@ It uses joserfc, which shares no code with the issuer's PyJWT.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -21,6 +20,7 @@ from orchestrator.identity.introspect import Introspection
 from orchestrator.identity.issuer import AudienceConfig, Issuer, IssuerConfig
 from orchestrator.identity.keys import KeyStore
 from orchestrator.identity.rotation import RotationSchedule
+from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model.decision import Decision, Stage, Verdict
 from orchestrator.model.job import Caller, JobKey, JobOffer, JobSpec, PoolName
 from orchestrator.model.phase import Phase
@@ -93,7 +93,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 def live(record) -> dict:
-    return {record.id: record}
+    return {RunnerIdentity(record.runner, record.bound_uid): record}
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ async def test_refused_from_the_recorded_end_by_whoever_asks(issuer, record, ses
     party = Party(session, issuer.url, "cloud")
     await party.accept(token)
     assert await party.counts(token)
-    live[record.id] = replace(record, phase=Phase.TEARDOWN)
+    live.clear()
     assert not await party.counts(token)
     assert not await party.counts("nonsense")
 

@@ -18,7 +18,7 @@ from orchestrator.identity.exchange import Collaborators, Exchange
 from orchestrator.identity.grammar import JWT_TYPE, TOKEN_EXCHANGE
 from orchestrator.identity.rate import RateLimit
 from orchestrator.lifecycle.ports import RunnerIdentity
-from orchestrator.model.events import AlarmRaised, ArtifactReported, SpansRelayed
+from orchestrator.model.events import AlarmRaised, ArtifactReported, JobEnded, SpansRelayed
 from orchestrator.model.job import JobId
 from orchestrator.server.runner_api import RunnerApi, RunnerApiDeps, RunnerLimits
 from orchestrator.server.token import token_exchange
@@ -212,6 +212,38 @@ async def test_a_running_job_exchanges_its_identity_and_nobody_else_does(runners
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         bad, document = await runners.post(runner, "token", data=data, headers=headers)
         assert (bad.status, document["error"]) == (400, "invalid_request")
+
+
+async def test_an_end_on_its_way_to_the_journal_is_the_end_of_the_jobs_identity(runners, monkeypatch):
+    job_id, runner = await runners.start("k")
+    await runners.post(runner, "claim", json=PROOF)
+    form = {
+        "grant_type": TOKEN_EXCHANGE, "subject_token": f"token-{runner.uid}", "subject_token_type": JWT_TYPE,
+        "audience": "cloud",
+    }  # fmt: skip
+    _, issued = await runners.post(runner, "token", data=form)
+    append, written, waits = runners.api.journal.append, asyncio.Event(), asyncio.Event()
+
+    async def slow(facts):
+        stored = await append(facts)
+        if any(isinstance(event, JobEnded) for _, event in facts):
+            written.set()
+            await waits.wait()
+        return stored
+
+    monkeypatch.setattr(runners.api.journal, "append", slow)
+    await runners.api.engine.cancel(JobId(job_id), "a test")
+    await written.wait()
+    try:
+        url = f"{runners.api.url}/v1/introspect"
+        asked = await (await runners.api.client.post(url, data={"token": issued["access_token"]})).json()
+        artifact = {"name": "late", "digest": DIGEST, "media_type": "text/plain", "size_bytes": 7}
+        late, problem = await asyncio.wait_for(runners.post(runner, "artifacts", json=artifact), 5)
+    finally:
+        waits.set()
+    assert asked == {"active": False}
+    assert (late.status, problem["reason"]) == (409, "job_not_running")
+    await runners.api.until(job_id, "finished")
 
 
 async def test_artifacts_are_noted_bounded_and_only_while_running(runners):

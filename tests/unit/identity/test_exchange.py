@@ -298,7 +298,7 @@ async def test_many_at_once_get_a_token_each_and_stop_at_the_end(exchange, world
 
 
 async def test_tokens_are_inactive_from_the_recorded_end(exchange, world, runner, issuer, clock):
-    introspection = Introspection(issuer, lambda job_id: world.record if job_id == world.record.id else None)
+    introspection = Introspection(issuer, lambda identity: world.record if world.record.live else None)
     token = (await exchange.exchange(runner, REQUEST))["access_token"]
     seen = await introspection.introspect(token)
     assert seen["active"] is True
@@ -308,18 +308,21 @@ async def test_tokens_are_inactive_from_the_recorded_end(exchange, world, runner
 
 
 async def test_introspection_says_no_more_than_inactive(exchange, world, runner, issuer, clock):
-    records = {world.record.id: world.record}
+    records = {runner: world.record}
     introspection = Introspection(issuer, records.get)
     token = (await exchange.exchange(runner, REQUEST))["access_token"]
     caller_token, _ = issuer.mint_caller_token()
     head, body, signature = token.split(".")
     for bad in ("", "x", "a.b.c", "é", token[:-4], f"{head}.{body}.{'A' * len(signature)}", caller_token, token * 20):
         assert await introspection.introspect(bad) == {"active": False}
-    records[world.record.id] = replace(world.record, bound_uid="uid-2")
+    for other in (replace(runner, uid="uid-2"), replace(runner, name="runner-2")):
+        records.clear()
+        records[other] = world.record
+        assert await introspection.introspect(token) == {"active": False}
+    key = replace(world.record.offer.key, attempt=2)
+    records[runner] = replace(world.record, offer=replace(world.record.offer, key=key))
     assert await introspection.introspect(token) == {"active": False}
-    records.clear()
-    assert await introspection.introspect(token) == {"active": False}
-    records[world.record.id] = world.record
+    records[runner] = world.record
     assert (await introspection.introspect(token))["active"]
     clock.step(300)
     assert await introspection.introspect(token) == {"active": False}
