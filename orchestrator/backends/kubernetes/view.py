@@ -151,7 +151,10 @@ def _interruption(pod: Pod) -> tuple[ExitCause, str] | None:
 
 
 def _by_itself(pod: Pod, ended: Terminated) -> bool:
-    """The container ended before anybody asked the pod to go. Times have whole seconds; in doubt 0 is believed."""
+    """The container ended before anybody asked the pod to go. Times have whole seconds; in doubt 0 is believed.
+
+    The API server keeps deletionTimestamp less the grace constant, also when it shortens the grace.
+    """
     if pod.reason:
         return False
     asked = [
@@ -174,7 +177,7 @@ def _job_end(job: Terminated) -> _End:
     if job.reason == "ContainerStatusUnknown":
         return None, ExitCause.LOST, "the machine lost the container's state"
     if job.reason == "DeadlineExceeded":
-        return code, ExitCause.DEADLINE, ""
+        return code, ExitCause.DEADLINE, _said(job.reason, job.message)
     number = job.signal or (code - 128 if 128 < code <= 128 + _LAST_SIGNAL else 0)
     if number:
         return code, ExitCause.SIGNALLED, f"ended by signal {number}{_signal_name(number)}"
