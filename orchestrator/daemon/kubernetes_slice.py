@@ -12,6 +12,7 @@ from orchestrator.model.pool import TrustTier
 from orchestrator.settings import PoolSettings, Settings
 
 KUBERNETES = "kubernetes"
+MAX_NAMESPACE = 63
 
 
 def kubernetes_config(
@@ -20,7 +21,8 @@ def kubernetes_config(
     """What the backend is told. `host_addresses` are those looked up; what the settings say comes first.
 
     Raises:
-        ConfigurationError: reason `image_not_pinned`, for a pool that demands digests and does not have them.
+        ConfigurationError: reason `image_not_pinned`, for a pool that demands digests and does not have them;
+            `namespace_too_long`, for a pool whose name makes a namespace longer than a DNS label.
     """
     given = settings.kubernetes
     pools = {PoolName(one.name): _pool(one) for one in settings.pools if one.backend == KUBERNETES}
@@ -45,9 +47,16 @@ def kubernetes_config(
 
 def _pool(given: PoolSettings) -> KubernetesPool:
     pod = given.kubernetes
+    namespace = pod.namespace or f"runners-{given.name}"
+    if len(namespace) > MAX_NAMESPACE:
+        raise ConfigurationError(
+            f"pool {given.name} would have the namespace {namespace}, longer than {MAX_NAMESPACE} characters",
+            reason="namespace_too_long",
+            fix="set kubernetes.namespace of the pool, or give it a shorter name",
+        )
     return KubernetesPool(
         name=PoolName(given.name),
-        namespace=pod.namespace or f"runners-{given.name}",
+        namespace=namespace,
         image=pod.image,
         require_digest=pod.require_digest,
         cpu=pod.cpu,
