@@ -153,6 +153,7 @@ def _access_row(event: events.Event) -> _Row | None:
                     "egress.bytes_down": event.bytes_down,
                     "egress.duration_seconds": event.duration_ns / 1e9,
                     "egress.canary": event.canary,
+                    "egress.connections": event.connections,
                     "reason": event.reason,
                 },
             )

@@ -194,7 +194,7 @@ class Metrics:
         if event.canary:
             return
         verdict = "allow" if event.allowed else "deny"
-        self._egress.labels(pool, verdict, self._word("egress", event.reason)).inc()
+        self._egress.labels(pool, verdict, self._word("egress", event.reason)).inc(max(event.connections, 1))
         self._bytes.labels(pool, "up").inc(max(event.bytes_up, 0))
         self._bytes.labels(pool, "down").inc(max(event.bytes_down, 0))
 

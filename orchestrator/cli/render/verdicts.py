@@ -91,6 +91,8 @@ def egress_verdicts(job: Document) -> Group | None:
     for verdict in verdicts[:_MOST_LINES]:
         allowed = bool(verdict["allowed"])
         why = plain(verdict.get("rule") if allowed else verdict.get("reason"))
+        if verdict.get("connections", 1) > 1:
+            why += f" ×{verdict['connections']}"
         table.add_row(
             Text("allowed", "green") if allowed else Text("denied", "magenta"),
             Text(f"{plain(verdict['protocol'])}://{plain(verdict['host'])}:{plain(verdict['port'])}"),

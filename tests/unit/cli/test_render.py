@@ -66,6 +66,8 @@ def test_the_whole_job(make_view):
              "bytes_up": 10, "bytes_down": 2048, "duration_ns": 5_000_000, "address": "192.0.2.1"},
             {"host": "169.254.169.254", "port": 80, "protocol": "http", "allowed": False, "rule": "",
              "reason": "address_forbidden", "canary": True},
+            {"host": "flood.example", "port": 443, "protocol": "tls", "allowed": False, "rule": "",
+             "reason": "host_not_listed", "connections": 4000},
         ],
         egress_omitted=7,
         artifacts=[{"name": "w.whl", "digest": "sha256:" + "d" * 64, "size_bytes": 1536}],
@@ -76,8 +78,8 @@ def test_the_whole_job(make_view):
     for words in (
         "pool_full", "deny", "exchange for sts.example", "main only [prod_branch]", "may reach tls://a.example:443",
         "at most 1m 30s", "tags k=v", "issued", "5m 00s", "00:21:40Z", "audience_not_allowed", "allowed", "2.0 KiB",
-        "http://169.254.169.254:80", "address_forbidden (canary)", "and 7 more", "w.whl", "1.5 KiB",
-        "teardown_stuck: mount",
+        "http://169.254.169.254:80", "address_forbidden (canary)", "host_not_listed ×4000", "and 7 more", "w.whl",
+        "1.5 KiB", "teardown_stuck: mount",
         "mount x", "2 secrets masked", "exit code", "bundle cccccccccccc",
     ):  # fmt: skip
         assert words in shown, words

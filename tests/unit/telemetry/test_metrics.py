@@ -107,6 +107,13 @@ def test_jobs_of_an_earlier_daemon_are_followed_but_not_counted_again() -> None:
     assert seen["job_finished_total", "default", "completed", "success"] == 1
 
 
+def test_a_verdict_that_stands_for_many_connections_counts_as_many() -> None:
+    registry = metrics()
+    summed = e.EgressDecided("h.example", 443, "tls", False, "default deny", "host_not_listed", connections=4000)
+    registry.observe(facts_for(offer(), [*TO_WORK, summed]))
+    assert scrape(registry)["egress_decision_total", "default", "host_not_listed", "deny"] == 4000
+
+
 def test_nothing_a_job_chooses_becomes_a_label() -> None:
     registry = metrics()
     registry.observe(facts_for(offer("1", pool=MARKER), WHOLE["success"]))
