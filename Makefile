@@ -69,7 +69,7 @@ test-cluster: $(READY) ## the Kubernetes tests, on the cluster of KUBECONFIG or 
 .PHONY: lint
 lint: $(READY) ## formatting, style, types and import directions
 	@failed=; \
-	for check in "ruff format --check" "ruff check" mypy lint-imports; do \
+	for check in "ruff format --check" "ruff check" mypy lint-imports "hadolint images/*/Containerfile"; do \
 		echo "== $$check"; \
 		case $$check in ruff*) $(BIN)/$$check . ;; *) $(BIN)/$$check ;; esac || failed="$$failed [$$check]"; done; \
 	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
@@ -91,6 +91,12 @@ bench: $(READY) ## each benchmark, as ratios measured in one run
 		name=$$(basename "$$bench" .py); echo "== $$name"; \
 		timeout --kill-after=10 180 $(BIN)/python "$$bench" || failed="$$failed $$name"; done; \
 	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
+
+# Without buildah and root nothing is built, and said so; REQUIRE_IMAGES=1 makes that an error.
+.PHONY: images
+images: $(READY) ## container images from Debian's packages; BASE=name@sha256:... builds on another base
+	@{ images/prepare && $(BIN)/python images/build $(if $(BASE),--base "$(BASE)"); } || { code=$$?; \
+		[ $$code -eq 69 ] && [ "$${REQUIRE_IMAGES:-}" != 1 ] || exit $$code; echo "images: NOT BUILT"; }
 
 .PHONY: docs
 docs: $(READY) ## write the generated reference pages again

@@ -1,0 +1,1 @@
+"""The steps of a build, on the building machine."""
