@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Generic, TypeVar
 
-from orchestrator.daemon.verdicts import EngineOf, VerdictNotes
+from orchestrator.daemon import verdicts
+from orchestrator.daemon.verdicts import VerdictNotes
 from orchestrator.egress.config import GatewayConfig
 from orchestrator.egress.process import GatewayProcess
 from orchestrator.errors import GiveUpError
@@ -26,6 +27,7 @@ from orchestrator.server.runner_api import RunnerApi
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+EngineOf = verdicts.EngineOf
 
 
 class Later(Generic[T]):

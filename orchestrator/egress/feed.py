@@ -32,6 +32,8 @@ POLL_SECONDS = 10.0
 """Longest wait for the answer to the first poll."""
 POLL_SHARE = 2 / 3
 """Longest wait for the others, of the time that a table stays fresh: the daemon holds a poll for half of that."""
+POLL_GAP_SECONDS = 0.01
+"""Between an answer and the next poll, so that changes in quick succession come together."""
 POST_SECONDS = 10.0
 GATHER_SECONDS = 0.05
 """How long a verdict waits for others to go with it."""
@@ -109,6 +111,7 @@ class Feed:
             else:
                 self.counts["polled"] += 1
                 pause = _FIRST_PAUSE
+                await asyncio.sleep(POLL_GAP_SECONDS)
 
     async def _poll(self) -> None:
         asked_at = asyncio.get_running_loop().time()  # the table's age begins before it is made
@@ -120,7 +123,7 @@ class Feed:
             ended = self._gateway.apply(update, asked_at)
         except TableError as error:
             # Without a table the daemon sends the whole one next.
-            self._gateway.forget()
+            self._gateway.forget("the daemon sent one that does not fit")
             raise TryAgainError(f"the daemon sent no table: {error}", reason="table_invalid") from error
         self._max_age = update.max_age
         if ended:

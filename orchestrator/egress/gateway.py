@@ -12,6 +12,7 @@ from orchestrator.egress.config import GatewayConfig
 from orchestrator.egress.connection import ClientConnection
 from orchestrator.egress.entrance import OwnListener
 from orchestrator.egress.resolve import Lookup, system_lookup
+from orchestrator.egress.rules import RuleSet
 from orchestrator.egress.runner import Room, RunnerEgress
 from orchestrator.errors import GiveUpError
 from orchestrator.model.egress import EgressRule
@@ -58,7 +59,7 @@ class Gateway:
             undo.callback(listener.close)
             if name in self._open:
                 raise GiveUpError(f"{name} is open already", reason="runner_already_open")
-            runner = RunnerEgress(name, rules, self._config, self._lookup, self._emit, self._room)
+            runner = RunnerEgress(name, RuleSet(rules), self._config, self._lookup, self._emit, self._room)
             entrance = OwnListener(runner)
             loop = asyncio.get_running_loop()
             try:

@@ -7,7 +7,15 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from orchestrator.egress.rules import RuleSet
-from orchestrator.egress.table import MAX_ADDRESSES, MAX_RULES, MAX_RUNNERS, Rule, RunnerEntry, TableUpdate, canonical_address
+from orchestrator.egress.table import (
+    MAX_ADDRESSES,
+    MAX_RULES,
+    MAX_RUNNERS,
+    Rule,
+    RunnerEntry,
+    TableUpdate,
+    canonical_address,
+)
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.model.egress import EgressRule
 from orchestrator.model.runner import RunnerName

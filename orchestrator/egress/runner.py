@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 from orchestrator.egress.config import GatewayConfig
 from orchestrator.egress.ledger import VerdictLedger
 from orchestrator.egress.resolve import Lookup, Pins
 from orchestrator.egress.rules import CANARY_HOST, RuleSet, Verdict
-from orchestrator.model.egress import EgressRule
 from orchestrator.model.events import EgressDecided
 from orchestrator.model.runner import RunnerName
 
@@ -140,7 +139,7 @@ class RunnerEgress(Standing):
     def __init__(
         self,
         name: RunnerName,
-        rules: Sequence[EgressRule],
+        rules: RuleSet,
         config: GatewayConfig,
         lookup: Lookup,
         emit: Callable[[RunnerName, EgressDecided], None],
@@ -149,7 +148,7 @@ class RunnerEgress(Standing):
         """`emit` takes each verdict that leaves."""
         super().__init__(config, room)
         self.name = name
-        self.rules = RuleSet(rules)
+        self.rules = rules
         self.pins = Pins(config.names, lookup)
         self.exhausted = ""
         self._emit = emit

@@ -16,7 +16,7 @@ from typing import Annotated
 import msgspec
 
 from orchestrator.errors import GiveUpError
-from orchestrator.model.egress import EgressProtocol, EgressRule
+from orchestrator.model.egress import EgressProtocol
 from orchestrator.model.runner import RunnerName
 
 MAX_RUNNERS = 20_000
@@ -55,9 +55,6 @@ class RunnerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def name(self) -> RunnerName:
         return RunnerName(self.runner)
-
-    def egress_rules(self) -> list[EgressRule]:
-        return [EgressRule(rule.host, rule.port, rule.protocol) for rule in self.rules]
 
 
 class TableUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

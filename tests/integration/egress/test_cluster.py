@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import socket
 import sys
@@ -154,6 +155,29 @@ async def test_each_runner_has_its_own_rules_and_nobody_sees_the_credential(lab,
     assert a.credential not in log
     assert encoded not in log
     assert credential_digest(a.credential) not in log
+
+
+@pytest.mark.parametrize("way_to_ask", ["--proxy-basic", "--proxy-anyauth"])
+async def test_curl_tunnels_with_its_credential_asked_for_or_not(lab, cluster, certificate, way_to_ask):
+    if shutil.which("curl") is None:
+        pytest.skip("NOT TESTED: curl is not installed")
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
+        await writer.drain()
+
+    async with lab.serving(answer, certificate.server) as destination:
+        port = await cluster.open([lab.tls(destination)])
+        run = await asyncio.create_subprocess_exec(
+            "curl", "-sS", "--cacert", str(certificate.path), way_to_ask, "-x", port.proxy,
+            f"https://{lab.HOST}:{destination}/", stdout=-1, stderr=-1, env={"PATH": "/usr/bin:/bin"},
+        )  # fmt: skip
+        out, err = await asyncio.wait_for(run.communicate(), 20)
+        assert (run.returncode, out) == (0, b"hello"), err
+        asked = ["credential_missing"] if way_to_ask == "--proxy-anyauth" else []
+        verdicts = await cluster.told(1 + len(asked))
+        assert [v.reason for v in verdicts if not v.allowed] == asked
 
 
 async def test_an_address_that_changes_hands(lab, cluster):

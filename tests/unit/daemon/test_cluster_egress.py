@@ -1,4 +1,4 @@
-"""What gateways of a cluster report becomes facts of the right jobs, in bounded numbers, and durable before it counts."""
+"""What gateways of a cluster report becomes facts of the right jobs, bounded, and durable before it counts."""
 
 from __future__ import annotations
 

@@ -42,7 +42,8 @@ def test_what_is_published_is_what_arrives():
     publication.put(entry("r", "10.0.0.1", "a", RULES))
     told(publication, table)
     (here,) = table.at("10.0.0.1")
-    assert (here.name, here.egress_rules()) == ("r", RULES)
+    assert here.name == "r"
+    assert [EgressRule(rule.host, rule.port, rule.protocol) for rule in here.rules] == RULES
     assert matches(here, "a" * 64)
     assert not matches(here, "b" * 64)
     assert not matches(here, "")
