@@ -250,8 +250,6 @@ JSON = st.recursive(
     st.booleans(),
 )
 def test_whatever_the_status_holds_there_is_a_view_or_a_refusal(status, deleted):
-    import msgspec
-
     text = json.dumps(
         {
             "metadata": {"name": "n", "uid": "u", "resourceVersion": "1"}
