@@ -51,7 +51,7 @@ class Worker:
         self._deadlines = deadlines
         self.patience = Patience(clock, deadlines.call_ns)
         self.slots = {name: Slots(pool.capacity) for name, pool in pools.items()}
-        self.queue = WorkQueue(self._work, clock)
+        self.queue = WorkQueue(self._work, clock, self._failing)
         self.draining = False
         """Begin no job that has not begun."""
 
@@ -96,6 +96,18 @@ class Worker:
                 # Verified gone. A source that cannot be told of the end holds up nobody else's jobs.
                 self._free(job.record)
             seen = await self._perform(job, step.action, seen, step.wake_ns)
+
+    async def _failing(self, job_id: JobId, error: Exception) -> None:
+        """Whoever waits for the job shall not have to read our log to learn that we are stuck with it."""
+        job = self._jobs.get(job_id)
+        if job is None:
+            return
+        detail = f"the daemon fails again and again at this job ({type(error).__name__}); its log says where"
+        try:
+            async with job.lock:
+                await self._jobs.store(job, [AlarmRaised("worker_failing", detail)])
+        except Exception:  # noqa: BLE001 -- what keeps the worker from working may keep this from being stored
+            _log.exception("that the worker of job %s keeps failing could not be noted", job_id)
 
     async def _settle(self, job: LiveJob, seen: Observation) -> tuple[Observation, Step]:
         """Decide until only an action with side effects, or waiting, is left; then make all facts durable at once."""

@@ -12,6 +12,17 @@ from orchestrator.model.job import JobId
 _log = logging.getLogger(__name__)
 
 _CRASH_PAUSE_SECONDS = 1.0
+_FAILING_PAUSE_SECONDS = 30.0
+
+FAILURES_TO_TELL = 5
+"""Failures in a row of one key's worker after which its owner is told, and tries become rare."""
+
+Failing = Callable[[JobId, Exception], Awaitable[None]]
+"""Told once for each row of failures, with the last of them. Must not raise."""
+
+
+async def _nobody(_key: JobId, _error: Exception) -> None:
+    """Who is told where nobody wants to know."""
 
 
 class WorkQueue:
@@ -21,9 +32,10 @@ class WorkQueue:
     it is logged and the key is tried again after a pause, so that one bad job cannot stop the others.
     """
 
-    def __init__(self, work: Callable[[JobId], Awaitable[None]], clock: Clock) -> None:
+    def __init__(self, work: Callable[[JobId], Awaitable[None]], clock: Clock, failing: Failing = _nobody) -> None:
         self._work = work
         self._clock = clock
+        self._failing = failing
         self._active: dict[JobId, bool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[JobId, tuple[int, Callable[[], None]]] = {}
@@ -78,15 +90,21 @@ class WorkQueue:
         self.add(key)
 
     async def _run(self, key: JobId) -> None:
+        failures = 0
         try:
             while not self._closed:
                 self._active[key] = False
                 try:
                     await self._work(key)
-                except Exception:  # noqa: BLE001 -- one job's defect must not stop the others
+                except Exception as error:  # noqa: BLE001 -- one job's defect must not stop the others
                     _log.exception("the worker of job %s failed; trying again", key)
-                    await self._clock.sleep(_CRASH_PAUSE_SECONDS)
+                    failures += 1
+                    if failures == FAILURES_TO_TELL:
+                        await self._failing(key, error)
+                    rare = failures >= FAILURES_TO_TELL
+                    await self._clock.sleep(_FAILING_PAUSE_SECONDS if rare else _CRASH_PAUSE_SECONDS)
                     continue
+                failures = 0
                 if not self._active[key]:
                     return
         finally:

@@ -18,6 +18,7 @@ from orchestrator.lifecycle.observation import Action, Deadlines, Observation
 from orchestrator.lifecycle.patience import Patience
 from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model import events as e
+from orchestrator.model.decision import Verdict
 from orchestrator.model.egress import EgressProof
 from orchestrator.model.outcome import EndReason
 from orchestrator.model.phase import Phase
@@ -417,6 +418,28 @@ async def test_a_queue_is_kept_through_a_drain():
     assert record is not None
     assert record.phase is Phase.QUEUED
     assert daemon.engine.active_ids() == [offer(1).key.id]
+    await daemon.kill()
+
+
+async def test_a_job_that_we_keep_failing_at_says_so_once_and_goes_on_when_it_can():
+    broken = [offer(1).key.id]
+
+    def verdict_of(record: Record) -> Verdict:
+        if record.id in broken:
+            raise RuntimeError("a defect")
+        return Verdict.ALLOW
+
+    daemon = await started(verdict_of=verdict_of)
+    await daemon.offer(offer(1))
+    await daemon.offer(offer(2))
+    await daemon.clock.advance(50)
+    told = [event for event in await facts(daemon) if isinstance(event, e.AlarmRaised)]
+    assert [(alarm.alarm, "RuntimeError" in alarm.detail) for alarm in told] == [("worker_failing", True)]
+    assert daemon.engine.record(offer(2).key.id).phase is Phase.BINDING, "the other job went its way"
+    await daemon.engine.cancel(offer(1).key.id, "tester")
+    broken.clear()
+    await daemon.clock.advance(31)
+    assert ends(await facts(daemon)) == [EndReason.CANCELLED]
     await daemon.kill()
 
 

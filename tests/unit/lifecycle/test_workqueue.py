@@ -90,6 +90,31 @@ async def test_a_worker_that_raises_is_tried_again_after_a_pause(queue: WorkQueu
     assert work.begun[A] == 3
 
 
+async def test_a_key_that_keeps_failing_is_told_of_once_and_tried_less_often(work: Work, clock: SteppedClock):
+    told: list[tuple[JobId, str]] = []
+
+    async def failing(key: JobId, error: Exception) -> None:
+        told.append((key, str(error)))
+
+    queue = WorkQueue(work, clock, failing)
+    work.failures = 8
+    queue.add(A)
+    await clock.advance(0)
+    await clock.advance(4.5)
+    assert (work.begun[A], told) == (5, [(A, "a defect")])
+    await clock.advance(29)
+    assert work.begun[A] == 5
+    await clock.advance(4 * 30)
+    await queue.idle()
+    assert (work.begun[A], len(told)) == (9, 1)
+    work.failures = 5
+    queue.add(A)
+    await clock.advance(0)
+    await clock.advance(4.5)
+    assert len(told) == 2, "a new row of failures is told of again"
+    await queue.close()
+
+
 async def test_a_timer_looks_at_its_time_and_a_later_wish_replaces_it(
     queue: WorkQueue, work: Work, clock: SteppedClock
 ):
