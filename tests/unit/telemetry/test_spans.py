@@ -302,3 +302,23 @@ def test_the_reference_page_names_every_span_event_and_attribute() -> None:
     facts = {name for name in seen if name.startswith("caller.fact.")}
     assert facts
     assert [name for name in sorted(seen - cicd - facts) if f"`{name}`" not in page] == []
+
+
+def test_what_a_phase_waited_for_is_on_its_span():
+    steps = [
+        ADMITTED,
+        STARTED,
+        e.JobWaited(e.WaitReason.QUOTA_EXHAUSTED),
+        CREATED,
+        e.JobWaited(e.WaitReason.UNSCHEDULABLE),
+        e.JobWaited(e.WaitReason.RUNNER_STARTING),
+        BOUND,
+        e.JobWaited(e.WaitReason.IMAGE_PULL),
+    ]
+    spans = {span.name: span.attributes for span in spans_of(facts_for(offer(), steps))}
+    reasons = {name: attributes.get("orchestrator.wait.reason") for name, attributes in spans.items()}
+    assert (reasons["provision"], reasons["bind"], reasons["execute"]) == (
+        "quota_exhausted",
+        "unschedulable",
+        "image_pull",
+    )
