@@ -29,14 +29,30 @@ def follow(
         UnreachableError: the daemon stayed away for longer than `patience` lasts (a minute).
     """
     patience = patience or Patience(seconds=_LOST_SECONDS)
-    for text in _until_work_begins(client, job_id, patience):
+    told: set[str] = set()
+
+    def tell_once(alarm: str) -> None:
+        if alarm not in told:
+            told.add(alarm)
+            tell(alarm)
+
+    for text in _until_work_begins(client, job_id, patience, tell_once):
         tell(text)
     stream_log(client, job_id, follow_end=True, patience=patience)
-    return wait_for_end(client, job_id, patience=patience)
+    return wait_for_end(client, job_id, patience=patience, tell=tell_once)
 
 
-def wait_for_end(client: DaemonClient, job_id: str, *, patience: Patience | None = None) -> Document:
-    """The job's view as soon as it has a result; its facts are followed, not asked for again and again."""
+def wait_for_end(
+    client: DaemonClient,
+    job_id: str,
+    *,
+    patience: Patience | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Document:
+    """The job's view as soon as it has a result; its facts are followed, not asked for again and again.
+
+    `tell` gets a line for each alarm: what makes the wait longer than it should be.
+    """
     patience = patience or Patience(seconds=_LOST_SECONDS)
     while True:
         try:
@@ -46,7 +62,9 @@ def wait_for_end(client: DaemonClient, job_id: str, *, patience: Patience | None
             continue
         if view.get("result"):
             return view
-        for kind, _ in _facts(client, job_id, patience):
+        for kind, event in _facts(client, job_id, patience):
+            if kind == "AlarmRaised":
+                tell(_alarm(event))
             if kind in ("JobEnded", "JobFinished", "JobCompacted"):
                 break
 
@@ -131,7 +149,13 @@ def _facts(client: DaemonClient, job_id: str, patience: Patience) -> Iterator[tu
             _bear(error, patience)
 
 
-def _until_work_begins(client: DaemonClient, job_id: str, patience: Patience) -> Iterator[str]:
+def _alarm(event: Document) -> str:
+    return f"alarm: {event.get('alarm')}: {event.get('detail')}"
+
+
+def _until_work_begins(
+    client: DaemonClient, job_id: str, patience: Patience, tell: Callable[[str], None]
+) -> Iterator[str]:
     """A line for each step towards work; ends when the job has its runner or its end."""
     for kind, event in _facts(client, job_id, patience):
         match kind:
@@ -144,6 +168,8 @@ def _until_work_begins(client: DaemonClient, job_id: str, patience: Patience) ->
                 yield "starting a runner"
             case "RunnerVanished":
                 yield f"the runner vanished before it had the work: {event.get('detail') or 'no reason known'}"
+            case "AlarmRaised":
+                tell(_alarm(event))
             case "RunnerBound":
                 yield "running"
                 return

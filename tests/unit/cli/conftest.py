@@ -49,6 +49,7 @@ class FakeDaemon:
         self.keys: dict[str, tuple[str, str]] = {}
         self.log = b"hello\nworld\n"
         self.ends_as = "success"
+        self.alarm: dict[str, str] = {}
         self.trace: dict[str, Any] = {"trace_id": "ab" * 16, "spans": []}
         self.faults: dict[str, int] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
@@ -172,6 +173,7 @@ class FakeDaemon:
         await response.prepare(request)
         facts: list[tuple[str, dict[str, Any]]] = [("JobOffered", {}), ("JobAdmitted", {})]
         facts += [("JobWaited", {"reason": "pool_full", "detail": "4 of 4"}), ("ProvisionStarted", {})]
+        facts += [("AlarmRaised", self.alarm)] if self.alarm else []
         if self.ends_as == "denied":
             self.end(job)
             facts = [("JobOffered", {}), ("JobRefused", {}), ("JobEnded", {})]

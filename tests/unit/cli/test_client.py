@@ -54,6 +54,13 @@ def test_a_daemon_that_keeps_breaking_off_is_given_up_in_time(client, local_daem
     assert 10 < sum(pauses) <= 20
 
 
+def test_whoever_waits_for_a_job_is_told_of_its_alarms(client, local_daemon):
+    local_daemon.alarm = {"alarm": "worker_failing", "detail": "see the log"}
+    told: list[str] = []
+    wait_for_end(client, JOB, tell=told.append)
+    assert told == ["alarm: worker_failing: see the log"]
+
+
 def test_a_daemon_that_was_never_there_fails_at_once(state):
     (state / "caller-token").write_text("t")
     client = DaemonClient(Target("http://127.0.0.1:1", state / "caller-token"))

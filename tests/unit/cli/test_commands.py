@@ -33,6 +33,11 @@ def test_submit_follows_and_ends_as_the_job_did(cli, local_daemon, ends_as, code
         assert "waiting: pool_full (4 of 4)" in done.stderr
 
 
+def test_submit_tells_of_an_alarm_once(cli, local_daemon):
+    local_daemon.alarm = {"alarm": "worker_failing", "detail": "see the log"}
+    assert cli(*HELLO).stderr.count("alarm: worker_failing: see the log") == 1
+
+
 def test_a_denial_shows_its_reason(cli, local_daemon):
     local_daemon.ends_as = "denied"
     assert "prod takes main only [prod_branch]" in cli(*HELLO).stderr
