@@ -24,7 +24,8 @@ class Patience:
         """The call's answer, within the limit and before `deadline_ns` (Unix time) if that still lies ahead.
 
         Raises:
-            TryAgainError: reason `call_timeout`; the call was cancelled.
+            TryAgainError: reason `call_timeout`, the call was cut off; `call_cancelled`, something that it waited
+                for was cancelled, which says nothing to whoever called.
         """
         left_ns = deadline_ns - self.clock.now_ns() if deadline_ns is not None else 0
         limit_ns = min(self.limit_ns, left_ns) if left_ns > 0 else self.limit_ns
@@ -42,8 +43,10 @@ class Patience:
         try:
             return await call
         except asyncio.CancelledError:
-            if not cut or task.cancelling() > cancels + 1:
+            if task.cancelling() > cancels + cut:
                 raise
+            if not cut:
+                raise TryAgainError("the call ended without an answer", reason="call_cancelled") from None
             raise TryAgainError(f"no answer within {limit_ns / 1e9:g} s", reason="call_timeout") from None
         finally:
             stop()

@@ -226,7 +226,9 @@ async def test_a_backend_that_never_answers_stops_no_deadline_and_no_cancel():
 class Away:
     """A source or attester that answers as it is told."""
 
-    def __init__(self, error: Exception | None = None, *, hangs: bool = False, notes: tuple[e.Event, ...] = ()) -> None:
+    def __init__(
+        self, error: BaseException | None = None, *, hangs: bool = False, notes: tuple[e.Event, ...] = ()
+    ) -> None:
         self.error, self.hangs, self.notes = error, hangs, notes
         self.calls = 0
 
@@ -339,7 +341,16 @@ async def test_evidence_that_the_journal_refuses_is_an_alarm_and_the_job_finishe
     await journal.close()
 
 
-@pytest.mark.parametrize("broken", [Away(TryAgainError("away")), Away(hangs=True), Away(RuntimeError("a defect"))])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        Away(TryAgainError("away")),
+        Away(hangs=True),
+        Away(RuntimeError("a defect")),
+        Away(asyncio.CancelledError("something it waited for was cancelled")),
+    ],
+    ids=["away", "hangs", "defect", "cancelled"],
+)
 async def test_a_revoker_that_fails_stops_no_other_and_does_not_keep_the_runner(broken: Away):
     well = Away()
     small = Small(revokers=[broken, well])
