@@ -72,6 +72,23 @@ async def test_a_use_that_cannot_be_written_does_not_count(tmp_path, monkeypatch
     assert await store.spend("token", "two", until=100, now=0)
 
 
+async def test_a_line_that_a_full_disk_cut_counts_for_nothing_and_spoils_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "spent"
+    store = ReplayStore(path, 0)
+    assert await store.spend("first", "one", until=100, now=0)
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[: len(data) // 2]))
+        with pytest.raises(TryAgainError) as caught:
+            await store.spend("cut", "one", until=100, now=0)
+    assert caught.value.reason == "replay_store_unwritable"
+    assert await store.spend("next", "one", until=100, now=0)
+    again = ReplayStore(path, 1)
+    assert not await again.spend("first", "two", until=100, now=1)
+    assert not await again.spend("next", "two", until=100, now=1)
+    assert await again.spend("cut", "two", until=100, now=1)
+
+
 @pytest.mark.parametrize("tail", [b'["cut', b"\xff\xfe\n", b"[]\n", b"{}\n", b"[1, 2, 3]\n", b"\0" * 100])
 async def test_a_line_cut_by_a_crash_is_dropped_alone(tmp_path, tail):
     path = tmp_path / "spent"
