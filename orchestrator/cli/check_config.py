@@ -55,6 +55,6 @@ def _try_files(settings: Settings) -> None:
         if caller.jwks_file and not caller.jwks_file.is_file():
             raise ConfigurationError(f"callers.{number}.jwks_file: there is no file {caller.jwks_file}")
     if settings.policy.bundle and settings.policy.engine == "regorus":
-        from orchestrator.policy.bundle import load_bundle
+        from orchestrator.policy.bundle import load_configured
 
-        load_bundle(settings.policy.bundle)
+        load_configured(settings.policy.bundle)

@@ -120,6 +120,18 @@ def load_bundle(folder: Path) -> Bundle:
     return bundle
 
 
+def load_configured(folder: Path) -> Bundle:
+    """As `load_bundle`, for the folder that the settings name: errors say which setting that is.
+
+    Raises:
+        ConfigurationError: as `load_bundle`.
+    """
+    try:
+        return load_bundle(folder)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"policy.bundle: {error}", reason=error.reason, fix=error.fix) from None
+
+
 def run_tests(folder: Path) -> TestReport:
     """The bundle's tests with coverage, for `policy test`; failing tests are in the report.
 
@@ -145,7 +157,7 @@ class BundleHolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._reloading = asyncio.Lock()
-        self._engine = self._build(load_bundle(folder))
+        self._engine = self._build(load_configured(folder))
 
     @property
     def digest(self) -> str:
@@ -163,7 +175,7 @@ class BundleHolder:
         """
         # One at a time, or a load that began earlier and took longer would put an older content in force.
         async with self._reloading:
-            bundle = await asyncio.to_thread(load_bundle, self._folder)
+            bundle = await asyncio.to_thread(load_configured, self._folder)
             if bundle.digest == self.digest:
                 return False
             self._engine = self._build(bundle)

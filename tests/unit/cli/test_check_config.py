@@ -96,7 +96,9 @@ def test_what_settings_only_name_is_tried(check, tmp_path):
     done = check(f"callers: [{{issuer: 'https://i', audience: a, require: {{s: x}}, jwks_file: {tmp_path}/none}}]")
     assert done.exit_code == 1
     assert "callers.0.jwks_file" in done.stderr
-    assert check(f"policy: {{bundle: {tmp_path}/none}}").exit_code == 1
+    missing = check(f"policy: {{bundle: {tmp_path}/none}}")
+    assert missing.exit_code == 1
+    assert f"policy.bundle: {tmp_path}/none: No such file or directory" in missing.stderr
 
 
 def test_a_missing_file_is_one_clear_error(cli, state):

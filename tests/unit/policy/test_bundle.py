@@ -226,3 +226,9 @@ def test_an_engine_that_swallows_errors_is_refused() -> None:
 
     with pytest.raises(ConfigurationError, match="loud"):
         run_canaries(ask)
+
+
+def test_a_configured_folder_that_is_not_there_is_named_with_its_setting(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"^policy\.bundle: .*/none: No such file or directory$") as caught:
+        BundleHolder(tmp_path / "none")
+    assert (caught.value.reason, bool(caught.value.fix)) == ("policy_unreadable", True)
