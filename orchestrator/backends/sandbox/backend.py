@@ -59,10 +59,6 @@ class SandboxBackend:
         assert self.status is not None
         return self.status
 
-    async def check(self) -> list[str]:
-        """What is weaker here than it could be, in words. Raises as `start` does when sandboxes are impossible."""
-        return list((await self.start()).degraded)
-
     async def close(self) -> None:
         """End every runner and the launcher; returns when all of them are gone."""
         for sandbox in self._sandboxes.values():

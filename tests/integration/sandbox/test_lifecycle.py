@@ -296,7 +296,6 @@ async def test_an_unknown_pool_is_refused(world, worlds):
 async def test_the_status_says_what_limits_hold(world):
     status = world.backend.status
     assert status.limits in ("cgroup-v2", "cgroup-v1", "rlimits")
-    assert await world.backend.check() == list(status.degraded)
     assert bool(status.degraded) == (set(status.controllers) != {"memory", "pids", "cpu"})
 
 
