@@ -43,13 +43,14 @@ OBSTACLES: Mapping[Obstacle, WaitReason] = {
 }
 
 
-def interrupted(view: RunnerView, when: str) -> Step | None:
+def interrupted(view: RunnerView, when: str, *, bound: bool) -> Step | None:
     """The end of a job whose runner did not end by the job's doing; None when it did, or nobody can tell.
 
-    `when` follows the cause in the sentence for people, such as `before it had the work`.
+    `when` follows the cause in the sentence for people, such as `before it had the work`. `bound` says that the
+    runner had proven its egress and got the work.
     """
     if view.cause is ExitCause.AGENT_FAILED:
-        return _agent_failed(view)
+        return _agent_failed(view, bound=bound)
     found = _INTERRUPTED.get(view.cause) if view.cause is not None else None
     if found is None:
         return None
@@ -57,9 +58,10 @@ def interrupted(view: RunnerView, when: str) -> Step | None:
     return ended(Result.ERROR, reason, _sentence(f"{sentence} {when}", view.detail), view.exit_code)
 
 
-def _agent_failed(view: RunnerView) -> Step:
+def _agent_failed(view: RunnerView, *, bound: bool) -> Step:
     code = view.exit_code
-    reason = EndReason.EGRESS_UNPROVEN if code == _EX_EGRESS_UNPROVEN else EndReason.AGENT_FAILED
+    unproven = code == _EX_EGRESS_UNPROVEN and not bound
+    reason = EndReason.EGRESS_UNPROVEN if unproven else EndReason.AGENT_FAILED
     known = _AGENT_CODES.get(code if code is not None else -1, "it ended unexpectedly")
     return ended(Result.ERROR, reason, _sentence(f"the agent failed (exit code {code}): {known}", view.detail))
 

@@ -12,6 +12,8 @@ from orchestrator.model.outcome import EndReason, Result
 from orchestrator.model.record import Record
 from orchestrator.model.runner import ExitCause, RunnerState, RunnerView
 
+_BOUND = "while it had the work; user code may have run, so it is not started again"
+
 
 def supervise(record: Record, seen: Observation) -> Step:
     """A running job: it ends by itself, by its deadline, or because its runner is gone. It is never started again."""
@@ -45,7 +47,7 @@ def _lost(detail: str) -> Step:
 
 def _exited(view: RunnerView) -> Step:
     code = view.exit_code
-    step = interrupted(view, "while it had the work; user code may have run, so it is not started again")
+    step = interrupted(view, _BOUND, bound=True)
     if step is not None:
         return step
     match view.cause:

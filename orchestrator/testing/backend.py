@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.errors import GiveUpError
 from orchestrator.lifecycle.ports import Clock, RunnerIdentity
-from orchestrator.model.runner import ExitCause, RunnerName, RunnerSpec, RunnerState, RunnerView
+from orchestrator.model.runner import ExitCause, Pending, RunnerName, RunnerSpec, RunnerState, RunnerView
 from orchestrator.testing.faults import Fault, FaultPlan, raise_for
 
 
@@ -41,7 +41,7 @@ class MemoryBackend:
                 raise GiveUpError(f"{spec.name} exists with another spec", reason="runner_name_clash")
             await self._answer(fault)
             return there.view
-        if fault in (Fault.FAILED, Fault.REFUSED):
+        if fault in (Fault.FAILED, Fault.REFUSED, Fault.NO_ROOM):
             raise_for(fault)
         uid = hashlib.sha256(f"{spec.name}/{len(self.created_uids)}".encode()).hexdigest()[:16]
         view = RunnerView(spec.name, RunnerState.ALIVE, uid)
@@ -60,7 +60,7 @@ class MemoryBackend:
 
     async def delete(self, name: RunnerName) -> None:
         fault = await self._fault()
-        if fault in (Fault.FAILED, Fault.REFUSED):
+        if fault in (Fault.FAILED, Fault.REFUSED, Fault.NO_ROOM):
             raise_for(fault)
         if fault is not Fault.FORGOTTEN and self._runners.pop(name, None) is not None:
             self._changed(name)
@@ -95,8 +95,17 @@ class MemoryBackend:
         runner = self._runners.get(name)
         if runner is None or runner.view.state is not RunnerState.ALIVE:
             return
-        ended = replace(runner.view, state=RunnerState.EXITED, exit_code=code, cause=cause)
+        ended = replace(runner.view, state=RunnerState.EXITED, exit_code=code, cause=cause, pending=None)
         self._runners[name] = replace(runner, view=ended)
+        if tell:
+            self._changed(name)
+
+    def hinder(self, name: RunnerName, pending: Pending | None, *, tell: bool = True) -> None:
+        """Something keeps the runner from starting, or no longer does."""
+        runner = self._runners.get(name)
+        if runner is None or runner.view.state is not RunnerState.ALIVE:
+            return
+        self._runners[name] = replace(runner, view=replace(runner.view, pending=pending))
         if tell:
             self._changed(name)
 

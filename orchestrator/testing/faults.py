@@ -12,7 +12,8 @@ from orchestrator.errors import GiveUpError, TryAgainError
 class Fault(StrEnum):
     """*done_but_failed* does it and says it failed; *forgotten* says it is done and does nothing.
 
-    *delayed* waits, then does it; *late* does it, then waits with the answer; *hanging* does it and never answers.
+    *no_room* says that a quota is used up. *delayed* waits, then does it; *late* does it, then waits with the answer;
+    *hanging* does it and never answers.
     """
 
     NONE = "none"
@@ -23,6 +24,7 @@ class Fault(StrEnum):
     DELAYED = "delayed"
     LATE = "late"
     HANGING = "hanging"
+    NO_ROOM = "no_room"
 
 
 class FaultPlan:
@@ -45,5 +47,7 @@ def raise_for(fault: Fault) -> None:
     """Raise what a caller sees of this fault, if it sees anything."""
     if fault in (Fault.FAILED, Fault.DONE_BUT_FAILED):
         raise TryAgainError(f"told to fail: {fault.value}", reason="backend_unavailable")
+    if fault is Fault.NO_ROOM:
+        raise TryAgainError("told to have no room", reason="quota_exhausted")
     if fault is Fault.REFUSED:
         raise GiveUpError("told to refuse", reason="backend_refused")

@@ -65,6 +65,11 @@ def test_the_agents_codes_are_told_in_words(code, reason, words):
     assert words in outcome(step).message
 
 
+def test_egress_that_was_proven_at_the_claim_is_not_unproven_afterwards():
+    step = decide(RUNNING, after(RUNNING, 1, runner=exited(78, ExitCause.AGENT_FAILED)), DEADLINES)
+    assert outcome(step).reason is EndReason.AGENT_FAILED
+
+
 def test_a_backends_own_deadline_before_the_claim_is_a_timeout():
     step = decide(BINDING, after(BINDING, 1, runner=exited(143, ExitCause.DEADLINE)), DEADLINES)
     assert told(step) == (Result.TIMEOUT, EndReason.BIND_TIMEOUT)

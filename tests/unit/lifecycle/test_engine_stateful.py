@@ -12,10 +12,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from world import POOL, PROOF, Daemon, offer
 
 from orchestrator.errors import TryAgainError
+from orchestrator.lifecycle.observation import SECOND
 from orchestrator.model.egress import EgressProof
 from orchestrator.model.phase import Phase
 from orchestrator.model.record import fold
-from orchestrator.model.runner import ExitCause
+from orchestrator.model.runner import ExitCause, Obstacle, Pending
 from orchestrator.testing.checker import broken_promises
 from orchestrator.testing.faults import Fault
 
@@ -88,12 +89,29 @@ class EngineMachine(RuleBasedStateMachine):
         self.daemon.journal.slow(turns)
 
     @rule(
-        data=st.data(), tell=st.booleans(), cause=st.sampled_from(list(ExitCause)), code=st.sampled_from([0, 0, 1, 137])
+        data=st.data(),
+        tell=st.booleans(),
+        cause=st.sampled_from(list(ExitCause)),
+        code=st.sampled_from([0, 0, 1, 78, 137]),
     )
     def runner_exits(self, data, tell: bool, cause: ExitCause, code: int) -> None:
         names = self.daemon.backend.names()
         if names:
             self.run(self._happens(self.daemon.backend.exit, data.draw(st.sampled_from(names)), code, cause, tell=tell))
+
+    @rule(
+        data=st.data(),
+        tell=st.booleans(),
+        obstacle=st.none() | st.sampled_from(list(Obstacle)),
+        seconds=st.sampled_from([0, 60, 300]),
+    )
+    def runner_cannot_start(self, data, tell: bool, obstacle: Obstacle | None, seconds: int) -> None:
+        names = self.daemon.backend.names()
+        if names:
+            now = self.daemon.clock.now_ns()
+            pending = Pending(obstacle, "told so", now, seconds * SECOND) if obstacle else None
+            name = data.draw(st.sampled_from(names))
+            self.run(self._happens(self.daemon.backend.hinder, name, pending, tell=tell))
 
     @rule(data=st.data(), tell=st.booleans())
     def runner_vanishes(self, data, tell: bool) -> None:
