@@ -14,8 +14,9 @@ from orchestrator.model.runner import RunnerSpec, RunnerState, runner_name
 MAX_RUNNERS = 3
 """Runners tried for one job when those before vanished without ever having had the work."""
 
-_NO_QUOTA = "quota_exhausted"
-"""A backend's reason for *not now, others hold all there is*: waiting for capacity, not for an answer."""
+_NOT_NOW = {"quota_exhausted": WaitReason.QUOTA_EXHAUSTED, "guard_missing": WaitReason.GUARD_MISSING}
+"""A backend's reasons for *not now*, whatever is tried: others hold all there is, or the pool lacks what protects
+it. That is waiting for capacity, not for an answer."""
 
 _REFUSALS = {"create_refused": EndReason.CREATE_REFUSED}
 
@@ -73,8 +74,8 @@ def wait_for_slot(record: Record, seen: Observation, deadlines: Deadlines) -> St
 def provision(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
     """The intent is durable: make the runner, again and again until it is there or time is up."""
     failure = seen.failure
-    no_quota = _waits_for_quota(record) or (failure is not None and failure.reason == _NO_QUOTA)
-    deadline = record.phase_since_ns + (deadlines.capacity_ns if no_quota else deadlines.provision_ns)
+    not_now = _waits_for_room(record) or (failure is not None and failure.reason in _NOT_NOW)
+    deadline = record.phase_since_ns + (deadlines.capacity_ns if not_now else deadlines.provision_ns)
     if seen.pool is None:
         return ended(
             Result.ERROR, EndReason.UNKNOWN_POOL, f"pool {record.offer.spec.pool!r} is not configured any more"
@@ -85,33 +86,33 @@ def provision(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
     if seen.runner is not None and seen.runner.state is not RunnerState.ABSENT:
         return Step(facts=(RunnerCreated(seen.runner.name, seen.runner.uid),))
     if seen.now_ns >= deadline:
-        return _late(record, seen, deadlines, no_quota=no_quota)
+        return _late(record, seen, deadlines, not_now=not_now)
     if failure is not None:
         return Step(facts=_waiting(record, failure), wake_ns=wake_after(seen, deadline))
     return Step(action=Action.CREATE_RUNNER, wake_ns=deadline)
 
 
-def _late(record: Record, seen: Observation, deadlines: Deadlines, *, no_quota: bool) -> Step:
+def _late(record: Record, seen: Observation, deadlines: Deadlines, *, not_now: bool) -> Step:
     last = seen.failure.text if seen.failure else record.wait.detail if record.wait else ""
     cause = f"; last: {last}" if last else ""
-    if no_quota:
+    if not_now:
         limit = deadlines.capacity_ns // SECOND
         return ended(
-            Result.TIMEOUT, EndReason.CAPACITY_TIMEOUT, f"the backend's quota left no room in {limit} s{cause}"
+            Result.TIMEOUT, EndReason.CAPACITY_TIMEOUT, f"the backend made no runner in {limit} s{cause}"
         )
     limit = deadlines.provision_ns // SECOND
     return ended(Result.TIMEOUT, EndReason.PROVISION_TIMEOUT, f"no runner within {limit} s{cause}")
 
 
 def _waiting(record: Record, failure: Failure) -> tuple[JobWaited, ...]:
-    """Why there is no runner yet, if that is news. A full quota stays the reason over an outage in between,
-    so that the deadline does not jump back; its text, which counts others' runners, is noted once."""
-    if _waits_for_quota(record):
+    """Why there is no runner yet, if that is news. A full quota or a missing guard stays the reason over an outage in
+    between, so that the deadline does not jump back; its text, which counts others' runners, is noted once."""
+    reason = _NOT_NOW.get(failure.reason)
+    if _waits_for_room(record) and (reason is None or (record.wait is not None and record.wait.reason is reason)):
         return ()
-    reason = WaitReason.QUOTA_EXHAUSTED if failure.reason == _NO_QUOTA else WaitReason.BACKEND_UNAVAILABLE
-    waited = JobWaited(reason, failure.text)
+    waited = JobWaited(reason or WaitReason.BACKEND_UNAVAILABLE, failure.text)
     return () if record.wait == waited else (waited,)
 
 
-def _waits_for_quota(record: Record) -> bool:
-    return record.wait is not None and record.wait.reason is WaitReason.QUOTA_EXHAUSTED
+def _waits_for_room(record: Record) -> bool:
+    return record.wait is not None and record.wait.reason in _NOT_NOW.values()

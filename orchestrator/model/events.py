@@ -24,6 +24,7 @@ class WaitReason(StrEnum):
     BACKEND_UNAVAILABLE = "backend_unavailable"
     RUNNER_VANISHED = "runner_vanished"
     QUOTA_EXHAUSTED = "quota_exhausted"
+    GUARD_MISSING = "guard_missing"
     UNSCHEDULABLE = "unschedulable"
     IMAGE_PULL = "image_pull"
     START_FAILING = "start_failing"

@@ -14,9 +14,11 @@ from orchestrator.backends.kubernetes import manifest
 from orchestrator.backends.kubernetes.answers import ConflictError, NotFoundError
 from orchestrator.backends.kubernetes.client import ApiClient
 from orchestrator.backends.kubernetes.config import KubernetesConfig, KubernetesPool
-from orchestrator.backends.kubernetes.pod import Pod, read_pod
+from orchestrator.backends.kubernetes.pod import Pod
+from orchestrator.backends.kubernetes.pod_api import delete_pod, get_pod, listed_pods, pod_path, readable
 from orchestrator.backends.kubernetes.registry import Place, Registry
 from orchestrator.backends.kubernetes.view import Limits
+from orchestrator.backends.kubernetes.warm import WarmPool
 from orchestrator.backends.kubernetes.watch import Change, PodWatch, Timing
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.model.job import PoolName
@@ -54,6 +56,9 @@ class KubernetesBackend:
         self._turns = {namespace: asyncio.Semaphore(CREATES_AT_ONCE) for namespace in namespaces}
         self._out_of_quota: dict[str, OrderedDict[RunnerName, None]] = {name: OrderedDict() for name in namespaces}
         self._tasks: list[asyncio.Task[None]] = []
+        self.guard: Callable[[KubernetesPool], str] = lambda _: ""
+        """What a protected pool lacks, in words; while it lacks something it gets no pod."""
+        self.warm = WarmPool(config, client, self.registry, self._is_watched, allowed=self._is_guarded, now_ns=now_ns)
 
     @classmethod
     async def open(cls, config: KubernetesConfig) -> KubernetesBackend:
@@ -89,9 +94,18 @@ class KubernetesBackend:
         return {name: "ok" if watch.live else watch.error for name, watch in self._watches.items()}
 
     def adopt(self, name: RunnerName, uid: str) -> None:
-        """Runner `name` is the pod of this uid, whatever the pod's name: a warm pod that was taken. Not durable;
-        the daemon says it again at each start, for each unfinished job, before anything else."""
-        self.registry.adopt(name, uid)
+        """Runner `name` is the pod of this uid, whatever the pod's name: a warm pod that was taken. An empty uid:
+        such a runner may have been made. Not durable; the daemon says it again at each start, for each that
+        `adoption.unfinished_runners` names, before anything else."""
+        if not uid:
+            self.warm.assignments.may_exist(name)
+        else:
+            self.warm.assignments.adopt(name, uid)
+
+    def recheck(self, namespace: str) -> None:
+        """Jobs that wait for a place in this namespace, or for its guards, look again now."""
+        for name in self._out_of_quota[namespace]:
+            self._tell(name)
 
     # lifecycle.ports.Backend
 
@@ -99,7 +113,8 @@ class KubernetesBackend:
         """See the port.
 
         Raises:
-            TryAgainError: reason `quota_exhausted`, `api_busy`, `api_unavailable`, `runner_being_deleted`.
+            TryAgainError: reason `quota_exhausted`, `guard_missing`, `api_busy`, `api_unavailable`,
+                `runner_being_deleted`.
             GiveUpError: reason `runner_name_clash`, `create_refused`, `unknown_pool`.
         """
         if self.registry.adopted_uid(spec.name):
@@ -108,9 +123,17 @@ class KubernetesBackend:
                 return view
             self.registry.disown(spec.name)
         pool = self._pool(spec.pool)
+        if missing := self.guard(pool):
+            self._out_of_quota[pool.namespace][spec.name] = None
+            raise TryAgainError(missing, reason="guard_missing", fix="run: orchestrator preflight")
+        taken = self.warm.take(spec.name, pool)
+        if taken is not None:
+            self._out_of_quota[pool.namespace].pop(spec.name, None)
+            return self.registry.view(taken, self._now_ns())
         document = manifest.pod_document(spec, pool, self._config)
-        async with self._turns[pool.namespace]:
-            pod = await self._post(spec.name, pool.namespace, document)
+        with self.warm.assignments.posting(spec.name):
+            async with self._turns[pool.namespace]:
+                pod = await self._post(spec.name, pool.namespace, document)
         self.registry.made(spec.name, Place(pool.namespace, pod.name, pod.uid))
         self._out_of_quota[pool.namespace].pop(spec.name, None)
         return self.registry.view(pod, self._now_ns())
@@ -132,6 +155,7 @@ class KubernetesBackend:
     async def delete(self, name: RunnerName) -> None:
         """See the port. Only ever deletes the very pod that was seen under this name."""
         place = self.registry.place(name)
+        self.warm.assignments.dropped(name)
         for waiting in self._out_of_quota.values():
             waiting.pop(name, None)
         if place is None:
@@ -139,16 +163,8 @@ class KubernetesBackend:
             if found is None:
                 return
             place = Place(found[0], found[1].name, found[1].uid)
-        options = {
-            "kind": "DeleteOptions",
-            "apiVersion": "v1",
-            "preconditions": {"uid": place.uid},
-            "gracePeriodSeconds": self._grace(place.namespace),
-            "propagationPolicy": "Background",
-        }
-        path = _path(place.namespace, place.pod)
         try:
-            await self.client.request("DELETE", path, body=msgspec.json.encode(options))
+            await delete_pod(self.client, place.namespace, place.pod, place.uid, self._grace(place.namespace))
         except NotFoundError:
             self.registry.forget(name, place.uid)
         except ConflictError:
@@ -190,7 +206,7 @@ class KubernetesBackend:
 
     async def _post(self, name: RunnerName, namespace: str, document: manifest.Document) -> Pod:
         try:
-            answer = await self.client.request("POST", _path(namespace), body=msgspec.json.encode(document))
+            answer = await self.client.request("POST", pod_path(namespace), body=msgspec.json.encode(document))
         except ConflictError as error:
             if error.word != "AlreadyExists":
                 raise TryAgainError(str(error), reason="api_conflict") from None
@@ -199,7 +215,7 @@ class KubernetesBackend:
             if error.reason == "quota_exhausted":
                 self._out_of_quota[namespace][name] = None
             raise
-        return _readable(answer)
+        return readable(answer)
 
     async def _existing(self, name: RunnerName, namespace: str, document: manifest.Document) -> Pod:
         """The pod that has the name already, if it is the one that was meant to be made."""
@@ -233,16 +249,16 @@ class KubernetesBackend:
         return None
 
     async def _get(self, namespace: str, pod: str) -> Pod | None:
-        try:
-            return _readable(await self.client.request("GET", _path(namespace, pod)))
-        except NotFoundError:
-            return None
+        return await get_pod(self.client, namespace, pod)
 
     async def _listed(self, namespace: str) -> Sequence[Pod]:
-        """By a watch of its own that never begins: one list, in pages."""
-        once = PodWatch(self.client, namespace, self._selector, lambda _: None)
-        await once.list_once()
-        return list(once.pods.values())
+        return await listed_pods(self.client, namespace, self._selector)
+
+    def _is_watched(self, namespace: str) -> bool:
+        return self._watches[namespace].live
+
+    def _is_guarded(self, pool: KubernetesPool) -> bool:
+        return not self.guard(pool)
 
     def _pool(self, name: PoolName) -> KubernetesPool:
         pool = self._config.pools.get(name)
@@ -256,12 +272,13 @@ class KubernetesBackend:
     def _hears(self, namespace: str) -> Callable[[Change], None]:
         def changed(change: Change) -> None:
             heard = self.registry.apply(namespace, change, self._now_ns())
+            to_have = self.warm.heard(change)
             if heard is None:
                 return
             name, freed = heard
             self._tell(name)
             waiting = self._out_of_quota[namespace]
-            if freed and waiting:
+            if (freed or to_have) and waiting:
                 self._tell(waiting.popitem(last=False)[0])
 
         return changed
@@ -269,15 +286,3 @@ class KubernetesBackend:
     def _tell(self, name: RunnerName) -> None:
         for subscriber in self._subscribers:
             subscriber(name)
-
-
-def _path(namespace: str, pod: str = "") -> str:
-    """Names are DNS labels or subdomains, so nothing needs quoting."""
-    return f"/api/v1/namespaces/{namespace}/pods/{pod}" if pod else f"/api/v1/namespaces/{namespace}/pods"
-
-
-def _readable(answer: bytes) -> Pod:
-    try:
-        return read_pod(answer)
-    except msgspec.DecodeError as error:
-        raise TryAgainError(f"the API server's pod cannot be read: {error}"[:300], reason="api_unavailable") from None

@@ -74,6 +74,10 @@ class Registry:
         """The uid that was adopted under this name; empty when none was."""
         return self._adopted_uids.get(name, "")
 
+    def adopted_name(self, uid: str) -> RunnerName | None:
+        """The runner that this pod was adopted as."""
+        return self._adopted.get(uid)
+
     def disown(self, name: RunnerName) -> None:
         """The adopted pod is no more."""
         self._adopted.pop(self._adopted_uids.pop(name, ""), None)

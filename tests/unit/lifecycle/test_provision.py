@@ -170,3 +170,18 @@ def test_the_spec_is_policys_egress_and_a_hard_stop_behind_ours():
 def test_pauses_double_and_are_bounded():
     assert [backoff_ns(tries) for tries in (0, 1, 2, 3)] == [SECOND // 20, SECOND // 20, SECOND // 10, SECOND // 5]
     assert backoff_ns(10_000) == 30 * SECOND
+
+
+def test_a_missing_guard_is_a_waiting_state_with_the_patience_of_capacity():
+    missing = failure(reason="guard_missing")
+    waited = e.JobWaited(e.WaitReason.GUARD_MISSING, missing.text)
+    assert decide(PROVISIONING, after(PROVISIONING, 0, failure=missing, failures=1), DEADLINES).facts == (waited,)
+    known = record(*TO_PROVISIONING, waited)
+    away = after(known, 1, failure=failure(), failures=2)
+    assert decide(known, away, DEADLINES).facts == ()
+    # Mended, but now the quota is full: that is news.
+    quota = decide(known, after(known, 1, failure=failure(reason="quota_exhausted"), failures=2), DEADLINES)
+    assert [fact.reason for fact in quota.facts] == [e.WaitReason.QUOTA_EXHAUSTED]
+    step = decide(known, after(known, 20), DEADLINES)
+    assert told(step) == (Result.TIMEOUT, EndReason.CAPACITY_TIMEOUT)
+    assert missing.text in outcome(step).message

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from orchestrator.backends.kubernetes.config import KubernetesConfig, KubernetesPool, Toleration
@@ -9,6 +12,8 @@ from orchestrator.backends.kubernetes.render.installation import Installation
 from orchestrator.model.egress import EgressRule
 from orchestrator.model.job import JobId, PoolName
 from orchestrator.model.runner import RunnerSpec, runner_name
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 DIGEST = "sha256:" + "ab" * 32
 

@@ -1,0 +1,206 @@
+"""Warm runners: a pool's pods that wait unbound for a job, made ahead and replaced when used, stale or outdated.
+
+They hold no identity and no job. What there should be is decided by `warm_plan`, which job gets one by
+`assignment`; here it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from typing import Never
+
+import msgspec
+
+from orchestrator.backends.kubernetes import manifest
+from orchestrator.backends.kubernetes.answers import ConflictError, NotFoundError
+from orchestrator.backends.kubernetes.assignment import PREFIX, Assignments
+from orchestrator.backends.kubernetes.client import ApiClient
+from orchestrator.backends.kubernetes.config import KubernetesConfig, KubernetesPool
+from orchestrator.backends.kubernetes.pod import Pod
+from orchestrator.backends.kubernetes.pod_api import delete_pod, pod_path
+from orchestrator.backends.kubernetes.registry import Registry
+from orchestrator.backends.kubernetes.warm_plan import Plan, plan
+from orchestrator.backends.kubernetes.watch import Change
+from orchestrator.errors import OrchestratorError, TryAgainError
+from orchestrator.model.job import PoolName
+from orchestrator.model.runner import RunnerName
+
+_log = logging.getLogger(__name__)
+
+TEND_SECONDS = 15.0
+"""Between two looks when nothing happens; news are answered at once."""
+_GATHER_SECONDS = 0.05
+_AT_ONCE = 8
+GRACE_SECONDS = 1
+"""There is nothing in an unbound pod that could end in good order."""
+_FIRST_DELAY, _LONGEST_DELAY = 1.0, 300.0
+_UNSEEN_SECONDS = 60.0
+"""A pod that was made and is not in the watch after this long went before it was seen."""
+_DOUBT_SECONDS = 2.0
+"""The same for a pod of which nobody knows whether it was made."""
+
+
+def warm_name(pool: PoolName) -> str:
+    """A new name: a DNS label that begins with `PREFIX`."""
+    return f"{PREFIX}{pool[:40]}-{secrets.token_hex(8)}"
+
+
+class _Patience:
+    """Back-off of one pool: doubled with each failure, ended by a pod that came through."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.until = 0.0
+
+    def failed(self, now: float, wish: float | None = None) -> None:
+        self.failures += 1
+        self.until = now + max(min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(self.failures - 1, 20)), wish or 0.0)
+
+
+class WarmPool:
+    """The unbound pods of all pools of one backend. Belongs to its event loop.
+
+    `run` only while this daemon holds the Lease, and after every unfinished job was adopted: until then it
+    cannot be told which pods are somebody's. `watched` says whether a namespace's pods are being told now;
+    `allowed` whether a pool may have new pods at all. `created` and `deleted` count what was asked for.
+    """
+
+    def __init__(
+        self,
+        config: KubernetesConfig,
+        client: ApiClient,
+        registry: Registry,
+        watched: Callable[[str], bool],
+        *,
+        allowed: Callable[[KubernetesPool], bool] = lambda _: True,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.created = 0
+        self.deleted = 0
+        self._news = asyncio.Event()
+        self._templates = {pool.name: manifest.template_hash(pool, config) for pool in config.pools.values()}
+        self.assignments = Assignments(registry, self._templates, watched, self._news.set)
+        self._config = config
+        self._client = client
+        self._registry = registry
+        self._watched = watched
+        self._allowed = allowed
+        self._now_ns = now_ns
+        self._unseen: dict[str, tuple[PoolName, float]] = {}
+        self._patience = {pool.name: _Patience() for pool in config.pools.values()}
+
+    def take(self, name: RunnerName, pool: KubernetesPool) -> Pod | None:
+        """`Assignments.take`, now."""
+        return self.assignments.take(name, pool, self._now_ns() / 1e9)
+
+    def heard(self, change: Change) -> bool:
+        """Take news of the watch in; True for a new unbound pod, which a waiting job could have."""
+        new, old = change.new, change.old
+        self._news.set()
+        if new is None:
+            if old is not None:
+                self.assignments.gone(old.uid)
+            return False
+        if not new.warm:
+            return False
+        self._unseen.pop(new.name, None)
+        return old is None and self.assignments.free(new)
+
+    async def run(self) -> Never:
+        """Tend until cancelled: at news, and now and then."""
+        while True:
+            self._news.clear()
+            try:
+                await self.tend()
+            except Exception as error:  # noqa: BLE001 -- a defect here is not the running jobs'
+                _log.error("warm runners could not be tended", exc_info=error)
+            try:
+                async with asyncio.timeout(self._pause()):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+            await asyncio.sleep(_GATHER_SECONDS)
+
+    async def tend(self) -> None:
+        """One look at all pools, and what follows from it. Not to be called again before it returns."""
+        turns = asyncio.Semaphore(_AT_ONCE)
+        unbound: dict[tuple[str, str], list[Pod]] = {}
+        for where, pod in self._registry.warm():
+            unbound.setdefault((where, pod.pool), []).append(pod)
+        async with asyncio.TaskGroup() as group:
+            for pool in self._config.pools.values():
+                pods = unbound.pop((pool.namespace, pool.name), [])
+                if not self._watched(pool.namespace) or not (pods or pool.warm):
+                    continue
+                made = self._planned(pool, pods)
+                self._end(group, made.delete, pool.namespace, turns)
+                for _ in range(made.create):
+                    group.create_task(self._create(pool, turns))
+            for (where, _), pods in unbound.items():  # of pools that are no more
+                self._end(group, pods, where, turns)
+
+    def _planned(self, pool: KubernetesPool, pods: list[Pod]) -> Plan:
+        now, patience, assignments = asyncio.get_running_loop().time(), self._patience[pool.name], self.assignments
+        self._unseen = {name: kept for name, kept in self._unseen.items() if kept[1] > now}
+        unseen = sum(1 for owner, _ in self._unseen.values() if owner == pool.name)
+        spent = {pod.uid for pod in pods if not assignments.free(pod)}
+        live = assignments.live(pool)
+        made = plan(pods, live, pool, self._templates[pool.name], self._now_ns() / 1e9, spent, unseen)
+        if any(pod.uid in assignments.polls for pod in pods):
+            patience.failures = 0  # an agent that asks for work has come through all that can fail
+        if made.failed:
+            patience.failed(now)
+        if made.create and (now < patience.until or not self._allowed(pool)):
+            return Plan(0, made.delete, made.failed)
+        return made
+
+    def _end(self, group: asyncio.TaskGroup, pods: Iterable[Pod], namespace: str, turns: asyncio.Semaphore) -> None:
+        """Nobody is given these from here on, whether their deletion succeeds now or later."""
+        doomed = self.assignments.doomed
+        for pod in pods:
+            if not doomed.get(pod.uid) and not pod.deletion:
+                doomed[pod.uid] = False
+                group.create_task(self._delete(namespace, pod, turns))
+
+    def _pause(self) -> float:
+        now = asyncio.get_running_loop().time()
+        waits = [one.until - now for one in self._patience.values() if one.until > now]
+        waits += [until - now for _, until in self._unseen.values()]
+        return max(_GATHER_SECONDS, min([TEND_SECONDS, *waits]))
+
+    async def _create(self, pool: KubernetesPool, turns: asyncio.Semaphore) -> None:
+        name = warm_name(pool.name)
+        document = manifest.warm_document(name, pool, self._config)
+        now = asyncio.get_running_loop().time
+        self._unseen[name] = (pool.name, now() + _UNSEEN_SECONDS)
+        try:
+            async with turns:
+                await self._client.request("POST", pod_path(pool.namespace), body=msgspec.json.encode(document))
+            self.created += 1
+        except OrchestratorError as error:
+            again = isinstance(error, TryAgainError)
+            if not again or error.reason == "quota_exhausted":
+                self._unseen.pop(name, None)  # it is known not to exist
+            elif name in self._unseen:
+                self._unseen[name] = (pool.name, now() + _DOUBT_SECONDS)
+            patience = self._patience[pool.name]
+            patience.failed(now(), error.retry_after_seconds if isinstance(error, TryAgainError) else None)
+            if patience.failures == 1:
+                _log.warning("pool %s gets no warm runner: %s [%s]", pool.name, error, error.reason)
+
+    async def _delete(self, namespace: str, pod: Pod, turns: asyncio.Semaphore) -> None:
+        try:
+            async with turns:
+                await delete_pod(self._client, namespace, pod.name, pod.uid, GRACE_SECONDS)
+            self.deleted += 1
+        except (NotFoundError, ConflictError):
+            return  # gone, or changing: asked again if the watch still shows it at the next look
+        except OrchestratorError as error:
+            _log.info("warm runner %s is deleted later: %s", pod.name, error)
+            return
+        if pod.uid in self.assignments.doomed:
+            self.assignments.doomed[pod.uid] = True
