@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
+import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +42,7 @@ _JSON = "application/json"
 _STRATEGIC = "application/strategic-merge-patch+json"
 _HEARTBEAT_SECONDS = 10.0
 _GIVE_UP_SECONDS = 60.0
+_FIRST_ADDRESS = ipaddress.IPv4Address("10.0.0.1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,9 @@ class ScriptedKubelet:
         self._client = client
         self._script = script
         self._agent = agent
+        self._addresses = itertools.count()
         self._known: set[str] = set()
+        self._going: set[str] = set()
         self._ends: dict[str, asyncio.Future[int]] = {}
         self._watches = [PodWatch(client, name, selector, self._hears(name)) for name in namespaces]
         self._news: asyncio.Queue[tuple[str, Pod, bool]] = asyncio.Queue()
@@ -117,9 +122,12 @@ class ScriptedKubelet:
             if pod is None:
                 if change.old is not None:
                     self._known.discard(change.old.uid)
+                    self._going.discard(change.old.uid)
                     self._ends.pop(change.old.name, None)
             elif pod.deletion:
-                if pod.node == self.node:
+                # Without a time of grace the API server removes it itself.
+                if pod.node == self.node and pod.grace and pod.uid not in self._going:
+                    self._going.add(pod.uid)
                     self._news.put_nowait((namespace, pod, True))
             elif pod.uid not in self._known and pod.phase == "Pending" and pod.node in ("", self.node):
                 self._known.add(pod.uid)
@@ -180,8 +188,10 @@ class ScriptedKubelet:
             await self._finish(namespace, pod, script, script.code, AGENT_CONTAINER)
             return
         code = script.code if script.end is End.AGENT_FAILED else 0
+        address = self._next_address()
         if self._agent is not None and script.end is not End.AGENT_FAILED:
-            await self._status(namespace, pod, {"phase": "Pending", **agent_is(running()), **job_is(initializing())})
+            begun = {"phase": "Pending", "podIP": address, **agent_is(running()), **job_is(initializing())}
+            await self._status(namespace, pod, begun)
             code = await self._agent(pod)
         if code:
             agent = agent_is(ended(code, "Error", "the agent's last words"))
@@ -191,10 +201,14 @@ class ScriptedKubelet:
         if script.end in NEVER_START:
             await self._status(namespace, pod, {"phase": "Pending", **done, **job_is(waiting(script.end))})
             return
-        await self._status(namespace, pod, {"phase": "Running", "podIP": "10.0.0.1", **done, **job_is(running())})
+        await self._status(namespace, pod, {"phase": "Running", "podIP": address, **done, **job_is(running())})
         code = await self._hold(pod) if script.end is End.HOLD else script.code
         await asyncio.sleep(script.run_seconds)
         await self._finish(namespace, pod, script, code, JOB_CONTAINER)
+
+    def _next_address(self) -> str:
+        """No two pods have the same one; nothing answers there."""
+        return str(_FIRST_ADDRESS + next(self._addresses))
 
     async def _hold(self, pod: Pod) -> int:
         return await self._ends.setdefault(pod.name, asyncio.get_running_loop().create_future())
