@@ -17,7 +17,7 @@ CANARY_SECONDS = 10.0
 GATEWAY_PATIENCE_SECONDS = 20.0
 """How long the gateway may be unable to answer before it counts as not refusing."""
 RENEWAL_DELAY_SECONDS = 5.0
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 1.0
 
 
 @dataclass

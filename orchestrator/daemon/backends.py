@@ -21,7 +21,9 @@ from orchestrator.daemon.closing import push_closing
 from orchestrator.daemon.verdicts import EngineOf
 from orchestrator.journal.logs import LogStore
 from orchestrator.journal.redact import Masker
-from orchestrator.lifecycle.ports import Backend, Revoker, RunnerCredentials, RunnerIdentity
+from orchestrator.lifecycle.ports import Attester, Backend, Revoker, RunnerCredentials, RunnerIdentity
+from orchestrator.model.events import Fact
+from orchestrator.server.runner_handlers import RunnerDeps
 from orchestrator.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -52,11 +54,33 @@ class BackendRoom(Protocol):
         """What else holds access for a runner of this backend, to be taken away at the job's end."""
         ...
 
+    @property
+    def attesters(self) -> Sequence[Attester]:
+        """What else has something to say for a job's record once its runner is gone. Told of every backend's jobs."""
+        ...
+
+    @property
+    def outlives_daemon(self) -> bool:
+        """Whether runners go on without this daemon, so that a stopping one leaves them to the next."""
+        ...
+
     async def start(self) -> None:
         """Make sure that runners can be made.
 
         Raises:
             ConfigurationError: the machine, the cluster or the settings are not fit.
+        """
+        ...
+
+    async def adopt(self, live: Sequence[Sequence[Fact]]) -> None:
+        """All facts of the unfinished jobs, before the engine gets any of them: know again whose runners there are."""
+        ...
+
+    async def serve(self, deps: RunnerDeps, stack: AsyncExitStack) -> None:
+        """Take requests of runners that have no listener of their own; every unfinished job is recovered by now.
+
+        Raises:
+            ConfigurationError: there is nowhere to listen.
         """
         ...
 
@@ -76,10 +100,13 @@ class BackendRoom(Protocol):
 class SandboxRoom:
     """Local sandboxes and their gateway process."""
 
+    outlives_daemon = False
+
     def __init__(self, backend: SandboxBackend, egress: EgressAdapter) -> None:
         self.backend = backend
         self.credentials: RunnerCredentials = backend
         self.revokers: Sequence[Revoker] = (egress,)
+        self.attesters: Sequence[Attester] = ()
         self._egress = egress
 
     @classmethod
@@ -97,6 +124,12 @@ class SandboxRoom:
         for weakness in (await self.backend.start()).degraded:
             _log.warning("sandboxes are weaker here than they could be: %s", weakness)
 
+    async def adopt(self, live: Sequence[Sequence[Fact]]) -> None:
+        """No sandbox outlived the last daemon."""
+
+    async def serve(self, deps: RunnerDeps, stack: AsyncExitStack) -> None:
+        """Each sandbox has a listener of its own."""
+
     def checks(self) -> Mapping[str, str]:
         alive = self._egress.gateway.alive
         return {"gateway": "ok" if alive else "the egress gateway is down and being restarted"}
@@ -110,7 +143,14 @@ class SandboxRoom:
 
 Opener = Callable[[Neighbours, AsyncExitStack], Awaitable[BackendRoom]]
 
-OPENERS: Mapping[str, Opener] = {"sandbox": SandboxRoom.open}
+
+async def _kubernetes(near: Neighbours, stack: AsyncExitStack) -> BackendRoom:
+    from orchestrator.daemon.kubernetes import KubernetesRoom  # its client takes long to import
+
+    return await KubernetesRoom.open(near, stack)
+
+
+OPENERS: Mapping[str, Opener] = {"sandbox": SandboxRoom.open, "kubernetes": _kubernetes}
 """Every backend there is, by the name that pools use."""
 
 

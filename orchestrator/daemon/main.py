@@ -14,12 +14,14 @@ from orchestrator import __version__
 from orchestrator.daemon import slices
 from orchestrator.daemon.api import api_server
 from orchestrator.daemon.closing import push_closing
+from orchestrator.daemon.leadership import lead
 from orchestrator.daemon.loops import periodic_loops
 from orchestrator.daemon.presence import Presence
 from orchestrator.daemon.reload import PolicyReload, Reread, has_terminal
 from orchestrator.daemon.rooms import Rooms, open_rooms, prepare_state_dir
 from orchestrator.errors import OrchestratorError
 from orchestrator.lifecycle.recovery import recover
+from orchestrator.model.job import JobId
 from orchestrator.model.phase import Phase
 from orchestrator.server.app import bind_listener
 from orchestrator.settings import Settings
@@ -39,7 +41,7 @@ def run(settings: Settings, ready: Callable[[str], None] | None = None, reread: 
 
     `ready` is called with the API's URL once jobs are taken; `reread` reads the settings again, to say on SIGHUP
     which of them need a restart. Returns 0 when drained, 1 when it could not start (the reason is on standard
-    error), 2 when work was left for the next start.
+    error; it also ends so when another daemon may have taken its place), 2 when work was left for the next start.
     """
     # sqlite3 gives up the interpreter lock at every row; the default switch interval of 5 ms would stall commits.
     sys.setswitchinterval(0.0005)
@@ -67,13 +69,13 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread
     drain = Drain()
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
+        await lead(settings, listener, stack)
         rooms = await open_rooms(settings, url, stack)
         reload = PolicyReload(rooms.policy_engine, rooms.metrics, settings, reread)
         stack.enter_context(_signals(drain, reload))
         configure(settings.logs.level, settings.logs.format, rooms.masker.text)
         stack.callback(rooms.journal.subscribe(rooms.metrics.observe))
-        rooms.metrics.adopt(await rooms.journal.live())
-        recovered = await recover(rooms.journal, rooms.engine, rooms.instance)
+        recovered = await _take_over(rooms, stack)
         rooms.exporter.start()
         push_closing(stack, "trace exporter", rooms.exporter.stop)
         server = api_server(rooms, drain)
@@ -86,6 +88,18 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread
         if ready:
             ready(url)
         return await _until_drained(rooms, presence, drain, reload)
+
+
+async def _take_over(rooms: Rooms, stack: AsyncExitStack) -> int:
+    """Go on where the last daemon stopped, and only then let runners in that lived on; returns the jobs recovered."""
+    live = await rooms.journal.live()
+    rooms.metrics.adopt(live)
+    for room in rooms.backends.values():
+        await room.adopt(live)
+    recovered = await recover(rooms.journal, rooms.engine, rooms.instance)
+    for room in rooms.backends.values():
+        await room.serve(rooms.runner_deps, stack)
+    return recovered
 
 
 def _reachable(address: tuple[str, int]) -> str:
@@ -142,10 +156,11 @@ def _on_hangup(drain: Drain, reload: PolicyReload) -> Callable[[], None]:
 
 
 async def _drain(rooms: Rooms, drain: Drain) -> bool:
-    """True when no job of ours is under way any more. Queued jobs stay queued and count as kept, not as left."""
+    """True when no job is under way that ends with us. Queued jobs stay queued and count as kept, not as left; so
+    do jobs whose runners go on without us."""
     rooms.engine.begin_drain()
     limit = rooms.settings.deadlines.drain_seconds
-    _log.info("draining", extra={"active_jobs": len(rooms.engine.active_ids()), "limit_seconds": limit})
+    _log.info("draining", extra={"active_jobs": len(_ends_with_us(rooms)), "limit_seconds": limit})
     if await _quiet(rooms, limit, drain.hurry):
         return True
     # Local sandboxes die with the daemon: end their jobs with a true reason while we still can. Again and again,
@@ -157,8 +172,19 @@ async def _drain(rooms: Rooms, drain: Drain) -> bool:
     return False
 
 
+def _ends_with_us(rooms: Rooms) -> list[JobId]:
+    """Jobs under way whose runners die with this daemon."""
+    return [job_id for job_id in rooms.engine.active_ids() if not _outlives_us(rooms, job_id)]
+
+
+def _outlives_us(rooms: Rooms, job_id: JobId) -> bool:
+    record = rooms.engine.record(job_id)
+    room = rooms.backends.get(record.backend) if record else None
+    return room is not None and room.outlives_daemon
+
+
 async def _end_running_jobs(rooms: Rooms) -> None:
-    for job_id in rooms.engine.active_ids():
+    for job_id in _ends_with_us(rooms):
         record = rooms.engine.record(job_id)
         if record and record.phase is Phase.RUNNING and record.cancel is None:
             # A journal that takes nothing must not keep us here; the next daemon then finds the job lost.
@@ -172,7 +198,7 @@ async def _quiet(rooms: Rooms, seconds: float, hurry: asyncio.Event | None) -> b
     quiet = asyncio.Event()
 
     def look(_facts: object = None) -> None:
-        if not rooms.engine.active_ids():
+        if not _ends_with_us(rooms):
             quiet.set()
 
     def look_soon(_facts: object) -> None:

@@ -18,6 +18,7 @@ from orchestrator.daemon.backends import AnyCredentials, BackendRoom, Neighbours
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.closing import push_closing
 from orchestrator.daemon.gauges import watch_rooms
+from orchestrator.daemon.runner_requests import runner_api_for, runner_deps
 from orchestrator.errors import ConfigurationError
 from orchestrator.evidence.provenance import Builder
 from orchestrator.evidence.signing_key import EvidenceKey, open_evidence_key
@@ -42,9 +43,8 @@ from orchestrator.model.pool import Pool
 from orchestrator.policy.bundle import BundleHolder, default_bundle
 from orchestrator.policy.decide import PolicyDecider
 from orchestrator.policy.opa_server import OpaServerEngine
-from orchestrator.server.runner_api import RunnerApi, RunnerApiDeps
-from orchestrator.server.token import token_exchange
-from orchestrator.server.work import RunnerEndpoints
+from orchestrator.server.runner_api import RunnerApi
+from orchestrator.server.runner_handlers import RunnerDeps
 from orchestrator.settings import Settings
 from orchestrator.telemetry import relay as spans
 from orchestrator.telemetry.export import ExportOptions, TraceExporter
@@ -76,6 +76,7 @@ class Rooms:
     policy_engine: PolicyEngine
     backends: Mapping[str, BackendRoom]
     runner_api: RunnerApi
+    runner_deps: RunnerDeps
     engine: Engine
     sweep: Sweep
     metrics: Metrics
@@ -152,7 +153,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
         {name: room.backend for name, room in backends.items()},
         {dispatch.SOURCE: DispatchSource(store.masker)},
         revokers=_revokers(listeners, backends, relay),
-        attesters=[evidence.attester],
+        attesters=[evidence.attester, *(one for room in backends.values() for one in room.attesters)],
     )
     engine = engine_later.set(
         Engine(
@@ -165,7 +166,8 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
         )
     )
     exchange = _exchange(identity.issuer, policy, engine, pools, store.masker)
-    runner_api = api_later.set(_runner_api(engine, AnyCredentials(backends.values()), exchange, pools, relay, store))
+    asked = runner_deps(engine, exchange, pools, relay, store.masker)
+    runner_api = api_later.set(runner_api_for(asked, AnyCredentials(backends.values())))
     push_closing(stack, "runner API", runner_api.stop)
     await _start(backends, engine, stack)
 
@@ -176,7 +178,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     return Rooms(
         settings, url, secrets.token_hex(8), clock, pools, store.journal, store.logs, store.masker, identity.keys,
         identity.issuer, identity.callers, Introspection(identity.issuer, engine.bound_record), policy_engine, backends,
-        runner_api, engine, sweep, metrics, exporter,
+        runner_api, asked, engine, sweep, metrics, exporter,
     )  # fmt: skip
 
 
@@ -241,27 +243,6 @@ def _exchange(
         issuer,
         Collaborators(policy, engine.bound_record, pools.get, masked_note(engine.note, masker.text), mask),
         RateLimit(per_second=_EXCHANGES_PER_SECOND, burst=_EXCHANGE_BURST, monotonic=time.monotonic),
-    )
-
-
-def _runner_api(
-    engine: Engine,
-    credentials: AnyCredentials,
-    exchange: Exchange,
-    pools: Mapping[PoolName, Pool],
-    relay: spans.JobSpanRelay | None,
-    store: _Store,
-) -> RunnerApi:
-    return RunnerApi(
-        RunnerApiDeps(
-            engine=engine,
-            credentials=credentials,
-            exchange=token_exchange(exchange),
-            pools={str(name): pool for name, pool in pools.items()},
-            masker=store.masker,
-            relay=relay.relay if relay else None,
-            endpoints=RunnerEndpoints(otlp=relay is not None),
-        )
     )
 
 

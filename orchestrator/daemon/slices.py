@@ -17,8 +17,8 @@ from orchestrator.settings import PoolSettings, SandboxSettings, Settings
 
 SANDBOX: str = "sandbox"
 
-MADE_OF = {SANDBOX: ("host-toolchain", "bubblewrap")}
-"""By backend: what its runners are made of and what isolates them, as policy and provenance name it."""
+CONTAINER = "container"
+"""Isolation of a pod whose pool names no RuntimeClass."""
 
 
 def pools(settings: Settings) -> dict[PoolName, Pool]:
@@ -26,7 +26,7 @@ def pools(settings: Settings) -> dict[PoolName, Pool]:
 
 
 def _pool(pool: PoolSettings) -> Pool:
-    base, isolation = MADE_OF[pool.backend]
+    base, isolation = _made_of(pool)
     return Pool(
         name=PoolName(pool.name),
         backend=pool.backend,
@@ -38,6 +38,13 @@ def _pool(pool: PoolSettings) -> Pool:
         require_egress_proof=pool.require_egress_proof,
         max_job_seconds=pool.max_job_seconds,
     )
+
+
+def _made_of(pool: PoolSettings) -> tuple[str, str]:
+    """What the pool's runners are made of and what isolates them, as policy and provenance name it."""
+    if pool.backend == SANDBOX:
+        return "host-toolchain", "bubblewrap"
+    return pool.kubernetes.image, pool.kubernetes.runtime_class or CONTAINER
 
 
 def deadlines(settings: Settings) -> Deadlines:

@@ -113,13 +113,14 @@ class LineFilter:
             self.position = Position(at, self.position.lines + 1 if same else 1)
 
 
-Write = Callable[[bytes], Awaitable[None]]
+Write = Callable[[bytes, Position], Awaitable[None]]
+"""Takes output, and how far it goes."""
 
 
 async def read_log(
     client: ApiClient, namespace: str, pod: str, after: Position, write: Write, *, idle: float = 600.0
-) -> Position:
-    """Follow the job's output until the server ends the stream or it is cut; how far it was read.
+) -> bool:
+    """Follow the job's output until the server ends the stream (True) or it is cut.
 
     `idle` seconds without output end it too: the caller comes again. A cut is no error here, for what was read
     counts; the caller knows whether the container still runs.
@@ -140,14 +141,15 @@ async def read_log(
             async for piece in pieces:
                 output = lines.feed(piece)
                 if output:
-                    await write(output)
+                    await write(output, lines.position)
             rest = lines.end()
             if rest:
-                await write(rest)
+                await write(rest, lines.position)
     except TryAgainError:
         if not opened:
             raise
-    return lines.position
+        return False
+    return True
 
 
 def _nanoseconds(stamp: re.Match[bytes]) -> int:

@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack
 import pytest
 
 from orchestrator.daemon.backends import OPENERS, AnyCredentials, BackendRoom, open_backends
-from orchestrator.daemon.slices import MADE_OF
+from orchestrator.daemon.slices import pools
 from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model.runner import RunnerName
-from orchestrator.settings import PoolSettings
+from orchestrator.settings import PoolSettings, Settings
 from orchestrator.testing.backend import MemoryBackend
 
 
@@ -21,6 +21,8 @@ class MemoryRoom:
         self.backend = MemoryBackend()
         self.credentials = self
         self.revokers = ()
+        self.attesters = ()
+        self.outlives_daemon = True
         self.identity = RunnerIdentity(RunnerName(f"runner-{name}"), name)
         self.asked: list[str] = []
 
@@ -29,6 +31,12 @@ class MemoryRoom:
         return self.identity if credential == self.identity.uid else None
 
     async def start(self) -> None:
+        return
+
+    async def adopt(self, live) -> None:
+        return
+
+    async def serve(self, deps, stack) -> None:
         return
 
     def checks(self) -> dict[str, str]:
@@ -79,4 +87,19 @@ def test_every_backend_with_an_opener_is_named_for_policy_and_can_be_chosen():
     choices = PoolSettings.model_json_schema()["properties"]["backend"]
     chosen = set(choices.get("enum") or [choices["const"]])
     assert OPENERS.keys() <= chosen
-    assert OPENERS.keys() <= MADE_OF.keys()
+    for name in OPENERS:
+        settings = Settings(pools=[{"name": "p", "backend": name}], state_dir="/nowhere")
+        (pool,) = pools(settings).values()
+        assert pool.base, name
+        assert pool.isolation, name
+
+
+def test_a_pods_image_and_boundary_are_facts_for_policy():
+    pod = {"image": "registry.example/job@sha256:" + "0" * 64}
+    given = [
+        {"name": "plain", "backend": "kubernetes", "kubernetes": pod},
+        {"name": "strong", "backend": "kubernetes", "kubernetes": pod | {"runtime_class": "gvisor"}},
+    ]
+    plain, strong = pools(Settings(pools=given, state_dir="/nowhere")).values()
+    assert (plain.base, plain.isolation) == (pod["image"], "container")
+    assert (strong.base, strong.isolation) == (pod["image"], "gvisor")

@@ -1,0 +1,170 @@
+"""The output of jobs in pods, brought into the job logs while it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.backends.kubernetes.answers import NotFoundError
+from orchestrator.backends.kubernetes.client import ApiClient
+from orchestrator.backends.kubernetes.config import KubernetesConfig
+from orchestrator.backends.kubernetes.pod import Pod
+from orchestrator.backends.kubernetes.pod_log import Position, read_log
+from orchestrator.backends.kubernetes.registry import Registry
+from orchestrator.daemon.verdicts import EngineOf
+from orchestrator.errors import OrchestratorError
+from orchestrator.journal.logs import LogStore, LogWriter, note
+from orchestrator.model.events import Event, LogClosed
+from orchestrator.model.record import Record
+from orchestrator.model.runner import RunnerName
+
+_log = logging.getLogger(__name__)
+
+LAST_OUTPUT_SECONDS = 10.0
+"""How long the end of a job that ended by itself waits for its last output, before its pod is deleted."""
+_LOOK_SECONDS = 0.1
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+_TRIES_AFTER_THE_END = 5
+_SAVE_SECONDS = 1.0
+
+
+class PodLogs:
+    """Follows a job from its binding to its pod's end. A `lifecycle.ports.Attester`: the log's end is a fact.
+
+    How far a log was read is kept in a file, so that a new daemon goes on there. After a SIGKILL the last second
+    may come twice.
+    """
+
+    def __init__(
+        self, config: KubernetesConfig, client: ApiClient, registry: Registry, store: LogStore, engine: EngineOf,
+        folder: Path,
+    ) -> None:  # fmt: skip
+        """`folder` is for positions; it is made with mode 0700."""
+        self._config = config
+        self._client = client
+        self._registry = registry
+        self._store = store
+        self._engine = engine
+        self._folder = folder
+        self._following: dict[RunnerName, asyncio.Task[None]] = {}
+        self._writers: dict[RunnerName, LogWriter] = {}
+        self._closed: dict[RunnerName, LogClosed] = {}
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def follow(self, record: Record) -> None:
+        """Begin, unless that was done, or the pool's logs stay in the cluster."""
+        name = record.runner
+        pool = self._config.pools.get(record.offer.spec.pool)
+        if name is None or pool is None or not pool.stream_logs or name in self._following or name in self._closed:
+            return
+        writer = self._writers[name] = self._store.open(record.id)
+        task = asyncio.get_running_loop().create_task(self._follow(name, writer), name=f"log of {name}")
+        self._following[name] = task
+
+    async def settle(self, record: Record) -> None:
+        """Wait a while for the last output of a job whose container has ended; what still runs is not waited for."""
+        task = self._following.get(record.runner) if record.runner else None
+        found = self._registry.find(record.runner) if record.runner else None
+        if task is not None and found is not None and found[1].job.terminated is not None:
+            await asyncio.wait([task], timeout=LAST_OUTPUT_SECONDS)
+
+    async def attest(self, record: Record) -> Sequence[Event]:
+        """Close the log; the pod is gone. The same answer each time."""
+        name = record.runner
+        writer = self._writers.pop(name, None) if name else None
+        if name is not None and writer is not None:
+            await self._end(name)
+            self._closed[name] = await writer.close()
+            self._path(name).unlink(missing_ok=True)
+        return (self._closed[name],) if name in self._closed else ()
+
+    def tidy(self) -> None:
+        """Forget jobs that are finished."""
+        for name in [name for name in self._closed if self._engine().record_of_runner(name) is None]:
+            del self._closed[name]
+
+    async def close(self) -> None:
+        """Stop following. The jobs go on, and the next daemon reads on."""
+        for name in list(self._following):
+            await self._end(name)
+
+    async def _end(self, name: RunnerName) -> None:
+        task = self._following.pop(name, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _follow(self, name: RunnerName, writer: LogWriter) -> None:
+        try:
+            await self._read_all(name, writer)
+        except Exception:  # noqa: BLE001 -- a log that is lost must not cost more than itself
+            _log.exception("the log of %s could not be followed", name)
+            writer.write(note("the rest of the output could not be read"))
+
+    async def _read_all(self, name: RunnerName, writer: LogWriter) -> None:
+        position = await asyncio.to_thread(self._load, name)
+        saved = asyncio.get_running_loop().time()
+        pause, failures = _FIRST_PAUSE, 0
+
+        async def write(output: bytes, reached: Position) -> None:
+            nonlocal position, saved
+            writer.write(output)
+            await writer.drain()
+            position = reached
+            now = asyncio.get_running_loop().time()
+            if now - saved >= _SAVE_SECONDS:
+                saved = now
+                await asyncio.to_thread(self._save, name, reached)
+
+        while (pod := await self._begun(name)) is not None:
+            ended = pod[1].job.terminated is not None
+            try:
+                whole = await read_log(self._client, pod[0], pod[1].name, position, write)
+                pause = _FIRST_PAUSE
+            except NotFoundError:
+                return
+            except OrchestratorError as error:
+                whole, failures = False, failures + ended
+                if failures >= _TRIES_AFTER_THE_END:
+                    _log.warning("the log of %s cannot be read: %s", name, error, extra={"reason": error.reason})
+                    writer.write(note(f"the output could not be read [{error.reason}]"))
+                    return
+            finally:
+                await asyncio.to_thread(self._save, name, position)
+            if whole and ended:
+                return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _begun(self, name: RunnerName) -> tuple[str, Pod] | None:
+        """The runner's pod once its job has begun; None when it is gone, or will never begin."""
+        seen = False
+        while True:
+            found = self._registry.find(name)
+            if found is not None:
+                seen = True
+                pod = found[1]
+                if pod.job.running or pod.job.terminated is not None:
+                    return found
+                if pod.phase in ("Succeeded", "Failed"):
+                    return None
+            elif seen or self._registry.gone(name) is not None:
+                return None
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _path(self, name: RunnerName) -> Path:
+        return self._folder / name
+
+    def _load(self, name: RunnerName) -> Position:
+        try:
+            return Position.read(self._path(name).read_text("ascii"))
+        except (OSError, UnicodeDecodeError):
+            return Position()
+
+    def _save(self, name: RunnerName, position: Position) -> None:
+        # A disk that is full costs lines that come twice, at worst.
+        with contextlib.suppress(OSError):
+            self._path(name).write_text(position.text(), "ascii")

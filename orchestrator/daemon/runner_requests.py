@@ -1,0 +1,49 @@
+"""What runners ask of the daemon, put together from the rooms that answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestrator.identity.exchange import Exchange
+from orchestrator.journal.redact import Masker
+from orchestrator.lifecycle.engine import Engine
+from orchestrator.lifecycle.ports import RunnerCredentials
+from orchestrator.model.job import PoolName
+from orchestrator.model.pool import Pool
+from orchestrator.server.runner_api import RunnerApi, RunnerApiDeps
+from orchestrator.server.runner_handlers import RunnerDeps
+from orchestrator.server.token import token_exchange
+from orchestrator.server.work import RunnerEndpoints
+from orchestrator.telemetry import relay as spans
+
+
+def runner_deps(
+    engine: Engine,
+    exchange: Exchange,
+    pools: Mapping[PoolName, Pool],
+    relay: spans.JobSpanRelay | None,
+    masker: Masker,
+) -> RunnerDeps:
+    """What runners of every backend ask of us."""
+    return RunnerDeps(
+        engine=engine,
+        exchange=token_exchange(exchange),
+        pools={str(name): pool for name, pool in pools.items()},
+        masker=masker,
+        relay=relay.relay if relay else None,
+    )
+
+
+def runner_api_for(deps: RunnerDeps, credentials: RunnerCredentials) -> RunnerApi:
+    """For runners that have a listener of their own."""
+    return RunnerApi(
+        RunnerApiDeps(
+            engine=deps.engine,
+            credentials=credentials,
+            exchange=deps.exchange,
+            pools=deps.pools,
+            masker=deps.masker,
+            relay=deps.relay,
+            endpoints=RunnerEndpoints(otlp=deps.relay is not None),
+        )
+    )

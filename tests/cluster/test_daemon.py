@@ -1,0 +1,506 @@
+"""The whole program on a real control plane: dispatch to verified-gone, with agents as processes and a real gateway.
+
+The node is a script; everything else is what runs in production: the daemon's process, the pod's agent with a
+bound token that the API server issued, TokenReview, TLS, the gateway's process, the job's shell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+import yaml
+
+from orchestrator.backends.kubernetes.config import RUNNER_AUDIENCE
+from orchestrator.backends.kubernetes.pod import Pod
+from orchestrator.testing.kubelet import Script
+from orchestrator.testing.otlp import OtlpReceiver
+from orchestrator.testing.pod_states import End
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+
+ROOT = Path(__file__).parents[2]
+POLICY = """package orchestrator
+
+default decision := {"allow": false, "reasons": [{"code": "no_rule", "message": "nothing applies"}]}
+
+decision := {"allow": true} if {
+    input.pool.base == "registry.example/job:1"
+    input.pool.isolation == "container"
+    input.request.deployment_environment != "prod"
+}
+"""
+POLICY_TEST = """package orchestrator_test
+
+import data.orchestrator
+
+pod := {"base": "registry.example/job:1", "isolation": "container"}
+
+test_allow if orchestrator.decision.allow == true with input as {"pool": pod, "request": {"deployment_environment": ""}}
+
+test_deny if orchestrator.decision.allow == false with input as {"pool": {"base": "other"}}
+"""
+AGENT = (
+    "import sys, socket; import orchestrator.agent.egress_proof as e; import orchestrator.agent.pod as p; "
+    "e.FORBIDDEN = (('tcp:closed', socket.AF_INET, socket.SOCK_STREAM, ('127.0.0.1', {closed})),); "
+    "sys.exit(p.main())"
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Installation:
+    """A daemon and a gateway as processes, and a scripted node whose pods are real agents and real shells."""
+
+    world: object
+    folder: Path
+    receiver: OtlpReceiver
+    settings: dict = field(default_factory=dict)
+    processes: list = field(default_factory=list)
+    daemon: asyncio.subprocess.Process | None = None
+    port: int = field(default_factory=free_port)
+    runner_port: int = field(default_factory=free_port)
+    gateway_port: int = field(default_factory=free_port)
+    tokens: dict = field(default_factory=dict)
+    agents: dict = field(default_factory=dict)
+    hold: set = field(default_factory=set)
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def runner_api(self) -> str:
+        return f"https://127.0.0.1:{self.runner_port}"
+
+    def configure(self, **pod) -> None:
+        bundle = self.folder / "policy"
+        bundle.mkdir(exist_ok=True)
+        (bundle / "decision.rego").write_text(POLICY)
+        (bundle / "decision_test.rego").write_text(POLICY_TEST)
+        namespace = self.world.namespaces[0]
+        shape = {
+            "namespace": namespace, "image": "registry.example/job:1", "cpu": "10m", "memory": "16Mi",
+            "grace_seconds": 1, "stream_logs": False, "priority_class": f"runner-{self.world.installation}",
+        }  # fmt: skip
+        document = {
+            "state_dir": str(self.state),
+            "server": {"port": self.port},
+            "identity": {"audiences": {"cloud": {}}},
+            "policy": {"bundle": str(bundle)},
+            "telemetry": {"otlp_endpoint": self.receiver.endpoint, "export_interval_seconds": 0.1},
+            "deadlines": {"sweep_seconds": 1},
+            "pools": [
+                {
+                    "name": "default", "backend": "kubernetes", "kubernetes": shape | pod,
+                    "egress": [{"host": "allowed.example", "port": 80, "protocol": "http"}],
+                }
+            ],
+            "kubernetes": {
+                "installation": self.world.installation, "namespace": namespace,
+                "kubeconfig": os.environ["KUBECONFIG"],
+                "runner_api": {"host": "127.0.0.1", "port": self.runner_port, "url": self.runner_api},
+                "gateway": {
+                    "url": f"http://127.0.0.1:{self.gateway_port}", "namespace": namespace,
+                    "service_account": "orchestrator-gateway", "fresh_seconds": 3,
+                },
+            },
+        } | self.settings  # fmt: skip
+        (self.folder / "orchestrator.yaml").write_text(yaml.safe_dump(document))
+
+    async def run(self, *words: str, log: str, **environment: str) -> asyncio.subprocess.Process:
+        with (self.folder / log).open("ab") as errors:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, *words, stderr=errors, stdout=errors, cwd=ROOT, start_new_session=True,
+                env={**os.environ, **environment},
+            )  # fmt: skip
+        self.processes.append(process)
+        return process
+
+    async def start(self, *, ready: bool = True) -> None:
+        (self.state / "daemon.json").unlink(missing_ok=True)
+        words = ("-m", "orchestrator", "run", "--config", str(self.folder / "orchestrator.yaml"))
+        self.daemon = await self.run(*words, log="daemon.log")
+        if ready:
+            await self.until((self.state / "daemon.json").exists)
+
+    async def start_gateway(self) -> None:
+        token = self.folder / "gateway-token"
+        name = "orchestrator-gateway"
+        space = self.world.namespaces[0]
+        await self.world.ensure(f"/api/v1/namespaces/{space}/serviceaccounts", {"metadata": {"name": name}})
+        pod = await self.world.call(
+            "POST",
+            self.world.pods(),
+            {
+                "metadata": {"name": "gateway-1"},
+                "spec": {"serviceAccountName": name, "containers": [{"name": "g", "image": "registry.example/g:1"}]},
+            },
+        )
+        token.write_text(await self.token(space, name, "gateway-1", pod["metadata"]["uid"]))
+        await self.run(
+            "-m", "orchestrator", "gateway", "--daemon-url", self.runner_api, "--ca-file",
+            str(self.state / "runner-api-ca.pem"), "--token-file", str(token), "--host", "127.0.0.1",
+            "--port", str(self.gateway_port), "--probe-port", str(free_port()), log="gateway.log",
+        )  # fmt: skip
+
+    async def token(self, namespace: str, account: str, pod: str, uid: str, audience: str = RUNNER_AUDIENCE) -> str:
+        """What the kubelet projects into the pod."""
+        spec = {
+            "audiences": [audience],
+            "expirationSeconds": 600,
+            "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid},
+        }
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+        return (await self.world.call("POST", path, {"spec": spec}))["status"]["token"]
+
+    async def until(self, done, seconds: float = 30) -> None:
+        async with asyncio.timeout(seconds):
+            while not (await value if asyncio.iscoroutine(value := done()) else value):
+                if self.daemon is not None and self.daemon.returncode is not None:
+                    pytest.fail(f"the daemon ended with {self.daemon.returncode}: {self.log}")
+                await asyncio.sleep(0.05)
+
+    @property
+    def log(self) -> str:
+        """What the daemon said, requests left out; its end."""
+        lines = (self.folder / "daemon.log").read_text().splitlines()
+        return "\n".join(line for line in lines if "server.access" not in line)[-6000:]
+
+    # The node.
+
+    async def agent(self, pod: Pod) -> int:
+        """The init container: a process with a bound token, in the pod's own memory volume."""
+        space = self.world.namespaces[0]
+        home = self.folder / pod.name
+        for name in ("work", "job"):
+            (home / name).mkdir(parents=True, exist_ok=True)
+        self.tokens[pod.name] = token = home / "token"
+        token.write_text(await self.token(space, "runner", pod.name, pod.uid))
+        found = await self.world.call("GET", f"{self.world.pods()}/{pod.name}")
+        given = {one["name"]: one["value"] for one in found["spec"]["initContainers"][0]["env"]}
+        status = {"status": {"podIP": "127.0.0.1"}}
+        await self.world.admin.request(
+            "PATCH", f"{self.world.pods()}/{pod.name}/status", body=msgspec.json.encode(status),
+            content_type="application/merge-patch+json",
+        )  # fmt: skip
+        process = await self.run(
+            "-c", AGENT.format(closed=free_port()), "--work", str(home / "work"), "--workspace", str(home / "job"),
+            log=f"{pod.name}.agent",
+            **given | {
+                "ORCHESTRATOR_TOKEN_FILE": str(token), "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+                "KUBERNETES_SERVICE_PORT": str(free_port()),
+            },
+        )  # fmt: skip
+        self.agents[pod.name] = await process.wait()
+        return self.agents[pod.name]
+
+    async def job(self, pod: str) -> tuple[int, str]:
+        """The job's container."""
+        start = self.folder / pod / "work" / "start"
+        await self.until(lambda: self.agents.get(pod) == 0)
+        text = start.read_text().replace("/run/orchestrator-identity/token", str(self.tokens[pod]))
+        start.chmod(0o600)
+        start.write_text(text)
+        process = await asyncio.create_subprocess_exec(
+            "/bin/sh", str(start), env={"PATH": os.environ["PATH"]}, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said, _ = await process.communicate()
+        return process.returncode or 0, said.decode()
+
+    # The API.
+
+    async def call(self, method: str, path: str, **more):
+        headers = {"Authorization": f"Bearer {(self.state / 'caller-token').read_text()}"} | more.pop("headers", {})
+        async with (
+            aiohttp.ClientSession() as client,
+            client.request(method, self.url + path, headers=headers, **more) as answer,
+        ):
+            text = await answer.text()
+            assert answer.status < 300, text
+            return json.loads(text)
+
+    async def submit(self, key: str, script: str, **more) -> str:
+        body = {"name": "job", "script": script, "pool": "default"} | more
+        answer = await self.call("POST", "/v1/jobs", json=body, headers={"Idempotency-Key": key})
+        return answer["id"]
+
+    async def phase(self, job: str, phase: str, seconds: float = 30) -> dict:
+        found: dict = {}
+
+        async def there() -> bool:
+            found.update(await self.call("GET", f"/v1/jobs/{job}"))
+            if found["phase"] == "finished" != phase:
+                pytest.fail(f"{job} is finished: {found}; {self.log}")
+            return found["phase"] == phase
+
+        try:
+            await self.until(there, seconds)
+        except TimeoutError:
+            pytest.fail(f"{job} is not {phase}: {found}; {self.log}")
+        return found
+
+    async def pod_of(self, job: str) -> str:
+        found = await self.call("GET", f"/v1/jobs/{job}")
+        return found["runner"] if isinstance(found["runner"], str) else found["runner"]["name"]
+
+    async def close(self) -> None:
+        for process in self.processes:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            try:
+                async with asyncio.timeout(10):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+@pytest.fixture
+async def installed(world, tmp_path) -> AsyncIterator[Installation]:
+    async with OtlpReceiver() as receiver:
+        made = Installation(world, tmp_path, receiver)
+        made.configure()
+        world.script = lambda _name: Script(End.HOLD)
+        made.kubelet = await world.kubelet(agent=made.agent)
+        classes = "/apis/scheduling.k8s.io/v1/priorityclasses"
+        name = f"runner-{world.installation}"
+        await world.call("POST", classes, {"metadata": {"name": name}, "value": 0, "preemptionPolicy": "Never"})
+        try:
+            yield made
+        finally:
+            await made.close()
+            await world.call("DELETE", f"{classes}/{name}")
+
+
+async def test_from_dispatch_to_verified_gone(installed):
+    here = installed
+    await here.start()
+    await here.start_gateway()
+    script = (
+        "orchestrator-token --audience cloud | cut -c1-3; echo artifact > f; orchestrator-artifact f | cut -c1-7; "
+        'echo "$GREETING"; echo "${HTTPS_PROXY%%:*}"'
+    )
+    job = await here.submit("k1", script, environment={"GREETING": "it's\nhere"})
+    await here.phase(job, "running")
+    pod = await here.pod_of(job)
+    document = await here.world.call("GET", f"{here.world.pods()}/{pod}")
+    assert "GREETING" not in json.dumps(document), "no job text in the pod"
+    assert job not in json.dumps(document), "no identity in the pod"
+    code, said = await here.job(pod)
+    assert (code, said.splitlines()) == (0, ["eyJ", "sha256:", "it's", "here", "http"]), here.log
+    here.kubelet.end(pod, 0)
+    finished = await here.phase(job, "finished")
+    assert (finished["result"], finished["exit_code"]) == ("success", 0)
+    assert [one["name"] for one in finished["artifacts"]] == ["f"]
+    assert [one["audience"] for one in finished["tokens"]] == ["cloud"]
+    await here.until(lambda: _gone(here, pod))
+    denied = await here.submit("k2", "true", deployment_environment="prod")
+    refused = await here.phase(denied, "finished")
+    assert refused["result"] == "denied", refused
+    await here.until(lambda: _exported(here, job))
+
+
+async def _gone(here: Installation, pod: str) -> bool:
+    return pod not in await here.world.pod_names()
+
+
+async def _exported(here: Installation, job: str) -> bool:
+    """One root, and every span ended: the receiver only ever gets ended ones."""
+    trace = (await here.call("GET", f"/v1/jobs/{job}"))["trace_id"]
+    spans = [span for span in here.receiver.spans if span.trace_id.hex() == trace]
+    return len([span for span in spans if not span.parent_span_id]) == 1 and any("bind" in span.name for span in spans)
+
+
+CONNECT = """
+import base64, os, socket, sys, urllib.parse
+proxy = urllib.parse.urlsplit(os.environ["HTTPS_PROXY"])
+word = base64.b64encode(f"{proxy.username}:{proxy.password}".encode()).decode()
+for host, header in ((sys.argv[1], f"Proxy-Authorization: Basic {word}\\r\\n"), (sys.argv[1], "")):
+    with socket.create_connection((proxy.hostname, proxy.port), 10) as to:
+        to.sendall(f"CONNECT {host}:443 HTTP/1.1\\r\\nHost: {host}\\r\\n{header}\\r\\n".encode())
+        print(to.makefile().readline().split(" ", 2)[1])
+"""
+
+
+async def test_egress_is_the_gateways_word_and_stands_on_the_jobs_record(installed):
+    here = installed
+    await here.start()
+    await here.start_gateway()
+    job = await here.submit("k1", f"cat > c.py <<'END'\n{CONNECT}\nEND\n{sys.executable} c.py forbidden.example")
+    await here.phase(job, "running")
+    pod = await here.pod_of(job)
+    _, said = await here.job(pod)
+    assert said.split() == ["403", "407"], said
+    here.kubelet.end(pod)
+    finished = await here.phase(job, "finished")
+    verdicts = {(one["host"], one["allowed"]) for one in finished["egress"]}
+    assert ("forbidden.example", False) in verdicts
+    _, said = await here.job(pod)
+    assert set(said.split()) <= {"403", "407"}, "its credential is worth nothing any more"
+    later = (await here.call("GET", f"/v1/jobs/{job}"))["egress"]
+    assert later == finished["egress"]
+
+
+async def test_a_daemon_killed_in_the_middle_leaves_the_pod_and_the_next_one_takes_it_over(installed):
+    here = installed
+    await here.start()
+    await here.start_gateway()
+    job = await here.submit("k1", "orchestrator-token --audience cloud | cut -c1-3")
+    await here.phase(job, "running")
+    pod = await here.pod_of(job)
+    uid = (await here.world.call("GET", f"{here.world.pods()}/{pod}"))["metadata"]["uid"]
+    here.daemon.kill()
+    await here.daemon.wait()
+    await here.start()
+    assert (await here.call("GET", f"/v1/jobs/{job}"))["phase"] == "running"
+    code, said = await here.job(pod)
+    assert (code, said) == (0, "eyJ\n"), here.log
+    assert (await here.world.call("GET", f"{here.world.pods()}/{pod}"))["metadata"]["uid"] == uid
+    here.kubelet.end(pod, 3)
+    finished = await here.phase(job, "finished")
+    assert (finished["result"], finished["exit_code"]) == ("failure", 3)
+    assert list(here.agents) == [pod], "it never ran twice"
+    await here.until(lambda: _exported(here, job))
+
+
+async def test_a_drained_daemon_leaves_running_pods_alone(installed):
+    here = installed
+    await here.start()
+    await here.start_gateway()
+    job = await here.submit("k1", "true")
+    await here.phase(job, "running")
+    pod = await here.pod_of(job)
+    here.daemon.terminate()
+    async with asyncio.timeout(15):
+        assert await here.daemon.wait() == 0
+    assert pod in await here.world.pod_names()
+    here.kubelet.end(pod)  # it ends while nobody looks
+    await here.start()
+    assert (await here.phase(job, "finished"))["result"] == "success"
+
+
+async def test_who_claims_again_or_with_a_wrong_token_gets_nothing(installed):
+    here = installed
+    await here.start()
+    await here.start_gateway()
+    job = await here.submit("k1", "echo secret-work")
+    await here.phase(job, "running")
+    name = await here.pod_of(job)
+    space = here.world.namespaces[0]
+    uid = (await here.world.call("GET", f"{here.world.pods()}/{name}"))["metadata"]["uid"]
+    await here.world.ensure(f"/api/v1/namespaces/{space}/serviceaccounts", {"metadata": {"name": "other"}})
+    good = await here.token(space, "runner", name, uid)
+    foreign = await here.token(space, "runner", name, uid, audience="somebody-else")
+    unbound = (
+        await here.world.call(
+            "POST",
+            f"/api/v1/namespaces/{space}/serviceaccounts/runner/token",
+            {"spec": {"audiences": [RUNNER_AUDIENCE]}},
+        )
+    )["status"]["token"]
+    forged = good[: good.rindex(".") + 1] + "A" * len(good[good.rindex(".") + 1 :])
+    assert (await claim(here, good)) == (409, "already_bound")
+    assert [one["alarm"] for one in (await here.call("GET", f"/v1/jobs/{job}"))["alarms"]] == ["second_claim"]
+    for wrong in (foreign, unbound, forged, "x.y.z", good + "x"):
+        assert (await claim(here, wrong)) == (401, "runner_unknown")
+    here.kubelet.end(name)
+    await here.phase(job, "finished")
+    assert (await claim(here, good)) == (401, "runner_unknown"), "our record knows at once"
+
+
+async def claim(here: Installation, token: str) -> tuple[int, str]:
+    trust = ssl.create_default_context(cafile=str(here.state / "runner-api-ca.pem"))
+    body = {"proof": {"denied": ["all"], "reached": []}}
+    async with (
+        aiohttp.ClientSession() as client,
+        client.post(
+            f"{here.runner_api}/runner/v1/claim", json=body, headers={"Authorization": f"Bearer {token}"}, ssl=trust
+        ) as answer,
+    ):
+        return answer.status, (await answer.json()).get("reason", "")
+
+
+async def test_one_daemon_leads_and_another_waits_and_says_so(installed):
+    here = installed
+    await here.start()
+    await here.start_gateway()
+    leader = here.daemon
+    job = await here.submit("k1", "true")
+    await here.phase(job, "running")
+    here.port = free_port()
+    here.configure()
+    await here.start(ready=False)
+    standby = here.daemon
+
+    async def waiting() -> bool:
+        try:
+            return await readiness(here) == (503, "leads")
+        except aiohttp.ClientConnectionError:
+            return False
+
+    await here.until(waiting)
+    async with aiohttp.ClientSession() as client:
+        assert (await client.get(f"{here.url}/healthz")).status == 200
+        assert (await client.post(f"{here.url}/v1/jobs", json={})).status == 503
+    leader.terminate()
+    assert await leader.wait() == 0
+    await here.until((here.state / "daemon.json").exists)
+    assert standby.returncode is None
+    assert (await here.call("GET", f"/v1/jobs/{job}"))["phase"] == "running"
+    here.kubelet.end(await here.pod_of(job))
+    assert (await here.phase(job, "finished"))["result"] == "success"
+
+
+async def readiness(here: Installation) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as client, client.get(f"{here.url}/readyz") as answer:
+        leader = (await answer.json())["checks"].get("leader", "")
+        return answer.status, leader.rpartition(" ")[2]
+
+
+async def test_a_daemon_that_lost_the_lease_stops_at_once(installed):
+    here = installed
+    await here.start()
+    path = (
+        f"/apis/coordination.k8s.io/v1/namespaces/{here.world.namespaces[0]}/leases/"
+        f"orchestrator-{here.world.installation}"
+    )
+    lease = await here.world.call("GET", path)
+    lease["spec"]["holderIdentity"] = "another"
+    await here.world.call("PUT", path, lease)
+    async with asyncio.timeout(15):
+        assert await here.daemon.wait() == 1
+    assert "another holds the Lease now [lease_lost]" in here.log
+
+
+async def test_an_image_without_a_digest_is_refused_at_start_where_the_pool_demands_one(installed):
+    here = installed
+    here.configure(require_digest=True)
+    await here.start(ready=False)
+    async with asyncio.timeout(20):
+        assert await here.daemon.wait() == 1
+    assert "[image_not_pinned]" in here.log
