@@ -522,8 +522,8 @@ def node():
 def _ctr(folder: str) -> str:
     if found := shutil.which("ctr"):
         return found
-    for process in psutil.process_iter(["name", "cmdline", "exe"]):
-        if process.info["name"] == "containerd" and any(folder in word for word in process.info["cmdline"] or ()):
+    for process in psutil.process_iter(["name", "cwd", "exe"]):
+        if process.info["name"] == "containerd" and str(process.info["cwd"]).startswith(folder):
             return str(Path(process.info["exe"]).with_name("ctr"))
     pytest.skip("there is no ctr to give the node an image with")
 
