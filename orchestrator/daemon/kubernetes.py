@@ -10,8 +10,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from orchestrator.backends.kubernetes.access import Access
 from orchestrator.backends.kubernetes.adoption import unfinished_runners
 from orchestrator.backends.kubernetes.backend import KubernetesBackend
+from orchestrator.backends.kubernetes.client import ApiClient
 from orchestrator.backends.kubernetes.config import KubernetesConfig
 from orchestrator.backends.kubernetes.credentials import AccountCredentials
 from orchestrator.backends.kubernetes.manifest import pod_hosts
@@ -91,8 +93,12 @@ class KubernetesRoom:
         egress = ClusterEgress(near.engine, near.masker.text, settings.kubernetes.gateway.fresh_seconds)
         push_closing(stack, "gateways' table", egress.stop)
         backend = await KubernetesBackend.open(config)
+        # Each running job's log holds a connection, as long as it runs: they must not wait for each other, nor all
+        # other requests for them.
+        client = ApiClient(await Access.open(config), timeout=config.request_timeout, connections=0)
+        push_closing(stack, "client of pods' logs", client.close)
         folder = settings.state_dir / "log-positions"
-        logs = PodLogs(config, backend.client, backend.registry, near.logs, near.engine, folder)
+        logs = PodLogs(config, client, backend.registry, near.logs, near.engine, folder)
         credentials = JobCredentials.open(keys)
         runners = ClusterRunners(config, backend, near.engine, egress, credentials, near.masker, logs)
         return cls(settings.kubernetes, backend, runners, egress, certificate, logs, near)

@@ -17,6 +17,8 @@ from orchestrator.errors import TryAgainError
 
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ")
 _LONGEST_STAMP = 40
+CHUNK = 16384
+"""Bytes of a longer line that container runtimes log at once; kubelets before 1.27 stamp each of these pieces."""
 SECOND = 1_000_000_000
 
 
@@ -57,6 +59,7 @@ class LineFilter:
         self._inside = False
         self._giving = False
         self._drop = 0
+        self._chunk = 0
 
     def feed(self, data: bytes) -> bytes:
         """The output in `data` that is new."""
@@ -65,18 +68,21 @@ class LineFilter:
         given: list[bytes] = []
         start = 0
         while start < len(data):
-            if not self._inside:
+            if not self._inside or self._chunk == CHUNK:
                 stamp = _STAMP.match(data, start)
                 if stamp is None and len(data) - start < _LONGEST_STAMP and b"\n" not in data[start:]:
                     self._held = data[start:]
                     break
                 self._begin(stamp)
                 start = stamp.end() if stamp else start
-            end = data.find(b"\n", start) + 1
+                self._chunk = 0
+            stop = min(len(data), start + CHUNK - self._chunk)
+            end = data.find(b"\n", start, stop) + 1
             self._inside = not end
+            self._chunk += (end or stop) - start
             if self._giving:
-                given.append(self._given(data[start : end or None]))
-            start = end or len(data)
+                given.append(self._given(data[start : end or stop]))
+            start = end or stop
         return b"".join(given)
 
     def _given(self, piece: bytes) -> bytes:

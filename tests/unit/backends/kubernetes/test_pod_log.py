@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.backends.kubernetes.pod_log import SECOND, LineFilter, Position
+from orchestrator.backends.kubernetes.pod_log import CHUNK, SECOND, LineFilter, Position
 
 BASE = 1_790_000_000 * SECOND
 
@@ -71,6 +71,20 @@ def test_a_line_that_was_cut_goes_on_where_it_was():
     again = LineFilter(Position.read(lines.position.text()))
     text = stamp(BASE) + b"half of a line\n" + stamp(BASE + 1) + b"next\n"
     assert again.feed(text) == b"ne\nnext\n"
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096, 1 << 20])
+@pytest.mark.parametrize("length", [CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 50_000])
+@pytest.mark.parametrize("each_piece", [True, False])
+def test_stamps_inside_of_long_lines_are_taken_off(size, length, each_piece):
+    """Old kubelets stamp each piece of a long line, new ones only its beginning."""
+    text = (b"0123456789" * (length // 10 + 1))[:length]
+    pieces = [text[at : at + CHUNK] for at in range(0, length, CHUNK)]
+    line = b"".join(stamp(BASE + number) + piece for number, piece in enumerate(pieces))
+    stream = (line if each_piece else stamp(BASE) + text) + b"\n" + stamp(BASE + 99) + b"next\n"
+    lines = LineFilter(Position())
+    got = b"".join(lines.feed(stream[at : at + size]) for at in range(0, len(stream), size)) + lines.end()
+    assert got == text + b"\nnext\n"
 
 
 @pytest.mark.parametrize("text", ["", "x", "1", "1 2", "1 2 3 4", "-1 2 3", "1 x 3", "\x00"])
