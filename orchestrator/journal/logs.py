@@ -42,8 +42,7 @@ class LogWriter:
         self._pending = bytearray()
         self._flushing: asyncio.Task[None] | None = None
         self._descriptor = -1
-        self._closed: LogClosed | None = None
-        self._closing = False
+        self._closing: asyncio.Task[LogClosed] | None = None
         self._kept = path.stat().st_size if path.exists() else 0
         self._dropped = 0
         self._lost_here = 0
@@ -55,7 +54,7 @@ class LogWriter:
 
         A line is shown when it ends: until then a secret in it may be incomplete.
         """
-        if not self._closing:
+        if self._closing is None:
             self._accept(self._stream.feed(data))
 
     async def drain(self) -> None:
@@ -64,19 +63,22 @@ class LogWriter:
             await asyncio.wait([self._flushing])
 
     async def close(self) -> LogClosed:
-        """Write what is left and say how much was kept, dropped and masked. Idempotent."""
-        if self._closed is None and not self._closing:
-            self._closing = True
+        """Write what is left and say how much was kept, dropped and masked. Idempotent.
+
+        Whoever is cancelled here stops waiting; the log is closed all the same.
+        """
+        if self._closing is None:
             self._accept(self._stream.close())
-            while self._flushing is not None:
-                await asyncio.wait([self._flushing])
-            await self._store.run(self._finish)
-            self._closed = LogClosed(self._kept, self._dropped, self._stream.masked)
-            self._store.forget(self)
-            self._tell()
-        while self._closed is None:
-            await self.grown.wait()
-        return self._closed
+            self._closing = asyncio.get_running_loop().create_task(self._close())
+        return await asyncio.shield(self._closing)
+
+    async def _close(self) -> LogClosed:
+        while self._flushing is not None:
+            await asyncio.wait([self._flushing])
+        await self._store.run(self._finish)
+        self._store.forget(self)
+        self._tell()
+        return LogClosed(self._kept, self._dropped, self._stream.masked)
 
     def _accept(self, masked: bytes) -> None:
         room = self._store.max_bytes - self._kept - len(self._pending)
@@ -136,7 +138,8 @@ class LogWriter:
                 why = ", ".join(words[word] for word in sorted(self._why))
                 self._write_all(note(f"{self._dropped} bytes of output were dropped: {why}"))
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            with contextlib.suppress(OSError):
+                os.close(self._descriptor)
             self._descriptor = -1
 
     def _ready(self) -> None:

@@ -47,6 +47,34 @@ async def test_output_is_kept_masked_and_private(store: LogStore, tmp_path: Path
     assert await store.size(JOB) == closed.bytes_kept
 
 
+async def test_whoever_is_cancelled_while_a_log_closes_keeps_nobody_waiting(store: LogStore) -> None:
+    writer = store.open(JOB)
+    writer.write(b"one\n")
+    first = asyncio.create_task(writer.close())
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait([first])
+    async with asyncio.timeout(5):
+        assert await writer.close() == LogClosed(4, 0, 0)
+
+
+async def test_a_disk_that_fails_at_the_very_end_keeps_nobody_waiting(
+    store: LogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = store.open(JOB)
+    writer.write(b"one\n")
+    close = os.close
+
+    def fail(descriptor: int) -> None:
+        close(descriptor)
+        if descriptor == writer._descriptor:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(logs.os, "close", fail)
+    async with asyncio.timeout(5):
+        assert await writer.close() == LogClosed(4, 0, 0)
+
+
 async def test_a_silent_job_has_an_empty_log(store: LogStore) -> None:
     assert await store.open(JOB).close() == LogClosed(0, 0, 0)
     assert await store.size(JOB) == 0
