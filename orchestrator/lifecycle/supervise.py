@@ -10,7 +10,7 @@ from orchestrator.lifecycle.provision import run_limit_seconds
 from orchestrator.model.events import JobWaited, WaitReason
 from orchestrator.model.outcome import EndReason, Result
 from orchestrator.model.record import Record
-from orchestrator.model.runner import ExitCause, RunnerState, RunnerView
+from orchestrator.model.runner import ExitCause, Obstacle, RunnerState, RunnerView
 
 _BOUND = "while it had the work; user code may have run, so it is not started again"
 
@@ -32,8 +32,8 @@ def supervise(record: Record, seen: Observation) -> Step:
     deadline = record.bound_at_ns + limit * SECOND
     if seen.now_ns >= deadline:
         return ended(Result.TIMEOUT, EndReason.RUN_TIMEOUT, f"the job ran longer than its {limit} s")
-    if view is not None and view.pending is not None:
-        # The work is handed over before the job's own image is there.
+    if view is not None and view.pending is not None and view.pending.obstacle is not Obstacle.UNSCHEDULABLE:
+        # The work is handed over before the job's own image is there. Who claimed it has a machine, though.
         return standing(record, view.pending, seen.now_ns, deadline)
     if view is not None and hindered(record):
         return Step(facts=(JobWaited(WaitReason.RUNNER_STARTING),))
