@@ -26,16 +26,16 @@ def read_jobs(path: Path) -> list[Job]:
     """The jobs of a file as bodies of `POST /v1/jobs`; `-` reads standard input.
 
     Raises:
-        UsageError: the file cannot be read, is no YAML, or says something that no job has.
+        UsageError: the file cannot be read, is no YAML, or says something twice or that no job has.
     """
     import yaml
 
+    from orchestrator import strict_yaml
+
     try:
-        document = yaml.safe_load(read_text(path))
+        document = strict_yaml.load(read_text(path))
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UsageError(f"{path} is not valid YAML{where}") from None
+        raise UsageError(f"{path} {strict_yaml.describe(error)}") from None
     if not isinstance(document, dict):
         raise UsageError(f"{path} must hold a job (name, script, …) or a pipeline (pipeline, jobs)")
     folder = Path() if str(path) == "-" else path.parent

@@ -21,6 +21,7 @@ from orchestrator.cli import (
     logs,
     manifests,
     policy,
+    preflight,
     reference,
     run,
     show,
@@ -75,6 +76,9 @@ def options(
     allow_http: Annotated[
         bool, typer.Option("--allow-http", help="Send the token over plain http beyond this machine.")
     ] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=version.shown, is_eager=True, help="As the command version.")
+    ] = False,
 ) -> None:
     if state_dir is not None:
         os.environ["ORCHESTRATOR_STATE_DIR"] = str(state_dir)
@@ -91,6 +95,7 @@ app.command(epilog=examples(cancel.EXAMPLES))(cancel.cancel)
 app.add_typer(policy.app, name="policy")
 app.command("check-config", epilog=examples(check_config.EXAMPLES))(check_config.check_config)
 app.command(epilog=examples(manifests.EXAMPLES))(manifests.manifests)
+app.command(epilog=examples(preflight.EXAMPLES))(preflight.preflight)
 app.command(epilog=examples(gateway.EXAMPLES))(gateway.gateway)
 app.command(epilog=examples(version.EXAMPLES))(version.version)
 app.add_typer(reference.app, name="reference", hidden=True)

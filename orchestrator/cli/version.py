@@ -9,6 +9,13 @@ import typer
 EXAMPLES = ("orchestrator version --json",)
 
 
+def shown(wanted: bool) -> None:
+    """`--version`, as people try first."""
+    if wanted:
+        version()
+        raise typer.Exit
+
+
 def version(
     json: Annotated[
         bool, typer.Option("--json", help="Print it as JSON, with the interpreter and the platform.")

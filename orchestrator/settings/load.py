@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_settings import PydanticBaseSettingsSource, SettingsError
 
+from orchestrator import strict_yaml
 from orchestrator.errors import ConfigurationError
 from orchestrator.settings.tree import Settings
 
@@ -61,13 +62,11 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise ConfigurationError(f"{path} is larger than {_MAX_FILE_BYTES} bytes")
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = strict_yaml.load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot read {path}: {error}", fix="check the path and its permissions") from error
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigurationError(f"{path} is not valid YAML{where}") from None
+        raise ConfigurationError(f"{path} {strict_yaml.describe(error)}") from None
     if document is None:
         return {}
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):

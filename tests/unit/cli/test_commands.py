@@ -263,4 +263,5 @@ def test_version(cli):
     from orchestrator import __version__
 
     assert cli("version").stdout == f"orchestrator {__version__}\n"
+    assert cli("--version").stdout == f"orchestrator {__version__}\n"
     assert json.loads(cli("version", "--json").stdout)["version"] == __version__

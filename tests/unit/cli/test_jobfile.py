@@ -52,6 +52,8 @@ def test_a_pipeline_names_its_jobs(tmp_path):
         ("pipeline: 1\njobs: [{name: a}]", "pipeline must be a text"),
         ("jobs: [{name: a}]\nstages: []", "no key stages"),
         ("name: !!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("name: a\nscript: b\nname: c", "line 3, column 1: the key name is given twice"),
+        ("name: a\nenvironment: {A: '1', A: '2'}", "the key A is given twice"),
         (b"name: \xff", "not UTF-8"),
         (b"#" * (5 << 20), "larger than"),
     ],

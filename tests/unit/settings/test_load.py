@@ -54,6 +54,7 @@ def test_an_empty_file_is_the_default(load, text):
         ("1: 2", "mapping"),
         ("a: [", "line 1"),
         ("a: !!python/name:os.system", "not valid YAML"),
+        ("pools: [{name: a, capacity: 1, capacity: 2}]", "line 1, column 32: the key capacity is given twice"),
         (b"\xff", "cannot read"),
         (b"#" * (5 << 20), "larger than"),
         ("sever: {}", "sever"),

@@ -1,0 +1,45 @@
+"""YAML files that people write for this program: nothing but plain values, and no key twice. The command line and the
+settings read theirs with it; of two equal keys PyYAML would silently take the last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+
+class StrictLoader(yaml.SafeLoader):
+    """A SafeLoader that refuses a key given twice (YAML 1.2.2, section 3.2.1.1: the keys of a mapping are unique)."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        # Here and not when the mapping is built, where merged keys (`<<`) already stand among its own.
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise DuplicateKeyError(None, None, f"the key {key.value} is given twice", key.start_mark)
+                seen.add((key.tag, key.value))
+        return node
+
+
+class DuplicateKeyError(yaml.MarkedYAMLError):
+    """A mapping has one key twice."""
+
+
+def load(text: str) -> Any:
+    """The one document in `text`.
+
+    Raises:
+        yaml.YAMLError: it is no YAML, not plain, or gives a key twice; `describe` says which and where.
+    """
+    return yaml.load(text, Loader=StrictLoader)  # noqa: S506 -- a SafeLoader, made stricter
+
+
+def describe(error: yaml.YAMLError) -> str:
+    """What is wrong, and where; repeats no value of the file."""
+    mark = getattr(error, "problem_mark", None)
+    where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    if isinstance(error, DuplicateKeyError):
+        return f"is ambiguous{where}: {error.problem}"
+    return f"is not valid YAML{where}"
