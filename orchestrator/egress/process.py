@@ -91,7 +91,7 @@ class GatewayProcess:
         serves.
 
         Raises:
-            TryAgainError: reason `gateway_unavailable`: it is dead, died, or does not answer.
+            TryAgainError: reason `gateway_unavailable`: it is dead, died, or did not answer and was killed.
             GiveUpError: reason `runner_already_open`, `egress_rules_too_many` or `listener_invalid`.
             ConfigurationError: reason `egress_rule_invalid`.
         """
@@ -114,6 +114,7 @@ class GatewayProcess:
             _ = self._ask(line, {"do": "close", "runner": runner})
             self._open.discard(runner)
             if isinstance(error, TimeoutError):
+                self._kill()  # one that hangs would hang for ever; one that died is started again
                 raise _unavailable() from error
             raise
         if reply["is"] == "refused":

@@ -160,6 +160,21 @@ async def test_a_gateway_that_does_not_answer_a_close_is_killed(lab, gateway, mo
     assert await refused(port)
 
 
+async def test_a_gateway_that_does_not_answer_an_open_is_killed_and_can_be_started_again(lab, gateway, monkeypatch):
+    monkeypatch.setattr("orchestrator.egress.process.ANSWER_SECONDS", 0.2)
+    hung = gateway.process.pid
+    os.kill(hung, signal.SIGSTOP)
+    with pytest.raises(TryAgainError):
+        await gateway.process.open(lab.RUNNER, lab.listener(), [])
+    async with asyncio.timeout(10):
+        while gateway.process.alive:
+            await asyncio.sleep(0.01)
+    monkeypatch.undo()
+    await gateway.process.start()
+    await gateway.open([])
+    assert gateway.process.pid != hung
+
+
 WORDS = {"host": "", "port": 1, "protocol": "", "allowed": True, "rule": ""}
 
 
