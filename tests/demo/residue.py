@@ -6,13 +6,15 @@ Other programs go on meanwhile, so what is found is only held against the daemon
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
 SHARED_FOLDERS = ("/tmp", "/var/tmp", "/run", "/dev/shm", "~")
-OUR_NAMES = ("orchestrator", "runner", "bwrap", "job")
+OUR_NAMES = re.compile(r"orchestrator(?!-(demo|tests)-)|runner-[0-9a-f]{8}|bwrap|bubblewrap")
+"""What the daemon's parts could call a file. Another demo and the test suite may run beside, under other names."""
 OWN_PREFIX = "orchestrator-demo-"
 GROUPS = Path("/sys/fs/cgroup")
 
@@ -75,11 +77,10 @@ class Residue:
         return problems
 
     def _ours(self, path: Path) -> bool:
-        if path.parent == self.own_folder.parent and path.name.startswith(OWN_PREFIX):
-            return False  # this run's own folder, or that of another demo beside it
+        if path == self.own_folder:
+            return False
         try:
             owner = path.lstat().st_uid
         except OSError:
             return False
-        named = any(word in path.name for word in OUR_NAMES)
-        return owner in self.uids or (owner == os.geteuid() and named)
+        return owner in self.uids or (owner == os.geteuid() and OUR_NAMES.search(path.name) is not None)
