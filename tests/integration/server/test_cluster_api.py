@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import socket
 import ssl
@@ -572,7 +573,7 @@ def test_every_value_arrives_as_it_was(shell, tmp_path, texts):
 
 def _check_quoting(shell: str, folder: Path, texts: list[str]) -> None:
     script = folder / "job.sh"
-    script.write_text(f"exec {sys.executable} -c 'import json, os; print(json.dumps(dict(os.environ)))'\n")
+    script.write_text(f"exec {shlex.quote(sys.executable)} -c 'import json, os; print(json.dumps(dict(os.environ)))'\n")
     wanted = {f"V{number}": text for number, text in enumerate(texts)}
     start = folder / "start"
     start.write_bytes(start_script(wanted, "/c'c", str(script), str(folder)))
