@@ -6,14 +6,20 @@ place in lists) and its fingerprint (so a late replay of its dispatch call is st
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
+from orchestrator.errors import GiveUpError
 from orchestrator.journal import codec, index, rows
 from orchestrator.journal.index import Compaction, Line
 from orchestrator.journal.store import Store
-from orchestrator.model.events import JobCompacted
+from orchestrator.model.events import Fact, JobCompacted
+
+_log = structlog.get_logger(__name__)
 
 STEP = 200
 """Jobs looked at in one transaction: bounds how long an append can wait behind compaction."""
@@ -40,7 +46,7 @@ def compact_some(store: Store, age: Age, after: int) -> tuple[Compaction, int | 
     if not found:
         return Compaction(), None
     forget: list[int] = []
-    shrink: list[tuple[int, Any]] = []
+    shrink: list[tuple[int, Any, Sequence[Fact]]] = []
     dropped = 0
     for number, job_id, finished_at_ns, waiting, kind, is_open in found:
         since_ns = age.now_ns - finished_at_ns
@@ -49,12 +55,14 @@ def compact_some(store: Store, age: Age, after: int) -> tuple[Compaction, int | 
         if since_ns >= max(age.retention_ns, age.forget_ns):
             forget.append(number)
             dropped += bool(waiting and age.exporting)
-        elif since_ns >= age.retention_ns and kind != JobCompacted.__name__ and not (waiting and age.exporting):
-            shrink.append((number, job_id))
+            continue
+        whole = since_ns >= age.retention_ns and kind != JobCompacted.__name__
+        if whole and not (waiting and age.exporting) and (facts := _readable(store, number, job_id)):
+            shrink.append((number, job_id, facts))
 
     def work() -> None:
-        for number, job_id in shrink:
-            _shrink(store, number, job_id, age.now_ns)
+        for number, job_id, facts in shrink:
+            _shrink(store, number, job_id, facts, age.now_ns)
         for number in forget:
             for table in ("facts", "jobs", "trace_outbox"):
                 store.execute(f"DELETE FROM {table} WHERE job = ?", (number,))  # noqa: S608 -- a constant
@@ -65,8 +73,18 @@ def compact_some(store: Store, age: Age, after: int) -> tuple[Compaction, int | 
     return Compaction(len(shrink), len(forget), dropped), found[-1][0]
 
 
-def _shrink(store: Store, number: int, job_id: Any, now_ns: int) -> None:
-    facts = rows.unpack(job_id, store.execute(rows.FACTS_OF_NUMBER, (number,))[0][1])
+def _readable(store: Store, number: int, job_id: Any) -> Sequence[Fact]:
+    """The job's facts. Empty when they are damaged: they stay as they are until they are forgotten, and hold up
+    no other job."""
+    try:
+        return rows.unpack(job_id, store.execute(rows.FACTS_OF_NUMBER, (number,))[0][1])
+    except GiveUpError as error:
+        with contextlib.suppress(OSError):
+            _log.warning("journal_job_not_compacted", job_id=job_id, reason=error.reason)
+        return ()
+
+
+def _shrink(store: Store, number: int, job_id: Any, facts: Sequence[Fact], now_ns: int) -> None:
     event = index.compacted(facts)
     store.execute("DELETE FROM facts WHERE job = ?", (number,))
     store.execute("DELETE FROM trace_outbox WHERE job = ?", (number,))

@@ -156,7 +156,7 @@ class TraceExporter:
         return gone
 
     async def _send_jobs(self, client: OtlpClient, jobs: Sequence[JobId]) -> None:
-        facts = [(job_id, await self.outbox.facts_of(job_id)) for job_id in jobs]
+        facts = [(job_id, of_job) for job_id in jobs if (of_job := await self._facts_of(job_id)) is not None]
         encoded = await asyncio.to_thread(self._encode, facts)
         unsent = [job for job in encoded if job.job_id not in self._spans_taken]
         for batch in _batches(unsent, self.options.batch_bytes):
@@ -164,6 +164,18 @@ class TraceExporter:
         if self._logs_wanted:
             for batch in _batches(encoded, self.options.batch_bytes):
                 await self._send_events(client, batch)
+
+    async def _facts_of(self, job_id: JobId) -> Sequence[Fact] | None:
+        try:
+            return await self.outbox.facts_of(job_id)
+        except GiveUpError as error:
+            self._unreadable(job_id, error.reason)
+            return None
+
+    def _unreadable(self, job_id: JobId, error: str) -> None:
+        """One job's damaged facts must not keep the traces of all others from leaving."""
+        self.counts.refused += 1
+        _log.error("trace.unreadable", job_id=job_id, error=error)
 
     def _encode(self, facts: Sequence[tuple[JobId, Sequence[Fact]]]) -> list[_Encoded]:
         encoded = []
@@ -173,9 +185,7 @@ class TraceExporter:
                 spans = encode.encode_spans(trace.spans, self.resource, self.redact) if trace.spans else b""
                 events = encode.encode_events(trace.events, self.resource, self.redact)
             except (MissingOfferError, ValueError, TypeError) as error:
-                # One job's damaged facts must not keep the traces of all others from leaving.
-                self.counts.refused += 1
-                _log.error("trace.unreadable", job_id=job_id, error=type(error).__name__)
+                self._unreadable(job_id, type(error).__name__)
                 continue
             encoded.append(_Encoded(job_id, spans, events))
         return encoded

@@ -9,7 +9,7 @@ import pytest
 import structlog
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from orchestrator.errors import ConfigurationError, TryAgainError
+from orchestrator.errors import ConfigurationError, GiveUpError, TryAgainError
 from orchestrator.model.events import Fact, JobEnded
 from orchestrator.model.job import JobId
 from orchestrator.telemetry import ids
@@ -31,6 +31,8 @@ class Outbox:
         self.emptied = asyncio.Event()
 
     async def facts_of(self, job_id: JobId) -> Sequence[Fact]:
+        if not self.facts[job_id]:
+            raise GiveUpError("damaged", reason="journal_corrupt")
         return self.facts[job_id]
 
     async def pending_traces(self, limit: int) -> Sequence[JobId]:
@@ -213,11 +215,12 @@ async def test_one_trace_that_is_refused_for_ever_does_not_hold_the_others() -> 
 
 
 async def test_damaged_facts_of_one_job_do_not_hold_the_others() -> None:
-    outbox = Outbox(job(1)[3:], job(2))
+    outbox = Outbox(job(1)[3:], job(2), job(3))
+    outbox.facts[offer("3").key.id] = []
     async with OtlpReceiver() as receiver:
         async with exporting(outbox, receiver.endpoint) as exporter:
             await emptied(outbox)
-        assert exporter.counts.refused == 1
+        assert exporter.counts.refused == 2
         assert len(receiver.spans) == 11
 
 

@@ -280,6 +280,22 @@ async def test_a_missing_folder_is_a_clear_error(tmp_path: Path) -> None:
     assert refused.value.reason == "journal_unwritable"
 
 
+async def test_a_damaged_job_keeps_no_other_from_being_compacted(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    async with opened(path) as journal:
+        for name in "ab":
+            await journal.append([offered(name)])
+            await journal.append(ended(offered(name)[0]))
+    with closing(sqlite3.connect(path)) as bare:
+        bare.execute("UPDATE facts SET crc = 1 WHERE job_id = 'dispatch.a.1'")
+        bare.commit()
+    async with opened(path) as journal:
+        done = await journal.compact(10_000, 1_000, 10**9, exporting=False)
+        assert (done.compacted, done.forgotten) == (1, 0)
+        assert [type(fact.event) for fact in await journal.facts_of(offered("b")[0])] == [events.JobCompacted]
+        assert (await journal.compact(10**9 + 10_000, 1_000, 10**9, exporting=False)).forgotten == 2
+
+
 async def test_a_flipped_letter_inside_a_fact_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     async with opened(path) as journal:
