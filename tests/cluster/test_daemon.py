@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import json
 import os
 import signal
 import socket
 import ssl
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from pathlib import Path
 
 import aiohttp
 import msgspec
+import psutil
 import pytest
 import yaml
 
@@ -37,7 +40,7 @@ POLICY = """package orchestrator
 default decision := {"allow": false, "reasons": [{"code": "no_rule", "message": "nothing applies"}]}
 
 decision := {"allow": true} if {
-    input.pool.base == "registry.example/job:1"
+    input.pool.base == "IMAGE"
     input.pool.isolation == "container"
     input.request.deployment_environment != "prod"
 }
@@ -46,7 +49,7 @@ POLICY_TEST = """package orchestrator_test
 
 import data.orchestrator
 
-pod := {"base": "registry.example/job:1", "isolation": "container"}
+pod := {"base": "IMAGE", "isolation": "container"}
 
 test_allow if orchestrator.decision.allow == true with input as {"pool": pod, "request": {"deployment_environment": ""}}
 
@@ -73,8 +76,11 @@ class Installation:
     folder: Path
     receiver: OtlpReceiver
     settings: dict = field(default_factory=dict)
+    cluster: dict = field(default_factory=dict)
     processes: list = field(default_factory=list)
     daemon: asyncio.subprocess.Process | None = None
+    address: str = "127.0.0.1"
+    image: str = "registry.example/job:1"
     port: int = field(default_factory=free_port)
     runner_port: int = field(default_factory=free_port)
     gateway_port: int = field(default_factory=free_port)
@@ -92,16 +98,16 @@ class Installation:
 
     @property
     def runner_api(self) -> str:
-        return f"https://127.0.0.1:{self.runner_port}"
+        return f"https://{self.address}:{self.runner_port}"
 
     def configure(self, **pod) -> None:
         bundle = self.folder / "policy"
         bundle.mkdir(exist_ok=True)
-        (bundle / "decision.rego").write_text(POLICY)
-        (bundle / "decision_test.rego").write_text(POLICY_TEST)
+        (bundle / "decision.rego").write_text(POLICY.replace("IMAGE", self.image))
+        (bundle / "decision_test.rego").write_text(POLICY_TEST.replace("IMAGE", self.image))
         namespace = self.world.namespaces[0]
         shape = {
-            "namespace": namespace, "image": "registry.example/job:1", "cpu": "10m", "memory": "16Mi",
+            "namespace": namespace, "image": self.image, "cpu": "10m", "memory": "16Mi",
             "grace_seconds": 1, "stream_logs": False, "priority_class": f"runner-{self.world.installation}",
         }  # fmt: skip
         document = {
@@ -119,10 +125,10 @@ class Installation:
             ],
             "kubernetes": {
                 "installation": self.world.installation, "namespace": namespace,
-                "kubeconfig": os.environ["KUBECONFIG"],
-                "runner_api": {"host": "127.0.0.1", "port": self.runner_port, "url": self.runner_api},
+                "kubeconfig": os.environ["KUBECONFIG"], **self.cluster,
+                "runner_api": {"host": self.address, "port": self.runner_port, "url": self.runner_api},
                 "gateway": {
-                    "url": f"http://127.0.0.1:{self.gateway_port}", "namespace": namespace,
+                    "url": f"http://{self.address}:{self.gateway_port}", "namespace": namespace,
                     "service_account": "orchestrator-gateway", "fresh_seconds": 3,
                 },
             },
@@ -161,7 +167,7 @@ class Installation:
         token.write_text(await self.token(space, name, "gateway-1", pod["metadata"]["uid"]))
         await self.run(
             "-m", "orchestrator", "gateway", "--daemon-url", self.runner_api, "--ca-file",
-            str(self.state / "runner-api-ca.pem"), "--token-file", str(token), "--host", "127.0.0.1",
+            str(self.state / "runner-api-ca.pem"), "--token-file", str(token), "--host", self.address,
             "--port", str(self.gateway_port), "--probe-port", str(free_port()), log="gateway.log",
         )  # fmt: skip
 
@@ -504,3 +510,142 @@ async def test_an_image_without_a_digest_is_refused_at_start_where_the_pool_dema
     async with asyncio.timeout(20):
         assert await here.daemon.wait() == 1
     assert "[image_not_pinned]" in here.log
+
+
+# --- on a real node: kubelet, projected tokens, NetworkPolicies, logs -----------------------------------------
+
+BUSYBOX = "runner.local/busybox:1"
+
+
+def _sibling(name: str):
+    """Test modules are no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def containerd(folder: str) -> list[str]:
+    """The command that gives the node's containerd an image."""
+    for process in psutil.process_iter(["name", "cwd", "exe"]):
+        if process.info["name"] == "containerd" and str(process.info["cwd"]).startswith(folder):
+            command = Path(process.info["exe"]).with_name("ctr")
+            return [str(command), "--address", f"{folder}/containerd.sock", "--namespace", "k8s.io", "images"]
+    pytest.skip("the cluster has no node whose containerd is at $CLUSTER_DIR/containerd.sock")
+
+
+@pytest.fixture
+async def noded(world, tmp_path) -> AsyncIterator[Installation]:
+    """A daemon and a gateway at the node's own address, for pods that really run."""
+    command = containerd(os.environ.get("CLUSTER_DIR") or "/nowhere")
+    agent = _sibling("image_files").read("agent")
+    subprocess.run([*command, "import", agent.archive], check=True, capture_output=True, timeout=60)
+    nodes = (await world.call("GET", "/api/v1/nodes"))["items"]
+    (address,) = [
+        one["address"] for node in nodes for one in node["status"]["addresses"] if one["type"] == "InternalIP"
+    ]
+    async with OtlpReceiver() as receiver:
+        made = Installation(
+            world, tmp_path, receiver, address=address, image=BUSYBOX,
+            cluster={"agent_image": agent.reference, "image_pull_policy": "IfNotPresent"},
+        )  # fmt: skip
+        made.configure(memory="128Mi", cpu="50m", workspace="16Mi", tmp="16Mi", stream_logs=True)
+        classes = "/apis/scheduling.k8s.io/v1/priorityclasses"
+        name = f"runner-{world.installation}"
+        await world.call("POST", classes, {"metadata": {"name": name}, "value": 0, "preemptionPolicy": "Never"})
+        try:
+            yield made
+        finally:
+            await made.close()
+            await world.call("DELETE", f"{classes}/{name}")
+
+
+def policies(here: Installation) -> str:
+    return f"/apis/networking.k8s.io/v1/namespaces/{here.world.namespaces[0]}/networkpolicies"
+
+
+async def guard(here: Installation) -> None:
+    """Runners reach gateway and runner API, and nothing else."""
+    ports = [{"protocol": "TCP", "port": port} for port in (here.runner_port, here.gateway_port)]
+    spec = {
+        "podSelector": {},
+        "policyTypes": ["Ingress", "Egress"],
+        "egress": [{"to": [{"ipBlock": {"cidr": f"{here.address}/32"}}], "ports": ports}],
+    }
+    await here.world.call("POST", policies(here), {"metadata": {"name": "runners"}, "spec": spec})
+
+
+async def log_of(here: Installation, job: str) -> str:
+    headers = {"Authorization": f"Bearer {(here.state / 'caller-token').read_text()}"}
+    async with (
+        aiohttp.ClientSession() as client,
+        client.get(f"{here.url}/v1/jobs/{job}/log", headers=headers) as answer,
+    ):
+        return await answer.text()
+
+
+async def test_jobs_truly_run_on_a_node(noded):
+    here = noded
+    await guard(here)
+    await here.start()
+    await here.start_gateway()
+    script = (
+        'echo "$GREETING"; id -u; pwd; touch /x 2>&1 || true; touch f && echo written; '
+        "i=0; while [ $i -lt 500 ]; do echo $i; i=$((i+1)); done; exit 3"
+    )
+    job = await here.submit("k1", script, environment={"GREETING": "it's\nhere ü"})
+    finished = await here.phase(job, "finished", 60)
+    assert (finished["result"], finished["exit_code"]) == ("failure", 3), (finished, here.log)
+    lines = (await log_of(here, job)).splitlines()
+    assert lines[:4] == ["it's", "here ü", "64001", "/job"]
+    assert "Read-only file system" in lines[4]
+    assert lines[5:] == ["written", *map(str, range(500))]
+    assert finished["log"]["bytes_kept"] > 0
+    running = await here.submit("k2", "echo begun; sleep 600")
+    await here.phase(running, "running", 60)
+
+    async def begun() -> bool:
+        return "begun" in await log_of(here, running)
+
+    await here.until(begun)
+    await here.call("POST", f"/v1/jobs/{running}/cancel")
+    cancelled = await here.phase(running, "finished", 60)
+    assert cancelled["result"] == "cancelled", cancelled
+
+
+async def test_without_its_network_policy_a_pool_hands_out_no_work(noded):
+    here = noded
+    await here.start()
+    await here.start_gateway()
+    job = await here.submit("k1", "echo never")
+    finished = await here.phase(job, "finished", 60)
+    assert finished["reason"] == "egress_unproven", (finished, here.log)
+    assert "443" in finished["message"]
+    await guard(here)
+    again = await here.submit("k2", "echo now")
+    assert (await here.phase(again, "finished", 60))["result"] == "success"
+    assert await log_of(here, again) == "now\n"
+    assert await log_of(here, job) == ""
+
+
+async def test_a_log_goes_on_under_the_next_daemon(noded):
+    here = noded
+    await guard(here)
+    await here.start()
+    await here.start_gateway()
+    script = "i=0; while [ $i -lt 60 ]; do echo line $i; i=$((i+1)); sleep 0.2; done"
+    job = await here.submit("k1", script)
+    await here.phase(job, "running", 60)
+
+    async def talks() -> bool:
+        return "line 10" in await log_of(here, job)
+
+    await here.until(talks)
+    here.daemon.terminate()
+    assert await here.daemon.wait() == 0
+    await asyncio.sleep(2)
+    await here.start()
+    finished = await here.phase(job, "finished", 60)
+    assert finished["result"] == "success", (finished, here.log)
+    assert (await log_of(here, job)).splitlines() == [f"line {number}" for number in range(60)]

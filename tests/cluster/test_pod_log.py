@@ -26,9 +26,9 @@ async def node(world):
     return world
 
 
-async def run(world, name: str, script: str) -> str:
+async def run(world, name: str, script: str, image: str = IMAGE) -> str:
     container = {
-        "name": "job", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": ["/bin/sh", "-c", script],
+        "name": "job", "image": image, "imagePullPolicy": "IfNotPresent", "command": ["/bin/sh", "-c", script],
     }  # fmt: skip
     spec = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [container]}
     await world.call("POST", world.pods(), {"metadata": {"name": name}, "spec": spec})
@@ -92,11 +92,11 @@ async def test_every_line_comes_once_through_cuts(node, tmp_path):
 async def test_a_container_that_has_not_begun_and_a_pod_that_is_gone(node):
     with pytest.raises(NotFoundError):
         await read_log(node.admin, node.namespaces[0], "nobody", Position(), None)
-    name = await run(node, "quiet", "sleep 3")
+    name = await run(node, "waits", "true", "registry.example/none:1")
     with pytest.raises(OrchestratorError) as caught:
         await read_log(node.admin, node.namespaces[0], name, Position(), None)
     assert caught.value.reason in ("api_refused", "api_not_found")
-    reader = Reader(node, node.admin, name)
+    reader = Reader(node, node.admin, await run(node, "quiet", "sleep 1"))
     async with asyncio.timeout(60):
         assert await reader.all() == []
 
