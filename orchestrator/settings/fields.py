@@ -13,6 +13,6 @@ HostPattern = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9_]([a-z0-9_.-]{0,251
 
 
 class Group(BaseModel):
-    """A frozen table of settings that refuses keys it does not know and never repeats a value in an error."""
+    """A frozen table of settings that refuses keys it does not know and never repeats a text in an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)

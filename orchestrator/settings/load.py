@@ -42,7 +42,7 @@ def load_settings(path: Path | None = None) -> Settings:
 
     Raises:
         ConfigurationError: the file cannot be read or parsed, or a value does not fit; the message lists
-            every field at fault with its path, and never repeats a value.
+            every field at fault with its path, and never repeats a text.
     """
     given = read_settings_file(path) if path else {}
     _refuse_unknown_variables(os.environ)
@@ -87,11 +87,17 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
             )
 
 
+_OUT_OF_RANGE = frozenset({"greater_than", "greater_than_equal", "less_than", "less_than_equal"})
+"""Errors of pydantic that only something which was read as a number can have."""
+
+
 def invalid_settings(error: ValidationError, path: Path | None) -> ConfigurationError:
-    """Every field at fault with its path and never its value. `path` is the file, if there was one."""
+    """Every field at fault with its path, and its value where that is a number out of range: a text may have got
+    into the wrong place, and be a secret. `path` is the file, if there was one."""
     problems = [
         f"  {'.'.join(str(part) for part in item['loc']) or '(top)'}: {item['msg']}"
-        for item in error.errors(include_input=False, include_url=False)
+        + (f", not {item['input']}" if item["type"] in _OUT_OF_RANGE else "")
+        for item in error.errors(include_url=False)
     ]
     title = f"{len(problems)} setting(s) in {path or 'the environment'} do not fit:"
     return ConfigurationError("\n".join([title, *problems]), fix="see docs/reference/settings.md for every key")

@@ -1,4 +1,4 @@
-"""Settings from file, environment and defaults; every misfit named, no value ever repeated."""
+"""Settings from file, environment and defaults; every misfit named, no text ever repeated."""
 
 from __future__ import annotations
 
@@ -87,7 +87,20 @@ def test_all_problems_come_at_once(load):
     assert "3 setting(s)" in str(caught.value)
 
 
-def test_a_wrong_value_is_never_repeated(load, monkeypatch):
+def test_a_number_that_does_not_fit_is_shown(load, monkeypatch):
+    with pytest.raises(ConfigurationError) as caught:
+        load("server: {port: 70000, prot: 70001}\ndeadlines: {bind_seconds: -1.5}\nlogs: {level: 70002}")
+    shown = caught.value.diagnostics()
+    assert "server.port: Input should be less than or equal to 65535, not 70000" in shown
+    assert "deadlines.bind_seconds: Input should be greater than 0, not -1.5" in shown
+    for strange in ("70001", "70002"):
+        assert strange not in shown, "of a key or a word that we do not know nothing is shown"
+    monkeypatch.setenv("ORCHESTRATOR_SERVER__PORT", "65536")
+    with pytest.raises(ConfigurationError, match=r"65535, not 65536$"):
+        load_settings()
+
+
+def test_a_wrong_text_is_never_repeated(load, monkeypatch):
     with pytest.raises(ConfigurationError) as caught:
         load("identity: {token_ttl_seconds: s3cr3t-value}\npolicy: {opa_url: [s3cr3t-value]}")
     assert "s3cr3t" not in caught.value.diagnostics()
