@@ -16,3 +16,18 @@ def times(quantity: str, factor: int) -> str:
     number, suffix = match.groups()
     total = (Decimal(number) * factor).normalize()
     return f"{total:f}{suffix or ''}"
+
+
+_POWERS = {suffix: Decimal(1000) ** power for power, suffix in enumerate(("", "k", "M", "G", "T", "P", "E"))} | {
+    f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate(("", "K", "M", "G", "T", "P", "E")) if suffix
+}
+_POWERS |= {"m": Decimal("1e-3"), "u": Decimal("1e-6"), "n": Decimal("1e-9")}
+_ANY = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,2})?)([numkKMGTPE]i?|)")
+
+
+def value(quantity: str | int) -> Decimal | None:
+    """The number that a quantity stands for, in any form the API server writes; None for what is none."""
+    match = _ANY.fullmatch(str(quantity))
+    if match is None or match[2] not in _POWERS:
+        return None
+    return Decimal(match[1]) * _POWERS[match[2]]
