@@ -15,6 +15,7 @@ from orchestrator.daemon import slices
 from orchestrator.daemon.api import api_server
 from orchestrator.daemon.closing import push_closing
 from orchestrator.daemon.leadership import lead
+from orchestrator.daemon.listening import keep_port, listen
 from orchestrator.daemon.loops import periodic_loops
 from orchestrator.daemon.presence import Presence
 from orchestrator.daemon.reload import PolicyReload, Reread, has_terminal
@@ -23,7 +24,6 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.lifecycle.recovery import recover
 from orchestrator.model.job import JobId
 from orchestrator.model.phase import Phase
-from orchestrator.server.app import bind_listener
 from orchestrator.settings import Settings
 from orchestrator.telemetry.logging import configure
 
@@ -63,7 +63,7 @@ async def _guarded(settings: Settings, ready: Callable[[str], None] | None, rere
 async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread: Reread | None) -> int:
     configure(settings.logs.level, settings.logs.format)
     prepare_state_dir(settings.state_dir)
-    listener = bind_listener(settings.server.host, settings.server.port)
+    listener = listen(settings)
     address = listener.getsockname()
     url = slices.public_url(settings, settings.server.host, int(address[1]))
     drain = Drain()
@@ -71,6 +71,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread
         stack.callback(listener.close)
         await lead(settings, listener, stack)
         rooms = await open_rooms(settings, url, stack)
+        await asyncio.to_thread(keep_port, settings.state_dir, int(address[1]))
         reload = PolicyReload(rooms.policy_engine, rooms.metrics, settings, reread)
         stack.enter_context(_signals(drain, reload))
         configure(settings.logs.level, settings.logs.format, rooms.masker.text)

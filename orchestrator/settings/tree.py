@@ -20,7 +20,8 @@ class ServerSettings(Group):
     host: str = "127.0.0.1"
     """Address the HTTP API listens on. Loopback by default: the API speaks plain HTTP, so put TLS in front."""
     port: int = Field(default=8455, ge=0, le=65535)
-    """TCP port; 0 takes a free one and writes it to `daemon.json` in the state folder."""
+    """TCP port; 0 takes a free one, the same at each start unless somebody else has it, and writes it to
+    `daemon.json` in the state folder."""
     public_url: str = ""
     """URL under which others reach the API, without a trailing slash; also the issuer. Empty: host and port."""
     max_body_bytes: Bytes = 1 << 20

@@ -91,3 +91,24 @@ async def test_many_callers_retry_at_once(here: Installation, witness: Witness) 
     assert witness.words(ids[0]) == ["started", GATE, "done"]
     assert await here.stop() == 0
     assert await here.broken_promises() == []
+
+
+async def test_a_retry_after_a_kill_is_the_same_job_also_where_any_port_will_do(
+    here: Installation, witness: Witness
+) -> None:
+    def found() -> str:
+        return str(json.loads((here.state / "daemon.json").read_text(encoding="utf-8"))["url"])
+
+    witness.open_gate()
+    here.configure(server={"port": 0})
+    await here.start()
+    here.url = first = found()
+    job_id = await here.dispatch("any-port", GATED)
+    await here.kill()
+    await here.start()
+    here.url = found()
+    assert here.url == first
+    assert await here.dispatch("any-port", GATED) == job_id
+    await here.finished(job_id)
+    assert await here.stop() == 0
+    assert await here.broken_promises() == []
