@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 EX_UNAVAILABLE, EX_SOFTWARE, EX_CONFIG = 69, 70, 78
 
@@ -43,6 +44,7 @@ class Buildah:
     def __init__(self, program: str, storage: Path) -> None:
         self._program = program
         self._storage = storage
+        self._lock: IO[bytes] | None = None
 
     @classmethod
     def open(cls, storage: Path) -> Buildah:
@@ -55,11 +57,15 @@ class Buildah:
         return cls(program, storage)
 
     def __enter__(self) -> Self:
+        self._lock = self._storage.with_suffix(".lock").open("wb")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)  # another build in this folder goes first
         self._remove()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._remove()
+        if self._lock:
+            self._lock.close()
 
     def build(self, file: Path, folder: Path, arguments: Mapping[str, str]) -> str:
         """The id of the image that `file` makes of the context `folder`. Every time stamp in it is the source's."""
@@ -67,7 +73,15 @@ class Buildah:
         epoch = arguments.get("SOURCE_DATE_EPOCH", "0")
         with tempfile.NamedTemporaryFile(prefix="image-id-") as result:
             self._run(
-                *("bud", "--quiet", "--isolation", "chroot", "--layers=false", "--pull-never"),
+                *(
+                    "bud",
+                    "--quiet",
+                    "--isolation",
+                    "chroot",
+                    "--layers=false",
+                    "--identity-label=false",
+                    "--pull-never",
+                ),
                 *("--format", "oci", "--timestamp", epoch, "--iidfile", result.name, *options),
                 *("--file", str(file), str(folder)),
                 offline=True,
@@ -86,8 +100,7 @@ class Buildah:
         return f"{name.rpartition(':')[0]}@{listed[0]['digest']}"
 
     def describe(self, reference: str) -> BaseFacts:
-        """Asks the base's own interpreter."""
-        self.fetch(reference)
+        """Asks the own interpreter of a base that is in the storage."""
         container = self._run("from", "--pull-never", reference)
         try:
             answer = self._run("run", "--isolation", "chroot", container, "--", "python3", "-I", "-c", DESCRIPTION)

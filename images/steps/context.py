@@ -31,11 +31,13 @@ class Source:
     """Seconds since 1970, put on every file; SOURCE_DATE_EPOCH where it is set (reproducible-builds.org)."""
 
     @classmethod
-    def of(cls, root: Path) -> Source:
+    def of(cls, root: Path, revision: str = "") -> Source:
+        """`revision` instead of git's, where there is no git or the build is to be repeated elsewhere."""
         version = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["version"]
-        revision = _git(root, "rev-parse", "HEAD") or "unknown"
-        if _git(root, "status", "--porcelain", "--", "orchestrator", "images", "requirements", "pyproject.toml"):
-            revision += "-dirty"
+        changed = ("status", "--porcelain", "--", "orchestrator", "images", "requirements", "pyproject.toml")
+        revision = revision or (_git(root, "rev-parse", "HEAD") or "unknown") + (
+            "-dirty" if _git(root, *changed) else ""
+        )
         epoch = os.environ.get("SOURCE_DATE_EPOCH") or _git(root, "log", "-1", "--format=%ct") or "0"
         return cls(root, version, revision, int(epoch))
 
@@ -44,8 +46,16 @@ class Source:
         return {"VERSION": self.version, "REVISION": self.revision, "SOURCE_DATE_EPOCH": str(self.epoch)}
 
 
-def made(source: Source, folder: Path, base: BaseFacts) -> Path:
-    """The context in `folder`. Wheels stay from one build to the next; the lock's hashes are checked each time."""
+def made(source: Source, folder: Path) -> Path:
+    """The context in `folder`, as far as our own sources go."""
+    _copy_sources(source.root / "images/assembly", folder / "assembly")
+    _copy_sources(source.root / "orchestrator/agent", folder / "agent/orchestrator/agent")
+    shutil.copyfile(source.root / "orchestrator/__init__.py", folder / "agent/orchestrator/__init__.py")
+    return folder
+
+
+def add_wheels(source: Source, folder: Path, base: BaseFacts) -> None:
+    """The lock and its wheels. They stay from one build to the next; the lock's hashes are checked each time."""
     wheels = folder / "wheels"
     wheels.mkdir(parents=True, exist_ok=True)
     for own in wheels.glob("ephemeral_runner_orchestrator-*.whl"):
@@ -57,10 +67,6 @@ def made(source: Source, folder: Path, base: BaseFacts) -> Path:
     own = next(wheels.glob("ephemeral_runner_orchestrator-*.whl"))
     digest = hashlib.sha256(own.read_bytes()).hexdigest()
     (folder / "own.txt").write_text(f"/wheels/{own.name} --hash=sha256:{digest}\n")
-    _copy_sources(source.root / "images/assembly", folder / "assembly")
-    _copy_sources(source.root / "orchestrator/agent", folder / "agent/orchestrator/agent")
-    shutil.copyfile(source.root / "orchestrator/__init__.py", folder / "agent/orchestrator/__init__.py")
-    return folder
 
 
 def add_runner(source: Source, folder: Path, archive: Path | None, digest: str) -> dict[str, str]:

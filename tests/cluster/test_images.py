@@ -261,7 +261,7 @@ def test_the_same_sources_give_the_same_image(tmp_path, agent):
             folder,
             "--report",
             folder / "sizes.json",
-            "agent",
+            *("--revision", "0" * 40, "agent"),
         ]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
