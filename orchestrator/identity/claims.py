@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from orchestrator.errors import GiveUpError
+from orchestrator.lifecycle.provision import run_limit_seconds
 from orchestrator.model.job import Caller
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
@@ -174,9 +175,4 @@ def job_claims(record: Record, pool: Pool, *, decision_id: str) -> dict[str, Any
 
 def deadline_seconds(record: Record, pool: Pool) -> int:
     """Unix time by which the job is over at the latest: binding plus the shortest of all limits, rounded down."""
-    limits = [pool.max_job_seconds]
-    if record.offer.spec.timeout_seconds > 0:
-        limits.append(record.offer.spec.timeout_seconds)
-    if record.obligations.max_duration_seconds is not None:
-        limits.append(record.obligations.max_duration_seconds)
-    return record.bound_at_ns // 1_000_000_000 + min(limits)
+    return record.bound_at_ns // 1_000_000_000 + run_limit_seconds(record, pool)
