@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
-import stat
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -22,8 +20,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from orchestrator.errors import ConfigurationError, GiveUpError, TryAgainError
+from orchestrator.errors import GiveUpError
 from orchestrator.identity.jwks import ALGORITHMS, Jwk, VerifyKey, public_jwk
+from orchestrator.identity.private_file import damaged, private_folder, read_private_file, write_private_file
 from orchestrator.identity.rotation import KeyFacts, KeyState, RotationPlan, RotationSchedule, plan_rotation
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -85,7 +84,7 @@ class KeyStore:
             ConfigurationError: `keys_unsafe` (another owner, or others may read) or `keys_corrupt`.
             TryAgainError: `keys_unavailable`, the folder or file cannot be read or written.
         """
-        _private_folder(folder)
+        private_folder(folder)
         with contextlib.suppress(FileNotFoundError):
             (folder / f"{_FILE}.tmp").unlink()
         store = cls(folder, schedule, _load(folder / _FILE))
@@ -165,67 +164,15 @@ class KeyStore:
         return plan
 
 
-def _unavailable(error: OSError) -> TryAgainError:
-    return TryAgainError(
-        f"the issuer's keys cannot be read or written: {error.strerror}",
-        reason="keys_unavailable",
-        fix="check free space and permissions of the state folder",
-    )
-
-
-def _refuse_unsafe(info: os.stat_result, what: Path, wanted: str) -> None:
-    if info.st_uid != os.geteuid():
-        raise ConfigurationError(
-            f"{what} belongs to user id {info.st_uid}, not to the daemon's",
-            reason="keys_unsafe",
-            fix="treat these keys as known to others: stop, move the folder away, start again",
-        )
-    if stat.S_IMODE(info.st_mode) & 0o077:
-        raise ConfigurationError(
-            f"{what} has mode {stat.S_IMODE(info.st_mode):04o}: others may have read the private keys",
-            reason="keys_unsafe",
-            fix=f"replace the keys if others use this machine, then chmod {wanted}",
-        )
-
-
-def _private_folder(folder: Path) -> None:
-    try:
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700, parents=True)
-        info = folder.lstat()
-    except OSError as error:
-        raise _unavailable(error) from error
-    if not stat.S_ISDIR(info.st_mode):
-        raise ConfigurationError(f"{folder} is not a folder", reason="keys_unsafe", fix="remove it")
-    _refuse_unsafe(info, folder, "0700")
-
-
 def _load(path: Path) -> list[SigningKey]:
-    try:
-        # Never through a link: the check below must be about the file that is read.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
+    data = read_private_file(path, _MAX_FILE_BYTES + 1)
+    if data is None:
         return []
-    except OSError as error:
-        raise _unavailable(error) from error
-    with os.fdopen(descriptor, "rb") as file:
-        info = os.fstat(file.fileno())
-        if not stat.S_ISREG(info.st_mode):
-            raise ConfigurationError(f"{path} is not a regular file", reason="keys_unsafe", fix="remove it")
-        _refuse_unsafe(info, path, "0600")
-        try:
-            data = file.read(_MAX_FILE_BYTES + 1)
-        except OSError as error:
-            raise _unavailable(error) from error
     try:
         return _parse(data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UnsupportedAlgorithm):
         # The cause may quote key material, so it is not chained.
-        raise ConfigurationError(
-            f"{path} is damaged",
-            reason="keys_corrupt",
-            fix="restore it from a backup, or remove it: new keys are made and old tokens stop verifying",
-        ) from None
+        raise damaged(path, "new keys are made and old tokens stop verifying") from None
 
 
 def _parse(data: bytes) -> list[SigningKey]:
@@ -262,34 +209,4 @@ def _save(folder: Path, keys: Sequence[SigningKey]) -> None:
         }
         for key in keys
     ]
-    try:
-        replace_private_file(folder / _FILE, json.dumps({"version": _VERSION, "keys": entries}, indent=1).encode())
-    except OSError as error:
-        raise _unavailable(error) from error
-
-
-def replace_private_file(path: Path, data: bytes) -> None:
-    """Replace a file of mode 0600 so that every reader and every crash sees the old or the new one, whole.
-
-    Raises:
-        OSError: nothing was replaced.
-    """
-    temporary = path.with_name(f"{path.name}.tmp")
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_private_file(folder / _FILE, json.dumps({"version": _VERSION, "keys": entries}, indent=1).encode())

@@ -8,7 +8,6 @@ import stat
 from pathlib import Path
 
 from orchestrator.errors import ConfigurationError, TryAgainError
-from orchestrator.identity.keys import replace_private_file
 
 
 def private_folder(folder: Path) -> None:
@@ -56,6 +55,33 @@ def write_private_file(path: Path, data: bytes) -> None:
         raise _unavailable(error) from error
 
 
+def replace_private_file(path: Path, data: bytes) -> None:
+    """Replace a file of mode 0600 so that every reader and every crash sees the old or the new one, whole.
+
+    Raises:
+        OSError: nothing was replaced.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def damaged(path: Path, consequence: str) -> ConfigurationError:
     """For a file that cannot be read as what it should be. The cause may quote a secret, so chain nothing."""
     return ConfigurationError(
@@ -73,7 +99,7 @@ def _refuse_unsafe(info: os.stat_result, what: Path, kind: int) -> None:
             f"{what} belongs to user id {info.st_uid} with mode {stat.S_IMODE(info.st_mode):04o}: "
             "others may have read what is in it",
             reason="keys_unsafe",
-            fix="remove it if others use this machine; then only the daemon's user may have access",
+            fix=f"replace it if others use this machine, then chmod {'0700' if kind == stat.S_IFDIR else '0600'}",
         )
 
 
