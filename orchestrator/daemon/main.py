@@ -69,7 +69,8 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread
     drain = Drain()
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
-        await lead(settings, listener, stack)
+        if not await lead(settings, listener, stack):
+            return EXIT_DRAINED
         rooms = await open_rooms(settings, url, stack)
         await asyncio.to_thread(keep_port, settings.state_dir, int(address[1]))
         reload = PolicyReload(rooms.policy_engine, rooms.metrics, settings, reread)

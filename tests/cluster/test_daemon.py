@@ -482,6 +482,26 @@ async def test_one_daemon_leads_and_another_waits_and_says_so(installed):
     assert (await here.phase(job, "finished"))["result"] == "success"
 
 
+async def test_a_standby_that_is_told_to_stop_stops(installed):
+    here = installed
+    await here.start()
+    leader = here.daemon
+    here.port = free_port()
+    here.configure()
+    await here.start(ready=False)
+
+    async def waiting() -> bool:
+        with contextlib.suppress(aiohttp.ClientConnectionError):
+            return await readiness(here) == (503, "leads")
+        return False
+
+    await here.until(waiting)
+    here.daemon.terminate()
+    async with asyncio.timeout(10):
+        assert await here.daemon.wait() == 0
+    assert leader.returncode is None
+
+
 async def readiness(here: Installation) -> tuple[int, str]:
     async with aiohttp.ClientSession() as client, client.get(f"{here.url}/readyz") as answer:
         leader = (await answer.json())["checks"].get("leader", "")
@@ -609,7 +629,7 @@ async def test_jobs_truly_run_on_a_node(noded):
         return "begun" in await log_of(here, running)
 
     await here.until(begun)
-    await here.call("POST", f"/v1/jobs/{running}/cancel")
+    await here.call("DELETE", f"/v1/jobs/{running}")
     cancelled = await here.phase(running, "finished", 60)
     assert cancelled["result"] == "cancelled", cancelled
 
