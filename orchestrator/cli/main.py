@@ -24,6 +24,7 @@ from orchestrator.cli import (
     preflight,
     reference,
     run,
+    runner_api_ca,
     show,
     submit,
     trace,
@@ -97,6 +98,7 @@ app.command("check-config", epilog=examples(check_config.EXAMPLES))(check_config
 app.command(epilog=examples(manifests.EXAMPLES))(manifests.manifests)
 app.command(epilog=examples(preflight.EXAMPLES))(preflight.preflight)
 app.command(epilog=examples(gateway.EXAMPLES))(gateway.gateway)
+app.command("runner-api-ca", epilog=examples(runner_api_ca.EXAMPLES))(runner_api_ca.runner_api_ca)
 app.command(epilog=examples(version.EXAMPLES))(version.version)
 app.add_typer(reference.app, name="reference", hidden=True)
 

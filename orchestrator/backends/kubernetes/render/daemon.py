@@ -26,7 +26,9 @@ from orchestrator.backends.kubernetes.render.workloads import (
 NAME = "orchestrator"
 SETTINGS_MAP = "orchestrator-settings"
 SETTINGS_NAME = "orchestrator.yaml"
-STATE_FOLDER = "/var/lib/orchestrator"
+STATE_VOLUME = "/var/lib/orchestrator"
+STATE_FOLDER = f"{STATE_VOLUME}/state"
+"""A folder in the volume, whose own root belongs to root and to a group: not what keys may lie in."""
 STATE_CLAIM = "orchestrator-state"
 STOP_MARGIN_SECONDS = 30
 
@@ -81,7 +83,7 @@ def _deployment(installation: Installation) -> Document:
         resources=resources("500m", "1Gi"),
         volumeMounts=[
             {"name": "settings", "mountPath": SETTINGS_FOLDER, "readOnly": True},
-            {"name": "state", "mountPath": STATE_FOLDER},
+            {"name": "state", "mountPath": STATE_VOLUME},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 -- in the container
         ],
     )

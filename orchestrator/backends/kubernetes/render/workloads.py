@@ -77,6 +77,7 @@ def deployment(
     """A Deployment of one kind of pod, chosen by `component_labels`; new settings start its pods again.
 
     Without service links: for a Service named `orchestrator` they would set variables that look like settings.
+    A volume's group is set when it is empty and not at each start, which would open every key in it to the group.
     """
     selected = component_labels(installation.config.installation, component)
     settings = hashlib.sha256(settings_text.encode()).hexdigest()
@@ -87,6 +88,7 @@ def deployment(
             "securityContext": {
                 "runAsNonRoot": True,
                 "fsGroup": SERVICE_UID,
+                "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             **pod,

@@ -145,6 +145,17 @@ def test_our_own_pods_are_held_to_the_restricted_profile_and_more(installation: 
             assert {"livenessProbe", "readinessProbe", "resources"} <= container.keys()
 
 
+def test_the_state_is_in_a_folder_of_its_own_that_no_start_opens_to_a_group(installation: Installation):
+    """The root of a volume with a group is root's, and by default all files in it are given to the group each time."""
+    pod = next(one for one in of_kind(installation, "Deployment"))["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    state = next(one["value"] for one in container["env"] if one["name"] == "ORCHESTRATOR_STATE_DIR")
+    mount = next(one["mountPath"] for one in container["volumeMounts"] if one["name"] == "state")
+    assert state.startswith(f"{mount}/")
+    assert pod["securityContext"]["fsGroup"] == container["securityContext"]["runAsGroup"]
+    assert pod["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
+
+
 def test_one_daemon_at_a_time_and_gateways_without_rights(installation: Installation):
     daemon, gateway = of_kind(installation, "Deployment")
     assert (daemon["spec"]["replicas"], daemon["spec"]["strategy"]) == (1, {"type": "Recreate"})
