@@ -79,6 +79,7 @@ class Installation:
     cluster: dict = field(default_factory=dict)
     processes: list = field(default_factory=list)
     daemon: asyncio.subprocess.Process | None = None
+    gateway: asyncio.subprocess.Process | None = None
     address: str = "127.0.0.1"
     image: str = "registry.example/job:1"
     port: int = field(default_factory=free_port)
@@ -165,7 +166,7 @@ class Installation:
             },
         )
         token.write_text(await self.token(space, name, "gateway-1", pod["metadata"]["uid"]))
-        await self.run(
+        self.gateway = await self.run(
             "-m", "orchestrator", "gateway", "--daemon-url", self.runner_api, "--ca-file",
             str(self.state / "runner-api-ca.pem"), "--token-file", str(token), "--host", self.address,
             "--port", str(self.gateway_port), "--probe-port", str(free_port()), log="gateway.log",
@@ -273,6 +274,8 @@ class Installation:
         return found["runner"] if isinstance(found["runner"], str) else found["runner"]["name"]
 
     async def close(self) -> None:
+        if self.gateway is not None and self.gateway.returncode is None:
+            self.gateway.kill()  # it holds nothing, and would let its connections go on for a while
         for process in self.processes:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -449,6 +452,41 @@ async def claim(here: Installation, token: str) -> tuple[int, str]:
         ) as answer,
     ):
         return answer.status, (await answer.json()).get("reason", "")
+
+
+async def test_a_warm_runner_gets_its_job_by_its_open_claim_and_is_never_used_again(installed):
+    here = installed
+    here.configure(warm=1)
+    await here.start()
+    await here.start_gateway()
+
+    async def warm() -> list[dict]:
+        pods = (await here.world.call("GET", here.world.pods()))["items"]
+        return [pod for pod in pods if pod["metadata"]["name"].startswith("warm-")]
+
+    async def one_is_ready() -> bool:
+        return [pod["status"].get("podIP") for pod in await warm()] == ["127.0.0.1"]
+
+    await here.until(one_is_ready)
+    (pod,) = await warm()
+    await asyncio.sleep(1)  # its agent has proven and asks
+    job = await here.submit("k1", "echo $ORCHESTRATOR_JOB_ID; orchestrator-token --audience cloud | cut -c1-3")
+    running = await here.phase(job, "running")
+    assert running["runner"]["uid"] == pod["metadata"]["uid"]
+    name = pod["metadata"]["name"]
+    assert job not in json.dumps(await here.world.call("GET", f"{here.world.pods()}/{name}"))
+    here.daemon.kill()
+    await here.daemon.wait()
+    await here.start()
+    assert await here.job(name) == (0, f"{job}\neyJ\n"), here.log
+    here.kubelet.end(name)
+    assert (await here.phase(job, "finished"))["result"] == "success"
+
+    async def replaced() -> bool:
+        names = [one["metadata"]["name"] for one in await warm()]
+        return len(names) == 1 and name not in names
+
+    await here.until(replaced)
 
 
 async def test_one_daemon_leads_and_another_waits_and_says_so(installed):
@@ -631,7 +669,7 @@ async def test_jobs_truly_run_on_a_node(noded):
     await here.until(begun)
     await here.call("DELETE", f"/v1/jobs/{running}")
     cancelled = await here.phase(running, "finished", 60)
-    assert cancelled["result"] == "cancelled", cancelled
+    assert cancelled["result"] == "cancellation", cancelled
 
 
 async def test_without_its_network_policy_a_pool_hands_out_no_work(noded):

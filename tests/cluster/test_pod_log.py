@@ -21,7 +21,7 @@ IMAGE = "runner.local/busybox:1"
 async def node(world):
     """A namespace whose pods run: only on a cluster with a real node that has our image."""
     nodes = (await world.call("GET", "/api/v1/nodes"))["items"]
-    images = [name for one in nodes for image in one["status"].get("images", ()) for name in image.get("names", ())]
+    images = [name for one in nodes for image in one["status"].get("images") or () for name in image.get("names") or ()]
     if IMAGE not in images:
         pytest.skip(f"no node of this cluster has the image {IMAGE}")
     return world
