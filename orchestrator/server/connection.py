@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -71,12 +72,31 @@ class Refused(asyncio.Protocol):
             transport.abort()
 
 
+class RefusalLog:
+    """Says that connections are refused, and how many, once in a while: a flood of them must not fill the log."""
+
+    SECONDS = 10.0
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._refused = 0
+        self._next = float("-inf")
+
+    def refused(self, limit: int) -> None:
+        self._refused += 1
+        now = self._monotonic()
+        if now >= self._next:
+            log.warning("%d connections refused: %d are open", self._refused, limit)
+            self._refused, self._next = 0, now + self.SECONDS
+
+
 def connection_factory(server: web.Server, limits: ConnectionLimits) -> Callable[[], asyncio.Protocol]:
     """A protocol factory for `loop.create_server`: connections of `server` within `limits`."""
+    refusals = RefusalLog()
 
     def connect() -> asyncio.Protocol:
         if len(server.connections) >= limits.max_connections:
-            log.warning("connection refused: %d are open", limits.max_connections)
+            refusals.refused(limits.max_connections)
             return Refused()
         return Connection(server, **limits.options())
 
