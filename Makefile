@@ -92,6 +92,32 @@ bench: $(READY) ## each benchmark, as ratios measured in one run
 		timeout --kill-after=10 180 $(BIN)/python "$$bench" || failed="$$failed $$name"; done; \
 	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 
+# Programs of others to measure beside, each in an environment of its own from its own lock.
+PEERS := kubespawner airflow
+PEER_LOCKS := tests/benchmarks/kubernetes/peers
+
+# One that cannot be installed is left out, and the benchmark says so.
+build/peers/%/.ready: $(PEER_LOCKS)/requirements-%.txt | $(READY)
+	@rm -rf build/peers/$*
+	@$(BIN)/uv venv --quiet --python $(BIN)/python build/peers/$*
+	@if timeout 300 $(BIN)/uv pip install --quiet --python build/peers/$*/bin/python --require-hashes --no-deps -r $<; \
+		then touch $@; else echo "$* CANNOT BE INSTALLED and is left out" >&2; rm -rf build/peers/$*; fi
+
+# The cluster is ended whatever happens.
+.PHONY: bench-kubernetes
+bench-kubernetes: $(READY) $(PEERS:%=build/peers/%/.ready) ## the benchmarks on a real API server, beside two peers
+	@if [ -z "$${KUBECONFIG:-}" ] && [ ! -x "$(CLUSTER)/up" ]; then \
+		echo "bench-kubernetes: NOT RUN. There is neither KUBECONFIG nor $(CLUSTER)/up."; \
+		echo "  fix: point KUBECONFIG to a cluster for measurements, or CLUSTER to the cluster programs"; \
+		[ "$${REQUIRE_CLUSTER:-}" != 1 ] || exit 1; exit 0; fi; \
+	if [ -z "$${KUBECONFIG:-}" ]; then \
+		"$(CLUSTER)/build"; env=$$("$(CLUSTER)/up" --no-scheduler --controllers '*,-nodelifecycle'); eval "$$env"; \
+		trap '"$(CLUSTER)/down"' EXIT; fi; \
+	failed=; \
+	for bench in jobs race scale; do echo "== $$bench"; \
+		timeout --kill-after=10 1200 $(BIN)/python tests/benchmarks/kubernetes/$$bench.py || failed="$$failed $$bench"; done; \
+	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
+
 # Without buildah and root nothing is built, and said so; REQUIRE_IMAGES=1 makes that an error.
 .PHONY: images
 images: $(READY) ## container images from Debian's packages; BASE=name@sha256:... builds on another base
@@ -119,7 +145,8 @@ lock: | $(BIN)/uv ## resolve the dependencies again, with hashes
 	@lock="$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header"; \
 	$$lock pyproject.toml --output-file requirements/runtime.txt; \
-	$$lock pyproject.toml --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+	$$lock pyproject.toml --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt; \
+	for peer in $(PEERS); do $$lock "$(PEER_LOCKS)/requirements-$$peer.in" --output-file "$(PEER_LOCKS)/requirements-$$peer.txt"; done
 
 .PHONY: clean
 clean: ## remove everything that was built, the virtual environment too
