@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from orchestrator.backends.kubernetes.render.daemon import NAME as DAEMON_SERVICE
 from orchestrator.backends.kubernetes.render.gateway import CA_FILE, PROBE_PORT, TOKEN_FILE
 from orchestrator.backends.kubernetes.render.groups import documents_by_file, kustomization
 from orchestrator.backends.kubernetes.render.installation import Installation
@@ -57,6 +58,9 @@ def installation(settings: Settings, settings_yaml: str) -> Installation:
         storage_class=given.storage_class or "",
         drain_seconds=int(settings.deadlines.drain_seconds),
         lease=given.lease,
+        public_url=""
+        if settings.server.public_url
+        else f"http://{DAEMON_SERVICE}.{given.namespace}.svc:{settings.server.port}",
         policies=network_policies(settings, config),
     )
 

@@ -106,6 +106,23 @@ def test_the_gateway_can_read_its_settings(example: Path, tmp_path: Path):
     assert (settings.port, settings.max_bytes_up) == (3128, ours.egress.max_bytes_up)
 
 
+@pytest.mark.parametrize(
+    ("server", "named"),
+    [("", "http://orchestrator.orchestrator.svc:8455"), ("server: {public_url: https://runners.example}\n", None)],
+)
+def test_the_issuer_has_a_name_that_others_can_look_up(tmp_path: Path, server: str, named: str | None):
+    """Its own default is the address it listens on, which in a pod is every address."""
+    path = tmp_path / "orchestrator.yaml"
+    path.write_text(f"{server}pools: [{{name: default, backend: kubernetes}}]\n", encoding="utf-8")
+    (pod,) = (
+        one["spec"]["template"]["spec"]
+        for one in parsed(run("--config", str(path)))
+        if one["kind"] == "Deployment" and one["metadata"]["name"] == "orchestrator"
+    )
+    environment = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
+    assert environment.get("ORCHESTRATOR_SERVER__PUBLIC_URL") == named
+
+
 def test_files_of_a_pool_that_is_gone_go_too_and_others_stay(tmp_path: Path):
     out = tmp_path / "out"
     run("--config", str(EXAMPLES[0]), "--output", str(out))

@@ -50,6 +50,13 @@ def daemon_documents(installation: Installation) -> list[Document]:
     return [*made, _deployment(installation), disruption_budget(installation, NAME, space, DAEMON)]
 
 
+def _public_url(installation: Installation) -> list[Document]:
+    """The issuer has one name from the start: of *every address* nobody could fetch its keys."""
+    if not installation.public_url:
+        return []
+    return [{"name": "ORCHESTRATOR_SERVER__PUBLIC_URL", "value": installation.public_url}]
+
+
 def _claim(installation: Installation) -> Document:
     spec: Document = {
         "accessModes": ["ReadWriteOnce"],
@@ -71,6 +78,7 @@ def _deployment(installation: Installation) -> Document:
             {"name": "ORCHESTRATOR_STATE_DIR", "value": STATE_FOLDER},
             {"name": "ORCHESTRATOR_SERVER__HOST", "value": "0.0.0.0"},  # noqa: S104 -- NetworkPolicies say who may
             {"name": "ORCHESTRATOR_SERVER__PORT", "value": str(installation.api_port)},
+            *_public_url(installation),
         ],
         ports=[
             {"name": "http", "containerPort": installation.api_port, "protocol": "TCP"},

@@ -30,7 +30,7 @@ class Installation:
     `settings_yaml` is the very text that the daemon reads, `gateway_yaml` the gateway's. `policies` are the
     NetworkPolicies of each namespace, made elsewhere. `runner_api_service` and `gateway_service` are empty when
     pods reach those at an address instead of a Service. Ports are TCP; `drain_seconds` is how long the daemon
-    may take to stop.
+    may take to stop. `public_url` is empty where the settings name one.
     """
 
     config: KubernetesConfig
@@ -55,6 +55,7 @@ class Installation:
     storage_class: str = ""
     drain_seconds: int = 60
     lease: bool = True
+    public_url: str = ""
     policies: Mapping[str, Sequence[Document]] = field(default_factory=dict)
 
     @property
