@@ -38,7 +38,11 @@ def api_server(rooms: Rooms, drain: Draining) -> ApiServer:
 
     def pools() -> Sequence[PoolState]:
         slots = {name: rooms.engine.slots(name) for name in rooms.pools}
-        return [PoolState(pool, slots[name].held, slots[name].waiting) for name, pool in rooms.pools.items()]
+        lacking = {name: tuple(words) for room in rooms.backends.values() for name, words in room.lacking().items()}
+        return [
+            PoolState(pool, slots[name].held, slots[name].waiting, lacking.get(name, ()))
+            for name, pool in rooms.pools.items()
+        ]
 
     deps = ServerDeps(
         engine=rooms.engine,

@@ -88,6 +88,10 @@ class BackendRoom(Protocol):
         """For readiness: each check by name to `ok` or to what is wrong. Quick."""
         ...
 
+    def lacking(self) -> Mapping[str, Sequence[str]]:
+        """By pool, each guard that it should have and has not, in words. Quick."""
+        ...
+
     async def upkeep(self) -> None:
         """Called about once a second: start again what died."""
         ...
@@ -133,6 +137,9 @@ class SandboxRoom:
     def checks(self) -> Mapping[str, str]:
         alive = self._egress.gateway.alive
         return {"gateway": "ok" if alive else "the egress gateway is down and being restarted"}
+
+    def lacking(self) -> Mapping[str, Sequence[str]]:
+        return {}
 
     async def upkeep(self) -> None:
         await self._egress.revive()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from orchestrator.daemon.backends import BackendRoom
 from orchestrator.journal.sqlite import SqliteJournal
 from orchestrator.lifecycle.sweep import Sweep
 from orchestrator.telemetry.export import TraceExporter
@@ -18,3 +21,13 @@ def watch_rooms(metrics: Metrics, journal: SqliteJournal, exporter: TraceExporte
     metrics.watch_count("trace_refused", "Jobs whose trace can never be sent.", lambda: counts.refused)
     metrics.watch_count("trace_export_failed", "Passes over the outbox that failed.", lambda: counts.failed_passes)
     metrics.watch_count("orphan_deleted", "Runners of no job that were deleted.", lambda: sweep.orphans_deleted)
+
+
+def watch_backends(metrics: Metrics, rooms: Iterable[BackendRoom]) -> None:
+    """Add what backends know of pools."""
+    all_rooms = tuple(rooms)
+
+    def missing(pool: str) -> float:
+        return float(sum(len(room.lacking().get(pool, ())) for room in all_rooms))
+
+    metrics.watch_pools("pool_guards_missing", "Guards that a pool should have and has not.", missing)

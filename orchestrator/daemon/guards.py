@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from orchestrator.backends.kubernetes.backend import KubernetesBackend
 from orchestrator.backends.kubernetes.client import ApiClient
 from orchestrator.backends.kubernetes.config import KubernetesConfig, KubernetesPool
 from orchestrator.backends.kubernetes.drift import Difference, NetworkCheck
+from orchestrator.backends.kubernetes.guard_watch import GuardWatch, Looks
 from orchestrator.backends.kubernetes.guards import Severity
 from orchestrator.backends.kubernetes.manifest import LABEL_WARM, labels
-from orchestrator.backends.kubernetes.preflight import Preflight
+from orchestrator.backends.kubernetes.preflight import Preflight, Report
 from orchestrator.daemon.manifests import installation
 from orchestrator.egress.policy_comparison import differences
+from orchestrator.errors import ConfigurationError
 from orchestrator.settings import Settings
+
+
+def guard_watch(
+    settings: Settings, backend: KubernetesBackend, config: KubernetesConfig, gateway: Callable[[], str]
+) -> GuardWatch:
+    """The daemon's own look at its guards, already asked by the backend before it makes a pod."""
+    preflight: Looks
+    try:
+        preflight = cluster_preflight(settings, backend.client)
+    except ConfigurationError as error:
+        preflight = _Unrenderable(error)
+    pools = {str(name): pool for name, pool in config.pools.items()}
+    seconds = settings.kubernetes.preflight_seconds
+    watch = GuardWatch(preflight, pools, seconds, backend.recheck, gateway=gateway)
+    backend.guard = watch.lacks
+    return watch
+
+
+class _Unrenderable:
+    """Settings that no guards can be rendered from: pools that need none run, protected ones do not."""
+
+    def __init__(self, error: ConfigurationError) -> None:
+        self._error = error
+
+    async def look(self) -> Report:
+        raise self._error
 
 
 def cluster_preflight(settings: Settings, client: ApiClient, *, user: str = "", config_file: str = "FILE") -> Preflight:

@@ -16,11 +16,13 @@ from orchestrator.backends.kubernetes.backend import KubernetesBackend
 from orchestrator.backends.kubernetes.client import ApiClient
 from orchestrator.backends.kubernetes.config import KubernetesConfig
 from orchestrator.backends.kubernetes.credentials import AccountCredentials
+from orchestrator.backends.kubernetes.guard_watch import GuardWatch
 from orchestrator.backends.kubernetes.manifest import pod_hosts
 from orchestrator.daemon.backends import Neighbours
 from orchestrator.daemon.closing import push_closing
 from orchestrator.daemon.cluster_egress import ClusterEgress
 from orchestrator.daemon.cluster_runners import ClusterRunners
+from orchestrator.daemon.guards import guard_watch
 from orchestrator.daemon.kubernetes_slice import KUBERNETES, kubernetes_config
 from orchestrator.daemon.pod_logs import PodLogs
 from orchestrator.errors import ConfigurationError, OrchestratorError
@@ -62,6 +64,7 @@ class KubernetesRoom:
         egress: ClusterEgress,
         certificate: ServingCertificate,
         logs: PodLogs,
+        guards: GuardWatch,
         near: Neighbours,
     ) -> None:
         self.backend = backend
@@ -73,9 +76,10 @@ class KubernetesRoom:
         self._egress = egress
         self._certificate = certificate
         self._logs = logs
+        self._guards = guards
         self._engine = near.engine
         self._api: ClusterApi | None = None
-        self._warm: asyncio.Task[None] | None = None
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
         self._unpublished: set[RunnerName] = set()
         self._begin_at = float("inf")
         self._certificate_at = 0.0
@@ -101,11 +105,14 @@ class KubernetesRoom:
         logs = PodLogs(config, client, backend.registry, near.logs, near.engine, folder)
         credentials = JobCredentials.open(keys)
         runners = ClusterRunners(config, backend, near.engine, egress, credentials, near.masker, logs)
-        return cls(settings.kubernetes, backend, runners, egress, certificate, logs, near)
+        guards = guard_watch(settings, backend, config, lambda: _unless_ok(egress.checks()["gateway"]))
+        return cls(settings.kubernetes, backend, runners, egress, certificate, logs, guards, near)
 
     async def start(self) -> None:
-        """Pods are being watched when this returns, or the cluster does not answer now; see `checks`."""
+        """Pods are being watched and guards are known when this returns, or the cluster does not answer now; see
+        `checks`."""
         await self.backend.start()
+        await self._guards.look()
 
     async def adopt(self, live: Sequence[Sequence[Fact]]) -> None:
         """Take over the pods of unfinished jobs, before anybody looks at these."""
@@ -138,7 +145,11 @@ class KubernetesRoom:
         await api.serve(listener, self._certificate.context)
         push_closing(stack, "runner API of the cluster", api.stop)
         self._api = api
-        self._warm = asyncio.get_running_loop().create_task(self.backend.warm.run(), name="warm runners")
+        loop = asyncio.get_running_loop()
+        self._tasks = (
+            loop.create_task(self.backend.warm.run(), name="warm runners"),
+            loop.create_task(self._guards.run(), name="guards"),
+        )
         _log.info("pods are served", extra={"port": listener.getsockname()[1], "url": given.runner_api.url})
 
     async def revoke(self, record: Record) -> None:
@@ -158,9 +169,14 @@ class KubernetesRoom:
         now = asyncio.get_running_loop().time()
         if len(bad) < len(health) or not health:
             self._live_at = now
+        guards = self._guards.checks()
         if now - self._live_at < _OUTAGE_SECONDS:
-            return {"cluster": "ok"}
-        return {"cluster": "; ".join(f"{namespace}: {why}" for namespace, why in sorted(bad.items()))}
+            return {"cluster": "ok", **guards}
+        return {"cluster": "; ".join(f"{namespace}: {why}" for namespace, why in sorted(bad.items())), **guards}
+
+    def lacking(self) -> Mapping[str, Sequence[str]]:
+        """See the protocol."""
+        return self._guards.missing()
 
     async def upkeep(self) -> None:
         """Publish what could not be published, renew the certificate, forget what is over."""
@@ -171,14 +187,15 @@ class KubernetesRoom:
             self._certificate_at = now + _CERTIFICATE_LOOK_SECONDS
             if await asyncio.to_thread(self._certificate.renew):
                 _log.info("the runner API has a new certificate")
-        if self._warm is not None and self._warm.done():
-            self._warm.result()
+        for task in self._tasks:
+            if task.done():
+                task.result()
 
     async def close(self) -> None:
         """Stop watching and following; pods go on."""
-        if self._warm is not None:
-            self._warm.cancel()
-            await asyncio.gather(self._warm, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._logs.close()
         await self.backend.close()
 
@@ -198,6 +215,10 @@ class KubernetesRoom:
         if self._begin_at != float("inf") and (not self._unpublished or now >= self._begin_at):
             self._begin_at = float("inf")
             self._egress.hub.begin()
+
+
+def _unless_ok(word: str) -> str:
+    return "" if word == "ok" else word
 
 
 def _publish_ca(state_dir: Path, ca_pem: str) -> None:

@@ -17,7 +17,7 @@ from orchestrator.daemon.attest import EvidenceLookup, ProvenanceAttester
 from orchestrator.daemon.backends import AnyCredentials, BackendRoom, Neighbours, open_backends
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.closing import push_closing
-from orchestrator.daemon.gauges import watch_rooms
+from orchestrator.daemon.gauges import watch_backends, watch_rooms
 from orchestrator.daemon.runner_requests import runner_api_for, runner_deps
 from orchestrator.errors import ConfigurationError
 from orchestrator.evidence.provenance import Builder
@@ -175,6 +175,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     exporter = _exporter(settings, store.journal, store.masker, url)
     metrics = Metrics({name: pool.capacity for name, pool in pools.items()}, __version__, clock.now_ns)
     watch_rooms(metrics, store.journal, exporter, sweep)
+    watch_backends(metrics, backends.values())
     return Rooms(
         settings, url, secrets.token_hex(8), clock, pools, store.journal, store.logs, store.masker, identity.keys,
         identity.issuer, identity.callers, Introspection(identity.issuer, engine.bound_record), policy_engine, backends,

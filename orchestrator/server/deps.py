@@ -87,11 +87,12 @@ class Documents(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """A pool and how many runners and waiting jobs it has now."""
+    """A pool, how many runners and waiting jobs it has now, and each guard that it lacks."""
 
     pool: Pool
     in_use: int
     waiting: int
+    guards_missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

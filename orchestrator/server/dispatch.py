@@ -141,5 +141,5 @@ class Jobs:
 
     async def list_pools(self, request: web.Request) -> web.Response:
         read_query(request, schemas.NoQuery)
-        states = self._deps.pools()
-        return json_response({"pools": [views.pool_view(s.pool, s.in_use, s.waiting) for s in states]})
+        states = (views.pool_view(s.pool, s.in_use, s.waiting, s.guards_missing) for s in self._deps.pools())
+        return json_response({"pools": list(states)})

@@ -114,6 +114,8 @@ class PoolView(View):
     egress: list[str]
     require_egress_proof: bool
     max_job_seconds: int
+    guards_missing: list[str]
+    """What the pool should have for its protection and has not; a protected pool takes no job meanwhile."""
 
 
 class PoolListView(View):

@@ -67,8 +67,8 @@ def summary_view(line: JobSummary) -> dict[str, Any]:
     }
 
 
-def pool_view(pool: Pool, in_use: int, waiting: int) -> dict[str, Any]:
-    """A pool and how busy it is now."""
+def pool_view(pool: Pool, in_use: int, waiting: int, guards_missing: Sequence[str] = ()) -> dict[str, Any]:
+    """A pool, how busy it is now, and what it lacks."""
     return {
         "name": pool.name,
         "backend": pool.backend,
@@ -81,6 +81,7 @@ def pool_view(pool: Pool, in_use: int, waiting: int) -> dict[str, Any]:
         "egress": [str(rule) for rule in pool.egress],
         "require_egress_proof": pool.require_egress_proof,
         "max_job_seconds": pool.max_job_seconds,
+        "guards_missing": list(guards_missing),
     }
 
 

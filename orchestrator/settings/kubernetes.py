@@ -127,8 +127,9 @@ class KubernetesSettings(Group):
     """How long an image may fail to be pulled before the job ends with `image_pull_failed`."""
     unschedulable_seconds: Seconds = 300
     """How long no node may fit before the job ends with `unschedulable`."""
-    preflight_seconds: Seconds = 300
-    """Time between two looks at the guards that pools depend on."""
+    preflight_seconds: Seconds = 1800
+    """Time between two looks at the guards that pools depend on; some 20 requests each, so that an idle daemon stays
+    quiet. While a protected pool lacks one, it is looked every minute."""
     pod_security_version: str = Field(default="v1.34", pattern=r"^(latest|v1\.[0-9]+)$")
     """Version of the restricted profile. From 1.35 on it lets pods of a user namespace run as root; 1.34 does not."""
     operators: tuple[str, ...] = ("system:masters", "kubeadm:cluster-admins")

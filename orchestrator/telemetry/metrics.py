@@ -11,6 +11,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, ProcessCollector
 from prometheus_client import exposition as plain
@@ -121,6 +122,12 @@ class Metrics:
     def watch(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """A gauge named `orchestrator_<name>` that is read when scraped; `read` must be quick and not raise."""
         self._gauge(name, documentation, ()).set_function(read)
+
+    def watch_pools(self, name: str, documentation: str, read: Callable[[str], float]) -> None:
+        """As `watch`, with one value for each configured pool."""
+        gauge = self._gauge(name, documentation, ("pool",))
+        for pool in self._pools:
+            gauge.labels(pool).set_function(partial(read, pool))
 
     def watch_count(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """As `watch`, for what only grows: a counter named `orchestrator_<name>_total`."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
-from typing import Never
+from typing import Never, Protocol
 
 from orchestrator.backends.kubernetes.config import KubernetesPool
 from orchestrator.backends.kubernetes.guards import Finding, Severity
-from orchestrator.backends.kubernetes.preflight import Preflight, Report
+from orchestrator.backends.kubernetes.preflight import Report
 from orchestrator.errors import OrchestratorError
 
 _log = logging.getLogger(__name__)
@@ -21,9 +22,15 @@ _log = logging.getLogger(__name__)
 VALID_PERIODS = 3
 """Times between two looks after which the last report counts for nothing."""
 _FIRST_RETRY = 5.0
+MENDING_SECONDS = 60.0
+"""While a protected pool lacks something it is looked again this soon: jobs wait for it to be mended."""
 _WORDS = 500
 
-Seam = Callable[[], str]
+
+class Looks(Protocol):
+    """`Preflight`, as much of it as is needed."""
+
+    async def look(self) -> Report: ...
 
 
 class GuardWatch:
@@ -32,12 +39,13 @@ class GuardWatch:
 
     def __init__(
         self,
-        preflight: Preflight,
+        preflight: Looks,
         pools: Mapping[str, KubernetesPool],
         seconds: float,
         changed: Callable[[str], None],
         *,
-        gateway: Seam = lambda: "",
+        gateway: Callable[[], str] = lambda: "",
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.report: Report | None = None
         self.error = "the guards have not been looked at yet"
@@ -46,6 +54,7 @@ class GuardWatch:
         self._seconds = seconds
         self._changed = changed
         self._gateway = gateway
+        self._monotonic = monotonic
         self._looked_at = float("-inf")
         self._told: frozenset[Finding] = frozenset()
 
@@ -90,22 +99,27 @@ class GuardWatch:
             _log.error("guards could not be looked at", exc_info=error)
         else:
             self.report, self.error = report, ""
-            self._looked_at = asyncio.get_running_loop().time()
+            self._looked_at = self._monotonic()
             self._tell(report)
         for name, pool in self._pools.items():
             if self.lacks(pool) != before[name]:
                 self._changed(pool.namespace)
 
     async def run(self) -> Never:
-        """Look now and every `seconds`, sooner after a look that failed. Until cancelled."""
+        """After the first `look`: again every `seconds`, sooner when there is reason to. Until cancelled."""
         wait = _FIRST_RETRY
         while True:
-            await self.look()
-            wait = self._seconds if not self.error else min(wait * 2, self._seconds)
+            if self.error:
+                wait = min(wait * 2, self._seconds)
+            elif any(self.lacks(pool) for pool in self._pools.values()):
+                wait = min(MENDING_SECONDS, self._seconds)
+            else:
+                wait = self._seconds
             await asyncio.sleep(wait)
+            await self.look()
 
     def _known(self) -> Report | None:
-        age = asyncio.get_running_loop().time() - self._looked_at
+        age = self._monotonic() - self._looked_at
         if age > self._seconds * VALID_PERIODS:
             self.error = self.error or "the last look is too long ago"
             return None

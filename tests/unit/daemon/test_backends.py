@@ -42,6 +42,9 @@ class MemoryRoom:
     def checks(self) -> dict[str, str]:
         return {}
 
+    def lacking(self) -> dict[str, tuple[str, ...]]:
+        return {}
+
     async def upkeep(self) -> None:
         return
 

@@ -89,7 +89,6 @@ def every_invocation() -> list[Any]:
 
 
 PLANNED: dict[str, str] = {
-    "preflight": "the reasons of the Kubernetes backend name it before the backend is there",
 }
 """Commands that pages name and the program does not have yet, each with the reason."""
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
-from orchestrator.daemon.gauges import watch_rooms
+from orchestrator.daemon.gauges import watch_backends, watch_rooms
 from orchestrator.model import events as e
 from orchestrator.telemetry import ids
 from orchestrator.telemetry.export import ExportOptions, TraceExporter
@@ -200,6 +200,7 @@ def test_the_reference_page_lists_every_metric_and_no_other() -> None:
     listed = set(re.findall(r"^\| `(orchestrator_\w+)` \|", page, re.MULTILINE))
     registry = metrics()
     watch_rooms(registry, Idle(), TraceExporter(None, ExportOptions(None), {}), Idle())  # type: ignore[arg-type]
+    watch_backends(registry, ())
     for accept, parse, plain in (("", parse_plain, True), ("application/openmetrics-text", parse_openmetrics, False)):
         exposed = {
             family.name + ("_total" if family.type == "counter" else "")
