@@ -1,0 +1,304 @@
+"""The operator's way, on a real node: rendered manifests, both images as pods, a job, an upgrade, the removal.
+
+Nothing of ours runs outside the cluster here. What the node lacks and every cluster has is added beside the rendered
+files and named in `Site.trial`: a resolver that knows Services (here by the addresses of their pods, since nothing
+translates those of Services) and a volume.
+"""
+
+from __future__ import annotations
+
+import http.server
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(280)]
+
+KUBECTL = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")
+BUSYBOX = "runner.local/busybox:1"
+OLD = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "PodDisruptionBudget"}
+"""Kinds that API servers older than 1.30 and 1.21 do not know in the version that is rendered."""
+
+RESOLVER = Path(__file__).with_name("service_resolver.py")
+
+WAY_OUT = r"""
+p=${HTTP_PROXY#http://}; credential=${p%@*}; at=${p#*@}; host=${at%%:*}; port=${at##*:}; port=${port%/}
+gateway=$(awk -v h="$host" '$2 == h || $3 == h {print $1; exit}' /etc/hosts)
+printf 'GET http://allowed.example:%s/ HTTP/1.1\r\nHost: allowed.example:%s\r\nProxy-Authorization: Basic %s\r\n\r\n' \
+  PORT PORT "$(printf %s "$credential" | base64 | tr -d '\n')" | nc -w 10 "$gateway" "$port"
+echo
+nc -w 3 ADDRESS PORT </dev/null && echo direct-open || echo direct-closed
+"""
+
+
+def sibling(name: str) -> Any:
+    """Test modules are no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def kubectl(*words: str, stdin: str | None = None, code: int | None = 0, seconds: int = 60) -> str:
+    assert KUBECTL is not None
+    done = subprocess.run([KUBECTL, *words], input=stdin, capture_output=True, text=True, timeout=seconds, check=False)
+    assert code is None or done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, "it did not come to be"
+        time.sleep(0.5)
+    return value
+
+
+@dataclass
+class Site:
+    """One installation. `daemon` runs the program in the daemon's pod, as an operator does."""
+
+    name: str
+    folder: Path
+    port: int
+    address: str
+
+    @property
+    def settings(self) -> Path:
+        return self.folder / "orchestrator.yaml"
+
+    @property
+    def runners(self) -> str:
+        return f"runners-{self.name}"
+
+    def kubectl(self, *words: str, **more: Any) -> str:
+        return kubectl("--namespace", self.name, *words, **more)
+
+    def daemon(self, *words: str, code: int | None = 0) -> str:
+        return self.kubectl("exec", "deployment/orchestrator", "--", "orchestrator", *words, code=code, seconds=120)
+
+    def ready(self, deployment: str, seconds: int = 150) -> None:
+        try:
+            self.kubectl("rollout", "status", f"deployment/{deployment}", f"--timeout={seconds}s", seconds=seconds + 10)
+        except AssertionError as error:
+            pods = self.kubectl("describe", "pods", code=None) + self.kubectl(
+                "logs", f"deployment/{deployment}", "--tail=30", code=None
+            )
+            raise AssertionError(f"{error}\n{pods}") from None
+
+    def configure(self, images: dict[str, str]) -> None:
+        shape = {"image": BUSYBOX, "namespace": self.runners, "cpu": "50m", "memory": "128Mi"}
+        egress = [{"host": "allowed.example", "port": self.port, "protocol": "http"}]
+        pool = {"name": "default", "backend": "kubernetes", "capacity": 3, "egress": egress}
+        document = {
+            "pools": [pool | {"kubernetes": shape | {"workspace": "16Mi", "tmp": "16Mi", "grace_seconds": 1}}],
+            "egress": {"names": {"allowed.example": self.address}},
+            "kubernetes": {
+                "installation": self.name, "namespace": self.name, "image": images["daemon"],
+                "agent_image": images["agent"], "image_pull_policy": "IfNotPresent", "storage_class": self.name,
+                "runner_api": {"url": f"https://orchestrator-runner-api.{self.name}.svc:8456"},
+                "gateway": {
+                    "namespace": self.name, "replicas": 1, "url": f"http://orchestrator-gateway.{self.name}.svc:3128",
+                },
+            },
+        }  # fmt: skip
+        self.settings.write_text(yaml.safe_dump(document))
+
+    def render(self) -> None:
+        command = [sys.executable, "-m", "orchestrator", "manifests", "-c", str(self.settings)]
+        subprocess.run([*command, "-o", str(self.folder / "cluster")], check=True, capture_output=True, timeout=60)
+        known = set(kubectl("api-resources", "-o", "name").split())
+        if "validatingadmissionpolicies.admissionregistration.k8s.io" in known:
+            return
+        for path in (self.folder / "cluster").glob("*.yaml"):
+            kept = [one for one in yaml.safe_load_all(path.read_text()) if one and one["kind"] not in OLD]
+            path.write_text(yaml.safe_dump_all(kept))
+
+    def trial(self, resolver: str) -> Path:
+        """What this node lacks, as an operator adds things: a kustomization over the rendered one."""
+        folder = self.folder / "trial"
+        folder.mkdir(exist_ok=True)
+        dns = {"dnsPolicy": "None", "dnsConfig": {"nameservers": [resolver]}}
+        patch = {"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"template": {"spec": dns}}}
+        patches = [patch | {"metadata": {"name": name, "namespace": self.name}} for name in DEPLOYMENTS]
+        (folder / "patches.yaml").write_text(yaml.safe_dump_all(patches))
+        made = {"resources": ["../cluster"], "patches": [{"path": "patches.yaml"}]}
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(made))
+        return folder
+
+
+DEPLOYMENTS = ("orchestrator", "orchestrator-gateway")
+
+
+def resolver_pod(name: str, image: str) -> list[dict[str, Any]]:
+    where = {"name": name, "namespace": "kube-system"}
+    role = {"kind": "ClusterRole", "name": "view", "apiGroup": "rbac.authorization.k8s.io"}
+    container = {
+        "name": "dns", "image": image, "imagePullPolicy": "IfNotPresent", "securityContext": {"runAsUser": 0},
+        "command": ["/opt/orchestrator/bin/python", "-c", RESOLVER.read_text()],
+    }  # fmt: skip
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": where},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+            "roleRef": role, "subjects": [{"kind": "ServiceAccount", **where}],
+        },
+        {
+            "apiVersion": "v1", "kind": "Pod", "metadata": where | {"labels": {"k8s-app": "kube-dns"}},
+            "spec": {"serviceAccountName": name, "terminationGracePeriodSeconds": 0, "containers": [container]},
+        },
+    ]  # fmt: skip
+
+
+def volume(name: str, path: Path) -> dict[str, Any]:
+    """On the node's disk, of the kind whose files the kubelet gives to a pod's group."""
+    term = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["node"]}]}
+    return {
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+        "spec": {
+            "capacity": {"storage": "10Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": name,
+            "persistentVolumeReclaimPolicy": "Retain", "local": {"path": str(path)},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}},
+        },
+    }  # fmt: skip
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"from outside\n")
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def images() -> dict[str, str]:
+    """Both images in the node's store, by reference."""
+    folder = os.environ.get("CLUSTER_DIR") or "/nowhere"
+    if KUBECTL is None:
+        pytest.skip("NO KUBECTL: it is neither beside this Python nor on PATH")
+    for process in psutil.process_iter(["name", "cwd", "exe"]):
+        if process.info["name"] == "containerd" and str(process.info["cwd"]).startswith(folder):
+            ctr = Path(process.info["exe"]).with_name("ctr")
+            break
+    else:
+        pytest.skip("the cluster has no node whose containerd is at $CLUSTER_DIR/containerd.sock")
+    made = {name: sibling("image_files").read(name) for name in ("daemon", "agent")}
+    for image in made.values():
+        command = [ctr, "--address", f"{folder}/containerd.sock", "--namespace", "k8s.io", "images", "import"]
+        subprocess.run([*command, str(image.archive)], check=True, capture_output=True, timeout=120)
+    return {name: str(image.reference) for name, image in made.items()}
+
+
+@pytest.fixture(scope="module")
+def site(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    nodes = json.loads(kubectl("get", "nodes", "-o", "json"))["items"]
+    (address,) = [
+        one["address"] for node in nodes for one in node["status"]["addresses"] if one["type"] == "InternalIP"
+    ]
+    server = http.server.ThreadingHTTPServer((address, 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    name = f"t{secrets.token_hex(3)}"
+    made = Site(name, tmp_path_factory.mktemp("installation"), server.server_address[1], address)
+    disk = Path(os.environ["CLUSTER_DIR"]) / f"volume-{name}"
+    disk.mkdir(mode=0o755)
+    extra = yaml.safe_dump_all([*resolver_pod(name, images["daemon"]), volume(name, disk)])
+    try:
+        kubectl("apply", "-f", "-", stdin=extra)
+        where = ("--namespace", "kube-system", "get", "pod", name, "-o", "jsonpath={.status.podIP}")
+        resolver = until(lambda: kubectl(*where))
+        made.configure(images)
+        made.render()
+        kubectl("apply", "-k", str(made.trial(resolver)))
+        made.ready("orchestrator")
+        ca = made.daemon("runner-api-ca")
+        created = made.kubectl(
+            "create", "configmap", "orchestrator-runner-api-ca", "--from-file=ca.pem=/dev/stdin", stdin=ca
+        )
+        assert "created" in created
+        made.ready("orchestrator-gateway")
+        yield made
+    finally:
+        server.shutdown()
+        server.server_close()
+        kubectl("delete", "-k", str(made.folder / "trial"), "--ignore-not-found", "--wait=false", code=None)
+        kubectl("delete", "-f", "-", "--ignore-not-found", "--wait=false", stdin=extra, code=None)
+
+
+def submitted(site: Site, script: str, *more: str) -> dict[str, Any]:
+    return dict(json.loads(site.daemon("submit", "--name", "job", "--script", script, "--no-follow", "--json", *more)))
+
+
+def test_a_job_is_submitted_runs_and_leaves_nothing(site: Site) -> None:
+    out = site.daemon("submit", "--name", "hello", "--script", "echo hello from $(id -u)", "--follow")
+    assert out == "hello from 64001\n"
+    (view,) = json.loads(site.daemon("jobs", "--json"))["jobs"]
+    assert (view["result"], view["reason"]) == ("success", "completed")
+    assert kubectl("--namespace", site.runners, "get", "pods", "-o", "name") == ""
+
+
+def test_its_way_out_is_the_gateway_and_nothing_else(site: Site) -> None:
+    script = WAY_OUT.replace("PORT", str(site.port)).replace("ADDRESS", site.address)
+    out = site.daemon("submit", "--name", "curl", "--script", script, "--follow")
+    assert "from outside" in out
+    assert "direct-closed" in out
+    view = json.loads(site.daemon("jobs", "--json"))["jobs"][0]
+    shown = json.loads(site.daemon("show", view["id"], "--json"))
+    verdicts = [(one["allowed"], one["host"], one["port"]) for one in shown["egress"] if not one["canary"]]
+    assert verdicts == [(True, "allowed.example", site.port)]
+
+
+def test_the_preflight_names_what_this_server_lacks_and_nothing_else(site: Site) -> None:
+    command = [sys.executable, "-m", "orchestrator", "preflight", "--config", str(site.settings), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    found = json.loads(done.stdout)
+    known = kubectl("api-resources", "-o", "name")
+    lacking = {"admission-policy", "admission-binding", "server-version", "user-namespace"}
+    if "validatingadmissionpolicies." in known:
+        assert found["findings"] == []
+    else:
+        assert {one["guard"] for one in found["findings"]} <= lacking
+        assert done.returncode == 1
+
+
+def test_a_new_daemon_reads_its_volume_and_goes_on_with_what_runs(site: Site) -> None:
+    job = submitted(site, "echo begun; sleep 25; echo through")
+    pods = ("--namespace", site.runners, "get", "pods", "-o", "jsonpath={.items[*].metadata.uid}")
+    until(lambda: json.loads(site.daemon("show", job["id"], "--json"))["phase"] == "running")
+    before = kubectl(*pods)
+    site.kubectl("rollout", "restart", "deployment/orchestrator")
+    site.ready("orchestrator")
+    assert kubectl(*pods) == before
+    shown = json.loads(site.daemon("show", job["id"], "--wait", "--json"))
+    assert (shown["result"], shown["runner"]["uid"]) == ("success", before)
+    assert site.daemon("logs", job["id"]) == "begun\nthrough\n"
+    assert len(json.loads(site.daemon("jobs", "--json"))["jobs"]) >= 2
+
+
+def test_removal_leaves_nothing(site: Site) -> None:
+    site.kubectl("scale", "deployment/orchestrator", "--replicas=0")
+    kubectl("delete", "-k", str(site.folder / "trial"), "--timeout=120s", seconds=130)
+    marked = f"orchestrator.dev/installation={site.name}"
+    left = []
+    for kind in kubectl("api-resources", "--verbs=list", "-o", "name").split():
+        left += kubectl("get", kind, "--all-namespaces", "-l", marked, "-o", "name", code=None).split()
+    assert left == []
