@@ -21,8 +21,9 @@ EXAMPLES = (
 
 def preflight(
     config: Annotated[
-        Path, typer.Option("--config", "-c", envvar="ORCHESTRATOR_CONFIG", help="Settings in YAML, as the daemon's.")
-    ],
+        Path | None,
+        typer.Option("--config", "-c", envvar="ORCHESTRATOR_CONFIG", help="Settings in YAML, as the daemon's."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     canary: Annotated[
         bool,
@@ -43,7 +44,7 @@ def preflight(
     from orchestrator.settings import load_settings
 
     settings = load_settings(config)
-    report = asyncio.run(_look(settings, str(config), canary=canary))
+    report = asyncio.run(_look(settings, str(config or "FILE"), canary=canary))
     if json:
         print_json(_document(report))
     else:

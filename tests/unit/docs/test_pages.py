@@ -88,8 +88,7 @@ def every_invocation() -> list[Any]:
     return [pytest.param(command, id=f"{page}: {command}"[:120]) for command, page in found.items()]
 
 
-PLANNED: dict[str, str] = {
-}
+PLANNED: dict[str, str] = {}
 """Commands that pages name and the program does not have yet, each with the reason."""
 
 
