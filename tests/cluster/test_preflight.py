@@ -14,6 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from orchestrator.backends.kubernetes.answers import ConflictError, NotFoundError
+from orchestrator.backends.kubernetes.canary import try_egress
 from orchestrator.backends.kubernetes.client import ApiClient
 from orchestrator.backends.kubernetes.guard_watch import GuardWatch
 from orchestrator.backends.kubernetes.guards import Severity
@@ -27,6 +28,7 @@ from orchestrator.model.outcome import Result
 from orchestrator.model.runner import RunnerSpec, runner_name
 from orchestrator.settings import load_settings
 from orchestrator.testing.kubelet import Script
+from orchestrator.testing.pod_states import End
 
 pytestmark = pytest.mark.cluster
 
@@ -343,3 +345,14 @@ async def test_a_protected_pool_takes_no_job_while_a_guard_is_missing(world, sit
     assert guards.checks() == {"guards": "ok"}
     assert (await daemon.finished(job)).outcome.result is Result.SUCCESS
     await client.close()
+
+
+@pytest.mark.parametrize(("code", "severity"), [(77, None), (69, None), (78, Severity.MISSING), (71, Severity.WARNING)])
+async def test_the_canarys_end_says_whether_egress_is_denied_and_it_is_gone(world, code, severity):
+    """The agent itself is played here; that it tells the truth is the node's tests' matter."""
+    world.script = lambda _: Script(End.AGENT_FAILED, code)
+    await world.kubelet()
+    config = world.config()
+    found = await try_egress(world.admin, config.pools[world.pool], config, 20)
+    assert [one.severity for one in found] == ([severity] if severity else [])
+    assert await world.pod_names() == []
