@@ -48,8 +48,8 @@ nc -w 3 ADDRESS PORT </dev/null && echo direct-open || echo direct-closed
 def sibling(name: str) -> Any:
     """Test modules are no package."""
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
@@ -98,10 +98,9 @@ class Site:
         try:
             self.kubectl("rollout", "status", f"deployment/{deployment}", f"--timeout={seconds}s", seconds=seconds + 10)
         except AssertionError as error:
-            pods = self.kubectl("describe", "pods", code=None) + self.kubectl(
-                "logs", f"deployment/{deployment}", "--tail=30", code=None
-            )
-            raise AssertionError(f"{error}\n{pods}") from None
+            pods = self.kubectl("describe", "pods", code=None)
+            log = self.kubectl("logs", f"deployment/{deployment}", "--tail=30", code=None)
+            raise AssertionError(f"{error}\n{pods}\n{log}") from None
 
     def configure(self, images: dict[str, str]) -> None:
         shape = {"image": BUSYBOX, "namespace": self.runners, "cpu": "50m", "memory": "128Mi"}
@@ -198,7 +197,7 @@ def images() -> dict[str, str]:
         pytest.skip("NO KUBECTL: it is neither beside this Python nor on PATH")
     for process in psutil.process_iter(["name", "cwd", "exe"]):
         if process.info["name"] == "containerd" and str(process.info["cwd"]).startswith(folder):
-            ctr = Path(process.info["exe"]).with_name("ctr")
+            ctr = str(Path(process.info["exe"]).with_name("ctr"))
             break
     else:
         pytest.skip("the cluster has no node whose containerd is at $CLUSTER_DIR/containerd.sock")
@@ -231,10 +230,9 @@ def site(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> It
         kubectl("apply", "-k", str(made.trial(resolver)))
         made.ready("orchestrator")
         ca = made.daemon("runner-api-ca")
-        created = made.kubectl(
-            "create", "configmap", "orchestrator-runner-api-ca", "--from-file=ca.pem=/dev/stdin", stdin=ca
-        )
-        assert "created" in created
+        (made.folder / "ca.pem").write_text(ca)
+        ca_file = f"--from-file={made.folder}/ca.pem"
+        made.kubectl("create", "configmap", "orchestrator-runner-api-ca", ca_file)
         made.ready("orchestrator-gateway")
         yield made
     finally:
@@ -242,10 +240,6 @@ def site(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> It
         server.server_close()
         kubectl("delete", "-k", str(made.folder / "trial"), "--ignore-not-found", "--wait=false", code=None)
         kubectl("delete", "-f", "-", "--ignore-not-found", "--wait=false", stdin=extra, code=None)
-
-
-def submitted(site: Site, script: str, *more: str) -> dict[str, Any]:
-    return dict(json.loads(site.daemon("submit", "--name", "job", "--script", script, "--no-follow", "--json", *more)))
 
 
 def test_a_job_is_submitted_runs_and_leaves_nothing(site: Site) -> None:
@@ -281,7 +275,8 @@ def test_the_preflight_names_what_this_server_lacks_and_nothing_else(site: Site)
 
 
 def test_a_new_daemon_reads_its_volume_and_goes_on_with_what_runs(site: Site) -> None:
-    job = submitted(site, "echo begun; sleep 25; echo through")
+    script = "echo begun; sleep 25; echo through"
+    job = json.loads(site.daemon("submit", "--name", "job", "--script", script, "--no-follow", "--json"))
     pods = ("--namespace", site.runners, "get", "pods", "-o", "jsonpath={.items[*].metadata.uid}")
     until(lambda: json.loads(site.daemon("show", job["id"], "--json"))["phase"] == "running")
     before = kubectl(*pods)
