@@ -23,15 +23,21 @@ _ASSEMBLY = Path(__file__).resolve().parent.parent / "assembly"
 
 def made(buildah: Buildah, folder: Path, listed: Path, output: Path, refresh: bool) -> str:
     """The base by digest, with the packages in the file `listed` as they were on the day: `refresh` fetches newer."""
+    archive = root(listed, output, refresh)
+    with tempfile.TemporaryDirectory(dir=output) as place:
+        (Path(place) / "base.tar").hardlink_to(archive)
+        image = buildah.build(folder / "Containerfile", Path(place), {"SOURCE_DATE_EPOCH": str(EPOCH)})
+    return buildah.tag(image, f"{NAME}:{SUITE}-{archive.stem.removeprefix('base-')}")
+
+
+def root(listed: Path, output: Path, refresh: bool = False) -> Path:
+    """The root folder of Debian with those packages, as a tar that is kept in `output`."""
     wanted = packages(listed)
     key = hashlib.sha256("\n".join([SUITE, *wanted]).encode()).hexdigest()[:16]
-    root = output / f"base-{key}.tar"
-    if refresh or not root.is_file():
-        _bootstrap(wanted, root)
-    with tempfile.TemporaryDirectory(dir=output) as place:
-        (Path(place) / "base.tar").hardlink_to(root)
-        image = buildah.build(folder / "Containerfile", Path(place), {"SOURCE_DATE_EPOCH": str(EPOCH)})
-    return buildah.tag(image, f"{NAME}:{SUITE}-{key}")
+    archive = output / f"base-{key}.tar"
+    if refresh or not archive.is_file():
+        _bootstrap(wanted, archive)
+    return archive
 
 
 def packages(file: Path) -> list[str]:

@@ -295,6 +295,14 @@ class Daemon:
         await self.engine.close()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever asks for a node by its fixture needs one; `-m "not node"` leaves them out."""
+    for item in items:
+        if {"node", "noded"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("node")
+
+
 @pytest.fixture
 async def world():
     made = World()

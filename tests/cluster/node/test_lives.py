@@ -1,0 +1,84 @@
+"""Daemons and API servers that end while pods run: each job ends once, with the right code and all of its output."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from product import Product, free_port
+
+pytestmark = [pytest.mark.cluster, pytest.mark.node, pytest.mark.timeout(240)]
+
+LINES = 80
+TALK = f"i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); sleep 0.1; done; exit 3"
+"""Eight seconds of output at least."""
+
+
+def whole(product: Product, job: str) -> None:
+    """The job ran once, to its own end, and every line of it is here once."""
+    found = product.finished(job)
+    assert (found["result"], found["exit_code"]) == ("failure", 3), (found, product.log)
+    assert product.output(job).splitlines() == [f"line {number}" for number in range(LINES)]
+    assert found["alarms"] == []
+    assert found["leftovers"] == []
+    product.until(lambda: not product.left())
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "drained"])
+def test_the_next_daemon_finishes_what_runs(product: Product, number: signal.Signals):
+    job = product.submit("shell", TALK)
+    product.says(job, "line 10")
+    uid = product.job(job)["runner"]["uid"]
+    code = product.end(number)
+    assert code == (0 if number is signal.SIGTERM else -number)
+    (pod,) = product.pods_of("shell")
+    assert (pod["metadata"]["uid"], pod["status"]["phase"]) == (uid, "Running"), "it goes on without a daemon"
+    product.start()
+    assert product.job(job)["runner"]["uid"] == uid
+    whole(product, job)
+
+
+def test_a_pod_that_ended_while_no_daemon_looked(product: Product):
+    job = product.submit("shell", "echo begun; sleep 3; echo over; exit 3")
+    product.says(job, "begun")
+    product.end(signal.SIGKILL)
+    product.until(lambda: product.pods_of("shell")[0]["status"]["phase"] == "Failed")
+    product.start()
+    found = product.finished(job)
+    assert (found["result"], found["exit_code"]) == ("failure", 3), found
+    assert product.output(job) == "begun\nover\n"
+
+
+def test_a_standby_takes_over_from_a_killed_leader(product: Product):
+    job = product.submit("shell", "echo begun; sleep 15; exit 3")
+    product.says(job, "begun")
+    leader = product.daemons[-1]
+    product.port, former = free_port(), product.port
+    standby = product.start(ready=False)
+    product.until(lambda: "waiting" in product.log or standby.poll() is not None, 30)
+    assert standby.poll() is None, product.log
+    assert product.port != former
+    leader.kill()
+    leader.wait()
+    product.until(lambda: product._leads(standby), 60)
+    found = product.finished(job)
+    assert (found["result"], found["exit_code"]) == ("failure", 3), (found, product.log)
+    assert standby.poll() is None
+    again = product.submit("shell", "exit 0")
+    assert product.finished(again)["result"] == "success"
+
+
+def test_an_api_server_that_dies_in_the_middle_costs_nothing(product: Product):
+    tools = Path(os.environ.get("CLUSTER", ""), "restart")
+    if not tools.is_file():
+        pytest.skip("needs CLUSTER, the folder of the cluster's programs")
+    job = product.submit("shell", TALK)
+    product.says(job, "line 5")
+    subprocess.run([str(tools), "kube-apiserver", "3"], check=True, capture_output=True, timeout=90)
+    whole(product, job)
+    assert product.daemons[-1].poll() is None
+    again = product.submit("shell", "echo again")
+    assert product.finished(again)["result"] == "success"
