@@ -15,7 +15,7 @@ from orchestrator.backends.kubernetes.answers import ConflictError, NotFoundErro
 from orchestrator.backends.kubernetes.client import ApiClient
 from orchestrator.backends.kubernetes.config import KubernetesConfig, KubernetesPool
 from orchestrator.backends.kubernetes.pod import Pod
-from orchestrator.backends.kubernetes.pod_api import delete_pod, get_pod, listed_pods, pod_path, readable
+from orchestrator.backends.kubernetes.pod_api import delete_pod, get_pod, is_going, listed_pods, pod_path, readable
 from orchestrator.backends.kubernetes.registry import Place, Registry
 from orchestrator.backends.kubernetes.view import Limits
 from orchestrator.backends.kubernetes.warm import WarmPool
@@ -56,6 +56,7 @@ class KubernetesBackend:
         self._turns = {namespace: asyncio.Semaphore(CREATES_AT_ONCE) for namespace in namespaces}
         self._out_of_quota: dict[str, OrderedDict[RunnerName, None]] = {name: OrderedDict() for name in namespaces}
         self._tasks: list[asyncio.Task[None]] = []
+        self._deleted: set[str] = set()  # uids of pods whose deletion was accepted, while they are still there
         self.guard: Callable[[KubernetesPool], str] = lambda _: ""
         """What a protected pool lacks, in words; while it lacks something it gets no pod."""
         self.warm = WarmPool(config, client, self.registry, self._is_watched, allowed=self._is_guarded, now_ns=now_ns)
@@ -163,8 +164,12 @@ class KubernetesBackend:
             if found is None:
                 return
             place = Place(found[0], found[1].name, found[1].uid)
+        if place.uid in self._deleted and await is_going(self.client, place.namespace, place.pod, place.uid):
+            return
         try:
             await delete_pod(self.client, place.namespace, place.pod, place.uid, self._grace(place.namespace))
+            if self.registry.place(name) == place:
+                self._deleted.add(place.uid)
         except NotFoundError:
             self.registry.forget(name, place.uid)
         except ConflictError:
@@ -273,6 +278,8 @@ class KubernetesBackend:
         def changed(change: Change) -> None:
             heard = self.registry.apply(namespace, change, self._now_ns())
             to_have = self.warm.heard(change)
+            if change.new is None and change.old is not None:
+                self._deleted.discard(change.old.uid)
             if heard is None:
                 return
             name, freed = heard

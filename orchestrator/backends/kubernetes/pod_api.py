@@ -45,6 +45,12 @@ async def listed_pods(client: ApiClient, namespace: str, selector: str) -> Seque
     return list(once.pods.values())
 
 
+async def is_going(client: ApiClient, namespace: str, pod: str, uid: str) -> bool:
+    """Whether the pod of this uid is gone or on its way. A read, where one more deletion would be a write."""
+    found = await get_pod(client, namespace, pod)
+    return found is None or found.uid != uid or bool(found.deletion)
+
+
 async def delete_pod(client: ApiClient, namespace: str, pod: str, uid: str, grace_seconds: int) -> None:
     """Ask for the end of exactly the pod of this uid.
 
