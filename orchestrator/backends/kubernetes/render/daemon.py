@@ -84,10 +84,11 @@ def _deployment(installation: Installation) -> Document:
             {"name": "http", "containerPort": installation.api_port, "protocol": "TCP"},
             {"name": "runner-api", "containerPort": installation.runner_api_port, "protocol": "TCP"},
         ],
-        # Recovery reads the journal before the listener answers; meanwhile only the start-up probe asks.
-        startupProbe=probe("/healthz", installation.api_port, failureThreshold=30),
+        # Recovery reads the journal before the listener answers; meanwhile only the start-up probe asks. It asks often:
+        # until Services lead to the next daemon, the gateways' tables grow old (`fresh_seconds`).
+        startupProbe=probe("/healthz", installation.api_port, periodSeconds=1, failureThreshold=300),
         livenessProbe=probe("/healthz", installation.api_port, failureThreshold=3),
-        readinessProbe=probe("/readyz", installation.api_port, failureThreshold=1),
+        readinessProbe=probe("/readyz", installation.api_port, periodSeconds=2, failureThreshold=2),
         resources=resources("500m", "1Gi"),
         volumeMounts=[
             {"name": "settings", "mountPath": SETTINGS_FOLDER, "readOnly": True},

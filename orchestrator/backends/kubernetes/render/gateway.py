@@ -70,7 +70,7 @@ def _deployment(installation: Installation) -> Document:
             {"name": "probes", "containerPort": PROBE_PORT, "protocol": "TCP"},
         ],
         livenessProbe=probe("/healthz", PROBE_PORT, failureThreshold=3),
-        readinessProbe=probe("/readyz", PROBE_PORT, failureThreshold=1),
+        readinessProbe=probe("/readyz", PROBE_PORT, periodSeconds=2, failureThreshold=1),
         resources=resources("250m", "256Mi"),
         volumeMounts=[
             {"name": "settings", "mountPath": SETTINGS_FOLDER, "readOnly": True},
