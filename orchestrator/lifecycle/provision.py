@@ -97,9 +97,7 @@ def _late(record: Record, seen: Observation, deadlines: Deadlines, *, not_now: b
     cause = f"; last: {last}" if last else ""
     if not_now:
         limit = deadlines.capacity_ns // SECOND
-        return ended(
-            Result.TIMEOUT, EndReason.CAPACITY_TIMEOUT, f"the backend made no runner in {limit} s{cause}"
-        )
+        return ended(Result.TIMEOUT, EndReason.CAPACITY_TIMEOUT, f"the backend made no runner in {limit} s{cause}")
     limit = deadlines.provision_ns // SECOND
     return ended(Result.TIMEOUT, EndReason.PROVISION_TIMEOUT, f"no runner within {limit} s{cause}")
 

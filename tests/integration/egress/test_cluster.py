@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 
 from orchestrator.egress.proxy_credential import credential_digest
 
+METRICS_PAGE = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
 RESET = (ConnectionError, asyncio.IncompleteReadError)
 CONNECT = b"CONNECT site.test:443 HTTP/1.1\r\n\r\n"
 
@@ -117,6 +120,14 @@ async def test_an_address_of_no_runner_is_refused_and_a_stolen_credential_from_t
     assert cluster.verdicts == []
     _, metrics = await cluster.gateways[0].probe("/metrics")
     assert 'orchestrator_gateway_stranger_total{reason="caller_unknown"} 4.0' in metrics
+
+
+async def test_the_reference_page_lists_every_metric_of_a_gateway_and_no_other(cluster):
+    _, metrics = await cluster.gateways[0].probe("/metrics")
+    exposed = set(re.findall(r"^# TYPE (orchestrator_gateway_\w+?)(?: \w+)$", metrics, re.MULTILINE))
+    _, _, page = METRICS_PAGE.read_text(encoding="utf-8").partition("\n## The egress gateway")
+    listed = set(re.findall(r"^\| `(orchestrator_gateway_\w+)` \|", page, re.MULTILINE))
+    assert {name for name in exposed if not name.endswith("_created")} == listed
 
 
 async def test_the_canary_is_refused_known_or_not(lab, cluster):

@@ -196,7 +196,7 @@ class Idle:
 
 
 def test_the_reference_page_lists_every_metric_and_no_other() -> None:
-    page = (Path(__file__).parents[3] / "docs/reference/metrics.md").read_text()
+    page = (Path(__file__).parents[3] / "docs/reference/metrics.md").read_text().partition("\n## The egress gateway")[0]
     listed = set(re.findall(r"^\| `(orchestrator_\w+)` \|", page, re.MULTILINE))
     registry = metrics()
     watch_rooms(registry, Idle(), TraceExporter(None, ExportOptions(None), {}), Idle())  # type: ignore[arg-type]
