@@ -129,7 +129,8 @@ class Claims:
 def understood(answer: bytes) -> dict[str, Any]:
     try:
         work = json.loads(answer)
-        texts = (work["job"]["id"], work["job"]["script"], work["proxy_url"], work["exchange_url"])
+        texts = [work["job"]["id"], work["job"]["script"]]
+        texts += [work[name] for name in ("proxy_url", "exchange_url", "artifacts_url", "token_file")]
         if not all(isinstance(text, str) for text in texts):
             raise TypeError("job")
         return dict(work)

@@ -163,16 +163,19 @@ class KubernetesRoom:
             await asyncio.gather(self._egress.revoke(record), self._logs.settle(record))
 
     def checks(self) -> Mapping[str, str]:
-        """Not ready only when no pool's pods can be seen for a while: one that is broken must not stop the others."""
+        """Not ready only when no pool's pods can be seen for a while: one that is broken must not stop the others.
+
+        A missing guard stops its pool (`lacking`), never readiness: pods and gateways reach us by a Service that
+        leaves out who is not ready.
+        """
         health = self.backend.health()
         bad = {namespace: why for namespace, why in health.items() if why != "ok"}
         now = asyncio.get_running_loop().time()
         if len(bad) < len(health) or not health:
             self._live_at = now
-        guards = self._guards.checks()
         if now - self._live_at < _OUTAGE_SECONDS:
-            return {"cluster": "ok", **guards}
-        return {"cluster": "; ".join(f"{namespace}: {why}" for namespace, why in sorted(bad.items())), **guards}
+            return {"cluster": "ok"}
+        return {"cluster": "; ".join(f"{namespace}: {why}" for namespace, why in sorted(bad.items()))}
 
     def lacking(self) -> Mapping[str, Sequence[str]]:
         """See the protocol."""

@@ -17,8 +17,8 @@ from orchestrator.settings import PoolSettings, SandboxSettings, Settings
 
 SANDBOX: str = "sandbox"
 
-CONTAINER = "container"
-"""Isolation of a pod whose pool names no RuntimeClass."""
+RESTRICTED = "restricted"
+"""Isolation of a pod whose pool names no RuntimeClass: every pod of ours has the restricted profile."""
 
 
 def pools(settings: Settings) -> dict[PoolName, Pool]:
@@ -44,7 +44,7 @@ def _made_of(pool: PoolSettings) -> tuple[str, str]:
     """What the pool's runners are made of and what isolates them, as policy and provenance name it."""
     if pool.backend == SANDBOX:
         return "host-toolchain", "bubblewrap"
-    return pool.kubernetes.image, pool.kubernetes.runtime_class or CONTAINER
+    return pool.kubernetes.image, pool.kubernetes.runtime_class or RESTRICTED
 
 
 def deadlines(settings: Settings) -> Deadlines:

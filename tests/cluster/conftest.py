@@ -229,7 +229,7 @@ class Daemon:
         self.witnessed = Witnessed()
         self.pools = {
             PoolName(name): Pool(
-                PoolName(name), "kubernetes", TrustTier.STANDARD, capacity, "image", "container", max_job_seconds=600
+                PoolName(name), "kubernetes", TrustTier.STANDARD, capacity, "image", "restricted", max_job_seconds=600
             )
             for name in pools
         }

@@ -41,7 +41,7 @@ default decision := {"allow": false, "reasons": [{"code": "no_rule", "message": 
 
 decision := {"allow": true} if {
     input.pool.base == "IMAGE"
-    input.pool.isolation == "container"
+    input.pool.isolation == "restricted"
     input.request.deployment_environment != "prod"
 }
 """
@@ -49,7 +49,7 @@ POLICY_TEST = """package orchestrator_test
 
 import data.orchestrator
 
-pod := {"base": "IMAGE", "isolation": "container"}
+pod := {"base": "IMAGE", "isolation": "restricted"}
 
 test_allow if orchestrator.decision.allow == true with input as {"pool": pod, "request": {"deployment_environment": ""}}
 

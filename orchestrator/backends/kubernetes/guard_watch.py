@@ -80,12 +80,6 @@ class GuardWatch:
         shared = (f"gateway: {away}",) if away else ()
         return {name: (*(str(one) for one in known.missing(name)), *shared) for name in self._pools}
 
-    def checks(self) -> Mapping[str, str]:
-        """For readiness: not ready only when no pool of this backend may have runners, as one that lacks a guard
-        must not stop the others."""
-        why = [self.lacks(pool) for pool in self._pools.values()]
-        return {"guards": "; ".join(why)[:_WORDS] if why and all(why) else "ok"}
-
     async def look(self) -> None:
         """One look. Never raises but for cancellation."""
         before = {name: self.lacks(pool) for name, pool in self._pools.items()}

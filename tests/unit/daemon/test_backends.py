@@ -104,5 +104,5 @@ def test_a_pods_image_and_boundary_are_facts_for_policy():
         {"name": "strong", "backend": "kubernetes", "kubernetes": pod | {"runtime_class": "gvisor"}},
     ]
     plain, strong = pools(Settings(pools=given, state_dir="/nowhere")).values()
-    assert (plain.base, plain.isolation) == (pod["image"], "container")
+    assert (plain.base, plain.isolation) == (pod["image"], "restricted")
     assert (strong.base, strong.isolation) == (pod["image"], "gvisor")

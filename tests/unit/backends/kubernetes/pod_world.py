@@ -244,7 +244,7 @@ class Daemon:
         self.backend = KubernetesBackend(config, _Client(cluster, self.fuse))
         self.journal = _Journal(journal, self.fuse)
         self.pools = {
-            name: Pool(name, "kubernetes", TrustTier.STANDARD, pool.capacity, "image", "container", max_job_seconds=60)
+            name: Pool(name, "kubernetes", TrustTier.STANDARD, pool.capacity, "image", "restricted", max_job_seconds=60)
             for name, pool in config.pools.items()
         }
         performer = Performer(FixedPolicy(), {"kubernetes": self.backend}, {"memory": MemorySource()}, [], [])
