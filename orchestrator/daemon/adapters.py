@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Generic, TypeVar
 
@@ -18,7 +18,15 @@ from orchestrator.journal.logs import LogStore
 from orchestrator.journal.logs import LogWriter as StoredLog
 from orchestrator.journal.redact import Masker
 from orchestrator.model.egress import EgressRule
-from orchestrator.model.events import Event, ExchangeDecided, TokenRefused
+from orchestrator.model.events import (
+    Event,
+    ExchangeDecided,
+    Fact,
+    LogClosed,
+    ProvisionStarted,
+    RunnerBound,
+    TokenRefused,
+)
 from orchestrator.model.job import JobId
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
@@ -74,6 +82,33 @@ class JobLogsAdapter:
 
     def open(self, job_id: JobId) -> JobLog:
         return JobLog(job_id, self._store.open(job_id), self._engine)
+
+
+class CutLogs:
+    """Closes, in the job's record, the logs that a killed daemon left open; `lifecycle.ports.Attester`.
+
+    What was dropped or masked before the kill is not known any more and counts as nothing.
+    """
+
+    def __init__(self, store: LogStore) -> None:
+        self._store = store
+        self._open: set[JobId] = set()
+
+    def expect(self, live: Sequence[Sequence[Fact]]) -> None:
+        """Take note of each job that ran in a sandbox and whose log was never closed: it will say no more."""
+        for facts in live:
+            events = [fact.event for fact in facts]
+            ran = any(isinstance(event, RunnerBound) for event in events)
+            here = any(isinstance(event, ProvisionStarted) and event.backend == "sandbox" for event in events)
+            if ran and here and not any(isinstance(event, LogClosed) for event in events):
+                self._open.add(facts[0].job_id)
+
+    async def attest(self, record: Record) -> Sequence[Event]:
+        if record.id not in self._open:
+            return ()
+        closed = LogClosed(await self._store.size(record.id) or 0, 0, 0)
+        self._open.discard(record.id)
+        return (closed,)
 
 
 class LogReaderAdapter:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from orchestrator.backends.sandbox.backend import SandboxBackend
 from orchestrator.daemon import slices
-from orchestrator.daemon.adapters import EgressAdapter, JobLogsAdapter, ListenersAdapter
+from orchestrator.daemon.adapters import CutLogs, EgressAdapter, JobLogsAdapter, ListenersAdapter
 from orchestrator.daemon.closing import push_closing
 from orchestrator.daemon.verdicts import EngineOf
 from orchestrator.journal.logs import LogStore
@@ -106,12 +106,13 @@ class SandboxRoom:
 
     outlives_daemon = False
 
-    def __init__(self, backend: SandboxBackend, egress: EgressAdapter) -> None:
+    def __init__(self, backend: SandboxBackend, egress: EgressAdapter, cut: CutLogs) -> None:
         self.backend = backend
         self.credentials: RunnerCredentials = backend
         self.revokers: Sequence[Revoker] = (egress,)
-        self.attesters: Sequence[Attester] = ()
+        self.attesters: Sequence[Attester] = (cut,)
         self._egress = egress
+        self._cut = cut
 
     @classmethod
     async def open(cls, near: Neighbours, stack: AsyncExitStack) -> SandboxRoom:
@@ -122,14 +123,16 @@ class SandboxRoom:
         await egress.gateway.start()
         instance = hashlib.sha256(str(settings.state_dir.resolve()).encode()).hexdigest()[:12]
         logs = JobLogsAdapter(near.logs, near.engine)
-        return cls(SandboxBackend(slices.sandbox(settings, instance), egress, near.listeners, logs), egress)
+        backend = SandboxBackend(slices.sandbox(settings, instance), egress, near.listeners, logs)
+        return cls(backend, egress, CutLogs(near.logs))
 
     async def start(self) -> None:
         for weakness in (await self.backend.start()).degraded:
             _log.warning("sandboxes are weaker here than they could be: %s", weakness)
 
     async def adopt(self, live: Sequence[Sequence[Fact]]) -> None:
-        """No sandbox outlived the last daemon."""
+        """No sandbox outlived the last daemon; what they had said until then is all there will be."""
+        self._cut.expect(live)
 
     async def serve(self, deps: RunnerDeps, stack: AsyncExitStack) -> None:
         """Each sandbox has a listener of its own."""

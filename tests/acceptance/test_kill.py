@@ -28,8 +28,10 @@ def outcome(view: dict[str, Any]) -> tuple[str, str]:
 
 async def test_in_the_middle_of_a_running_job(here: Installation, witness: Witness, receiver: OtlpReceiver) -> None:
     await here.start()
-    job_id = await here.dispatch("build", HARDY + GATED)
+    job_id = await here.dispatch("build", "echo said before\n" + HARDY + GATED)
     await witness.told(job_id, GATE)
+    while "said before" not in (await here.command("logs", job_id)).out:
+        await asyncio.sleep(0.05)
     here.watch()
     assert any("sandbox" in line or "bwrap" in line for line in here.present()), "the look for leftovers sees the job"
     await here.kill()
@@ -40,6 +42,7 @@ async def test_in_the_middle_of_a_running_job(here: Installation, witness: Witne
     assert outcome(view) == ("error", "runner_lost")
     assert "not started again" in view["message"]
     assert (view["leftovers"], view["alarms"]) == ([], [])
+    assert view["log"]["bytes_kept"] == len("said before\n"), "the log's end is on the record too"
     told = await here.command("show", job_id)
     assert "runner_lost" in told.out
     witness.open_gate()
