@@ -245,12 +245,14 @@ class TableHub:
         return found
 
     def _holding(self, gone: _Withdrawn) -> list[float]:
-        """When each gateway that may still serve the runner stops at the latest."""
+        """When each gateway that may still serve the runner stops at the latest: no answer that had the runner in it
+        is newer than its withdrawal, however often a gateway asks again."""
         now = self._clock()
+        last = gone.at + self._max_age + MARGIN_SECONDS
         may = [
-            gateway.fresh_until
+            min(gateway.fresh_until, last)
             for gateway in self._gateways.values()
-            if gateway.fresh_until > now and gateway.oldest is not None and gateway.oldest < gone.version
+            if min(gateway.fresh_until, last) > now and gateway.oldest is not None and gateway.oldest < gone.version
         ]
         return [*may, self._alone_at] if gone.inherited and now < self._alone_at else may
 

@@ -111,6 +111,20 @@ async def test_withdraw_waits_out_a_gateway_that_went_silent():
     assert hub.gateways == 0
 
 
+async def test_withdraw_does_not_wait_longer_for_a_gateway_that_asks_and_never_hears():
+    """Its answers get lost, so it asks again and again with what it holds; that was too old long ago."""
+    hub = begun(max_age=0.4)
+    hub.publish("r", "10.0.0.1", DIGEST, [])
+    held = (await hub.poll("pod", "g", "")).version
+    began = asyncio.get_running_loop().time()
+    gone = asyncio.create_task(hub.withdraw("r"))
+    while not gone.done():
+        assert asyncio.get_running_loop().time() - began < 3, "it waits for ever"
+        await asyncio.sleep(0.05)
+        await hub.poll("pod", "g", held)
+    assert asyncio.get_running_loop().time() - began >= 0.4, "until then the gateway may have served the runner"
+
+
 async def test_a_poll_given_up_by_the_gateway_does_not_speak_for_the_next():
     hub = begun()
     version = (await hub.poll("pod", "g", "")).version
