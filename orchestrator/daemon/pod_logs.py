@@ -34,8 +34,8 @@ _SAVE_SECONDS = 1.0
 class PodLogs:
     """Follows a job from its binding to its pod's end. A `lifecycle.ports.Attester`: the log's end is a fact.
 
-    How far a log was read is kept in a file, so that a new daemon goes on there. After a SIGKILL the last second
-    may come twice.
+    How far a log was read, and how long ours was then, is kept in a file. A new daemon goes on there: it takes away
+    what a killed one wrote after that and reads it again, so that every line comes once.
     """
 
     def __init__(
@@ -105,19 +105,22 @@ class PodLogs:
             writer.write(note("the rest of the output could not be read"))
 
     async def _read_all(self, name: RunnerName, writer: LogWriter) -> None:
-        position = await asyncio.to_thread(self._load, name)
+        position, size = await asyncio.to_thread(self._load, name)
         saved = asyncio.get_running_loop().time()
-        pause, failures = _FIRST_PAUSE, 0
+        pause, failures, rewound = _FIRST_PAUSE, 0, False
 
         async def write(output: bytes, reached: Position) -> None:
-            nonlocal position, saved
+            nonlocal position, saved, rewound
+            if not rewound:  # not before something comes: the pod may be gone
+                await writer.rewind(size)
+                rewound = True
             writer.write(output)
             await writer.drain()
             position = reached
             now = asyncio.get_running_loop().time()
             if now - saved >= _SAVE_SECONDS:
                 saved = now
-                await asyncio.to_thread(self._save, name, reached)
+                await self._save(name, writer, reached)
 
         while (pod := await self._begun(name)) is not None:
             ended = pod[1].job.terminated is not None
@@ -133,7 +136,8 @@ class PodLogs:
                     writer.write(note(f"the output could not be read [{error.reason}]"))
                     return
             finally:
-                await asyncio.to_thread(self._save, name, position)
+                if rewound:
+                    await self._save(name, writer, position)
             if whole and ended:
                 return
             await asyncio.sleep(pause)
@@ -158,13 +162,22 @@ class PodLogs:
     def _path(self, name: RunnerName) -> Path:
         return self._folder / name
 
-    def _load(self, name: RunnerName) -> Position:
+    def _load(self, name: RunnerName) -> tuple[Position, int]:
+        """Where to read on, and how much of our log had been written there."""
         try:
-            return Position.read(self._path(name).read_text("ascii"))
-        except (OSError, UnicodeDecodeError):
-            return Position()
+            where, _, size = self._path(name).read_text("ascii").rpartition(" ")
+            return Position.read(where), int(size)
+        except (OSError, ValueError):
+            return Position(), 0
 
-    def _save(self, name: RunnerName, position: Position) -> None:
-        # A disk that is full costs lines that come twice, at worst.
+    async def _save(self, name: RunnerName, writer: LogWriter, position: Position) -> None:
+        size = await writer.settled()
+        if size is not None:
+            await asyncio.to_thread(self._put, self._path(name), f"{position.text().strip()} {size}\n")
+
+    def _put(self, path: Path, text: str) -> None:
+        # A disk that is full costs a longer way back, at worst.
         with contextlib.suppress(OSError):
-            self._path(name).write_text(position.text(), "ascii")
+            new = path.with_name(f"{path.name}.new")
+            new.write_text(text, "ascii")
+            new.replace(path)

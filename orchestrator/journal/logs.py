@@ -43,7 +43,7 @@ class LogWriter:
         self._flushing: asyncio.Task[None] | None = None
         self._descriptor = -1
         self._closing: asyncio.Task[LogClosed] | None = None
-        self._kept = path.stat().st_size if path.exists() else 0
+        self._kept = self._size()
         self._dropped = 0
         self._lost_here = 0
         self._why: set[str] = set()
@@ -61,6 +61,19 @@ class LogWriter:
         """Wait until output can be taken without loss; await it between reads so that a slow disk slows the job."""
         while self._flushing is not None and len(self._pending) > MAX_PENDING // 2:
             await asyncio.wait([self._flushing])
+
+    async def settled(self) -> int | None:
+        """Bytes in the file once all that was taken so far is there; None while some of it is held back.
+
+        After a restart `rewind` to them and write what came later.
+        """
+        while self._flushing is not None:
+            await asyncio.wait([self._flushing])
+        return await self._store.run(self._size) if self._stream.whole and not self._pending else None
+
+    async def rewind(self, size: int) -> None:
+        """Forget the bytes after the first `size`, which come again. Only before the first `write`."""
+        self._kept = await self._store.run(self._cut, size)
 
     async def close(self) -> LogClosed:
         """Write what is left and say how much was kept, dropped and masked. Idempotent.
@@ -125,6 +138,16 @@ class LogWriter:
                 with contextlib.suppress(OSError):
                     _log.warning("job_log_write_failed", job_id=self.job_id, error=error.strerror)
         return written
+
+    def _size(self) -> int:
+        return self._path.stat().st_size if self._path.exists() else 0
+
+    def _cut(self, size: int) -> int:
+        with contextlib.suppress(OSError):
+            self._ready()
+            if self._size() > size:
+                os.ftruncate(self._descriptor, size)
+        return self._size()
 
     def _finish(self) -> None:
         with contextlib.suppress(OSError):

@@ -33,6 +33,11 @@ class StreamMasker:
         self._in_key = 0
         self.masked = 0
 
+    @property
+    def whole(self) -> bool:
+        """Everything that came was given back, masked: a new stream could go on from here."""
+        return not self._held and not self._swallowing and not self._in_key
+
     def feed(self, data: bytes) -> bytes:
         """The masked text up to the last whole line of what has come so far."""
         self._held += data

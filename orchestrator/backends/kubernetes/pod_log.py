@@ -49,6 +49,8 @@ class LineFilter:
     """Takes the stream's bytes apart: gives the output without stamps, and without what was given before.
 
     A line is given in the pieces in which it comes: its end may be long in coming, and it may be of any length.
+    One without a stamp is not the job's: kubelets write their own errors, such as that a container is gone, into
+    the stream.
     """
 
     def __init__(self, after: Position) -> None:
@@ -73,8 +75,11 @@ class LineFilter:
                 if stamp is None and len(data) - start < _LONGEST_STAMP and b"\n" not in data[start:]:
                     self._held = data[start:]
                     break
-                self._begin(stamp)
-                start = stamp.end() if stamp else start
+                if stamp is not None:
+                    self._begin(stamp)
+                    start = stamp.end()
+                elif not self._inside:
+                    self._giving = False
                 self._chunk = 0
             stop = min(len(data), start + CHUNK - self._chunk)
             end = data.find(b"\n", start, stop) + 1
@@ -94,14 +99,12 @@ class LineFilter:
         return piece[dropped:]
 
     def end(self) -> bytes:
-        """What was held back when the stream ended."""
+        """What was held back when the stream ended, as far as it is the job's."""
         held, self._held = self._held, b""
-        return held if held and (self._giving or not self._skip.at_ns) else b""
+        return held if self._inside and self._giving else b""
 
-    def _begin(self, stamp: re.Match[bytes] | None) -> None:
-        """A line begins; one without a stamp goes with the one before it."""
-        if stamp is None:
-            return
+    def _begin(self, stamp: re.Match[bytes]) -> None:
+        """A line begins, or the next piece of one."""
         at = _nanoseconds(stamp)
         if at < self._skip.at_ns:
             self._giving = False

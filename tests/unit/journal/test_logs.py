@@ -149,6 +149,34 @@ async def test_a_restarted_daemon_goes_on_where_the_log_stood(tmp_path: Path) ->
     await again.close()
 
 
+async def test_what_a_killed_daemon_wrote_after_its_mark_comes_again_once(tmp_path: Path) -> None:
+    killed = LogStore(tmp_path, 1000, Masker())
+    writer = killed.open(JOB)
+    writer.write(b"one\ntwo\n")
+    mark = await writer.settled()
+    assert mark == 8
+    writer.write(b"three\nfo")
+    assert await writer.settled() is None, "half a line is held back"
+    assert await whole(killed) == b"one\ntwo\nthree\n"
+    after = LogStore(tmp_path, 1000, Masker())
+    writer = after.open(JOB)
+    await writer.rewind(mark)
+    writer.write(b"three\nfour\n")
+    closed = await writer.close()
+    assert await whole(after) == b"one\ntwo\nthree\nfour\n"
+    assert closed.bytes_kept == 19
+    await after.close()
+    await killed.close()
+
+
+async def test_nothing_is_taken_away_from_a_log_that_is_shorter_than_its_mark(store: LogStore) -> None:
+    writer = store.open(JOB)
+    await writer.rewind(100)
+    writer.write(b"one\n")
+    await writer.close()
+    assert await whole(store) == b"one\n"
+
+
 async def test_a_full_disk_costs_output_not_the_job(store: LogStore) -> None:
     # The kernel refuses to grow files of this process beyond the limit, like a full disk does.
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
