@@ -8,6 +8,7 @@ ask on the same listener, see `gateway_api`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import socket
@@ -20,6 +21,7 @@ from aiohttp import web
 
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.lifecycle.ports import RunnerIdentity
+from orchestrator.model.egress import EgressProof
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
 from orchestrator.server.connection import Connection, ConnectionLimits, Refused
@@ -45,6 +47,8 @@ log = logging.getLogger("orchestrator.server.cluster_api")
 
 CLAIM_SECONDS = 25.0
 """How long a claim of a runner without a job is held before it is answered 204: come again."""
+UNPROVEN_PAUSE_SECONDS = 2.0
+"""How long such a claim is held when its proof does not hold, so that nobody asks in a hurry."""
 HANDSHAKE_SECONDS = 10.0
 _JOB_BEARER = re.compile(r"[Bb]earer +([a-z0-9-]{1,253})\.([A-Za-z0-9_-]{43})")
 
@@ -218,13 +222,24 @@ class ClusterApi:
         if pod is None:
             raise self._refusal(request)
         proof = await self._handlers.read_claim(request)
-        identity = await self._runners.assigned(pod)
+        identity = await self._assigned(pod, proof)
         if identity is None:
             return web.Response(status=204)
         self._handlers.mask(identity, credential)
         await self._runners.ready_to_bind(identity)
         record, pool = await self._handlers.claim(self._seat(identity), proof)
         return self._handlers.work(record, pool, await self._runners.bound(record))
+
+    async def _assigned(self, pod: Pod, proof: EgressProof) -> RunnerIdentity | None:
+        """A waiting pod without a proof that holds gets no job here: it proves anew first, since its gateway may
+        only not have been there yet. One that has a job already is judged by what it brings."""
+        if proof.holds:
+            return await self._runners.assigned(pod)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                return await self._runners.assigned(pod)
+        await asyncio.sleep(UNPROVEN_PAUSE_SECONDS)
+        return None
 
     async def _token(self, request: web.BaseRequest) -> web.Response:
         async def verified(credential: str) -> Seat:

@@ -230,6 +230,23 @@ async def test_a_warm_runner_waits_and_is_told_to_come_again_until_it_has_a_job(
     assert (answer.status, work["job"]["id"]) == (200, job_id)
 
 
+async def test_a_warm_runner_whose_gateway_was_not_there_yet_proves_anew_before_it_gets_a_job(cluster, monkeypatch):
+    monkeypatch.setattr("orchestrator.server.cluster_api.UNPROVEN_PAUSE_SECONDS", 0.3)
+    unproven = {"proof": {"denied": ["metadata"], "reached": ["gateway:canary"]}}
+    warm = RunnerIdentity(RunnerName("warm-default-1"), "warm-uid")
+    cluster.pods.warm.add("warm-uid")
+    cluster.pods.hold_seconds = 5
+    waiting = asyncio.create_task(cluster.post(warm, "claim", json=unproven))
+    await asyncio.sleep(0.1)
+    job_id, runner = await cluster.start("k")
+    cluster.pods.assigned_to["warm-uid"] = runner
+    answer, body = await waiting
+    assert (answer.status, body) == (204, b"")
+    assert cluster.api.engine.record(JobId(job_id)).outcome is None
+    answer, work = await cluster.post(warm, "claim", json=PROOF)
+    assert (answer.status, work["job"]["id"]) == (200, job_id)
+
+
 async def test_an_ended_jobs_token_is_good_for_nothing(cluster):
     job_id, runner = await cluster.start("k")
     await cluster.post(runner, "claim", json=PROOF)
