@@ -45,26 +45,26 @@ $(READY): requirements/dev.txt pyproject.toml
 demo: $(READY) ## the main job, end to end, in this terminal
 	@$(BIN)/python tests/demo/run.py
 
+.PHONY: demo-cluster
+demo-cluster: $(READY) ## the same as pods, on the cluster of KUBECONFIG or one of its own
+	@CLUSTER="$$(realpath -m "$(CLUSTER)")" tests/demo/run-cluster
+
+# No test touches the cluster that somebody works with by chance: only test-cluster looks at KUBECONFIG.
 .PHONY: test
 test: $(READY) ## the quick tests
-	@$(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
+	@env -u KUBECONFIG $(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
 .PHONY: test-slow
 test-slow: $(READY) ## the tests that take longer than a few seconds
-	@$(BIN)/pytest -q -m slow $(PYTEST_ARGS) || { code=$$?; \
+	@env -u KUBECONFIG $(BIN)/pytest -q -m slow $(PYTEST_ARGS) || { code=$$?; \
 		if [ $$code -eq 5 ]; then echo "no slow test is collected"; else exit $$code; fi; }
 
 # The folder with the programs that build, start and end a cluster on this machine.
 CLUSTER ?= ../shared/cluster
 
 .PHONY: test-cluster
-test-cluster: $(READY) ## the Kubernetes tests, on the cluster of KUBECONFIG or one of their own
-	@if [ -n "$${KUBECONFIG:-}" ]; then CLUSTER=$(abspath $(CLUSTER)) REQUIRE_CLUSTER=1 $(BIN)/pytest -q tests/cluster tests/conformance -m cluster $(PYTEST_ARGS); exit; fi; \
-	if [ ! -x "$(CLUSTER)/up" ]; then echo "There is neither KUBECONFIG nor $(CLUSTER)/up." >&2; \
-		echo "  fix: point KUBECONFIG to a cluster that tests may use, or CLUSTER to the cluster programs" >&2; exit 1; fi; \
-	"$(CLUSTER)/build"; env=$$("$(CLUSTER)/up" --controllers '*,-nodelifecycle'); eval "$$env"; \
-	trap '"$(CLUSTER)/down"' EXIT; \
-	CLUSTER=$(abspath $(CLUSTER)) REQUIRE_CLUSTER=1 $(BIN)/pytest -q tests/cluster tests/conformance -m cluster $(PYTEST_ARGS)
+test-cluster: $(READY) ## the Kubernetes tests, on the cluster of KUBECONFIG or on clusters of their own
+	@CLUSTER="$$(realpath -m "$(CLUSTER)")" tests/cluster/run $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: $(READY) ## formatting, style, types and import directions

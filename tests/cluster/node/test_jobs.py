@@ -23,7 +23,7 @@ import json, os, socket, sys, urllib.error, urllib.request
 
 def fetch(url):
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.build_opener().open(url, timeout=10) as answer:  # reads the environment anew
             return answer.read().decode().strip()
     except urllib.error.HTTPError as error:
         return error.code

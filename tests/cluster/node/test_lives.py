@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import signal
 import subprocess
@@ -56,11 +58,10 @@ def test_a_standby_takes_over_from_a_killed_leader(product: Product):
     job = product.submit("shell", "echo begun; sleep 15; exit 3")
     product.says(job, "begun")
     leader = product.daemons[-1]
-    product.port, former = free_port(), product.port
+    product.port = free_port()
     standby = product.start(ready=False)
-    product.until(lambda: "waiting" in product.log or standby.poll() is not None, 30)
+    product.until(lambda: waits(product.port) or standby.poll() is not None, 30)
     assert standby.poll() is None, product.log
-    assert product.port != former
     leader.kill()
     leader.wait()
     product.until(lambda: product._leads(standby), 60)
@@ -69,6 +70,19 @@ def test_a_standby_takes_over_from_a_killed_leader(product: Product):
     assert standby.poll() is None
     again = product.submit("shell", "exit 0")
     assert product.finished(again)["result"] == "success"
+
+
+def waits(port: int) -> bool:
+    """Whether a daemon says that another one leads."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        return answer.status == 503 and "leads" in json.loads(answer.read())["checks"]["leader"]
+    except OSError:
+        return False
+    finally:
+        connection.close()
 
 
 def test_an_api_server_that_dies_in_the_middle_costs_nothing(product: Product):
