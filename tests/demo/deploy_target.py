@@ -4,7 +4,7 @@ Written against the OIDC and RFC 7662 texts with a JWT library that the product 
 token it saw, so that the demo can ask it again after the job's end. Prints its port, serves until its
 standard input closes.
 
-Usage: deploy_target.py ISSUER AUDIENCE [AUDIENCE...]   (one virtual target for each: /0, /1, ...)
+Usage: deploy_target.py ADDRESS ISSUER AUDIENCE [AUDIENCE...]   (one virtual target for each: /0, /1, ...)
 """
 
 import asyncio
@@ -64,7 +64,7 @@ class Target:
 
 
 async def main() -> None:
-    issuer, *audiences = sys.argv[1:]
+    address, issuer, *audiences = sys.argv[1:]
     app = web.Application()
     for number, audience in enumerate(audiences):
         target = Target(issuer, audience)
@@ -72,7 +72,7 @@ async def main() -> None:
         app.router.add_post(f"/{number}/again", target.again)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, address, 0)
     await site.start()
     print(runner.addresses[0][1], flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)

@@ -1,14 +1,20 @@
 """A job that tries what no job may: each attempt must fail, or this program exits with 1. Standard library only."""
 
+import base64
 import ctypes
 import os
 import socket
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
-PROXY = ("127.0.0.1", 3128)
+PROXY = urllib.parse.urlsplit(os.environ["http_proxy"])
+POD_TOKEN = Path("/run/orchestrator-identity/token")
+"""There is one in a pod only."""
+ROOT_QUERY = bytes.fromhex("2f00010000010000000000000000020001")
+"""Any resolver answers it (RFC 1035)."""
 got_through = []
 
 
@@ -27,14 +33,18 @@ def connect(address, family=socket.AF_INET, kind=socket.SOCK_STREAM):
         channel.settimeout(2)
         channel.connect(address)
         if kind == socket.SOCK_DGRAM:
-            channel.send(b"\0")
+            # Where packets are dropped silently, only an answer would say that one went through.
+            channel.send(ROOT_QUERY)
+            channel.recv(512)
     return "connected"
 
 
 def tunnel(authority):
     """CONNECT through the gateway, which answers 403 unless the host is allowed."""
-    with socket.create_connection(PROXY, timeout=5) as channel:
-        channel.sendall(f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
+    credential = base64.b64encode(f"{PROXY.username}:{PROXY.password}".encode()).decode()
+    known = f"Proxy-Authorization: Basic {credential}\r\n" if PROXY.password else ""
+    with socket.create_connection((PROXY.hostname, PROXY.port), timeout=5) as channel:
+        channel.sendall(f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{known}\r\n".encode())
         answer = channel.recv(4096).decode("latin-1")
     status = answer.split("\r\n", 1)[0]
     if " 200 " not in f"{status} ":
@@ -80,12 +90,30 @@ def _command(pid):
 def secret_in_environment():
     environment = Path("/proc/self/environ").read_text(encoding="utf-8", errors="replace")
     found = [line.split("=", 1)[0] for line in environment.split("\0") if line.split("=", 1)[-1].startswith("eyJ")]
-    secret = Path("/run/orchestrator/token").read_text(encoding="utf-8").strip()
+    file = POD_TOKEN if POD_TOKEN.exists() else Path("/run/orchestrator/token")
+    secret = file.read_text(encoding="utf-8").strip()
     if secret in environment:
         found.append("runner token")
     if not found:
         raise FileNotFoundError("no credential in the environment")
     return found
+
+
+def append(path):
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write("planted")
+
+
+def of_a_pod():
+    """The agent is gone when the job begins; what it left, and the cluster, are what could be reached."""
+    print("== the cluster")
+    server = os.environ["KUBERNETES_SERVICE_HOST"], int(os.environ["KUBERNETES_SERVICE_PORT"])
+    attempt("the API server", lambda: connect(server))
+    attempt("a token for the API server", lambda: read("/var/run/secrets/kubernetes.io/serviceaccount/token"))
+    attempt("the kubelet, on the machine", lambda: connect((os.environ["NODE"], 10250)))
+    attempt("changing what the agent wrote", lambda: append("/run/orchestrator/job.sh"))
+    attempt("becoming root", lambda: os.setuid(0))
+    print("== memory")
 
 
 def main():
@@ -113,10 +141,13 @@ def main():
     ):
         attempt(path.replace(home, "~") if path.startswith(home) else Path(path).name, lambda path=path: read(path))
     attempt("writing to /usr", lambda: Path("/usr/planted").write_text("x", encoding="utf-8"))
-    print("== memory")
-    attempt("memory of the agent, process 1", lambda: memory_of(1))
-    attempt("tracing the agent", lambda: ptrace(1))
-    attempt("environment of the agent", lambda: read("/proc/1/environ"))
+    if POD_TOKEN.exists():
+        of_a_pod()
+    else:
+        print("== memory")
+        attempt("memory of the agent, process 1", lambda: memory_of(1))
+        attempt("tracing the agent", lambda: ptrace(1))
+        attempt("environment of the agent", lambda: read("/proc/1/environ"))
     attempt("kernel memory", lambda: read("/proc/kcore"))
     attempt("processes of others", other_processes)
     attempt("a credential in its own environment", secret_in_environment)
