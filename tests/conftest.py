@@ -194,7 +194,7 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     for marker, (count, reason) in _not_run.items():
         terminalreporter.section(f"NOT TESTED: {count} tests marked {marker}", sep="!", red=True, bold=True)
         terminalreporter.line(reason)
-        if marker == "sandbox":
+        if marker == "sandbox" and "images" not in reason:
             terminalreporter.line(
                 "fix: allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1, and "
                 "kernel.apparmor_restrict_unprivileged_userns=0 where AppArmor forbids them)"
