@@ -42,16 +42,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Claim this pod's job and prepare it for the job's container.")
     parser.add_argument("--work", default=WORK_FOLDER, help="folder shared with the job's container")
     parser.add_argument("--workspace", default=WORKSPACE, help="the job's working folder, in its container")
+    parser.add_argument(
+        "--prove", action="store_true", help="only prove that forbidden egress fails, and claim nothing"
+    )
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, stopped)
     try:
         around = Surroundings.of(dict(os.environ))
+        if options.prove:
+            return proven(prove(around))
         work = Claims(around).until_work()
         write(work, around.ca_pem, options.work, options.workspace)
     except Failure as failure:
         return told(failure.code, str(failure))
     except OSError as error:
         return told(EX_OSERR, f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+    return 0
+
+
+def proven(proof: Proof) -> int:
+    if proof.reached:
+        raise Failure(EX_CONFIG, f"forbidden destinations were reachable: {', '.join(proof.reached)}")
     return 0
 
 

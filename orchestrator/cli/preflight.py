@@ -19,6 +19,10 @@ EXAMPLES = (
 )
 
 
+_NO_CA = "none: this pod claims nothing"
+"""In the document of a canary, where a runner's has the CA of the runner API."""
+
+
 def preflight(
     config: Annotated[
         Path | None,
@@ -66,8 +70,10 @@ async def _look(settings: Settings, config_file: str, *, canary: bool) -> Report
         user = await _daemon_user(settings, client)
         report = await cluster_preflight(settings, client, user=user, config_file=config_file).look()
         if canary:
-            from orchestrator.backends.kubernetes.canary import try_egress
+            from orchestrator.backends.kubernetes.canary import service_addresses, try_egress
 
+            addresses = await service_addresses(client, cluster)
+            cluster = kubernetes_config(settings, runner_api_ca=_NO_CA, host_addresses=addresses)
             found = [one for pool in cluster.pools.values() for one in await try_egress(client, pool, cluster)]
             report = replace(report, findings=(*report.findings, *found))
     return report

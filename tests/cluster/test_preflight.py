@@ -346,7 +346,7 @@ async def test_a_protected_pool_takes_no_job_while_a_guard_is_missing(world, sit
     await client.close()
 
 
-@pytest.mark.parametrize(("code", "severity"), [(77, None), (69, None), (78, Severity.MISSING), (71, Severity.WARNING)])
+@pytest.mark.parametrize(("code", "severity"), [(0, None), (78, Severity.MISSING), (2, Severity.WARNING)])
 async def test_the_canarys_end_says_whether_egress_is_denied_and_it_is_gone(world, code, severity):
     """The agent itself is played here; that it tells the truth is the node's tests' matter."""
     world.script = lambda _: Script(End.AGENT_FAILED, code)

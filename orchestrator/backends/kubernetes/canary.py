@@ -1,7 +1,7 @@
 """One pod that tries what its pool's network must deny: the proof by the cluster's data path, on demand.
 
-It is a runner's pod as any other, so its agent proves the denial before it asks for work; being nobody's, it is
-refused the work. Only for `orchestrator preflight --canary`, with an operator's rights.
+It is a runner's pod as any other, but for one argument: its agent only proves the denial, and asks for no work. Only
+for `orchestrator preflight --canary`, with an operator's rights.
 """
 
 from __future__ import annotations
@@ -15,16 +15,21 @@ import msgspec
 from orchestrator.backends.kubernetes.client import ApiClient
 from orchestrator.backends.kubernetes.config import KubernetesConfig, KubernetesPool
 from orchestrator.backends.kubernetes.guards import Finding, Severity
-from orchestrator.backends.kubernetes.manifest import ANNOTATION_SPEC_HASH, LABEL_WARM, spec_hash, warm_document
+from orchestrator.backends.kubernetes.manifest import (
+    ANNOTATION_SPEC_HASH,
+    LABEL_WARM,
+    pod_hosts,
+    spec_hash,
+    warm_document,
+)
 from orchestrator.backends.kubernetes.pod import Terminated
 from orchestrator.backends.kubernetes.pod_api import delete_pod, get_pod, pod_path, readable
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
 
 SECONDS = 90.0
 """How long the pod may take to start and try."""
-_UNPROVEN = 78
-_REFUSED_LATER = frozenset({69, 77})
-"""What an agent ends with that has proven the denial and then got no work: no answer, or a refusal."""
+_PROVEN, _UNPROVEN = 0, 78
+"""What an agent that only proves ends with. An image that is too old to know the argument ends otherwise."""
 _PROTECTS = "runners that reach the network past the gateway, whatever the policies say"
 
 
@@ -38,8 +43,9 @@ async def try_egress(
     """
     document = warm_document(f"preflight-{secrets.token_hex(8)}", pool, config)
     del document["metadata"]["labels"][LABEL_WARM]
-    document["metadata"]["annotations"][ANNOTATION_SPEC_HASH] = spec_hash(document)
+    document["spec"]["initContainers"][0]["args"] = ["--prove"]
     document["spec"]["activeDeadlineSeconds"] = int(seconds)
+    document["metadata"]["annotations"][ANNOTATION_SPEC_HASH] = spec_hash(document)
     try:
         pod = readable(await client.request("POST", pod_path(pool.namespace), body=msgspec.json.encode(document)))
     except (GiveUpError, TryAgainError) as error:
@@ -52,6 +58,24 @@ async def try_egress(
         with contextlib.suppress(OrchestratorError):
             await delete_pod(client, pool.namespace, pod.name, pod.uid, 0)
     return _judged(pool, ended)
+
+
+async def service_addresses(client: ApiClient, config: KubernetesConfig) -> dict[str, tuple[str, ...]]:
+    """What the daemon looks up by DNS inside of the cluster, read from Services by somebody who may be outside.
+
+    Raises:
+        GiveUpError: a Service is not there, or may not be read.
+        TryAgainError: the API server cannot be asked.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for host in pod_hosts(config):
+        name, _, rest = host.partition(".")
+        if host in config.host_addresses or not rest:
+            continue
+        path = f"/api/v1/namespaces/{rest.partition('.')[0]}/services/{name}"
+        spec = (msgspec.json.decode(await client.request("GET", path)) or {}).get("spec") or {}
+        found[host] = tuple(spec.get("clusterIPs") or [spec.get("clusterIP") or ""])
+    return found
 
 
 async def _end(client: ApiClient, namespace: str, name: str, seconds: float) -> Terminated | None:
@@ -69,7 +93,7 @@ async def _end(client: ApiClient, namespace: str, name: str, seconds: float) -> 
 
 def _judged(pool: KubernetesPool, ended: Terminated | None) -> list[Finding]:
     fix = "see that the cluster's network plugin enforces NetworkPolicies, and that those of the pool are as rendered"
-    if ended is not None and ended.exit_code in _REFUSED_LATER:
+    if ended is not None and ended.exit_code == _PROVEN:
         return []
     if ended is not None and ended.exit_code == _UNPROVEN:
         what = f"a pod of the pool could connect where it must not: {ended.message.strip() or 'the agent says so'}"
