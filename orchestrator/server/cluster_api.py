@@ -24,7 +24,7 @@ from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model.egress import EgressProof
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
-from orchestrator.server.connection import Connection, ConnectionLimits, Refused
+from orchestrator.server.connection import ConnectionLimits
 from orchestrator.server.edge import bearer_token
 from orchestrator.server.peers import PeerLimits, Peers
 from orchestrator.server.problems import ProblemError
@@ -41,6 +41,7 @@ from orchestrator.server.runner_handlers import (
     answered,
     require_post,
 )
+from orchestrator.server.tls_entrance import TlsEntrance
 from orchestrator.server.work import RunnerEndpoints
 
 log = logging.getLogger("orchestrator.server.cluster_api")
@@ -49,7 +50,6 @@ CLAIM_SECONDS = 25.0
 """How long a claim of a runner without a job is held before it is answered 204: come again."""
 UNPROVEN_PAUSE_SECONDS = 2.0
 """How long such a claim is held when its proof does not hold, so that nobody asks in a hurry."""
-HANDSHAKE_SECONDS = 10.0
 _JOB_BEARER = re.compile(r"[Bb]earer +([a-z0-9-]{1,253})\.([A-Za-z0-9_-]{43})")
 
 
@@ -96,10 +96,11 @@ class Runners(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ClusterLimits:
-    """Bounds of the listener."""
+    """Bounds of the listener. A TLS handshake may take `handshake_seconds`."""
 
     connections: ConnectionLimits = field(default_factory=lambda: ConnectionLimits(8192, idle_seconds=60))
     peers: PeerLimits = field(default_factory=PeerLimits)
+    handshake_seconds: float = 10.0
 
 
 class ClusterApi:
@@ -120,7 +121,7 @@ class ClusterApi:
         self._peers = Peers(self._limits.peers, asyncio.get_running_loop().time)
         self._seats: dict[RunnerName, Seat] = {}
         self._http: web.Server = web.Server(self._handle)
-        self._server: asyncio.Server | None = None
+        self._entrance: TlsEntrance | None = None
         self._routes: Mapping[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
             CLAIM_PATH: self._claim,
             TOKEN_PATH: self._token,
@@ -131,17 +132,9 @@ class ClusterApi:
     async def serve(self, listener: socket.socket, context: ssl.SSLContext) -> None:
         """Answer on a bound, listening socket; it is ours from now on."""
         listener.setblocking(False)
-        try:
-            self._server = await asyncio.get_running_loop().create_server(
-                self._connection,
-                sock=listener,
-                ssl=context,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS,
-                backlog=1024,
-            )
-        except BaseException:
-            listener.close()
-            raise
+        limits = self._limits
+        self._entrance = TlsEntrance(self._http, context, limits.connections, self._peers, limits.handshake_seconds)
+        self._entrance.open(listener)
 
     async def close(self, runner: RunnerName) -> None:
         """Forget a runner; its credentials are refused by its record. Unknown runners are fine."""
@@ -151,19 +144,11 @@ class ClusterApi:
 
     async def stop(self) -> None:
         """Stop listening and cut all connections. Idempotent."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._entrance is not None:
+            await self._entrance.stop()
         self._http.pre_shutdown()
         await self._http.shutdown(1.0)
         await asyncio.gather(*(self.close(runner) for runner in list(self._seats)))
-
-    def _connection(self) -> asyncio.Protocol:
-        limits = self._limits.connections
-        if len(self._http.connections) >= limits.max_connections:
-            log.warning("connections of runners refused: %d are open", limits.max_connections)
-            return Refused()
-        return _PeerConnection(self._http, limits, self._peers)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path.startswith("/gateway/") and self._gateway is not None:
@@ -276,29 +261,3 @@ def _distrusted() -> TryAgainError:
         reason="temporarily_unavailable",
         retry_after_seconds=5,
     )
-
-
-class _PeerConnection(Connection):
-    """A connection that counts for its address."""
-
-    __slots__ = ("_address", "_peers")
-
-    def __init__(self, server: web.Server, limits: ConnectionLimits, peers: Peers) -> None:
-        super().__init__(server, **limits.options())
-        self._peers = peers
-        self._address: str | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        peer = transport.get_extra_info("peername")
-        address = str(peer[0]) if peer else ""
-        if not self._peers.enter(address):
-            transport.abort()  # type: ignore[attr-defined]
-            return
-        self._address = address
-        super().connection_made(transport)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        if self._address is not None:
-            self._peers.leave(self._address)
-            self._address = None
-            super().connection_lost(exc)

@@ -45,6 +45,7 @@ TASK_MAKERS: dict[str, str] = {
     "orchestrator/egress/resolve.py": "a lookup shared by connections, kept by host name",
     "orchestrator/journal/logs.py": "a callback cannot wait; the flush is kept by its log",
     "orchestrator/lifecycle/workqueue.py": "the workers, kept in a set and drained at the end",
+    "orchestrator/server/tls_entrance.py": "takes connections and their handshakes, kept and ended by the entrance",
     "orchestrator/server/streams.py": "waits for the first of two tasks, ends and awaits both",
     "orchestrator/telemetry/export.py": "the exporter's loop, kept and ended by it",
     "orchestrator/testing/kubelet.py": "its task group, kept and ended by the kubelet",

@@ -324,6 +324,30 @@ async def test_connections_of_an_address_are_bounded(cluster):
                 await writer.wait_closed()
 
 
+async def test_connections_of_an_address_are_bounded_before_any_handshake(cluster):
+    """TLS is what costs: a pod that opens connections and says nothing must not hold descriptors of all others."""
+    port = int(cluster.url.rpartition(":")[2])
+    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(40)]
+    try:
+        ends = [asyncio.create_task(reader.read(1)) for reader, _ in held]
+        done, open_ = await asyncio.wait(ends, timeout=1.0)
+        assert len(open_) == 8
+        for end in done:
+            with contextlib.suppress(ConnectionError):
+                assert end.result() == b""
+        for end in open_:
+            end.cancel()
+    finally:
+        for _, writer in held:
+            writer.close()
+    async with asyncio.timeout(5):  # what ended before its handshake counts no more
+        while True:
+            with contextlib.suppress(aiohttp.ClientError):
+                answer = await cluster.client.post(f"{cluster.url}/nowhere")
+                assert answer.status == 404
+                break
+
+
 async def test_wrong_paths_methods_and_plain_http_get_nothing(cluster):
     for method, path, status in (("POST", "/nowhere", 404), ("GET", "/runner/v1/claim", 405), ("GET", "/", 404)):
         answer = await cluster.client.request(method, cluster.url + path)
