@@ -14,6 +14,8 @@ from orchestrator.agent.surroundings import told
 COMMANDS = {"orchestrator-token": "token.py", "orchestrator-artifact": "artifact.py"}
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """For images that set none."""
+FOR_THE_PROXY = {"GIT_HTTP_PROXY_AUTHMETHOD": "basic"}
+"""git shows a proxy no credential before it was asked for one: a refused connection for each that it makes."""
 READ_ONLY = frozenset({"UID", "EUID", "PPID", "BASHOPTS", "SHELLOPTS", "BASH_VERSINFO", "OPTIND", "LINENO"})
 """Variables that shells keep for themselves: in some of them setting one ends the script."""
 
@@ -57,6 +59,7 @@ def variables(work: dict[str, Any], ca_file: str, workspace: str) -> dict[str, s
     host = urlsplit(work["exchange_url"]).hostname or ""
     for name in ("NO_PROXY", "no_proxy"):
         found[name] = ",".join(filter(None, (own.get(name) or "127.0.0.1,localhost", host)))
+    found = FOR_THE_PROXY | found
     found["ORCHESTRATOR_CA_FILE"] = ca_file
     if work.get("otlp_endpoint"):
         found["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"] = ca_file
