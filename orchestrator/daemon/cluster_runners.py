@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from urllib.parse import quote, urlsplit
 
 from orchestrator.backends.kubernetes.backend import KubernetesBackend
@@ -31,6 +32,7 @@ _log = logging.getLogger(__name__)
 DELIVERY_SECONDS = 3.0
 """How long a job waits until every gateway has heard of it. One that has not refuses it a little longer."""
 _NO_ADDRESS_RETRY_SECONDS = 0.5
+_GUARD_RETRY_SECONDS = 5.0
 
 
 class ClusterRunners:
@@ -104,11 +106,15 @@ class ClusterRunners:
         return identity if self._engine().bound_record(identity) is not None else None
 
     async def ready_to_bind(self, identity: RunnerIdentity) -> None:
-        """See the protocol. The pod is alive now, and has an address that the gateways can know it by."""
+        """See the protocol. The pod is alive now, its pool has its guards, and the gateways can know its address."""
+        record = self._engine().record_of_runner(identity.name)
+        pool = self._config.pools.get(record.offer.spec.pool) if record is not None else None
+        if pool is not None and (missing := self._backend.guard(pool)):
+            raise TryAgainError(missing, reason="temporarily_unavailable", retry_after_seconds=_GUARD_RETRY_SECONDS)
         view = await self._backend.inspect(identity.name)
         if view.uid != identity.uid or view.state is not RunnerState.ALIVE:
             raise GiveUpError("This pod is not the job's, or it has ended.", reason="runner_unknown")
-        if not await self._address(identity.name):
+        if not await self._addresses(identity.name):
             raise TryAgainError(
                 "The pod has no address yet.",
                 reason="temporarily_unavailable",
@@ -126,7 +132,8 @@ class ClusterRunners:
                 await self._egress.hub.delivered(record.runner, DELIVERY_SECONDS)
         except OrchestratorError as error:
             _log.error("job %s has no egress: %s", record.id, error, extra={"reason": error.reason})
-        self._logs.follow(record)
+        if self._is_bound(record):  # it may have ended while gateways were waited for, and its log been closed
+            self._logs.follow(record)
         gateway = urlsplit(self._config.gateway_url)
         return RunnerEndpoints(
             api_url=self._config.runner_api_url,
@@ -143,18 +150,23 @@ class ClusterRunners:
             OrchestratorError: it cannot be.
         """
         assert record.runner is not None, "a running job has a runner"
-        address = await self._address(record.runner)
-        if not address or self._engine().bound_record(RunnerIdentity(record.runner, record.bound_uid)) is None:
+        addresses = await self._addresses(record.runner)
+        if not addresses or not self._is_bound(record):
             return False
         digest = credential_digest(self._job_credentials.credential(record.bound_uid))
-        self._egress.publish(record.runner, address, digest, record.obligations.egress)
+        self._egress.publish(record.runner, addresses[0], digest, record.obligations.egress, addresses[1:])
         return True
 
-    async def _address(self, name: RunnerName) -> str:
+    def _is_bound(self, record: Record) -> bool:
+        """Whether the job still runs in the runner that it was bound to."""
+        assert record.runner is not None, "a bound job has a runner"
+        return self._engine().bound_record(RunnerIdentity(record.runner, record.bound_uid)) is not None
+
+    async def _addresses(self, name: RunnerName) -> Sequence[str]:
         """The pod's, from the watch, or from the API server while the watch has none."""
         found = self._backend.registry.find(name)
-        if found is not None and found[1].address:
-            return found[1].address
+        if found is not None and found[1].addresses:
+            return found[1].addresses
         place = self._backend.registry.place(name)
         pod = await get_pod(self._backend.client, place.namespace, place.pod) if place is not None else None
-        return pod.address if pod is not None and place is not None and pod.uid == place.uid else ""
+        return pod.addresses if pod is not None and place is not None and pod.uid == place.uid else ()

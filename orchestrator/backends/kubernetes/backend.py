@@ -227,8 +227,8 @@ class KubernetesBackend:
         pod = await self._get(namespace, name)
         if pod is None:
             raise TryAgainError(f"{name} has just gone", reason="runner_being_deleted")
-        if pod.spec_hash != document["metadata"]["annotations"][manifest.ANNOTATION_SPEC_HASH]:
-            raise GiveUpError(f"{name} exists and was made from another specification", reason="runner_name_clash")
+        if pod.runner_digest != document["metadata"]["annotations"][manifest.ANNOTATION_RUNNER_DIGEST]:
+            raise GiveUpError(f"{name} exists and was made for something else", reason="runner_name_clash")
         if pod.deletion:
             raise TryAgainError(f"{name} is being deleted", reason="runner_being_deleted")
         return pod

@@ -15,13 +15,7 @@ import msgspec
 from orchestrator.backends.kubernetes.client import ApiClient
 from orchestrator.backends.kubernetes.config import KubernetesConfig, KubernetesPool
 from orchestrator.backends.kubernetes.guards import Finding, Severity
-from orchestrator.backends.kubernetes.manifest import (
-    ANNOTATION_SPEC_HASH,
-    LABEL_WARM,
-    pod_hosts,
-    spec_hash,
-    warm_document,
-)
+from orchestrator.backends.kubernetes.manifest import LABEL_WARM, pod_hosts, warm_document
 from orchestrator.backends.kubernetes.pod import Terminated
 from orchestrator.backends.kubernetes.pod_api import delete_pod, get_pod, pod_path, readable
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
@@ -45,7 +39,6 @@ async def try_egress(
     del document["metadata"]["labels"][LABEL_WARM]
     document["spec"]["initContainers"][0]["args"] = ["--prove"]
     document["spec"]["activeDeadlineSeconds"] = int(seconds)
-    document["metadata"]["annotations"][ANNOTATION_SPEC_HASH] = spec_hash(document)
     try:
         pod = readable(await client.request("POST", pod_path(pool.namespace), body=msgspec.json.encode(document)))
     except (GiveUpError, TryAgainError) as error:

@@ -35,10 +35,9 @@ LABEL_POOL = "orchestrator.dev/pool"
 LABEL_WARM = "orchestrator.dev/warm"
 """`true` on pods that were created to wait for a job. It says how a pod began and never changes."""
 
-ANNOTATION_SPEC_HASH = "orchestrator.dev/spec-hash"
-"""`spec_hash` of the document as it was sent: with it *already exists* is told apart from a name clash."""
 ANNOTATION_RUNNER_DIGEST = "orchestrator.dev/runner-digest"
-"""`RunnerSpec.digest`: puts everything the runner is for into `spec_hash`, as a hash only."""
+"""`RunnerSpec.digest`, everything that the runner is for: with it *already exists* is told apart from a name clash.
+The pool's template is not in it, so that a pod which the daemon before an upgrade made is still the job's."""
 ANNOTATION_TEMPLATE_HASH = "orchestrator.dev/template-hash"
 """`template_hash` at creation, on warm pods: one of another template is outdated."""
 
@@ -67,7 +66,7 @@ def pod_document(spec: RunnerSpec, pool: KubernetesPool, config: KubernetesConfi
     """The pod of one runner, ready to be sent. `activeDeadlineSeconds` counts from the kubelet's start."""
     document = _pod(spec.name, pool, config, spec.deadline_seconds)
     document["metadata"]["annotations"] = {ANNOTATION_RUNNER_DIGEST: spec.digest}
-    return _sealed(document)
+    return document
 
 
 def warm_document(name: str, pool: KubernetesPool, config: KubernetesConfig) -> Document:
@@ -75,7 +74,7 @@ def warm_document(name: str, pool: KubernetesPool, config: KubernetesConfig) -> 
     document = _pod(name, pool, config, warm_deadline_seconds(pool))
     document["metadata"]["labels"][LABEL_WARM] = "true"
     document["metadata"]["annotations"] = {ANNOTATION_TEMPLATE_HASH: template_hash(pool, config)}
-    return _sealed(document)
+    return document
 
 
 def warm_deadline_seconds(pool: KubernetesPool) -> int:
@@ -87,16 +86,11 @@ def hard_stop_seconds(pool: KubernetesPool) -> int:
     return warm_deadline_seconds(pool) if pool.warm else pool.max_job_seconds + DEADLINE_MARGIN_SECONDS
 
 
-def spec_hash(document: Document) -> str:
-    """SHA-256 of the document in canonical JSON, without the annotation that holds this very hash."""
-    metadata = document["metadata"]
-    annotations = {key: value for key, value in metadata["annotations"].items() if key != ANNOTATION_SPEC_HASH}
-    return _digest({**document, "metadata": {**metadata, "annotations": annotations}})
-
-
 def template_hash(pool: KubernetesPool, config: KubernetesConfig) -> str:
-    """Equal as long as a pool's warm pods would be made the same but for their name."""
-    return _digest(_pod("", pool, config, warm_deadline_seconds(pool)))
+    """Equal as long as a pool's warm pods would be made the same but for their name: SHA-256 of canonical JSON."""
+    document = _pod("", pool, config, warm_deadline_seconds(pool))
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def labels(pool: KubernetesPool, config: KubernetesConfig) -> dict[str, str]:
@@ -108,16 +102,6 @@ def pod_hosts(config: KubernetesConfig) -> list[str]:
     """The host names that pods must know without a resolver: those of the two URLs that are no addresses."""
     hosts = {urlsplit(url).hostname or "" for url in (config.runner_api_url, config.gateway_url)}
     return sorted(host for host in hosts if host and not _is_address(host))
-
-
-def _sealed(document: Document) -> Document:
-    document["metadata"]["annotations"][ANNOTATION_SPEC_HASH] = spec_hash(document)
-    return document
-
-
-def _digest(document: Document) -> str:
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _pod(name: str, pool: KubernetesPool, config: KubernetesConfig, deadline_seconds: int) -> Document:

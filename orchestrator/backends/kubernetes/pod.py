@@ -14,7 +14,7 @@ import msgspec
 
 from orchestrator.backends.kubernetes.manifest import (
     AGENT_CONTAINER,
-    ANNOTATION_SPEC_HASH,
+    ANNOTATION_RUNNER_DIGEST,
     ANNOTATION_TEMPLATE_HASH,
     JOB_CONTAINER,
     LABEL_POOL,
@@ -59,11 +59,16 @@ class Condition(msgspec.Struct, frozen=True, gc=False):
     at: str | None = msgspec.field(name="lastTransitionTime", default=None)
 
 
+class _Address(msgspec.Struct, gc=False):
+    ip: str = ""
+
+
 class _Status(msgspec.Struct):
     phase: str = ""
     reason: str = ""
     message: str = ""
     podIP: str = ""  # noqa: N815 -- the API's name
+    podIPs: list[_Address] | None = None  # noqa: N815
     conditions: list[Condition] | None = None
     initContainerStatuses: list[_Container] | None = None  # noqa: N815
     containerStatuses: list[_Container] | None = None  # noqa: N815
@@ -114,10 +119,10 @@ class Pod(msgspec.Struct, frozen=True, gc=False):
     grace: int = 0
     pool: str = ""
     warm: bool = False
-    spec_hash: str = ""
+    runner_digest: str = ""
     template_hash: str = ""
     node: str = ""
-    address: str = ""
+    addresses: tuple[str, ...] = ()
     agent: Container = Container()
     job: Container = Container()
     scheduled: Condition | None = None
@@ -145,10 +150,10 @@ def strip(pod: PodObject) -> Pod:
         grace=meta.deletionGracePeriodSeconds or 0,
         pool=intern(labels.get(LABEL_POOL, "")),
         warm=labels.get(LABEL_WARM) == "true",
-        spec_hash=annotations.get(ANNOTATION_SPEC_HASH, ""),
+        runner_digest=annotations.get(ANNOTATION_RUNNER_DIGEST, ""),
         template_hash=intern(annotations.get(ANNOTATION_TEMPLATE_HASH, "")),
         node=intern(pod.spec.nodeName),
-        address=status.podIP,
+        addresses=_addresses(status),
         agent=_container(status.initContainerStatuses, AGENT_CONTAINER),
         job=_container(status.containerStatuses, JOB_CONTAINER),
         scheduled=_kept(conditions.get("PodScheduled")),
@@ -166,6 +171,12 @@ def read_pod(text: bytes | msgspec.Raw) -> Pod:
         msgspec.DecodeError: it is no JSON, or not a pod's.
     """
     return strip(_POD.decode(text))
+
+
+def _addresses(status: _Status) -> tuple[str, ...]:
+    """One for each IP family, the first one the pod's own."""
+    said = (status.podIP, *(one.ip for one in status.podIPs or ()))
+    return tuple(dict.fromkeys(address for address in said if address))
 
 
 def _container(statuses: list[_Container] | None, name: str) -> Container:

@@ -100,24 +100,19 @@ def test_addresses_come_in_one_order(plain_pool: KubernetesPool, config: Kuberne
     assert [one["ip"] for one in document["spec"]["hostAliases"]] == ["10.96.0.3", "10.96.0.20", "fd00::20"]
 
 
-def test_spec_hash_covers_the_whole_document_but_itself(documents: dict[str, dict[str, Any]]):
-    document = documents["plain"]
-    annotations = document["metadata"]["annotations"]
-    sealed = annotations[manifest.ANNOTATION_SPEC_HASH]
-    assert manifest.spec_hash(document) == sealed
-    annotations[manifest.ANNOTATION_SPEC_HASH] = "other"
-    assert manifest.spec_hash(document) == sealed
-    annotations[manifest.ANNOTATION_RUNNER_DIGEST] = "other"
-    assert manifest.spec_hash(document) != sealed
-
-
-def test_spec_hash_knows_what_the_document_does_not_say(
+def test_the_digest_knows_what_the_document_does_not_say_and_nothing_of_the_template(
     plain_pool: KubernetesPool, config: KubernetesConfig, spec: RunnerSpec
 ):
-    other = replace(spec, egress=())
-    one, two = (manifest.pod_document(each, plain_pool, config) for each in (spec, other))
-    assert one["spec"] == two["spec"]
-    assert manifest.spec_hash(one) != manifest.spec_hash(two)
+    def digest(spec: RunnerSpec, pool: KubernetesPool, config: KubernetesConfig) -> str:
+        return str(
+            manifest.pod_document(spec, pool, config)["metadata"]["annotations"]["orchestrator.dev/runner-digest"]
+        )
+
+    made = digest(spec, plain_pool, config)
+    assert digest(replace(spec, egress=()), plain_pool, config) != made
+    assert (
+        digest(spec, replace(plain_pool, memory="8Gi"), replace(config, agent_image="next", host_addresses={})) == made
+    )
 
 
 def test_template_hash_changes_with_the_template_and_not_with_the_name(

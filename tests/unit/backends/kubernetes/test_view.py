@@ -229,8 +229,8 @@ def test_long_words_are_cut_and_labels_are_kept():
     long = pod(phase="Failed", reason="Evicted", message="x" * 9999)
     assert len(long.message) == MAX_MESSAGE
     labels = {"orchestrator.dev/pool": "p", "orchestrator.dev/warm": "true"}
-    kept = pod(meta={"labels": labels, "annotations": {"orchestrator.dev/spec-hash": "h"}})
-    assert (kept.pool, kept.warm, kept.spec_hash) == ("p", True, "h")
+    kept = pod(meta={"labels": labels, "annotations": {"orchestrator.dev/runner-digest": "h"}})
+    assert (kept.pool, kept.warm, kept.runner_digest) == ("p", True, "h")
 
 
 WORDS = ["", "Failed", "job", "True", "2026-01-01T00:00:00Z"]

@@ -316,6 +316,25 @@ async def test_a_runner_that_may_have_been_made_gets_no_warm_one(cluster, journa
     await daemon.stop()
 
 
+async def test_a_pod_made_before_an_upgrade_and_noted_by_nobody_is_still_the_jobs(cluster, journal):
+    job = JobId("memory.9.1")
+    spec = RunnerSpec(runner_name(job), job, POOL.name, (), 60)
+    pools = {POOL.name: replace(POOL, warm=0)}
+    first = Daemon(cluster, replace(CONFIG, pools=pools), journal)
+    await first.start()
+    made = await first.backend.create(spec)
+    await first.stop()
+    pools = {POOL.name: replace(POOL, warm=0, memory="4Gi")}
+    second = Daemon(cluster, replace(CONFIG, pools=pools, agent_image="agent:2"), journal)
+    await second.start()
+    second.backend.adopt(spec.name, "")
+    assert (await second.backend.create(spec)).uid == made.uid
+    with pytest.raises(GiveUpError) as clash:
+        await second.backend.create(replace(spec, deadline_seconds=61))
+    assert clash.value.reason == "runner_name_clash"
+    await second.stop()
+
+
 async def test_a_pool_without_its_guards_gives_no_runner_and_makes_none(cluster, journal):
     daemon = Daemon(cluster, CONFIG, journal)
     daemon.backend.guard = lambda pool: f"pool {pool.name}: network policy default-deny is missing"
