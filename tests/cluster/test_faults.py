@@ -174,7 +174,7 @@ async def test_what_goes_while_nobody_watches_is_told_after_the_next_list(world,
     heard.clear()
     hole.times = 0
     await world.until(lambda: watch.live)
-    assert heard == [spec.name]
+    assert spec.name in heard  # the scheduler may have news of the other
     assert (await backend.inspect(spec.name)).state is RunnerState.ABSENT
     assert (await backend.inspect(stays.name)).state is RunnerState.ALIVE
 
