@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
 import yaml
 
+from orchestrator.backends.kubernetes.answers import ConflictError
 from orchestrator.backends.kubernetes.client import ApiClient
 from orchestrator.backends.kubernetes.lease import LeaderLease, LeaseLostError, LeaseTiming
 from orchestrator.errors import ConfigurationError
@@ -102,6 +104,30 @@ async def test_a_deleted_lease_is_lost(world, lease):
     async with asyncio.timeout(2):
         with pytest.raises(LeaseLostError):
             await task
+
+
+@pytest.mark.parametrize("by", ["a standby", "an operator"])
+async def test_a_lease_that_was_deleted_and_made_anew_lets_nobody_in_before_its_leader_can_have_stopped(
+    world, lease, by
+):
+    one, other = lease("one"), lease("other")
+    await one.acquire()
+    waiting = asyncio.create_task(other.acquire())
+    await asyncio.sleep(3 * QUICK.retry)
+    assert other.waits_for == "one leads"
+    await world.call("DELETE", path(world))
+    if by == "an operator":
+        metadata = {"name": "leader", "namespace": world.namespaces[0]}
+        body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata}
+        with contextlib.suppress(ConflictError):  # the standby was quicker
+            await world.call("POST", path(world).rpartition("/")[0], body)
+    await asyncio.sleep(0.4 * QUICK.deadline)
+    assert one.valid_for > 0, "it does not know yet"
+    assert not waiting.done()
+    assert "one" in other.waits_for
+    async with asyncio.timeout(2 * QUICK.duration):
+        await waiting
+    assert one.valid_for < 0
 
 
 @pytest.mark.parametrize("fault", [ApiFault.STORED_BUT_500, ApiFault.STORED_BUT_CUT, ApiFault.BROKEN, ApiFault.CUT])

@@ -81,6 +81,8 @@ class LeaderLease:
         self._monotonic = monotonic
         self._seen = ""
         self._seen_at = 0.0
+        self._uid = ""
+        self._held_by = ""
         self._renewed_at = float("-inf")
         self._ours: _Lease | None = None
 
@@ -130,10 +132,7 @@ class LeaderLease:
         try:
             lease = await self._get()
             spec = lease.spec or _Spec()
-            version = str(lease.metadata.get("resourceVersion", ""))
-            if version != self._seen:
-                self._seen, self._seen_at = version, self._monotonic()
-            holder = spec.holderIdentity or ""
+            holder = self._last_holder(lease)
             duration = max(float(spec.leaseDurationSeconds or 0), self._timing.duration)
             if holder not in ("", self._holder) and self._monotonic() < self._seen_at + duration:
                 self.waits_for = f"{holder} leads"
@@ -153,6 +152,17 @@ class LeaderLease:
             ) from error
         self._renewed_at = began
         return True
+
+    def _last_holder(self, lease: _Lease) -> str:
+        """Whose the Lease is. One that was deleted and made anew is nobody's, and yet whoever held the one before
+        may work on until its next renewal fails: it counts as theirs for as long as a Lease lasts."""
+        uid, version = str(lease.metadata.get("uid", "")), str(lease.metadata.get("resourceVersion", ""))
+        holder = (lease.spec or _Spec()).holderIdentity or ""
+        if version != self._seen:
+            if uid == self._uid or holder or not self._uid:
+                self._held_by = holder
+            self._uid, self._seen, self._seen_at = uid, version, self._monotonic()
+        return self._held_by
 
     async def _renew(self) -> bool:
         """False to try again soon."""
