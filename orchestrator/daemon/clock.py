@@ -6,12 +6,15 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from orchestrator.daemon.timers import Timers
+
 
 class SystemClock:
     """Unix time at construction plus CLOCK_BOOTTIME since: deadlines survive clock jumps, and suspends count."""
 
     def __init__(self) -> None:
         self._offset_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self._timers: Timers | None = None
 
     def now_ns(self) -> int:
         return self._offset_ns + time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -20,4 +23,7 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
-        return asyncio.get_running_loop().call_later(seconds, callback).cancel
+        loop = asyncio.get_running_loop()
+        if self._timers is None or self._timers.loop is not loop:
+            self._timers = Timers(loop)
+        return self._timers.call_later(seconds, callback)
