@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.lifecycle.capacity import Slots
-from orchestrator.lifecycle.observation import SECOND, Action, Failure, Observation
+from orchestrator.lifecycle.observation import SECOND, Action, Failure, Observation, learnt
 from orchestrator.lifecycle.patience import Patience
 from orchestrator.lifecycle.ports import Attester, Backend, JobSource, Policy, Revoker
 from orchestrator.lifecycle.provision import runner_spec
@@ -49,9 +49,9 @@ class Performer:
         """
         if action is Action.TAKE_SLOT:
             granted = slots[record.offer.spec.pool].take(record.id, record.offer.caller.id)
-            return replace(seen, slot=granted)
+            return learnt(seen, slot=granted)
         assert seen.pool is not None
-        return replace(seen, decision=await patience.wait(self.policy.admit(record, seen.pool), deadline_ns))
+        return learnt(seen, decision=await patience.wait(self.policy.admit(record, seen.pool), deadline_ns))
 
     async def perform(
         self, action: Action, record: Record, seen: Observation, patience: Patience, deadline_ns: int | None
@@ -62,10 +62,10 @@ class Performer:
         except Exception as error:  # noqa: BLE001 -- an adapter's defect is that action's failure
             failure = _failure(error, f"{action.name} for job {record.id}")
             if action is Action.REVOKE:
-                return replace(seen, unrevoked=failure, failures=seen.failures + 1)
-            return replace(seen, failure=failure, failures=seen.failures + 1)
+                return learnt(seen, unrevoked=failure, failures=seen.failures + 1)
+            return learnt(seen, failure=failure, failures=seen.failures + 1)
         # What goes well after a failed revocation does not shorten the wait before its next try.
-        return replace(seen, failures=0) if seen.failures and seen.unrevoked is None else seen
+        return learnt(seen, failures=0) if seen.failures and seen.unrevoked is None else seen
 
     async def _perform(
         self, action: Action, record: Record, seen: Observation, patience: Patience, deadline_ns: int | None
@@ -75,19 +75,19 @@ class Performer:
             case Action.CREATE_RUNNER:
                 assert seen.pool is not None
                 call = self._backend(record).create(runner_spec(record, seen.pool))
-                return replace(seen, runner=_plain(await patience.wait(call, deadline_ns)))
+                return learnt(seen, runner=_plain(await patience.wait(call, deadline_ns)))
             case Action.LOOK_AT_RUNNER:
                 view = _plain(await patience.wait(self._backend(record).inspect(name), deadline_ns))
                 there = view.state is not RunnerState.ABSENT
-                return replace(seen, runner=view, looks=seen.looks + 1 if seen.deleted and there else 0)
+                return learnt(seen, runner=view, looks=seen.looks + 1 if seen.deleted and there else 0)
             case Action.REVOKE:
                 await self._revoke(record, patience)
-                return replace(seen, revoked=True)
+                return learnt(seen, revoked=True)
             case Action.DELETE_RUNNER:
                 await patience.wait(self._backend(record).delete(name), deadline_ns)
-                return replace(seen, deleted=True, runner=None)
+                return learnt(seen, deleted=True, runner=None)
             case Action.CLOSE:
-                return replace(seen, evidence=await self._close(record, patience))
+                return learnt(seen, evidence=await self._close(record, patience))
             case Action.ASK_POLICY | Action.TAKE_SLOT:
                 raise AssertionError(f"{action.name} is answered under the lock")
 

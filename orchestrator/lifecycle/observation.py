@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from orchestrator.model.copying import copier
 from orchestrator.model.decision import Decision
 from orchestrator.model.events import Event
 from orchestrator.model.phase import Phase
@@ -71,6 +72,10 @@ class Observation:
         """What still counts in another phase: time and pool, and a runner just made is the one to be claimed."""
         made = self.runner if self.phase is Phase.PROVISIONING and phase is Phase.BINDING else None
         return Observation(self.now_ns, self.pool, phase, runner=made)
+
+
+learnt = copier(Observation)
+"""The same observation with what was learnt since: `learnt(seen, runner=view)`."""
 
 
 class Action(Enum):

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.lifecycle.actions import Performer
 from orchestrator.lifecycle.capacity import Slots
 from orchestrator.lifecycle.decide import decide
 from orchestrator.lifecycle.live import LiveJob, LiveJobs
-from orchestrator.lifecycle.observation import SECOND, Action, Deadlines, Observation, Step
+from orchestrator.lifecycle.observation import SECOND, Action, Deadlines, Observation, Step, learnt
 from orchestrator.lifecycle.patience import Patience
 from orchestrator.lifecycle.ports import Clock
 from orchestrator.lifecycle.workqueue import WorkQueue
@@ -83,7 +82,7 @@ class Worker:
                     raise
                 # The journal takes no such evidence, today or tomorrow: the job is finished without it.
                 _log.error("evidence of job %s refused: %s", job_id, error)
-                seen = replace(seen, evidence=(AlarmRaised("evidence_refused", error.reason),))
+                seen = learnt(seen, evidence=(AlarmRaised("evidence_refused", error.reason),))
                 continue
             if job.record.phase is Phase.FINISHED:
                 self._drop(job.record)
@@ -149,7 +148,7 @@ class Worker:
 
     def _now(self, seen: Observation) -> Observation:
         """The same observation after time has passed."""
-        return replace(seen, now_ns=self._clock.now_ns())
+        return learnt(seen, now_ns=self._clock.now_ns())
 
     def _drop(self, record: Record) -> None:
         self.queue.forget(record.id)

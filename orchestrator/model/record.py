@@ -7,10 +7,11 @@ other state to recover.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.model import events
+from orchestrator.model.copying import copier
 from orchestrator.model.decision import Obligations
 from orchestrator.model.events import Fact
 from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec, PoolName
@@ -59,6 +60,9 @@ class Record:
         return self.phase is Phase.RUNNING
 
 
+_copy = copier(Record)
+
+
 class MissingOfferError(Exception):
     """A job's first fact is not its offer."""
 
@@ -97,7 +101,7 @@ def apply(record: Record, fact: Fact) -> Record:
     if phase is not record.phase:
         changed = {"phase": phase, "phase_since_ns": fact.at_ns, **changed}
     # One copy for all of it: copies of records are what the engine spends most of its time on.
-    return replace(record, **changed) if changed else record
+    return _copy(record, **changed) if changed else record
 
 
 def _changed(record: Record, event: events.Event, now: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Everything else is skipped while parsing, so that thousands of pods fit into a s
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from sys import intern
 from typing import Any
 
@@ -209,8 +210,10 @@ def _kept(one: Condition | None) -> Condition | None:
     return Condition(intern(one.type), intern(one.status), intern(one.reason), one.message[:MAX_MESSAGE], one.at)
 
 
+@lru_cache(maxsize=4096)
 def seconds(time: str | None) -> int:
-    """Unix seconds of the API's RFC 3339 time; 0 for none, and for what is no time."""
+    """Unix seconds of the API's RFC 3339 time; 0 for none, and for what is no time. Each pod is looked at many
+    times, and the API's times are whole seconds that many pods share."""
     if not time:
         return 0
     try:

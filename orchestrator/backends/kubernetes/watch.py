@@ -19,7 +19,7 @@ import msgspec
 
 from orchestrator.backends.kubernetes.answers import GoneError, error_of
 from orchestrator.backends.kubernetes.client import ApiClient
-from orchestrator.backends.kubernetes.pod import Pod, PodObject, read_pod, strip
+from orchestrator.backends.kubernetes.pod import Pod, PodObject, strip
 from orchestrator.errors import OrchestratorError, TryAgainError
 
 _log = logging.getLogger(__name__)
@@ -47,11 +47,19 @@ class _PodList(msgspec.Struct):
 
 class _Event(msgspec.Struct):
     type: str
+    object: PodObject = msgspec.field(default_factory=PodObject)
+
+
+class _Other(msgspec.Struct):
+    """An event whose object need not be a pod: an ERROR holds a Status."""
+
+    type: str
     object: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 _LIST = msgspec.json.Decoder(_PodList)
 _EVENT = msgspec.json.Decoder(_Event)
+_OTHER = msgspec.json.Decoder(_Other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,14 +226,12 @@ class PodWatch:
     async def _follow(self, lines: AsyncIterator[bytes]) -> None:
         async for line in lines:
             try:
-                event = _EVENT.decode(line)
-                if event.type == "ERROR":
-                    raise _refused(event.object)
-                pod = read_pod(event.object)
+                event = _read(line)
             except msgspec.DecodeError as error:
                 # A version cannot be skipped: what this line said is only learnt by listing.
                 self._version = ""
                 raise TryAgainError(f"a watch event cannot be read: {error}"[:300], reason="api_unavailable") from None
+            pod = strip(event.object)
             self._failures = 0
             self.events += 1
             if event.type == "BOOKMARK":
@@ -262,6 +268,25 @@ class PodWatch:
             self.pods[name] = new
         if old is not None or new is not None:
             self._changed(Change(old, new, seen))
+
+
+def _read(line: bytes) -> _Event:
+    """One event, parsed in one go: most are of pods.
+
+    Raises:
+        OrchestratorError: it is the server's word that the watch is over.
+        msgspec.DecodeError: nobody can read it.
+    """
+    try:
+        event = _EVENT.decode(line)
+    except msgspec.ValidationError:
+        other = _OTHER.decode(line)
+        if other.type == "ERROR":
+            raise _refused(other.object) from None
+        raise
+    if event.type == "ERROR":
+        raise _refused(_OTHER.decode(line).object)
+    return event
 
 
 def _refused(answer: msgspec.Raw) -> OrchestratorError:
