@@ -21,11 +21,14 @@ def kubernetes_config(
     """What the backend is told. `host_addresses` are those looked up; what the settings say comes first.
 
     Raises:
-        ConfigurationError: reason `image_not_pinned`, for a pool that demands digests and does not have them;
-            `namespace_too_long`, for a pool whose name makes a namespace longer than a DNS label.
+        ConfigurationError: reason `image_missing` without the agent's; `image_not_pinned`, for a pool that demands
+            digests and does not have them; `namespace_too_long`, for one whose name makes a namespace longer than a
+            DNS label.
     """
     given = settings.kubernetes
     pools = {PoolName(one.name): _pool(one) for one in settings.pools if one.backend == KUBERNETES}
+    if pools:
+        require_image("kubernetes.agent_image", given.agent_image)
     for pool in pools.values():
         _check_digests(pool, given.agent_image)
     return KubernetesConfig(
@@ -77,6 +80,16 @@ def _pool(given: PoolSettings) -> KubernetesPool:
         warm_idle_seconds=int(pod.warm_idle_seconds),
         stream_logs=pod.stream_logs,
     )
+
+
+def require_image(setting: str, image: str) -> None:
+    """Raises ConfigurationError, reason `image_missing`, for an image that is not named."""
+    if not image:
+        raise ConfigurationError(
+            f"{setting} is not set, and there is no image that could be its default",
+            reason="image_missing",
+            fix="make images, push them where the cluster's nodes can pull them, and name them in the settings",
+        )
 
 
 def _check_digests(pool: KubernetesPool, agent_image: str) -> None:

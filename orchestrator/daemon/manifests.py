@@ -11,7 +11,7 @@ from orchestrator.backends.kubernetes.render.gateway import CA_FILE, PROBE_PORT,
 from orchestrator.backends.kubernetes.render.groups import documents_by_file, kustomization
 from orchestrator.backends.kubernetes.render.installation import Installation
 from orchestrator.daemon.cluster_network import network_policies, reach
-from orchestrator.daemon.kubernetes_slice import kubernetes_config
+from orchestrator.daemon.kubernetes_slice import kubernetes_config, require_image
 from orchestrator.errors import ConfigurationError
 from orchestrator.settings import Settings
 
@@ -85,8 +85,14 @@ def gateway_yaml(settings: Settings, port: int) -> str:
 
 
 def documents(settings: Settings, settings_yaml: str) -> dict[str, list[dict[str, Any]]]:
-    """File name without ending to its documents; the last one is the kustomization of the others."""
-    files = documents_by_file(installation(settings, settings_yaml))
+    """File name without ending to its documents; the last one is the kustomization of the others.
+
+    Raises:
+        ConfigurationError: as `installation`; reason `image_missing` without the daemon's image.
+    """
+    rendered = installation(settings, settings_yaml)
+    require_image("kubernetes.image", rendered.image)
+    files = documents_by_file(rendered)
     return {**files, KUSTOMIZATION: [kustomization(list(files))]}
 
 

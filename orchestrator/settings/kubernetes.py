@@ -10,6 +10,8 @@ from orchestrator.settings.fields import Group, Name, Seconds
 
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")]
 ImageReference = Annotated[str, Field(max_length=512, pattern=r"^[a-z0-9][A-Za-z0-9._:/@-]*$")]
+ImageToName = Annotated[str, Field(max_length=512, pattern=r"^([a-z0-9][A-Za-z0-9._:/@-]*)?$")]
+"""Empty until the operator names it."""
 
 
 class TolerationSettings(Group):
@@ -111,10 +113,11 @@ class KubernetesSettings(Group):
     """Namespace of the daemon itself and of its Lease."""
     lease: bool = True
     """Work only while holding the Lease, so that of two daemons of one installation one waits."""
-    agent_image: ImageReference = "ghcr.io/ephemeral-runner-orchestrator/agent:0.1.0"
-    """Image of the agent, the init container of every pod."""
-    image: ImageReference = "ghcr.io/ephemeral-runner-orchestrator/orchestrator:0.1.0"
-    """Image of daemon and gateway in the rendered manifests."""
+    agent_image: ImageToName = ""
+    """Image of the agent, the init container of every pod; needed with any pool of this backend. Nobody publishes one
+    that could be a default: it is the one that `make images` made, where your nodes can pull it."""
+    image: ImageToName = ""
+    """Image of daemon and gateway in the rendered manifests; needed for these, and made by `make images` too."""
     image_pull_policy: Literal["Always", "IfNotPresent"] = "Always"
     """`Always` asks the registry each time, so that no pod uses another tenant's cached image without its rights."""
     resolver: str = Field(default="", pattern=r"^[0-9a-f:.]*$")

@@ -126,7 +126,7 @@ class Installation:
             ],
             "kubernetes": {
                 "installation": self.world.installation, "namespace": namespace,
-                "kubeconfig": os.environ["KUBECONFIG"], **self.cluster,
+                "kubeconfig": os.environ["KUBECONFIG"], "agent_image": "registry.example/agent:1", **self.cluster,
                 "runner_api": {"host": self.address, "port": self.runner_port, "url": self.runner_api},
                 "gateway": {
                     "url": f"http://{self.address}:{self.gateway_port}", "namespace": namespace,

@@ -67,6 +67,8 @@ class Site:
                         "installation": world.installation,
                         "namespace": self.home,
                         "image_pull_policy": "IfNotPresent",
+                        "image": "registry.example/orchestrator:1",
+                        "agent_image": "registry.example/agent:1",
                         "runner_api": {"url": f"https://orchestrator-runner-api.{self.home}.svc:8456"},
                         "gateway": {"url": f"http://orchestrator-gateway.{self.home}.svc:3128", "namespace": self.home},
                     },

@@ -58,6 +58,7 @@ def settings_document(state: Path, pool: str, namespace: str, capacity: int, **m
             "kubeconfig": kubeconfig(),
             "installation": f"bench-{pool}",
             "lease": False,
+            "agent_image": "registry.example/agent:1",
             "runner_api": {"host": "127.0.0.1", "port": port, "url": f"https://127.0.0.1:{port}"},
             "gateway": {"url": "http://127.0.0.1:3128"},
             **more,

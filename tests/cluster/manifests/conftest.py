@@ -123,7 +123,8 @@ def installed(admin: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
         "runner_api": {"url": f"https://orchestrator-runner-api.{name}.svc:8456"},
         "gateway": {"namespace": name, "url": f"http://orchestrator-gateway.{name}.svc:3128"},
     }
-    cluster = {"installation": name, "namespace": name, "agent_image": f"registry.example/agent@{digest}", **urls}
+    images = {"image": "registry.example/orchestrator:1", "agent_image": f"registry.example/agent@{digest}"}
+    cluster = {"installation": name, "namespace": name, **images, **urls}
     settings.write_text(yaml.safe_dump({"pools": pools, "kubernetes": cluster}), encoding="utf-8")
     out = folder / "out"
     command = [sys.executable, "-m", "orchestrator", "manifests", "--config", str(settings), "--output", str(out)]

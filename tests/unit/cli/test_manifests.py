@@ -20,6 +20,7 @@ from orchestrator.settings.gateway import load_gateway_settings
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "manifests" / "examples").glob("*.yaml"))
+IMAGES = yaml.safe_dump({"kubernetes": {"image": "orchestrator:1", "agent_image": "agent:1"}})
 VERSIONS = [f"1.{minor}" for minor in range(29, 38)]
 KUBECTL = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")
 
@@ -113,7 +114,7 @@ def test_the_gateway_can_read_its_settings(example: Path, tmp_path: Path):
 def test_the_issuer_has_a_name_that_others_can_look_up(tmp_path: Path, server: str, named: str | None):
     """Its own default is the address it listens on, which in a pod is every address."""
     path = tmp_path / "orchestrator.yaml"
-    path.write_text(f"{server}pools: [{{name: default, backend: kubernetes}}]\n", encoding="utf-8")
+    path.write_text(f"{server}pools: [{{name: default, backend: kubernetes}}]\n{IMAGES}", encoding="utf-8")
     (pod,) = (
         one["spec"]["template"]["spec"]
         for one in parsed(run("--config", str(path)))
@@ -133,6 +134,16 @@ def test_files_of_a_pool_that_is_gone_go_too_and_others_stay(tmp_path: Path):
     assert {"pool-default.yaml", "mine.yaml"} <= {path.name for path in out.iterdir()}
 
 
+@pytest.mark.parametrize("named", ["image", "agent_image"])
+def test_an_image_that_is_not_named_is_asked_for(tmp_path: Path, named: str):
+    config = tmp_path / "half.yaml"
+    text = f"pools: [{{name: one, backend: kubernetes}}]\nkubernetes: {{{named}: 'some:1'}}\n"
+    config.write_text(text, encoding="utf-8")
+    result = CliRunner().invoke(app, ["manifests", "--config", str(config)])
+    assert result.exit_code == 1
+    assert f"kubernetes.{'agent_image' if named == 'image' else 'image'} is not set" in result.stderr
+
+
 def test_settings_without_a_cluster_pool_say_so(tmp_path: Path):
     config = tmp_path / "local.yaml"
     config.write_text("pools: [{name: local}]\n", encoding="utf-8")
@@ -144,7 +155,7 @@ def test_settings_without_a_cluster_pool_say_so(tmp_path: Path):
 def test_a_pool_that_demands_digests_gets_them(tmp_path: Path):
     config = tmp_path / "tags.yaml"
     pool = {"name": "one", "backend": "kubernetes", "kubernetes": {"image": "debian:12", "require_digest": True}}
-    config.write_text(yaml.safe_dump({"pools": [pool]}), encoding="utf-8")
+    config.write_text(yaml.safe_dump({"pools": [pool]}) + IMAGES, encoding="utf-8")
     result = CliRunner().invoke(app, ["manifests", "--config", str(config)])
     assert result.exit_code == 1
     assert "digest" in result.stderr

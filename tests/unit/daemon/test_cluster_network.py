@@ -30,7 +30,7 @@ def settings(**kubernetes: Any) -> Settings:
                 {"name": "local", "backend": "sandbox"},
             ],
             "egress": {"names": {"a.internal": "10.9.9.9"}},
-            "kubernetes": kubernetes,
+            "kubernetes": {"agent_image": "registry.example/agent:1", **kubernetes},
         }
     )
 
@@ -165,7 +165,7 @@ def test_the_daemon_reaches_what_it_is_told_of():
     given_settings = Settings.model_validate(
         {
             "pools": [{"name": "one", "backend": "kubernetes"}],
-            "kubernetes": {"api_server_cidrs": ["10.0.0.0/28"]},
+            "kubernetes": {"agent_image": "registry.example/agent:1", "api_server_cidrs": ["10.0.0.0/28"]},
             "telemetry": {"otlp_endpoint": "http://otel.tenant.svc:4318"},
             "policy": {"engine": "opa", "opa_url": "http://10.7.7.7:8181"},
         }

@@ -19,7 +19,7 @@ DIGEST = "@sha256:" + "a" * 64
 
 def settings(pool: dict[str, Any], **kubernetes: Any) -> Settings:
     pools = [{"name": "one", "backend": "kubernetes", **pool}, {"name": "local"}]
-    return Settings.model_validate({"pools": pools, "kubernetes": kubernetes})
+    return Settings.model_validate({"pools": pools, "kubernetes": {"agent_image": "agent:1", **kubernetes}})
 
 
 def test_only_cluster_pools_with_all_they_have():
@@ -43,6 +43,13 @@ def test_a_pool_that_demands_digests_is_refused_without(agent: bool):
     with pytest.raises(ConfigurationError) as refused:
         kubernetes_config(given)
     assert refused.value.reason == "image_not_pinned"
+
+
+def test_without_an_agents_image_nothing_is_taken_for_it():
+    with pytest.raises(ConfigurationError) as refused:
+        kubernetes_config(settings({}, agent_image=""))
+    assert (refused.value.reason, "kubernetes.agent_image" in str(refused.value)) == ("image_missing", True)
+    assert kubernetes_config(Settings.model_validate({"pools": [{"name": "local"}]})).pools == {}
 
 
 def test_a_namespace_is_a_dns_label():

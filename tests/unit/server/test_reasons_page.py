@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
+import orchestrator
+from orchestrator.backends.kubernetes.lease import LeaseLostError
 from orchestrator.model.events import WaitReason
 from orchestrator.model.outcome import EndReason
 from orchestrator.server.problems import REASONS
@@ -30,6 +33,20 @@ def test_every_problem_reason_is_explained_once_with_its_status():
     assert sorted(anchors("Why a request was refused")) == sorted(REASONS)
     for reason, kind in REASONS.items():
         assert re.search(rf"^### `{reason}` \({kind.status}\)$", PAGE, re.MULTILINE), reason
+
+
+def test_every_word_with_which_a_clusters_daemon_refuses_to_start_is_explained():
+    package = Path(orchestrator.__file__).parent
+    files = [*package.glob("daemon/kubernetes*.py"), *package.glob("daemon/cluster_*.py")]
+    files += [package / "daemon" / "manifests.py", package / "backends" / "kubernetes" / "lease.py"]
+    files += (package / "backends" / "kubernetes" / "render").glob("*.py")
+    raised: set[str] = set()
+    for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("ConfigurationError", "LeaseLostError"):
+            raised |= {ast.literal_eval(word.value) for word in node.keywords if word.arg == "reason"}
+    raised = (raised | {LeaseLostError.reason}) - {"state_dir_unusable"}
+    text = PAGE.partition("## Why a daemon of a cluster does not start, or stops")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == raised
 
 
 def test_every_entry_says_what_to_do():
