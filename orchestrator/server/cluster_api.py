@@ -50,7 +50,12 @@ CLAIM_SECONDS = 25.0
 """How long a claim of a runner without a job is held before it is answered 204: come again."""
 UNPROVEN_PAUSE_SECONDS = 2.0
 """How long such a claim is held when its proof does not hold, so that nobody asks in a hurry."""
+MAX_EXCUSED = 10_000
+"""Pods remembered as having been told to prove anew for the job they were given."""
 _JOB_BEARER = re.compile(r"[Bb]earer +([a-z0-9-]{1,253})\.([A-Za-z0-9_-]{43})")
+
+HAND_OVER_SECONDS = 10.0
+"""How long `stop` waits for runners that are bound and have not got their work yet: nobody gives it to them again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +123,14 @@ class ClusterApi:
         self._runners = runners
         self._gateway = gateway
         self._limits = limits or ClusterLimits()
+        self._excused: dict[str, None] = {}
         self._peers = Peers(self._limits.peers, asyncio.get_running_loop().time)
         self._seats: dict[RunnerName, Seat] = {}
         self._http: web.Server = web.Server(self._handle)
         self._entrance: TlsEntrance | None = None
+        self._handing_over = 0
+        self._handed_over = asyncio.Event()
+        self._handed_over.set()
         self._routes: Mapping[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
             CLAIM_PATH: self._claim,
             TOKEN_PATH: self._token,
@@ -143,9 +152,12 @@ class ClusterApi:
             await self._handlers.leave(seat)
 
     async def stop(self) -> None:
-        """Stop listening and cut all connections. Idempotent."""
+        """Stop listening, let bound runners have their work, and cut all connections. Idempotent."""
         if self._entrance is not None:
             await self._entrance.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HAND_OVER_SECONDS):
+                await self._handed_over.wait()
         self._http.pre_shutdown()
         await self._http.shutdown(1.0)
         await asyncio.gather(*(self.close(runner) for runner in list(self._seats)))
@@ -212,17 +224,29 @@ class ClusterApi:
             return web.Response(status=204)
         self._handlers.mask(identity, credential)
         await self._runners.ready_to_bind(identity)
-        record, pool = await self._handlers.claim(self._seat(identity), proof)
-        return self._handlers.work(record, pool, await self._runners.bound(record))
+        self._handing_over += 1
+        self._handed_over.clear()
+        try:
+            record, pool = await self._handlers.claim(self._seat(identity), proof)
+            return self._handlers.work(record, pool, await self._runners.bound(record))
+        finally:
+            self._handing_over -= 1
+            if not self._handing_over:
+                self._handed_over.set()
 
     async def _assigned(self, pod: Pod, proof: EgressProof) -> RunnerIdentity | None:
         """A waiting pod without a proof that holds gets no job here: it proves anew first, since its gateway may
-        only not have been there yet. One that has a job already is judged by what it brings."""
+        only not have been there yet. Nor is it judged by what it tried before it had a job: once it may come again."""
         if proof.holds:
             return await self._runners.assigned(pod)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0):
-                return await self._runners.assigned(pod)
+                identity = await self._runners.assigned(pod)
+                if identity is None or identity.name == pod.name or pod.uid in self._excused:
+                    return identity
+                self._excused[pod.uid] = None
+                while len(self._excused) > MAX_EXCUSED:
+                    del self._excused[next(iter(self._excused))]
         await asyncio.sleep(UNPROVEN_PAUSE_SECONDS)
         return None
 

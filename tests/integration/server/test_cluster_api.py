@@ -59,6 +59,7 @@ class Pods:
     warm: set[str] = field(default_factory=set)
     events: list[str] = field(default_factory=list)
     lookups: int = 0
+    held: asyncio.Event | None = None
     fault: Exception | None = None
 
     async def pod(self, credential: str) -> Pod | None:
@@ -99,6 +100,8 @@ class Pods:
 
     async def bound(self, record: Record) -> RunnerEndpoints:
         self.events.append("bound")
+        if self.held is not None:
+            await self.held.wait()
         credential = self.job_credentials.credential(record.bound_uid)
         return RunnerEndpoints(
             self.url,
@@ -205,6 +208,22 @@ async def test_a_claim_binds_before_it_opens_anything_and_hands_out_the_work_onc
     assert cluster.pods.events == ["ready", "bound", "ready"]
 
 
+async def test_a_daemon_that_stops_gives_bound_runners_their_work_first(cluster):
+    """Between the binding and the answer gateways are told. Nobody could give the work to the runner again."""
+    _, runner = await cluster.start("k", script="make")
+    cluster.pods.held = asyncio.Event()
+    claim = asyncio.create_task(cluster.post(runner, "claim", json=PROOF))
+    while "bound" not in cluster.pods.events:
+        await asyncio.sleep(0.01)
+    stopping = asyncio.create_task(cluster.server.stop())
+    await asyncio.sleep(1.5)  # longer than other requests get
+    assert not claim.done()
+    cluster.pods.held.set()
+    answer, work = await claim
+    assert (answer.status, work["job"]["script"]) == (200, "make")
+    await stopping
+
+
 async def test_what_can_fail_fails_before_the_binding(cluster):
     job_id, runner = await cluster.start("k")
     cluster.pods.fault = TryAgainError("the cluster is away", reason="temporarily_unavailable")
@@ -245,6 +264,20 @@ async def test_a_warm_runner_whose_gateway_was_not_there_yet_proves_anew_before_
     assert cluster.api.engine.record(JobId(job_id)).outcome is None
     answer, work = await cluster.post(warm, "claim", json=PROOF)
     assert (answer.status, work["job"]["id"]) == (200, job_id)
+
+
+async def test_a_proof_from_before_a_warm_runner_had_its_job_is_asked_for_anew_once(cluster, monkeypatch):
+    monkeypatch.setattr("orchestrator.server.cluster_api.UNPROVEN_PAUSE_SECONDS", 0.01)
+    unproven = {"proof": {"denied": ["metadata"], "reached": ["gateway:canary"]}}
+    warm = RunnerIdentity(RunnerName("warm-default-1"), "warm-uid")
+    cluster.pods.warm.add("warm-uid")
+    job_id, runner = await cluster.start("k")
+    cluster.pods.assigned_to["warm-uid"] = runner
+    answer, _ = await cluster.post(warm, "claim", json=unproven)
+    assert answer.status == 204
+    assert cluster.api.engine.record(JobId(job_id)).outcome is None
+    answer, problem = await cluster.post(warm, "claim", json=unproven)
+    assert (answer.status, problem["reason"]) == (403, "egress_unproven")
 
 
 async def test_an_ended_jobs_token_is_good_for_nothing(cluster):
