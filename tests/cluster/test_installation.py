@@ -1,4 +1,4 @@
-"""The operator's way, on a real node: rendered manifests, both images as pods, a job, an upgrade, the removal.
+"""The operator's way, on a real node: rendered manifests, both images as pods, jobs, an upgrade, the removal.
 
 Nothing of ours runs outside the cluster here. What the node lacks and every cluster has is added beside the rendered
 files and named in `Site.trial`: a resolver that knows Services (here by the addresses of their pods, since nothing
@@ -32,8 +32,6 @@ KUBECTL = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shut
 BUSYBOX = "runner.local/busybox:1"
 OLD = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "PodDisruptionBudget"}
 """Kinds that API servers older than 1.30 and 1.21 do not know in the version that is rendered."""
-
-RESOLVER = Path(__file__).with_name("service_resolver.py")
 
 WAY_OUT = r"""
 p=${HTTP_PROXY#http://}; credential=${p%@*}; at=${p#*@}; host=${at%%:*}; port=${at##*:}; port=${port%/}
@@ -103,7 +101,7 @@ class Site:
             raise AssertionError(f"{error}\n{pods}\n{log}") from None
 
     def configure(self, images: dict[str, str]) -> None:
-        shape = {"image": BUSYBOX, "namespace": self.runners, "cpu": "50m", "memory": "128Mi"}
+        shape = {"image": BUSYBOX, "namespace": self.runners, "cpu": "250m", "memory": "128Mi", "warm": 1}
         egress = [{"host": "allowed.example", "port": self.port, "protocol": "http"}]
         pool = {"name": "default", "backend": "kubernetes", "capacity": 3, "egress": egress}
         document = {
@@ -144,39 +142,6 @@ class Site:
 
 
 DEPLOYMENTS = ("orchestrator", "orchestrator-gateway")
-
-
-def resolver_pod(name: str, image: str) -> list[dict[str, Any]]:
-    where = {"name": name, "namespace": "kube-system"}
-    role = {"kind": "ClusterRole", "name": "view", "apiGroup": "rbac.authorization.k8s.io"}
-    container = {
-        "name": "dns", "image": image, "imagePullPolicy": "IfNotPresent", "securityContext": {"runAsUser": 0},
-        "command": ["/opt/orchestrator/bin/python", "-c", RESOLVER.read_text()],
-    }  # fmt: skip
-    return [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": where},
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
-            "roleRef": role, "subjects": [{"kind": "ServiceAccount", **where}],
-        },
-        {
-            "apiVersion": "v1", "kind": "Pod", "metadata": where | {"labels": {"k8s-app": "kube-dns"}},
-            "spec": {"serviceAccountName": name, "terminationGracePeriodSeconds": 0, "containers": [container]},
-        },
-    ]  # fmt: skip
-
-
-def volume(name: str, path: Path) -> dict[str, Any]:
-    """On the node's disk, of the kind whose files the kubelet gives to a pod's group."""
-    term = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["node"]}]}
-    return {
-        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
-        "spec": {
-            "capacity": {"storage": "10Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": name,
-            "persistentVolumeReclaimPolicy": "Retain", "local": {"path": str(path)},
-            "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}},
-        },
-    }  # fmt: skip
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
@@ -220,7 +185,8 @@ def site(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> It
     made = Site(name, tmp_path_factory.mktemp("installation"), server.server_address[1], address)
     disk = Path(os.environ["CLUSTER_DIR"]) / f"volume-{name}"
     disk.mkdir(mode=0o755)
-    extra = yaml.safe_dump_all([*resolver_pod(name, images["daemon"]), volume(name, disk)])
+    lacking = sibling("lacking")
+    extra = yaml.safe_dump_all([*lacking.resolver_pod(name, images["daemon"]), lacking.volume(name, disk)])
     try:
         kubectl("apply", "-f", "-", stdin=extra)
         where = ("--namespace", "kube-system", "get", "pod", name, "-o", "jsonpath={.status.podIP}")
@@ -247,7 +213,9 @@ def test_a_job_is_submitted_runs_and_leaves_nothing(site: Site) -> None:
     assert out == "hello from 64001\n"
     (view,) = json.loads(site.daemon("jobs", "--json"))["jobs"]
     assert (view["result"], view["reason"]) == ("success", "completed")
-    assert kubectl("--namespace", site.runners, "get", "pods", "-o", "name") == ""
+    left = kubectl("--namespace", site.runners, "get", "pods", "-o", "name").split()
+    assert [one for one in left if not one.startswith("pod/warm-")] == []
+    assert view["id"] not in kubectl("--namespace", site.runners, "get", "pods", "-o", "json")
 
 
 def test_its_way_out_is_the_gateway_and_nothing_else(site: Site) -> None:
@@ -261,30 +229,49 @@ def test_its_way_out_is_the_gateway_and_nothing_else(site: Site) -> None:
     assert verdicts == [(True, "allowed.example", site.port)]
 
 
+def preflight(site: Site, *more: str) -> list[dict[str, Any]]:
+    """With the addresses of pods, since those of Services lead nowhere here."""
+    selected = "jsonpath={.items[0].status.podIP}"
+    where = {
+        f"{name}.{site.name}.svc": [
+            site.kubectl("get", "pods", "-l", f"app.kubernetes.io/component={component}", "-o", selected)
+        ]
+        for name, component in (("orchestrator-runner-api", "daemon"), ("orchestrator-gateway", "gateway"))
+    }
+    command = [sys.executable, "-m", "orchestrator", "preflight", "--config", str(site.settings), "--json", *more]
+    environment = os.environ | {"ORCHESTRATOR_KUBERNETES__HOST_ADDRESSES": json.dumps(where)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    return list(json.loads(done.stdout)["findings"])
+
+
 def test_the_preflight_names_what_this_server_lacks_and_nothing_else(site: Site) -> None:
-    command = [sys.executable, "-m", "orchestrator", "preflight", "--config", str(site.settings), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    found = json.loads(done.stdout)
-    known = kubectl("api-resources", "-o", "name")
     lacking = {"admission-policy", "admission-binding", "server-version", "user-namespace"}
-    if "validatingadmissionpolicies." in known:
-        assert found["findings"] == []
-    else:
-        assert {one["guard"] for one in found["findings"]} <= lacking
-        assert done.returncode == 1
+    if "validatingadmissionpolicies." in kubectl("api-resources", "-o", "name"):
+        lacking = {"canary"}  # nobody but the daemon may make pods there
+    assert {one["guard"] for one in preflight(site, "--canary")} <= lacking
+
+
+def test_the_canary_sees_a_network_that_denies_nothing(site: Site) -> None:
+    policies = ("--namespace", site.runners, "delete", "networkpolicy", "--all")
+    kubectl(*policies)
+    try:
+        found = [one["what"] for one in preflight(site, "--canary") if one["guard"] == "canary"]
+    finally:
+        kubectl("apply", "-k", str(site.folder / "trial"))
+    assert any("could connect where it must not" in one and "10.96.0.1:443" in one for one in found), found
 
 
 def test_a_new_daemon_reads_its_volume_and_goes_on_with_what_runs(site: Site) -> None:
     script = "echo begun; sleep 25; echo through"
     job = json.loads(site.daemon("submit", "--name", "job", "--script", script, "--no-follow", "--json"))
-    pods = ("--namespace", site.runners, "get", "pods", "-o", "jsonpath={.items[*].metadata.uid}")
     until(lambda: json.loads(site.daemon("show", job["id"], "--json"))["phase"] == "running")
-    before = kubectl(*pods)
+    uid = json.loads(site.daemon("show", job["id"], "--json"))["runner"]["uid"]
     site.kubectl("rollout", "restart", "deployment/orchestrator")
     site.ready("orchestrator")
-    assert kubectl(*pods) == before
+    pods = json.loads(kubectl("--namespace", site.runners, "get", "pods", "-o", "json"))["items"]
+    assert [one["status"]["phase"] for one in pods if one["metadata"]["uid"] == uid] == ["Running"]
     shown = json.loads(site.daemon("show", job["id"], "--wait", "--json"))
-    assert (shown["result"], shown["runner"]["uid"]) == ("success", before)
+    assert (shown["result"], shown["runner"]["uid"]) == ("success", uid)
     assert site.daemon("logs", job["id"]) == "begun\nthrough\n"
     assert len(json.loads(site.daemon("jobs", "--json"))["jobs"]) >= 2
 
