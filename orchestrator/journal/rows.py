@@ -58,6 +58,27 @@ class Inserter:
                 start, left = end, left - size
 
 
+class GuardedInserter:
+    """`INSERT` of a few rows into one table as one statement, which is a transaction of its own, while `guard` holds:
+    an SQL condition with one variable.
+    """
+
+    MOST_ROWS = 8
+
+    def __init__(self, head: str, width: int, guard: str) -> None:
+        self._width = width
+        row = "(" + ",".join("?" * width) + ")"
+        self._statements = [
+            f"{head} SELECT * FROM (VALUES {','.join([row] * size)}) WHERE {guard}"  # noqa: S608 -- words of ours
+            for size in range(1, self.MOST_ROWS + 1)
+        ]
+
+    def run(self, connection: sqlite3.Connection, values: Sequence[Any], guarded: object) -> bool:
+        """Insert all rows, or none and answer False. `values` are their fields one after the other."""
+        size = len(values) // self._width
+        return connection.execute(self._statements[size - 1], (*values, guarded)).rowcount == size
+
+
 def checksum(seq: int, data: bytes | memoryview) -> int:
     """CRC-32 of an encoded event, begun with its place in the journal so that swapped rows show too."""
     return zlib.crc32(data, seq & 0xFFFFFFFF)

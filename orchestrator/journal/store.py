@@ -17,10 +17,12 @@ import msgspec
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.journal import index, rows, schema
 from orchestrator.journal.index import Line
-from orchestrator.model.events import Event, Fact, JobOffered
+from orchestrator.model.events import Event, Fact, JobFinished, JobOffered
 from orchestrator.model.job import JobId
 
-_FACTS = rows.Inserter("INSERT INTO facts (seq, job, job_id, at_ns, kind, data, crc, epoch)", 8)
+_FACTS_HEAD = "INSERT INTO facts (seq, job, job_id, at_ns, kind, data, crc, epoch)"
+_FACTS = rows.Inserter(_FACTS_HEAD, 8)
+_FACTS_ALONE = rows.GuardedInserter(_FACTS_HEAD, 8, "(SELECT value FROM meta WHERE key = 'epoch') = ?")
 _LINES = rows.Inserter(
     "INSERT INTO jobs (job, job_id, name, pool, pipeline, caller_id, phase, offered_at_ns, finished_at_ns,"
     " result, reason, open)",
@@ -30,6 +32,7 @@ _LINES = rows.Inserter(
 )
 _OUTBOX = rows.Inserter("INSERT OR IGNORE INTO trace_outbox (job)", 1)
 
+_TAKEN_OVER = "another daemon has taken the journal over"
 _FULL_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
@@ -109,9 +112,11 @@ class Store:
         values: list[Any] = []
         answers: list[Answer] = []
         seq = self._seq
+        alone = self._alone(appends)
         try:
-            self._begin()
-            closed = self._closed_lines(appends)
+            if not alone:
+                self._begin()
+            closed = {} if alone else self._closed_lines(appends)
             for append in appends:
                 refusal = self._refusal(append, staged, closed)
                 if refusal is not None:
@@ -120,9 +125,11 @@ class Store:
                 facts = self._stamp(append, staged, closed, values, seq)
                 seq += len(facts)
                 answers.append(facts)
-            if values:
+            if alone:
+                self._insert_alone(values)
+            else:
                 self._insert(values, staged)
-            self._connection.execute("COMMIT")
+                self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
             answers += [[] for _ in range(len(appends) - len(answers))]
@@ -142,7 +149,19 @@ class Store:
     def _begin(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
         if self._meta("epoch") != self.epoch:
-            raise sqlite3.OperationalError("another daemon has taken the journal over")
+            raise sqlite3.OperationalError(_TAKEN_OVER)
+
+    def _alone(self, appends: Sequence[Append]) -> bool:
+        """Whether the group is a few facts and changes no list line, as most are: one statement can store it."""
+        facts = [fact for append in appends for fact in append.facts]
+        return len(facts) <= _FACTS_ALONE.MOST_ROWS and all(
+            job_id in self.lines and not isinstance(event, JobFinished) for job_id, event, _, _ in facts
+        )
+
+    def _insert_alone(self, values: Sequence[Any]) -> None:
+        # Outside a transaction a statement is one: as atomic and as durable as with BEGIN and COMMIT around it.
+        if not _FACTS_ALONE.run(self._connection, values, self.epoch):
+            raise sqlite3.OperationalError(_TAKEN_OVER)
 
     def _closed_lines(self, appends: Sequence[Append]) -> Mapping[JobId, Line]:
         """The finished jobs that these appends speak of: one look for the whole group, seldom with a result."""

@@ -106,9 +106,11 @@ async def test_a_journal_taken_over_behind_its_lock_stores_nothing_more(tmp_path
         await journal.append([offered("a")])
         (tmp_path / "journal.db.lock").unlink()
         async with opened(path) as usurper:
-            with pytest.raises(TryAgainError, match="taken"):
-                await journal.append([offered("b")])
+            for facts in ([offered("b")], [(offered("a")[0], events.JobCancelRequested("me"))]):
+                with pytest.raises(TryAgainError, match="taken"):
+                    await journal.append(facts)
             assert not journal.healthy
+            assert len(await usurper.facts_of(offered("a")[0])) == 1
             await usurper.append([offered("c")])
             assert [line.name for line in await usurper.jobs(JobQuery())] == ["c", "a"]
 
@@ -127,6 +129,24 @@ async def test_waiting_appends_become_one_commit_and_an_idle_journal_does_not_wa
         assert commits in ([50], [49, 1], [1, 49])
         await journal.append([offered("alone")])
         assert commits[-1] == 1
+
+
+async def test_facts_alone_are_stored_as_those_that_change_the_list(tmp_path: Path) -> None:
+    """A few facts of unfinished jobs go into one statement, more and others into a transaction of several."""
+    path, job_id = tmp_path / "journal.db", offered("a")[0]
+    async with opened(path) as journal:
+        stored = [*await journal.append([offered("a")])]
+        for size in range(1, 12):
+            notes = [(job_id, events.LogClosed(size, place, 0)) for place in range(size)]
+            stored += await journal.append(notes)
+        with pytest.raises(GiveUpError):
+            await journal.append([(job_id, events.LogClosed(0, 0, 0)), (offered("b")[0], events.JobFinished())])
+        stored += await journal.append([(job_id, events.JobFinished())])
+        assert [fact.seq for fact in stored] == list(range(1, 69))
+        assert await journal.facts_of(job_id) == stored
+    async with opened(path) as again:
+        assert await again.facts_of(job_id) == stored
+        assert await again.append([offered("b"), (offered("b")[0], events.LogClosed(1, 1, 1))])
 
 
 async def test_reads_do_not_wait_for_the_writer(tmp_path: Path) -> None:
