@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import NewType
 
 from orchestrator.model.egress import EgressRule
@@ -13,6 +14,7 @@ from orchestrator.model.job import JobId, PoolName
 RunnerName = NewType("RunnerName", str)
 
 
+@lru_cache(maxsize=8192)
 def runner_name(job_id: JobId) -> RunnerName:
     """The one name a job's runner can have: a DNS label, so that every backend can use it as its lock."""
     return RunnerName(f"runner-{hashlib.sha256(job_id.encode()).hexdigest()[:24]}")
