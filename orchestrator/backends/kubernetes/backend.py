@@ -234,7 +234,9 @@ class KubernetesBackend:
         return pod
 
     async def _look(self, name: RunnerName) -> tuple[str, Pod] | None:
-        """Ask the API server; None only when every place where the runner could be says that it is not there."""
+        """Ask the API server; None only when every place where the runner could be says that it is not there.
+
+        An adopted pod is older than the list its namespace's watch began with: what is not in a live one is gone."""
         adopted = self.registry.adopted_uid(name)
         place = self.registry.place(name)
         if place is not None:
@@ -243,7 +245,9 @@ class KubernetesBackend:
                 return place.namespace, pod
             self.registry.forget(name, place.uid)
         for namespace in self._watches:
-            if adopted:
+            if adopted and self._watches[namespace].live:
+                pod = None
+            elif adopted:
                 pod = next((one for one in await self._listed(namespace) if one.uid == adopted), None)
             elif place is not None and place.namespace == namespace:
                 pod = None

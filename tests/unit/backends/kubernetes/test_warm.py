@@ -25,7 +25,7 @@ from orchestrator.model.egress import EgressProof
 from orchestrator.model.events import Fact
 from orchestrator.model.job import JobId, PoolName
 from orchestrator.model.outcome import EndReason, Result
-from orchestrator.model.runner import RunnerName, RunnerSpec, runner_name
+from orchestrator.model.runner import RunnerName, RunnerSpec, RunnerState, runner_name
 from orchestrator.testing.journal import MemoryJournal
 
 POOL = KubernetesPool(
@@ -313,6 +313,27 @@ async def test_a_runner_that_may_have_been_made_gets_no_warm_one(cluster, journa
     daemon.backend.adopt(spec.name, "")
     await daemon.backend.create(spec)
     assert spec.name in cluster.pods
+    await daemon.stop()
+
+
+async def test_pods_that_went_while_no_daemon_was_there_cost_no_list_each(cluster, journal):
+    daemon = Daemon(cluster, CONFIG, journal)
+    asked, real = [], cluster.request
+
+    async def request(method, path, **more):
+        asked.append((method, path))
+        return await real(method, path, **more)
+
+    cluster.request = request
+    await daemon.backend.start()
+    names = [runner_name(JobId(f"memory.{number}.1")) for number in range(20)]
+    for number, name in enumerate(names):
+        daemon.backend.adopt(name, f"uid-gone-{number}")
+    begun = len(asked)
+    for name in names:
+        assert (await daemon.backend.inspect(name)).state is RunnerState.ABSENT
+        await daemon.backend.delete(name)
+    assert len(asked) == begun, "the list that the watch began with is younger than the pods, and had none of them"
     await daemon.stop()
 
 
