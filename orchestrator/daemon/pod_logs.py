@@ -115,8 +115,8 @@ class PodLogs:
                 await writer.rewind(size)
                 rewound = True
             writer.write(output)
+            position = reached  # before anything is waited for: whoever stops us there has the output already
             await writer.drain()
-            position = reached
             now = asyncio.get_running_loop().time()
             if now - saved >= _SAVE_SECONDS:
                 saved = now

@@ -1,0 +1,69 @@
+"""A pod's log that is read by one daemon after another: each line once, wherever the first one is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+from orchestrator.backends.kubernetes.pod import Container, Pod
+from orchestrator.daemon.pod_logs import PodLogs
+from orchestrator.journal.logs import LogStore, LogWriter
+from orchestrator.journal.redact import Masker
+from orchestrator.model.job import JobId
+
+JOB = JobId("memory.1.1")
+LINES = [f"2026-11-25T21:00:0{number}.5Z line {number}\n".encode() for number in range(6)]
+
+
+class Kubelet:
+    """Streams the lines so far, as `pods/log` does, and then waits."""
+
+    def __init__(self) -> None:
+        self.lines = LINES[:3]
+
+    @asynccontextmanager
+    async def pieces(self, _path, *, params, idle):
+        async def read():
+            since = params.get("sinceTime", "").rstrip("Z").encode()
+            yield b"".join(line for line in self.lines if line[: len(since)] >= since)
+            await asyncio.Event().wait()
+
+        yield read()
+
+
+def logs(folder: Path, kubelet: Kubelet) -> tuple[PodLogs, LogStore]:
+    pods = {"p": SimpleNamespace(stream_logs=True)}
+    registry = SimpleNamespace(find=lambda _: ("runners", Pod("pod", "uid", "1", job=Container(running=True))))
+    store = LogStore(folder / "logs", 100_000, Masker())
+    return PodLogs(SimpleNamespace(pools=pods), kubelet, registry, store, lambda: None, folder / "positions"), store
+
+
+RECORD = SimpleNamespace(id=JOB, runner="runner-1", offer=SimpleNamespace(spec=SimpleNamespace(pool="p")))
+
+
+async def test_a_daemon_that_is_stopped_while_a_slow_disk_takes_a_line_leaves_it_once(tmp_path, monkeypatch):
+    kubelet, slow = Kubelet(), asyncio.Event()
+
+    async def drain(_writer):
+        slow.set()
+        await asyncio.Event().wait()
+
+    first, store = logs(tmp_path, kubelet)
+    with monkeypatch.context() as patched:
+        patched.setattr(LogWriter, "drain", drain)
+        first.follow(RECORD)
+        await asyncio.wait_for(slow.wait(), 5)
+        await first.close()
+    await store.close()
+    kubelet.lines = LINES
+    second, store = logs(tmp_path, kubelet)
+    second.follow(RECORD)
+    path = tmp_path / "logs" / f"{JOB}.log"
+    async with asyncio.timeout(5):
+        while b"line 5" not in path.read_bytes():
+            await asyncio.sleep(0.01)
+    await second.close()
+    await store.close()
+    assert path.read_bytes() == b"".join(b"line %d\n" % number for number in range(6))
