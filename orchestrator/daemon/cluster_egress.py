@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from orchestrator.daemon.verdicts import EngineOf, VerdictNotes
 from orchestrator.egress.batch import Misuse
 from orchestrator.egress.hub import TableHub
-from orchestrator.model.egress import EgressRule
 from orchestrator.model.events import AlarmRaised
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
@@ -18,24 +17,13 @@ MAX_ALARMS = 8
 
 
 class ClusterEgress:
-    """`hub` serves the gateways, by `server.gateway_api.GatewayApi`. A `lifecycle.ports.Revoker`."""
+    """`hub` is told of runners and serves gateways (`server.gateway_api.GatewayApi`). A `lifecycle.ports.Revoker`."""
 
     def __init__(self, engine: EngineOf, mask: Callable[[str], str], max_age: float) -> None:
         """`max_age` in seconds is how long a gateway that hears nothing goes on."""
         self._notes = VerdictNotes(engine, mask)
         self._alarms: Counter[RunnerName] = Counter()
         self.hub = TableHub(self._notes.verdict, self._misused, self._notes.settled, max_age)
-
-    def publish(
-        self,
-        runner: RunnerName,
-        address: str,
-        credential_sha256: str,
-        rules: Sequence[EgressRule],
-        other_addresses: Iterable[str] = (),
-    ) -> None:
-        """As `TableHub.publish`."""
-        self.hub.publish(runner, address, credential_sha256, rules, other_addresses)
 
     async def revoke(self, record: Record) -> None:
         """When this returns no gateway serves the job's runner, and its verdicts are durable."""

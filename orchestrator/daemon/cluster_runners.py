@@ -154,7 +154,7 @@ class ClusterRunners:
         if not addresses or not self._is_bound(record):
             return False
         digest = credential_digest(self._job_credentials.credential(record.bound_uid))
-        self._egress.publish(record.runner, addresses[0], digest, record.obligations.egress, addresses[1:])
+        self._egress.hub.publish(record.runner, addresses[0], digest, record.obligations.egress, addresses[1:])
         return True
 
     def _is_bound(self, record: Record) -> bool:

@@ -46,8 +46,6 @@ from orchestrator.server.work import RunnerEndpoints
 
 log = logging.getLogger("orchestrator.server.cluster_api")
 
-CLAIM_SECONDS = 25.0
-"""How long a claim of a runner without a job is held before it is answered 204: come again."""
 UNPROVEN_PAUSE_SECONDS = 2.0
 """How long such a claim is held when its proof does not hold, so that nobody asks in a hurry."""
 MAX_EXCUSED = 10_000
@@ -194,10 +192,13 @@ class ClusterApi:
     # Who asks.
 
     def _seat(self, identity: RunnerIdentity) -> Seat:
-        """The runner's own counts; a runner of the same name but another uid starts anew."""
+        """The runner's own counts; a runner of the same name but another uid starts anew. Nothing is kept of one whose
+        job has ended: it was closed already."""
         seat = self._seats.get(identity.name)
         if seat is None or seat.identity != identity:
-            seat = self._seats[identity.name] = Seat(identity)
+            seat = Seat(identity)
+            if not self._handlers.ended(identity):
+                self._seats[identity.name] = seat
         return seat
 
     def _refusal(self, request: web.BaseRequest) -> GiveUpError:

@@ -28,7 +28,6 @@ log = logging.getLogger("orchestrator.server.gateway_api")
 Authenticate = Callable[[str], Awaitable[str | None]]
 """A bearer token to the gateway's identity (different for each pod), or None when it is no gateway's."""
 
-GATEWAY_PATHS = "/gateway/v1/"
 _ID = re.compile(GATEWAY_ID)
 _MAX_VERSION_CHARS = 64
 

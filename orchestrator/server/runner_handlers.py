@@ -127,6 +127,11 @@ class RunnerHandlers:
         if record is not None:
             self._deps.masker.register(record.id, credential)
 
+    def ended(self, identity: RunnerIdentity) -> bool:
+        """Whether the end of the runner's job is recorded."""
+        record = self._deps.engine.record_of_runner(identity.name)
+        return record is None or record.outcome is not None
+
     def running(self, identity: RunnerIdentity) -> Record:
         record = self._deps.engine.bound_record(identity)
         if record is None:

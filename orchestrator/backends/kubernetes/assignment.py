@@ -22,6 +22,7 @@ from orchestrator.model.runner import RunnerName
 PREFIX = "warm-"
 """Of every warm pod's name; runners that are made for a job have another."""
 CLAIM_SECONDS = 25.0
+"""How long a claim of a pod without a job is held before its agent is told to come again."""
 
 
 class Assignments:

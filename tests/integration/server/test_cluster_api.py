@@ -292,6 +292,20 @@ async def test_an_ended_jobs_token_is_good_for_nothing(cluster):
     assert (await cluster.post(None, "traces", headers=spans, data=b"x"))[0].status == 401
 
 
+async def test_nothing_is_kept_of_a_runner_whose_job_ends_while_it_claims(cluster):
+    job_id, runner = await cluster.start("k")
+
+    async def ended(_identity: RunnerIdentity) -> None:
+        await cluster.api.engine.cancel(JobId(job_id), "tester")
+        await cluster.api.until(job_id, "finished")
+        await cluster.server.close(runner.name)  # as the revocation does
+
+    cluster.pods.ready_to_bind = ended
+    answer, problem = await cluster.post(runner, "claim", json=PROOF)
+    assert (answer.status, problem["reason"]) == (401, "runner_unknown")
+    assert cluster.server._seats == {}
+
+
 async def test_spans_come_with_the_jobs_own_credential_only(cluster):
     _, a = await cluster.start("a")
     _, b = await cluster.start("b")

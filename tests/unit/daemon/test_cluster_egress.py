@@ -37,7 +37,7 @@ def egress(jobs: Jobs, monkeypatch) -> ClusterEgress:
     monkeypatch.setattr(hub_module, "MARGIN_SECONDS", 0.0)
     made = ClusterEgress(lambda: jobs, lambda text: text.replace("secret", "***"), max_age=0.2)
     for name in "ab":
-        made.publish(f"runner-{name}", f"10.0.0.{ord(name)}", name * 64, [])
+        made.hub.publish(f"runner-{name}", f"10.0.0.{ord(name)}", name * 64, [])
     made.hub.begin()
     return made
 
