@@ -26,7 +26,7 @@ import psutil
 import pytest
 import yaml
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.cluster, pytest.mark.node, pytest.mark.timeout(280)]
 
 KUBECTL = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")
 BUSYBOX = "runner.local/busybox:1"
