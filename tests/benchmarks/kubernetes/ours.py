@@ -47,6 +47,18 @@ from orchestrator.testing.source import MemorySource
 PROOF = EgressProof(denied=("metadata", "direct", "resolver"), reached=())
 
 
+class _Meta(msgspec.Struct):
+    name: str
+
+
+class _Sent(msgspec.Struct):
+    metadata: _Meta
+
+
+_SENT = msgspec.json.Decoder(_Sent)
+"""No more than the name: what the benchmark looks at counts as the product's processor time."""
+
+
 def settings_document(state: Path, pool: str, namespace: str, capacity: int, **more: object) -> dict[str, Any]:
     """As an operator would write it, for one pool."""
     port = free_port()
@@ -115,8 +127,7 @@ class Jobs:
 
         async def timed(method: str, path: str, **more: Any) -> bytes:
             if method == "POST" and path.endswith("/pods"):
-                name = msgspec.json.decode(more["body"])["metadata"]["name"]
-                self.created.setdefault(name, time.perf_counter())
+                self.created.setdefault(_SENT.decode(more["body"]).metadata.name, time.perf_counter())
             return await request(method, path, **more)
 
         self.client.request = timed
