@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import Counter
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -27,6 +28,9 @@ class ApiFault(Enum):
     DELAY = auto()
     GARBAGE = auto()
     UNAUTHORIZED = auto()
+
+
+_STORED = frozenset({ApiFault.STORED_BUT_500, ApiFault.STORED_BUT_CUT})
 
 
 @dataclass(slots=True)
@@ -61,6 +65,7 @@ class FaultProxy:
         self._open: dict[int, web.Request] = {}
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
+        self._begun: set[asyncio.Task[web.Response]] = set()
 
     def add(self, fault: ApiFault, method: str = "", part: str = "", *, times: int = 1, seconds: float = 1.0) -> Rule:
         """Let this fault hit; returns its rule, whose `times` tells how often it still will."""
@@ -92,6 +97,7 @@ class FaultProxy:
         self.cut()
         if self._runner is not None:
             await self._runner.cleanup()
+        await asyncio.gather(*self._begun, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
 
@@ -131,30 +137,48 @@ class FaultProxy:
         return None
 
     async def _pass_on(self, request: web.Request, fault: ApiFault | None) -> web.StreamResponse:
-        assert self._session is not None
-        headers = {key: value for key, value in request.headers.items() if key.lower() in _PASSED_ON}
         body = await request.read()
         try:
-            async with self._session.request(
-                request.method, self._upstream + request.path_qs, headers=headers, data=body or None
-            ) as answer:
-                if answer.status < 300:
-                    self.done[request.method] += 1
-                if fault in (ApiFault.STORED_BUT_500, ApiFault.STORED_BUT_CUT):
-                    await answer.read()
-                    if fault is ApiFault.STORED_BUT_CUT:
-                        _abort(request)
-                    return web.Response(status=500, text="stored, and yet")
-                return await self._answer(request, answer, fault)
+            if request.method == "GET" and fault not in _STORED:
+                async with self._upstream_request(request, body) as answer:
+                    self._count(request, answer)
+                    return await self._answer(request, answer, fault)
+            # A write that has begun is seen to its end and counted, whatever becomes of who asked for it.
+            whole = asyncio.get_running_loop().create_task(self._whole(request, body))
+            self._begun.add(whole)
+            whole.add_done_callback(self._begun.discard)
+            done = await asyncio.shield(whole)
         except aiohttp.ClientError:
             _abort(request)
             return web.Response(status=502)
+        if fault is ApiFault.STORED_BUT_CUT:
+            _abort(request)
+        if fault in _STORED:
+            return web.Response(status=500, text="stored, and yet")
+        return done
+
+    def _upstream_request(
+        self, request: web.Request, body: bytes
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        assert self._session is not None
+        headers = {key: value for key, value in request.headers.items() if key.lower() in _PASSED_ON}
+        return self._session.request(
+            request.method, self._upstream + request.path_qs, headers=headers, data=body or None
+        )
+
+    async def _whole(self, request: web.Request, body: bytes) -> web.Response:
+        async with self._upstream_request(request, body) as answer:
+            self._count(request, answer)
+            return web.Response(status=answer.status, headers=_kept(answer), body=await answer.read())
+
+    def _count(self, request: web.Request, answer: aiohttp.ClientResponse) -> None:
+        if answer.status < 300:
+            self.done[request.method] += 1
 
     async def _answer(
         self, request: web.Request, answer: aiohttp.ClientResponse, fault: ApiFault | None
     ) -> web.StreamResponse:
-        kept = {key: value for key, value in answer.headers.items() if key.lower() in ("content-type", "retry-after")}
-        response = web.StreamResponse(status=answer.status, headers=kept)
+        response = web.StreamResponse(status=answer.status, headers=_kept(answer))
         await response.prepare(request)
         if fault is ApiFault.GARBAGE:
             await response.write(b'{"type":"ADDED","object":{"metadata":\n')
@@ -162,6 +186,10 @@ class FaultProxy:
             await response.write(part)
         await response.write_eof()
         return response
+
+
+def _kept(answer: aiohttp.ClientResponse) -> dict[str, str]:
+    return {key: value for key, value in answer.headers.items() if key.lower() in ("content-type", "retry-after")}
 
 
 def _abort(request: web.Request) -> None:
