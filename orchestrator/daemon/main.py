@@ -140,6 +140,8 @@ def _signals(drain: Drain, reload: PolicyReload) -> Iterator[None]:
     handlers = {signal.SIGTERM: drain.signalled, signal.SIGINT: drain.signalled, signal.SIGHUP: hangup}
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler)
+    # Who started us may have left them blocked, which a program inherits: then we could not be stopped in order.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)
     try:
         yield
     finally:

@@ -55,6 +55,17 @@ def test_hangup_reloads_the_policy_and_a_bad_bundle_changes_nothing(program, bun
     assert daemon.end() == 0
 
 
+def test_signals_that_were_blocked_when_it_was_started_are_obeyed(program):
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGTERM})
+    try:
+        daemon = program().start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    daemon.signal(signal.SIGHUP)
+    daemon.said("policy reloaded")
+    assert daemon.end() == 0
+
+
 def test_hangup_names_the_settings_that_need_a_restart(program):
     daemon = program().start()
     daemon.write(pools=[{"name": "other"}], deadlines={"drain_seconds": 5})
