@@ -6,6 +6,7 @@ import functools
 import ipaddress
 import os
 import socket
+import signal
 import subprocess
 import tempfile
 import time
@@ -138,6 +139,12 @@ def _nothing_left_running() -> Iterator[None]:
         time.sleep(0.01)
     if left:
         pytest.fail("processes left running: " + "; ".join(f"{pid} {line[:160]}" for pid, line in left.items()))
+
+
+@pytest.fixture(autouse=True)
+def _signals_are_open() -> None:
+    """No signal is blocked when a test begins: every program it starts would inherit that, and not hear it."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 # --- tests that need something of the machine: skipped with a reason, and loudly ----------------------------
