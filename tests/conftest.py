@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import ipaddress
 import os
-import socket
 import signal
+import socket
 import subprocess
 import tempfile
 import time
