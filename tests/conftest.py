@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import ipaddress
 import os
-import signal
 import socket
 import subprocess
 import tempfile
@@ -139,12 +138,6 @@ def _nothing_left_running() -> Iterator[None]:
         time.sleep(0.01)
     if left:
         pytest.fail("processes left running: " + "; ".join(f"{pid} {line[:160]}" for pid, line in left.items()))
-
-
-@pytest.fixture(autouse=True)
-def _signals_are_open() -> None:
-    """No signal is blocked when a test begins: every program it starts would inherit that, and not hear it."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 # --- tests that need something of the machine: skipped with a reason, and loudly ----------------------------
