@@ -140,6 +140,26 @@ def _nothing_left_running() -> Iterator[None]:
         pytest.fail("processes left running: " + "; ".join(f"{pid} {line[:160]}" for pid, line in left.items()))
 
 
+# --- nothing left in the environment ------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_in_the_environment() -> Iterator[None]:
+    """Later tests, and every program they start, would inherit what a test leaves there."""
+    before = _environment()
+    yield
+    changed = sorted(dict(_environment().items() ^ before.items()))
+    if changed:
+        for name in changed:
+            os.environ.pop(name, None)
+        os.environ.update({name: before[name] for name in changed if name in before})
+        pytest.fail(f"environment variables left changed: {', '.join(changed)}")
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
 # --- tests that need something of the machine: skipped with a reason, and loudly ----------------------------
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,8 +84,22 @@ def options(
     ] = False,
 ) -> None:
     if state_dir is not None:
-        os.environ["ORCHESTRATOR_STATE_DIR"] = str(state_dir)
+        context.with_resource(_variable("ORCHESTRATOR_STATE_DIR", str(state_dir)))
     context.obj = Session(url=url, token_file=token_file, allow_http=allow_http)
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    """Set for the command only: who calls the command line within a process gets its environment back."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
 
 
 app.command(epilog=examples(run.EXAMPLES))(run.run)

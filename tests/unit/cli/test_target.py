@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -90,3 +91,10 @@ def test_the_token_is_read_anew_each_time(tmp_path):
     for value in ("first", "second"):
         file.write_text(value + "\n")
         assert target.token() == value
+
+
+def test_a_command_leaves_the_environment_as_it_was(cli, state, tmp_path):
+    before = dict(os.environ)
+    done = cli("--state-dir", str(tmp_path / "elsewhere"), "jobs")
+    assert str(tmp_path / "elsewhere") in done.stderr
+    assert dict(os.environ) == before
