@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -25,6 +26,10 @@ for _variable in ("PYTHONASYNCIODEBUG", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FOR
     os.environ.pop(_variable, None)
 _state_home = tempfile.TemporaryDirectory(prefix="orchestrator-tests-")
 os.environ["XDG_STATE_HOME"] = _state_home.name
+
+# A shell's background jobs ignore SIGINT, and so would every program that a test starts to interrupt it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # --- hypothesis: one bounded, repeatable profile for everybody; a longer random one on request --------------
 

@@ -15,7 +15,8 @@ class OutputPump:
     """Reads one pipe to its end. `head` are its first bytes, for the message when a sandbox fails to start.
 
     It reads as fast as the log can take and never stops for good: a job must not hang because its log is
-    full; the writer drops. One chunk for each turn of the event loop keeps a flood from starving others.
+    full; the writer drops. One chunk for each turn of the event loop keeps a flood from starving others, and
+    after each chunk's worth of bytes, in however small pieces they came, the log may slow the job down.
     """
 
     def __init__(self, descriptor: int, writer: LogWriter) -> None:
@@ -24,6 +25,7 @@ class OutputPump:
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
+        self._undrained = 0
         self.head = b""
         os.set_blocking(descriptor, False)
         self._loop.add_reader(descriptor, self.pull)
@@ -44,7 +46,9 @@ class OutputPump:
         if len(self.head) < HEAD:
             self.head += data[: HEAD - len(self.head)]
         self._writer.write(data)
-        if len(data) == CHUNK:  # the pipe was full: a flood
+        self._undrained += len(data)
+        if self._undrained >= CHUNK:
+            self._undrained = 0
             self._loop.remove_reader(self._descriptor)
             self._draining = self._loop.create_task(self._drain())
 

@@ -250,6 +250,8 @@ async def test_output_beyond_the_cap_does_not_hold_the_job_up(world):
     view, output = await world.run("head -c 8000000 /dev/zero | tr '\\0' x; exit 6")
     assert view.exit_code == 6
     assert len(output) == 1 << 20
+    (log,) = world.logs.logs.values()
+    assert log.drained > 0
 
 
 async def test_a_slow_log_slows_the_job_down_and_loses_nothing(world):

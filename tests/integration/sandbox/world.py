@@ -135,6 +135,7 @@ class RunnerApi:
 class Log:
     data: bytearray = field(default_factory=bytearray)
     closed: int = 0
+    drained: int = 0
     most: int = 1 << 20
 
     def write(self, data: bytes) -> None:
@@ -142,7 +143,7 @@ class Log:
         self.data += data[: max(0, self.most - len(self.data))]
 
     async def drain(self) -> None:
-        pass
+        self.drained += 1
 
     async def close(self) -> None:
         self.closed += 1
