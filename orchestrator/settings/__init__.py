@@ -1,5 +1,14 @@
 """Every setting of the daemon, one frozen tree. Only `daemon` and `cli` read it; a room gets its own slice."""
 
+from orchestrator.settings.github import (
+    GitHubAppSettings,
+    GitHubOidcSettings,
+    GitHubSettings,
+    GitHubWebhookSettings,
+    RunnerDemandSettings,
+    ScaleSetSettings,
+    WebhookRunnerSettings,
+)
 from orchestrator.settings.load import load_settings
 from orchestrator.settings.tree import (
     CallerIssuer,
@@ -20,14 +29,21 @@ __all__ = [
     "CallerIssuer",
     "DeadlineSettings",
     "EgressSettings",
+    "GitHubAppSettings",
+    "GitHubOidcSettings",
+    "GitHubSettings",
+    "GitHubWebhookSettings",
     "IdentitySettings",
     "JournalSettings",
     "LogSettings",
     "PolicySettings",
     "PoolSettings",
+    "RunnerDemandSettings",
     "SandboxSettings",
+    "ScaleSetSettings",
     "ServerSettings",
     "Settings",
     "TelemetrySettings",
+    "WebhookRunnerSettings",
     "load_settings",
 ]

@@ -9,9 +9,9 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from orchestrator.model.egress import EgressProtocol
 from orchestrator.model.pool import TrustTier
-from orchestrator.settings.fields import Bytes, Group, HostPattern, Name, Seconds
+from orchestrator.settings.fields import Bytes, EgressRuleSettings, Group, HostPattern, Name, Seconds
+from orchestrator.settings.github import GitHubSettings
 from orchestrator.settings.kubernetes import KubernetesSettings, PodSettings
 from orchestrator.state_dir import default_state_dir
 
@@ -107,15 +107,6 @@ class PolicySettings(Group):
         if self.engine == "opa" and not self.opa_url.startswith(("http://", "https://")):
             raise ValueError("engine opa needs opa_url, for example http://127.0.0.1:8181")
         return self
-
-
-class EgressRuleSettings(Group):
-    host: HostPattern
-    """Host name in lower case, or `*.suffix`."""
-    port: int = Field(default=443, ge=1, le=65535)
-    """TCP port."""
-    protocol: EgressProtocol = EgressProtocol.TLS
-    """`tls` (CONNECT, name checked in the SNI) or `http` (plain; for hosts you run yourself)."""
 
 
 class EgressSettings(Group):
@@ -244,6 +235,8 @@ class Settings(BaseSettings):
     policy: PolicySettings = PolicySettings()
     pools: tuple[PoolSettings, ...] = (PoolSettings(name="default"),)
     """The classes of runners."""
+    github: tuple[GitHubSettings, ...] = ()
+    """Organisations, repositories and enterprises on GitHub whose jobs are run."""
     kubernetes: KubernetesSettings = KubernetesSettings()
     """The cluster, for pools whose backend is `kubernetes`."""
     egress: EgressSettings = EgressSettings()
@@ -262,3 +255,24 @@ class Settings(BaseSettings):
         if twice:
             raise ValueError(f"pool names must differ; given twice: {', '.join(twice)}")
         return pools
+
+    @field_validator("github")
+    @classmethod
+    def _sources_differ(cls, sources: tuple[GitHubSettings, ...]) -> tuple[GitHubSettings, ...]:
+        names = [source.name for source in sources]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"names of sources must differ; given twice: {', '.join(twice)}")
+        return sources
+
+    @model_validator(mode="after")
+    def _demands_name_a_pool(self) -> Settings:
+        pools = {pool.name for pool in self.pools}
+        for number, source in enumerate(self.github):
+            for path, demand in source.demands():
+                if demand.pool not in pools:
+                    raise ValueError(
+                        f"github.{number}.{path}.pool names {demand.pool!r}, which is no pool; "
+                        f"pools: {', '.join(sorted(pools))}"
+                    )
+        return self

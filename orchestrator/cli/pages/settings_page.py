@@ -63,13 +63,16 @@ def undocumented() -> list[str]:
     ]
 
 
+_SUFFIXES: Mapping[Any, str] = {tuple: "[]", dict: ".NAME"}
+
+
 def _groups(model: type[BaseModel], path: str) -> Iterator[tuple[str, type[BaseModel]]]:
     """The model, then each group below it, with dotted paths; `[]` is a list's item, `.NAME` a mapping's value."""
     yield path, model
     for name, field in model.model_fields.items():
         below = _group_of(field) or _item_of(field)
         if below:
-            suffix = "" if _group_of(field) else ("[]" if typing.get_origin(field.annotation) is tuple else ".NAME")
+            suffix = _SUFFIXES.get(typing.get_origin(field.annotation), "")
             yield from _groups(below, f"{path}.{name}{suffix}".lstrip("."))
 
 
