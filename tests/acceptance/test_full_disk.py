@@ -39,7 +39,7 @@ async def fill_by_jobs(here: Installation) -> Answer:
 
 
 async def until_not_ready(here: Installation) -> Answer:
-    """The answer of `/readyz` once the journal is found wanting: a fact that was small enough may have fitted in yet."""
+    """The answer of `/readyz` once the journal is found wanting: a small fact may still have fitted in."""
     for _ in range(20):
         ready = await here.call("GET", "/readyz")
         if ready.status == 503:
