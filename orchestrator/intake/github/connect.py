@@ -1,0 +1,28 @@
+"""What a source opens: both clients over one transport and one chain of tokens."""
+
+from __future__ import annotations
+
+from orchestrator.intake.github.client import ActionsClient
+from orchestrator.intake.github.connection import GitHubConnection, Timing
+from orchestrator.intake.github.rest import RestClient
+from orchestrator.intake.github.stats import Stats
+from orchestrator.intake.github.tokens import TokenChain
+from orchestrator.intake.github.transport import Transport
+
+
+class GitHub:
+    """One configured GitHub URL, opened. Nothing is sent before the first call; `close` when done."""
+
+    def __init__(self, connection: GitHubConnection, timing: Timing | None = None) -> None:
+        self.connection = connection
+        self._transport = Transport(connection, timing or Timing())
+        tokens = TokenChain(self._transport)
+        self.actions = ActionsClient(self._transport, tokens)
+        self.rest = RestClient(self._transport, tokens)
+
+    def stats(self) -> Stats:
+        """Calls by endpoint and what is left of the rate limits."""
+        return self._transport.stats.picture()
+
+    async def close(self) -> None:
+        await self._transport.close()

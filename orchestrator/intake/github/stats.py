@@ -1,0 +1,65 @@
+"""How often GitHub was called and how much of its limits is left: for metrics, the status page and benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from orchestrator.intake.github.rest_objects import RateLimit
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointCount:
+    """`calls` counts every request sent, retries included; `failures` those without a 2xx; `seconds` their time."""
+
+    calls: int = 0
+    failures: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+    last_status: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A picture at one moment, by endpoint word and by rate-limit resource."""
+
+    endpoints: Mapping[str, EndpointCount] = field(default_factory=dict)
+    limits: Mapping[str, RateLimit] = field(default_factory=dict)
+    waited_seconds: float = 0.0
+    """Time spent waiting before retries, all calls together."""
+
+    @property
+    def calls(self) -> int:
+        return sum(count.calls for count in self.endpoints.values())
+
+
+class CallStats:
+    """What the transport counts."""
+
+    def __init__(self) -> None:
+        self._endpoints: dict[str, EndpointCount] = {}
+        self._limits: dict[str, RateLimit] = {}
+        self._waited = 0.0
+
+    def sent(self, endpoint: str, status: int, seconds: float) -> None:
+        """A request ended; `status` 0 means without an answer."""
+        was = self._endpoints.get(endpoint, EndpointCount())
+        failed = 0 if 200 <= status < 300 else 1
+        self._endpoints[endpoint] = replace(
+            was,
+            calls=was.calls + 1,
+            failures=was.failures + failed,
+            seconds=was.seconds + seconds,
+            last_status=status,
+        )
+
+    def retried(self, endpoint: str, waiting: float) -> None:
+        was = self._endpoints.get(endpoint, EndpointCount())
+        self._endpoints[endpoint] = replace(was, retries=was.retries + 1)
+        self._waited += waiting
+
+    def limit(self, found: RateLimit) -> None:
+        self._limits[found.resource] = found
+
+    def picture(self) -> Stats:
+        return Stats(dict(self._endpoints), dict(self._limits), self._waited)
