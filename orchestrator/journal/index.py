@@ -15,6 +15,7 @@ from orchestrator.model.events import Fact
 from orchestrator.model.job import JobId
 from orchestrator.model.outcome import EndReason, Outcome, Result
 from orchestrator.model.phase import MOVES, MOVING_EVENTS, Phase
+from orchestrator.model.platform import PlatformJob
 
 MAX_PAGE = 500
 """Most lines one page of a job list may have; a larger `limit` is cut to this."""
@@ -55,7 +56,7 @@ class Line:
     so that a list can be shown of a journal that no engine would accept.
     """
 
-    __slots__ = ("at_ns", "finished_at_ns", "number", "offered", "open", "phase", "reason", "result")
+    __slots__ = ("at_ns", "finished_at_ns", "number", "offered", "open", "phase", "platform_key", "reason", "result")
 
     def __init__(self, number: int, offered: JobSummary, at_ns: int, *, is_open: bool = True) -> None:
         self.number = number
@@ -66,6 +67,7 @@ class Line:
         self.result = offered.result
         self.reason = offered.reason
         self.finished_at_ns = offered.finished_at_ns
+        self.platform_key = ""
 
     @classmethod
     def begin(cls, number: int, job_id: JobId, event: events.JobOffered, at_ns: int) -> Line:
@@ -90,12 +92,15 @@ class Line:
             event.outcome.result.value,
             event.outcome.reason.value,
         )
-        return cls(number, kept, at_ns, is_open=False)
+        line = cls(number, kept, at_ns, is_open=False)
+        line.platform_key = event.platform_key
+        return line
 
     def copy(self) -> Line:
         twin = Line(self.number, self.offered, self.at_ns, is_open=self.open)
         twin.phase, twin.result, twin.reason = self.phase, self.result, self.reason
         twin.finished_at_ns = self.finished_at_ns
+        twin.platform_key = self.platform_key
         return twin
 
     def follow(self, event: events.Event, at_ns: int) -> None:
@@ -103,6 +108,8 @@ class Line:
         self.at_ns = at_ns
         kind = type(event)
         if kind not in MOVING_EVENTS:
+            if isinstance(event, events.PlatformJobNamed) and not self.platform_key:
+                self._named(event.job)
             return
         self.phase = MOVES[self.phase].get(kind, self.phase)
         if isinstance(event, events.JobEnded):
@@ -112,6 +119,10 @@ class Line:
             self.open = False
             self.phase = Phase.FINISHED
             self.finished_at_ns = at_ns
+
+    def _named(self, job: PlatformJob) -> None:
+        self.platform_key = job.key
+        self.offered = replace(self.offered, name=job.name, pipeline=job.pipeline, caller_id=job.caller.id)
 
     def summary(self) -> JobSummary:
         return replace(
@@ -143,9 +154,10 @@ def line_of(number: int, facts: Sequence[Fact]) -> Line:
 def compacted(facts: Sequence[Fact]) -> events.JobCompacted:
     """All that is kept of a finished job, from its facts in order.
 
-    The fingerprint stays, so that a late replay of the same dispatch call is still recognised.
+    The fingerprint stays, so that a late replay of the same dispatch call is still recognised, and the platform's
+    key, so that no other runner can be given the same job.
     """
-    name = pool = fingerprint = pipeline = caller_id = ""
+    name = pool = fingerprint = pipeline = caller_id = key = ""
     offered = finished = 0
     outcome = Outcome(Result.ERROR, EndReason.RUNNER_LOST, "the journal holds no outcome of this job")
     for fact in facts:
@@ -154,6 +166,8 @@ def compacted(facts: Sequence[Fact]) -> events.JobCompacted:
                 name, pool, fingerprint = offer.spec.name, offer.spec.pool, offer.fingerprint
                 pipeline, caller_id = offer.spec.pipeline, offer.caller.id
                 offered = fact.at_ns
+            case events.PlatformJobNamed(job) if not key:
+                key, name, pipeline, caller_id = job.key, job.name, job.pipeline, job.caller.id
             case events.JobEnded(ended):
                 outcome = ended
             case events.JobFinished():
@@ -162,7 +176,7 @@ def compacted(facts: Sequence[Fact]) -> events.JobCompacted:
                 return fact.event
             case _:
                 pass
-    return events.JobCompacted(name, pool, outcome, offered, finished, fingerprint, pipeline, caller_id)
+    return events.JobCompacted(name, pool, outcome, offered, finished, fingerprint, pipeline, caller_id, key)
 
 
 def page_size(query: JobQuery) -> int:

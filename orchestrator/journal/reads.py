@@ -40,6 +40,13 @@ class Reader:
         # Text that is no Unicode cannot even be asked for, so it names nothing.
         return await self._on_thread(lambda run: _facts(run, job_id)) if job_id.isascii() else []
 
+    async def job_named(self, key: str) -> JobId | None:
+        if any("\ud800" <= letter <= "\udfff" for letter in key):  # it cannot even be asked for
+            return None
+        statement = "SELECT job_id FROM named JOIN jobs USING (job) WHERE key = ?"
+        row = await self._on_thread(lambda run: run(statement, (key,)).fetchone())
+        return JobId(row[0]) if row else None
+
     async def live(self) -> Sequence[Sequence[Fact]]:
         def read(run: Run) -> Sequence[Sequence[Fact]]:
             # Both statements must see one state of the file: a job may finish between them.

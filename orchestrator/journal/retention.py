@@ -64,7 +64,7 @@ def compact_some(store: Store, age: Age, after: int) -> tuple[Compaction, int | 
         for number, job_id, facts in shrink:
             _shrink(store, number, job_id, facts, age.now_ns)
         for number in forget:
-            for table in ("facts", "jobs", "trace_outbox"):
+            for table in ("facts", "jobs", "named", "trace_outbox"):
                 store.execute(f"DELETE FROM {table} WHERE job = ?", (number,))  # noqa: S608 -- a constant
         store.note_last_seq()
 
@@ -92,7 +92,7 @@ def _shrink(store: Store, number: int, job_id: Any, facts: Sequence[Fact], now_n
 
 
 def reindex(store: Store) -> int:
-    """Make the table `jobs` anew from `facts`, in one transaction; returns the number of jobs.
+    """Make the tables `jobs` and `named` anew from `facts`, in one transaction; returns the number of jobs.
 
     Raises:
         GiveUpError: reason `journal_corrupt` when the facts themselves are damaged.
@@ -103,6 +103,7 @@ def reindex(store: Store) -> int:
 
     def work() -> None:
         store.execute("DELETE FROM jobs")
+        store.execute("DELETE FROM named")
         batch: list[Line] = []
         for number, job_id in numbers:
             packed = store.execute(rows.FACTS_OF_NUMBER, (number,))[0][1]

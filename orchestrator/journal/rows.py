@@ -58,6 +58,18 @@ class Inserter:
                 start, left = end, left - size
 
 
+LINES = Inserter(
+    "INSERT INTO jobs (job, job_id, name, pool, pipeline, caller_id, phase, offered_at_ns, finished_at_ns,"
+    " result, reason, open)",
+    12,
+    "ON CONFLICT (job) DO UPDATE SET name = excluded.name, pipeline = excluded.pipeline,"
+    " caller_id = excluded.caller_id, phase = excluded.phase, finished_at_ns = excluded.finished_at_ns,"
+    " result = excluded.result, reason = excluded.reason, open = excluded.open",
+)
+NAMED = Inserter("INSERT OR IGNORE INTO named (job, key)", 2)
+OUTBOX = Inserter("INSERT OR IGNORE INTO trace_outbox (job)", 1)
+
+
 class GuardedInserter:
     """`INSERT` of a few rows into one table as one statement, which is a transaction of its own, while `guard` holds:
     an SQL condition with one variable.
@@ -124,3 +136,8 @@ def fields(line: Line) -> Sequence[Any]:
         line.reason,
         int(line.open),
     )
+
+
+def naming(line: Line) -> Sequence[Any]:
+    """A row of the table `named`, of a line that has a key."""
+    return (line.number, line.platform_key)

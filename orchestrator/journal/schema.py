@@ -2,7 +2,7 @@
 
 `facts` is the truth and only ever appended to (compaction excepted). `job` is the `seq` of the job's first
 fact; a small number there instead of the job's id in each row halves what a fact costs. `job_id` stands in the
-first row of a job only. `jobs` is an index that can be rebuilt from `facts`; `phase`, `result` and
+first row of a job only. `jobs` and `named` are indexes that can be rebuilt from `facts`; `phase`, `result` and
 `reason` of an open job are kept in memory and written when it finishes.
 """
 
@@ -65,6 +65,8 @@ STEPS: Sequence[Step] = (
         "CREATE TABLE trace_outbox (job INTEGER PRIMARY KEY)",
         "INSERT INTO trace_outbox SELECT job FROM facts WHERE kind = 'JobFinished'",
     ),
+    # Which job each platform's job was; nothing older can have named one.
+    _run("CREATE TABLE named (job INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE)"),
 )
 """Step n leads from version n to n + 1. Never edited after a release, only added to."""
 

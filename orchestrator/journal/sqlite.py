@@ -135,6 +135,10 @@ class SqliteJournal:
         """All facts of one job in order; of a compacted job only its `JobCompacted`, which no fold begins with."""
         return await self._reader.facts_of(job_id)
 
+    async def job_named(self, key: str) -> JobId | None:
+        """See `orchestrator.lifecycle.ports.Journal`."""
+        return await self._reader.job_named(key)
+
     async def jobs(self, query: JobQuery) -> Sequence[JobSummary]:
         """A page of the job list; empty when `after` is unknown."""
         return await self._reader.jobs(query)

@@ -17,20 +17,14 @@ import msgspec
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.journal import index, rows, schema
 from orchestrator.journal.index import Line
-from orchestrator.model.events import Event, Fact, JobFinished, JobOffered
+from orchestrator.model.events import Event, Fact, JobFinished, JobOffered, PlatformJobNamed
 from orchestrator.model.job import JobId
 
 _FACTS_HEAD = "INSERT INTO facts (seq, job, job_id, at_ns, kind, data, crc, epoch)"
 _FACTS = rows.Inserter(_FACTS_HEAD, 8)
 _FACTS_ALONE = rows.GuardedInserter(_FACTS_HEAD, 8, "(SELECT value FROM meta WHERE key = 'epoch') = ?")
-_LINES = rows.Inserter(
-    "INSERT INTO jobs (job, job_id, name, pool, pipeline, caller_id, phase, offered_at_ns, finished_at_ns,"
-    " result, reason, open)",
-    12,
-    "ON CONFLICT (job) DO UPDATE SET phase = excluded.phase, finished_at_ns = excluded.finished_at_ns,"
-    " result = excluded.result, reason = excluded.reason, open = excluded.open",
-)
-_OUTBOX = rows.Inserter("INSERT OR IGNORE INTO trace_outbox (job)", 1)
+
+_INDEXED = (JobFinished, PlatformJobNamed)  # they change a job's line in the file, unlike most
 
 _TAKEN_OVER = "another daemon has taken the journal over"
 _FULL_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
@@ -155,7 +149,7 @@ class Store:
         """Whether the group is a few facts and changes no list line, as most are: one statement can store it."""
         facts = [fact for append in appends for fact in append.facts]
         return len(facts) <= _FACTS_ALONE.MOST_ROWS and all(
-            job_id in self.lines and not isinstance(event, JobFinished) for job_id, event, _, _ in facts
+            job_id in self.lines and not isinstance(event, _INDEXED) for job_id, event, _, _ in facts
         )
 
     def _insert_alone(self, values: Sequence[Any]) -> None:
@@ -214,9 +208,12 @@ class Store:
     def _insert(self, values: Sequence[Any], staged: Mapping[JobId, Line]) -> None:
         lines: list[Any] = []
         finished: list[int] = []
+        named: list[Any] = []
         for job_id, line in staged.items():
             known = self.lines.get(job_id)
-            if line.open and known is not None:
+            if line.platform_key and (known is None or not known.platform_key):
+                named += rows.naming(line)
+            elif line.open and known is not None:
                 continue
             if line.open or known is not None or line.number > self._seq:
                 lines += rows.fields(line)
@@ -224,9 +221,11 @@ class Store:
                     finished.append(line.number)
         _FACTS.run(self._connection, values)
         if lines:
-            _LINES.run(self._connection, lines)
+            rows.LINES.run(self._connection, lines)
         if finished:
-            _OUTBOX.run(self._connection, finished)
+            rows.OUTBOX.run(self._connection, finished)
+        if named:
+            rows.NAMED.run(self._connection, named)
 
     def traces_exported(self, job_ids: Sequence[JobId]) -> None:
         """Take jobs out of the outbox."""
@@ -277,7 +276,8 @@ class Store:
 
     def insert_lines(self, lines: Sequence[Line]) -> None:
         """List lines of whole jobs; call within `transaction`."""
-        _LINES.run(self._connection, [field for line in lines for field in rows.fields(line)])
+        rows.LINES.run(self._connection, [field for line in lines for field in rows.fields(line)])
+        rows.NAMED.run(self._connection, [value for line in lines if line.platform_key for value in rows.naming(line)])
 
     def _roll_back(self) -> None:
         with contextlib.suppress(sqlite3.Error):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from orchestrator.lifecycle.ending import ended
 from orchestrator.lifecycle.observation import Action, Deadlines, Observation, Step
-from orchestrator.model.decision import Decision, Verdict
+from orchestrator.model.decision import Decision, Obligations, Reason, Stage, Verdict
+from orchestrator.model.egress import narrow
 from orchestrator.model.events import Event, JobAdmitted, JobRefused
 from orchestrator.model.outcome import EndReason, Result
+from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
 
 _REFUSALS = {
@@ -17,10 +19,12 @@ _REFUSALS = {
 
 
 def admit(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
-    """A queued job: ask policy once; only *allow* goes on."""
+    """A queued job: ask policy once; only *allow* goes on. A job still unnamed is judged when its platform names it."""
     deadline = record.phase_since_ns + deadlines.admission_ns
     if seen.pool is None:
         return ended(Result.ERROR, EndReason.UNKNOWN_POOL, f"no pool is called {record.offer.spec.pool!r}")
+    if record.platform is not None:
+        return Step(facts=(JobAdmitted(_demanded(record, seen.pool)),))
     if seen.decision is not None:
         return Step(facts=_answer(seen.decision))
     if seen.now_ns >= deadline:
@@ -29,8 +33,30 @@ def admit(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
 
 
 def _answer(decision: Decision) -> tuple[Event, ...]:
-    refusal = _REFUSALS.get(decision.verdict)
-    if refusal is None:
+    if decision.allowed:
         return (JobAdmitted(decision),)
-    result, reason = refusal
-    return (JobRefused(decision), *ended(result, reason, decision.explain()).facts)
+    return (JobRefused(decision), *refusal(decision).facts)
+
+
+def refusal(decision: Decision) -> Step:
+    """The end of a job that policy did not allow."""
+    result, reason = _REFUSALS[decision.verdict]
+    return ended(result, reason, decision.explain())
+
+
+def refusal_reason(decision: Decision) -> EndReason:
+    """The reason word for policy's *no*."""
+    return _REFUSALS[decision.verdict][1]
+
+
+def _demanded(record: Record, pool: Pool) -> Decision:
+    """What stands in for policy's answer when a platform asks for a runner: there is no job yet to judge, and the set
+    was made by whoever configured us. It grants the platform's own hosts, as far as the pool does."""
+    return Decision(
+        f"demand-{record.id}",
+        Stage.ADMISSION,
+        Verdict.ALLOW,
+        (Reason("platform_demand", "a runner for a job that the platform has yet to name; policy judges that job"),),
+        Obligations(egress=narrow(pool.egress, record.offer.spec.platform_egress)),
+        engine="configuration",
+    )

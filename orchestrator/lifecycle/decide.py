@@ -6,6 +6,7 @@ from orchestrator.lifecycle.admit import admit
 from orchestrator.lifecycle.bind import await_claim
 from orchestrator.lifecycle.ending import ended
 from orchestrator.lifecycle.observation import Deadlines, Observation, Step
+from orchestrator.lifecycle.platform import attend
 from orchestrator.lifecycle.provision import provision, wait_for_slot
 from orchestrator.lifecycle.supervise import supervise
 from orchestrator.lifecycle.teardown import teardown
@@ -35,6 +36,8 @@ def decide(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
         case Phase.BINDING:
             return await_claim(record, seen, deadlines)
         case Phase.RUNNING:
+            if record.platform is not None:
+                return attend(record, record.platform, seen, deadlines)
             return supervise(record, seen)
         case Phase.TEARDOWN:
             return teardown(record, seen, deadlines)

@@ -8,16 +8,18 @@ from orchestrator.errors import GiveUpError
 from orchestrator.lifecycle.actions import Performer
 from orchestrator.lifecycle.bind import Refusal, judge_claim
 from orchestrator.lifecycle.capacity import Slots
-from orchestrator.lifecycle.live import LiveJob, LiveJobs
+from orchestrator.lifecycle.live import LiveJobs
+from orchestrator.lifecycle.naming import Namings
 from orchestrator.lifecycle.observation import Deadlines
 from orchestrator.lifecycle.offers import Offers
 from orchestrator.lifecycle.patience import Patience
 from orchestrator.lifecycle.ports import Clock, Journal, RunnerIdentity
 from orchestrator.lifecycle.worker import Worker
 from orchestrator.model.egress import EgressProof
-from orchestrator.model.events import AlarmRaised, Event, JobCancelRequested
+from orchestrator.model.events import Event, JobCancelRequested
 from orchestrator.model.job import JobId, JobOffer, PoolName
 from orchestrator.model.phase import Phase
+from orchestrator.model.platform import PlatformJob, PlatformResult
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
@@ -47,6 +49,7 @@ class Engine:
         self._offers = Offers(journal, self._jobs, self.adopt, max_jobs)
         self._worker = Worker(self._jobs, performer, pools, clock, deadlines or Deadlines())
         self._queue = self._worker.queue
+        self._namings = Namings(journal, self._jobs, performer.policy, pools, self._worker.patience, self._queue.add)
 
     # What others may ask.
 
@@ -70,7 +73,10 @@ class Engine:
         return job.record if job else None
 
     def bound_record(self, identity: RunnerIdentity) -> Record | None:
-        """The running job bound to exactly this runner; None from the moment the job's end is recorded."""
+        """The running job bound to exactly this runner; None from the moment the job's end is recorded.
+
+        It has an identity only if it is also `live`: of a runner whose job is not named yet this is the record too.
+        """
         return self._jobs.bound(identity)
 
     def slots(self, pool: PoolName) -> Slots:
@@ -159,14 +165,33 @@ class Engine:
                 try:
                     bound = judge_claim(job.record, self._pool_of(job.record), identity, proof)
                 except Refusal as refusal:
-                    facts = [fact for fact in refusal.facts if not _raised_before(job, fact)]
-                    if facts:
-                        await self._jobs.store(job, facts)
+                    await self._jobs.store_news(job, refusal.facts)
                     raise GiveUpError(str(refusal), reason=refusal.reason) from None
                 await self._jobs.store(job, [bound])
                 return job.record
         finally:
             self._queue.add(job.record.id)
+
+    async def name_job(self, runner: RunnerName, job: PlatformJob) -> Record:
+        """The platform has proven which job this runner got: store it, and what policy says of it. Durable when this
+        returns; from then on the job has an identity. Idempotent for the same key.
+
+        Raises:
+            GiveUpError: `runner_unknown`, `not_awaiting`, `job_ended`, `unknown_pool`; `second_job` and
+                `job_already_named`, with which the runner's record ends; `policy_denied`, `policy_undefined` and
+                `policy_error`, with policy's reasons for the job's author as the message.
+            TryAgainError: journal or policy gave no answer; whether the job is named is known when asked again.
+        """
+        return await self._namings.name(runner, job)
+
+    async def complete_job(self, runner: RunnerName, result: PlatformResult) -> Record:
+        """The platform says how the job of this runner ended; durable when this returns. Only the first word counts.
+
+        Raises:
+            GiveUpError: `runner_unknown`, `not_awaiting` or `job_ended`.
+            TryAgainError: the journal could not take it.
+        """
+        return await self._namings.complete(runner, result)
 
     async def note(self, job_id: JobId, *notes: Event) -> None:
         """Append facts that change no phase; durable when this returns.
@@ -198,11 +223,3 @@ class Engine:
 
 def _holds_runner(record: Record) -> bool:
     return record.phase in _HOLDS_SLOT and record.runner is not None
-
-
-def _raised_before(job: LiveJob, fact: Event) -> bool:
-    if not isinstance(fact, AlarmRaised):
-        return False
-    before = fact.alarm in job.alarms
-    job.alarms.add(fact.alarm)
-    return before

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.lifecycle.ports import Journal, RunnerIdentity
-from orchestrator.model.events import Event, JobEnded
+from orchestrator.model.events import AlarmRaised, Event, JobEnded
 from orchestrator.model.job import JobId
 from orchestrator.model.record import Record, apply, fold
 from orchestrator.model.runner import RunnerName, runner_name
@@ -66,7 +66,7 @@ class LiveJobs:
     def bound(self, identity: RunnerIdentity) -> Record | None:
         """The running job bound to exactly this runner; None from the moment the job's end is recorded."""
         job = self.of_runner(identity.name)
-        if job is None or job.ending or not job.record.live or job.record.bound_uid != identity.uid:
+        if job is None or job.ending or not job.record.bound or job.record.bound_uid != identity.uid:
             return None
         return job.record
 
@@ -100,8 +100,22 @@ class LiveJobs:
         for fact in stored:
             job.record = apply(job.record, fact)
 
+    async def store_news(self, job: LiveJob, facts: Sequence[Event]) -> None:
+        """Store what a refused call leaves behind, but no alarm of a kind that was raised for this job before."""
+        news = [fact for fact in facts if not _raised_before(job, fact)]
+        if news:
+            await self.store(job, news)
+
     async def refresh(self, job: LiveJob) -> None:
         """Read the truth again if it is in doubt; the caller holds the lock."""
         if job.stale:
             job.record = fold(await self._journal.facts_of(job.record.id))
             job.stale = job.ending = False
+
+
+def _raised_before(job: LiveJob, fact: Event) -> bool:
+    if not isinstance(fact, AlarmRaised):
+        return False
+    before = fact.alarm in job.alarms
+    job.alarms.add(fact.alarm)
+    return before

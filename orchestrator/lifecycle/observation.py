@@ -19,7 +19,10 @@ SECOND = 1_000_000_000
 class Deadlines:
     """Longest stay in each phase, in nanoseconds; a job's own run limit comes with the job.
 
-    `call_ns` is the longest single call to a backend, a source, an attester or policy.
+    `call_ns` is the longest single call to a backend, a source, an attester or policy. Of a runner whose job its
+    platform names: `naming_ns` is the longest time from its binding to the name, `refusal_ns` how long a refused job
+    has to show the reason in its own log, `completion_ns` how long the platform's word on the job's end and the
+    runner's end may lie apart.
     """
 
     admission_ns: int = 60 * SECOND
@@ -28,6 +31,9 @@ class Deadlines:
     bind_ns: int = 60 * SECOND
     teardown_ns: int = 60 * SECOND
     call_ns: int = 30 * SECOND
+    naming_ns: int = 600 * SECOND
+    refusal_ns: int = 30 * SECOND
+    completion_ns: int = 120 * SECOND
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.lifecycle.live import LiveJobs
 from orchestrator.lifecycle.ports import Journal
+from orchestrator.lifecycle.turns import Turns
 from orchestrator.model.events import JobOffered
 from orchestrator.model.job import JobId, JobOffer
 from orchestrator.model.phase import Phase
@@ -30,17 +29,17 @@ class Offers:
         self._jobs = jobs
         self._adopt = adopt
         self._max_jobs = max_jobs
-        self._held: dict[JobId, asyncio.Event] = {}
+        self._turns: Turns[JobId] = Turns()
         self.unsure: set[JobId] = set()
 
     async def take(self, offer: JobOffer) -> tuple[Record, bool]:
         """See `Engine.offer`."""
         job_id = offer.key.id
-        async with self._key(job_id):
+        async with self._turns.of(job_id):
             record = await self._known(job_id)
             if record is not None:
                 return _same(record, offer), False
-            if len(self._jobs) + len(self._held) + len(self.unsure) > self._max_jobs:
+            if len(self._jobs) + len(self._turns) + len(self.unsure) > self._max_jobs:
                 raise TryAgainError(f"{self._max_jobs} jobs are unfinished; no more are taken in", reason="queue_full")
             try:
                 (fact,) = await self._journal.append([(job_id, JobOffered(offer))])
@@ -59,7 +58,7 @@ class Offers:
         Raises:
             TryAgainError: the journal cannot be read.
         """
-        async with self._key(job_id):
+        async with self._turns.of(job_id):
             await self._known(job_id)
 
     async def _known(self, job_id: JobId) -> Record | None:
@@ -75,17 +74,6 @@ class Offers:
         if record.phase is not Phase.FINISHED:
             self._adopt(record)
         return record
-
-    @asynccontextmanager
-    async def _key(self, job_id: JobId) -> AsyncIterator[None]:
-        while (other := self._held.get(job_id)) is not None:
-            await other.wait()
-        done = self._held[job_id] = asyncio.Event()
-        try:
-            yield
-        finally:
-            del self._held[job_id]
-            done.set()
 
 
 def _same(record: Record, offer: JobOffer) -> Record:

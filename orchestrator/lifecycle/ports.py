@@ -56,6 +56,13 @@ class Journal(Protocol):
         """All facts of one job in order; empty when the job is unknown."""
         ...
 
+    async def job_named(self, key: str) -> JobId | None:
+        """The job whose PlatformJobNamed has this key, the first one if there are several; None when nobody had it.
+
+        Knows finished jobs too, until they are forgotten.
+        """
+        ...
+
 
 class Backend(Protocol):
     """Where runners live. All four calls are idempotent; names are unique, and that uniqueness is the lock."""

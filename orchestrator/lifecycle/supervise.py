@@ -16,7 +16,10 @@ _BOUND = "while it had the work; user code may have run, so it is not started ag
 
 
 def supervise(record: Record, seen: Observation) -> Step:
-    """A running job: it ends by itself, by its deadline, or because its runner is gone. It is never started again."""
+    """A running job: it ends by itself, by its deadline, or because its runner is gone. It is never started again.
+
+    One whose platform names it is attended to by `platform`.
+    """
     view = seen.runner
     if view is None and seen.failure is None:
         return Step(action=Action.LOOK_AT_RUNNER)
@@ -26,7 +29,7 @@ def supervise(record: Record, seen: Observation) -> Step:
         return _lost(view.detail)
     if view is not None and view.state is not RunnerState.ALIVE:
         # Of a runner that is gone the backend may have seen the end.
-        return _exited(view)
+        return exit_outcome(view)
     # A pool that was taken out of the configuration keeps its running jobs; the backend's own stop ends them.
     limit = run_limit_seconds(record, seen.pool) if seen.pool else 7 * 86400
     deadline = record.bound_at_ns + limit * SECOND
@@ -45,7 +48,8 @@ def _lost(detail: str) -> Step:
     return ended(Result.ERROR, EndReason.RUNNER_LOST, f"{message}. {detail}".rstrip(". ") + ".")
 
 
-def _exited(view: RunnerView) -> Step:
+def exit_outcome(view: RunnerView) -> Step:
+    """The end of a job that ended with its runner, by what the backend saw of it."""
     code = view.exit_code
     step = interrupted(view, _BOUND, bound=True)
     if step is not None:

@@ -14,7 +14,8 @@ from orchestrator.model.decision import Decision
 from orchestrator.model.egress import EgressProof
 from orchestrator.model.job import JobId, JobOffer
 from orchestrator.model.outcome import Outcome
-from orchestrator.model.runner import RunnerName
+from orchestrator.model.platform import PlatformJob, PlatformResult
+from orchestrator.model.runner import ExitCause, RunnerName
 
 
 class WaitReason(StrEnum):
@@ -43,7 +44,8 @@ class JobAdmitted:
 
 @dataclass(frozen=True, slots=True)
 class JobRefused:
-    """Policy did not allow the job; a JobEnded follows in the same commit."""
+    """Policy did not allow the job. At admission a JobEnded follows in the same commit; a job that its platform named
+    is given time to show the reason in its own log."""
 
     decision: Decision
 
@@ -87,6 +89,31 @@ class RunnerBound:
     runner: RunnerName
     uid: str
     proof: EgressProof
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformJobNamed:
+    """Which job the platform gave to this runner, and what policy says to it. At most one in a record's life."""
+
+    job: PlatformJob
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformJobCompleted:
+    """The platform's word on how its job ended. Only the first one counts."""
+
+    result: PlatformResult
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerExited:
+    """The end of a runner whose job has no end yet: that is the platform's to tell, and may be told later."""
+
+    runner: RunnerName
+    exit_code: int | None = None
+    cause: ExitCause | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +254,7 @@ class JobCompacted:
     fingerprint: str = ""
     pipeline: str = ""
     caller_id: str = ""
+    platform_key: str = ""
 
 
 Event = (
@@ -238,6 +266,9 @@ Event = (
     | RunnerCreated
     | RunnerVanished
     | RunnerBound
+    | PlatformJobNamed
+    | PlatformJobCompleted
+    | RunnerExited
     | JobCancelRequested
     | JobEnded
     | RunnerDeleted

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NewType
 
+from orchestrator.model.egress import EgressRule
+
 JobId = NewType("JobId", str)
 """`source.platform_id.attempt`, e.g. `dispatch.3f2a….1`; unique for ever, safe in a URL path segment."""
 
@@ -73,6 +75,9 @@ class JobSpec:
     limit. `claimed` is passed to policy under `input.claimed`. `artifact_digest` (`sha256:<hex>`) names
     what a deploy job deploys; evidence about it is looked up by us. `parent_traceparent` is the W3C
     trace context the caller sent; it is linked, never adopted.
+
+    With `awaits_platform_job` this is a runner that a platform has asked for, and which job it gets is named later
+    (see `model.platform`); `platform_egress` is what the runner must reach to get and to report any job at all.
     """
 
     name: str
@@ -85,6 +90,8 @@ class JobSpec:
     pipeline: str = ""
     claimed: Mapping[str, str] = field(default_factory=dict)
     parent_traceparent: str = ""
+    awaits_platform_job: bool = False
+    platform_egress: tuple[EgressRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

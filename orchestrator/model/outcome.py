@@ -47,6 +47,12 @@ class EndReason(StrEnum):
     RUNNER_DELETED = "runner_deleted"
     NODE_LOST = "node_lost"
     UNKNOWN_POOL = "unknown_pool"
+    NO_JOB = "no_job"
+    JOB_FAILED = "job_failed"
+    JOB_UNNAMED = "job_unnamed"
+    COMPLETION_UNSEEN = "completion_unseen"
+    SECOND_JOB = "second_job"
+    JOB_ALREADY_NAMED = "job_already_named"
 
 
 @dataclass(frozen=True, slots=True)

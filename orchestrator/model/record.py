@@ -7,17 +7,18 @@ other state to recover.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.model import events
 from orchestrator.model.copying import copier
-from orchestrator.model.decision import Obligations
+from orchestrator.model.decision import Decision, Obligations
 from orchestrator.model.events import Fact
 from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec, PoolName
 from orchestrator.model.outcome import Outcome
 from orchestrator.model.phase import Phase, advance
-from orchestrator.model.runner import RunnerName
+from orchestrator.model.platform import PlatformJob, PlatformResult, PlatformState, named_offer
+from orchestrator.model.runner import RunnerName, RunnerState, RunnerView
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Record:
     `phase_since_ns` is when the present phase began; `runner_number` counts the runners started so far and
     `backend` is where they live; `bound_uid` is the one runner that ever got the work;
     `deletion_accepted` says that the backend took the deletion and only the look remains; `alarmed` that a
-    stuck teardown was already reported.
+    stuck teardown was already reported. `platform` is there for a runner whose job its platform names later.
     """
 
     offer: JobOffer
@@ -49,6 +50,7 @@ class Record:
     deletion_accepted: bool = False
     finished_at_ns: int = 0
     alarmed: bool = False
+    platform: PlatformState | None = None
 
     @property
     def id(self) -> JobId:
@@ -56,11 +58,35 @@ class Record:
 
     @property
     def live(self) -> bool:
-        """Bound and not ended: the only state in which the job's identity is worth anything."""
+        """Bound, named and not ended: the only state in which the job's identity is worth anything."""
+        return self.phase is Phase.RUNNING and (self.platform is None or self.platform.live)
+
+    @property
+    def bound(self) -> bool:
+        """A runner has the work and the job has not ended. Whether it has an identity is another question: `live`."""
         return self.phase is Phase.RUNNING
+
+    @property
+    def named_at_ns(self) -> int:
+        return self.platform.named_at_ns if self.platform else 0
+
+    @property
+    def platform_key(self) -> str:
+        """The key of the job that the platform gave to this runner; empty until it is named."""
+        return self.platform.key if self.platform else ""
+
+    @property
+    def refused(self) -> Decision | None:
+        """Policy's answer when it did not allow the named job."""
+        return self.platform.refused if self.platform else None
+
+    @property
+    def completed(self) -> PlatformResult | None:
+        return self.platform.completed if self.platform else None
 
 
 _copy = copier(Record)
+_copy_platform = copier(PlatformState)
 
 
 class MissingOfferError(Exception):
@@ -73,7 +99,9 @@ def begin(fact: Fact) -> Record:
         return _compacted(fact.job_id, fact.event)
     if not isinstance(fact.event, events.JobOffered):
         raise MissingOfferError(f"the first fact of {fact.job_id} is {type(fact.event).__name__}")
-    return Record(offer=fact.event.offer, offered_at_ns=fact.at_ns, phase_since_ns=fact.at_ns)
+    offer = fact.event.offer
+    platform = PlatformState() if offer.spec.awaits_platform_job else None
+    return Record(offer=offer, offered_at_ns=fact.at_ns, phase_since_ns=fact.at_ns, platform=platform)
 
 
 def _compacted(job_id: JobId, event: events.JobCompacted) -> Record:
@@ -87,6 +115,7 @@ def _compacted(job_id: JobId, event: events.JobCompacted) -> Record:
         outcome=event.outcome,
         ended_at_ns=event.finished_at_ns,
         finished_at_ns=event.finished_at_ns,
+        platform=PlatformState(event.platform_key) if event.platform_key else None,
     )
 
 
@@ -130,7 +159,42 @@ def _changed(record: Record, event: events.Event, now: int) -> dict[str, Any]:
         case events.AlarmRaised(alarm=alarm):
             return {"alarmed": record.alarmed or alarm == "teardown_stuck"}
         case _:
+            return _platform_changed(record, record.platform, event, now) if record.platform is not None else {}
+
+
+def _platform_changed(record: Record, platform: PlatformState, event: events.Event, now: int) -> dict[str, Any]:
+    """What else is learnt of a runner whose job its platform names. Of each only the first word counts."""
+    changed: dict[str, Any]
+    match event:
+        case events.PlatformJobNamed(job, decision) if not platform.named_at_ns:
+            return _named(record, platform, job, decision, now)
+        case events.JobRefused(decision) if platform.refused is None:
+            changed = {"refused": decision, "refused_at_ns": now}
+        case events.PlatformJobCompleted(result) if platform.completed is None:
+            changed = {"completed": result, "completed_at_ns": now}
+        case events.RunnerExited(runner, code, cause, detail) if platform.exit is None:
+            view = RunnerView(runner, RunnerState.EXITED, record.bound_uid, code, cause, detail)
+            changed = {"exit": view, "exited_at_ns": now}
+        case _:
             return {}
+    return {"platform": _copy_platform(platform, **changed)}
+
+
+def _named(record: Record, platform: PlatformState, job: PlatformJob, decision: Decision, now: int) -> dict[str, Any]:
+    changed: dict[str, Any] = {"key": job.key, "proof": job.proof, "named_at_ns": now}
+    offer = named_offer(record.offer, job)
+    if not decision.allowed:
+        # What was granted before, the platform's own hosts, is all that stays.
+        changed |= {"refused": decision, "refused_at_ns": now}
+        return {"offer": offer, "platform": _copy_platform(platform, **changed)}
+    egress = tuple(dict.fromkeys((*record.obligations.egress, *decision.obligations.egress)))
+    obligations = replace(decision.obligations, egress=egress)
+    return {"offer": offer, "obligations": obligations, "platform": _copy_platform(platform, **changed)}
+
+
+def as_named(record: Record, job: PlatformJob) -> Record:
+    """The record as policy is to judge it: everything as it is, only that the platform's job is the one it has."""
+    return _copy(record, offer=named_offer(record.offer, job))
 
 
 def fold(facts: Iterable[Fact]) -> Record:

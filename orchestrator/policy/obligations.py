@@ -2,33 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from orchestrator.model.decision import Obligations, Stage
-from orchestrator.model.egress import EgressRule
+from orchestrator.model.egress import EgressRule, narrow
 from orchestrator.model.pool import Pool
 from orchestrator.policy.document import ObligationsDocument
-
-
-def narrow(pool: Sequence[EgressRule], wanted: Sequence[EgressRule]) -> tuple[EgressRule, ...]:
-    """The destinations that both lists allow, in order of `wanted` and each once.
-
-    A host within a `*.suffix` of the other list stays; of two suffixes the longer one stays.
-    """
-    cut: dict[EgressRule, None] = {}
-    for rule in wanted:
-        for limit in pool:
-            if (rule.port, rule.protocol) == (limit.port, limit.protocol):
-                if _within(rule.host, limit.host):
-                    cut[rule] = None
-                elif _within(limit.host, rule.host):
-                    cut[limit] = None
-    return tuple(cut)
-
-
-def _within(host: str, pattern: str) -> bool:
-    """Whether everything that `host` (a name or a pattern) matches is matched by `pattern`."""
-    return host == pattern or (pattern.startswith("*.") and host.removeprefix("*").endswith(pattern[1:]))
 
 
 def bind_obligations(document: ObligationsDocument, pool: Pool, stage: Stage) -> Obligations:

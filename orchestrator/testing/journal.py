@@ -47,6 +47,7 @@ class MemoryJournal:
         self._facts: dict[JobId, list[Fact]] = {}
         self._lines: dict[JobId, Line] = {}
         self._outbox: set[JobId] = set()
+        self._named: dict[str, JobId] = {}
         self._feeds: list[Callable[[Sequence[Fact]], None]] = []
         self._seq = 0
         self._failing = 0
@@ -130,6 +131,8 @@ class MemoryJournal:
             line = self._lines[job_id] = Line.begin(self._seq, job_id, event, at_ns)
         was_open = line.open
         line.follow(event, at_ns)
+        if line.platform_key:
+            self._named.setdefault(line.platform_key, job_id)
         if was_open and not line.open:
             self._outbox.add(job_id)
         earlier.append(fact)
@@ -147,6 +150,11 @@ class MemoryJournal:
         facts = list(self._facts.get(job_id, ()))
         await self._read()
         return facts
+
+    async def job_named(self, key: str) -> JobId | None:
+        found = self._named.get(key)
+        await self._read()
+        return found
 
     async def jobs(self, query: JobQuery) -> Sequence[JobSummary]:
         newest_first = [line.summary() for line in reversed(self._lines.values())]
@@ -182,6 +190,7 @@ class MemoryJournal:
             if age_ns >= max(retention_ns, forget_ns):
                 del self._facts[job_id], self._lines[job_id]
                 self._outbox.discard(job_id)
+                self._named = {key: holder for key, holder in self._named.items() if holder != job_id}
                 forgotten, dropped = forgotten + 1, dropped + (waiting and exporting)
             elif age_ns >= retention_ns and len(facts) > 1 and not (waiting and exporting):
                 self._seq += 1

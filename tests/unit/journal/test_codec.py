@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 from orchestrator.errors import GiveUpError
 from orchestrator.journal import codec
 from orchestrator.model import events
-from orchestrator.model.job import JobKey, JobOffer
+from orchestrator.model.job import Caller, JobKey, JobOffer
+from orchestrator.model.platform import MAX_KEY, PlatformJob
 from orchestrator.model.record import fold
 
 COMPONENT = st.from_regex(r"[A-Za-z0-9_-]{1,96}", fullmatch=True)
 st.register_type_strategy(JobKey, st.builds(JobKey, COMPONENT, COMPONENT, st.integers(1, 1_000_000)))
+st.register_type_strategy(
+    PlatformJob, st.builds(PlatformJob, st.text(min_size=1, max_size=MAX_KEY), st.text(), st.builds(Caller))
+)
 st.register_type_strategy(int, st.integers(-(2**63), 2**63 - 1))
 EVERY_EVENT = st.one_of([st.builds(kind) for kind in get_args(events.Event)])
 
