@@ -52,20 +52,37 @@ class _Service:
                 self._line.send({"is": "closed", "number": number})
             elif message["do"] == "open" and descriptor is not None:
                 await self._open(RunnerName(message["runner"]), message, socket.socket(fileno=descriptor))
+            elif message["do"] == "change":
+                self._change(RunnerName(message["runner"]), message)
             else:
                 raise LineError("unknown message")
 
     async def _open(self, name: RunnerName, message: Message, listener: socket.socket) -> None:
-        rules = [EgressRule(host, port, EgressProtocol(protocol)) for host, port, protocol in message["rules"]]
         answer: Message = {"is": "opened", "number": message["number"]}
         try:
-            await self._gateway.open(name, listener, rules)
+            await self._gateway.open(name, listener, _rules(message))
         except OrchestratorError as error:
-            answer.update({"is": "refused", "reason": error.reason, "message": str(error)})
+            answer.update(_refused(error))
+        self._line.send(answer)
+
+    def _change(self, name: RunnerName, message: Message) -> None:
+        answer: Message = {"is": "changed", "number": message["number"]}
+        try:
+            self._gateway.change(name, _rules(message))
+        except OrchestratorError as error:
+            answer.update(_refused(error))
         self._line.send(answer)
 
     def _verdict(self, name: RunnerName, verdict: EgressDecided) -> None:
         self._line.send({"is": "verdict", "runner": name, "verdict": asdict(verdict)})
+
+
+def _rules(message: Message) -> list[EgressRule]:
+    return [EgressRule(host, port, EgressProtocol(protocol)) for host, port, protocol in message["rules"]]
+
+
+def _refused(error: OrchestratorError) -> Message:
+    return {"is": "refused", "reason": error.reason, "message": str(error)}
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -114,7 +114,8 @@ class ClusterGateway:
         return self._room.used
 
     def apply(self, update: TableUpdate, asked_at: float) -> bool:
-        """Take over an update asked for at `asked_at` (loop time). Connections of ended runners are cut at once.
+        """Take over an update asked for at `asked_at` (loop time). Connections of ended runners, and those that a
+        runner's new rules do not allow, are cut at once.
 
         True when some runner's egress ended; `settle` then waits until the last of it is told.
 
@@ -124,6 +125,8 @@ class ClusterGateway:
         changes = self._table.apply(update, asked_at)
         for name in changes.ended:
             self._end(name)
+        for entry in changes.changed:
+            self._runners[entry.name].change(_readable(entry))
         for entry in changes.begun:
             self._runners[entry.name] = self._begin(entry)
         if self._expiry is not None:
@@ -151,13 +154,7 @@ class ClusterGateway:
                     await runner.close(CLOSE_SECONDS)
 
     def _begin(self, entry: RunnerEntry) -> RunnerEgress:
-        try:
-            rules = _rule_set(entry.rules)
-        except ConfigurationError as error:
-            # The daemon has checked them; whatever this is, it allows nothing.
-            log.error("a runner's rules cannot be read: %s", error, extra={"runner": entry.runner})  # noqa: TRY400
-            rules = NO_RULES
-        return RunnerEgress(entry.name, rules, self._config, self._lookup, self._emit, self._room)
+        return RunnerEgress(entry.name, _readable(entry), self._config, self._lookup, self._emit, self._room)
 
     def _end(self, name: RunnerName) -> None:
         runner = self._runners.pop(name)
@@ -226,6 +223,15 @@ class ClusterGateway:
         self.forget("the gateway ends")
         await self.settle()
         self.strangers.cut()
+
+
+def _readable(entry: RunnerEntry) -> RuleSet:
+    try:
+        return _rule_set(entry.rules)
+    except ConfigurationError as error:
+        # The daemon has checked them; whatever this is, it allows nothing.
+        log.error("a runner's rules cannot be read: %s", error, extra={"runner": entry.runner})  # noqa: TRY400
+        return NO_RULES
 
 
 @functools.lru_cache(maxsize=256)

@@ -125,6 +125,15 @@ class ClientConnection(IncomingConnection):
         if self._upstream is not None:
             self._upstream.abort()
 
+    def judge_again(self) -> None:
+        """The runner's rules have changed: end the connection if they do not allow it any more. One whose request is
+        not here yet is judged by them when it comes."""
+        if self._request is None or (self._upstream is None and self.stage is not Stage.CONNECTING):
+            return  # nothing of it leads anywhere
+        was = self._request.verdict
+        if not self.runner.rules.decide(was.host, was.port, was.protocol).allowed:
+            self.end("rules_changed")
+
     def sweep(self, now: float) -> None:
         """End the connection when its stage is overdue. To be called a few times within each timeout."""
         unsent = 0 if self.stage is Stage.CLOSED else self.transport.get_write_buffer_size()

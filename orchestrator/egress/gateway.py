@@ -72,6 +72,18 @@ class Gateway:
         if self._sweeper is None:
             self._sweeper = loop.create_task(self._sweep())
 
+    def change(self, name: RunnerName, rules: Sequence[EgressRule]) -> None:
+        """Have an open runner go by other rules; connections that they do not allow are cut off when this returns.
+
+        Raises:
+            GiveUpError: `runner_not_open`.
+            ConfigurationError: `egress_rule_invalid`; nothing was changed.
+        """
+        entry = self._open.get(name)
+        if entry is None:
+            raise GiveUpError(f"{name} is not open", reason="runner_not_open")
+        entry.runner.change(RuleSet(rules))
+
     async def close(self, name: RunnerName) -> None:
         """End the runner's listener and connections; its last verdicts are emitted when this returns."""
         entry = self._open.pop(name, None)

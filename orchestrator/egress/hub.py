@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.egress.batch import Batch, Misuse
-from orchestrator.egress.publication import Publication, runner_entry
+from orchestrator.egress.publication import Publication, Superseded, runner_entry
 from orchestrator.egress.table import TableUpdate
 from orchestrator.errors import TryAgainError
 from orchestrator.model.egress import EgressRule
@@ -48,15 +48,6 @@ class _Gateway:
     taking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-@dataclass(frozen=True, slots=True)
-class _Withdrawn:
-    """Gone since `version`. An `inherited` one may be in a table that another daemon gave out."""
-
-    version: int
-    inherited: bool
-    at: float
-
-
 class TableHub:
     """Holds the table. Nothing is told to a gateway before `begin`."""
 
@@ -81,7 +72,8 @@ class TableHub:
         self._clock = asyncio.get_running_loop().time
         self._table = Publication()
         self._inherited: set[RunnerName] = set()
-        self._withdrawn: dict[RunnerName, _Withdrawn] = {}
+        self._withdrawn: dict[RunnerName, Superseded] = {}
+        self._replaced: dict[RunnerName, Superseded] = {}
         self._gateways: dict[tuple[str, str], _Gateway] = {}
         self._changed = asyncio.Event()
         self._heard = asyncio.Event()
@@ -113,8 +105,8 @@ class TableHub:
     ) -> None:
         """Let `runner`, at `address` (and `other_addresses`, of a dual-stack pod), reach what `rules` allow.
 
-        Told to every gateway at once. Publishing the same again changes nothing; another address, credential or rules
-        cut its open connections.
+        Told to every gateway at once. Publishing the same again changes nothing; another address or credential cut its
+        open connections, other rules those that they do not allow.
 
         Raises:
             ConfigurationError: reason `egress_rule_invalid`.
@@ -127,17 +119,30 @@ class TableHub:
             self._withdrawn.pop(runner, None)
             if first and not self._begun:
                 self._inherited.add(runner)
+            inherited = runner in self._inherited
+            if inherited or not first:
+                self._replaced[runner] = Superseded(self._table.number, inherited, self._clock())
             self._change()
+
+    async def replaced(self, runner: RunnerName) -> None:
+        """Return when no gateway goes by anything that was published of the runner before the last time: each that
+        serves has what holds now, and cut what that does not allow."""
+        before = self._replaced.get(runner)
+        if before is not None:
+            await self._until(lambda: self._holding(before), None)
+            if self._replaced.get(runner) is before:
+                del self._replaced[runner]
 
     async def withdraw(self, runner: RunnerName) -> None:
         """Take the runner's egress away. When this returns it has none at any gateway. Idempotent."""
         now = self._clock()
+        self._replaced.pop(runner, None)
         if self._table.remove(runner):
-            self._withdrawn[runner] = _Withdrawn(self._table.number, runner in self._inherited, now)
+            self._withdrawn[runner] = Superseded(self._table.number, runner in self._inherited, now)
             self._inherited.discard(runner)
             self._change()
         # One that was never published here may have been by the daemon before us.
-        gone = self._withdrawn.get(runner) or _Withdrawn(0, inherited=True, at=now)
+        gone = self._withdrawn.get(runner) or Superseded(0, inherited=True, at=now)
         await self._until(lambda: self._holding(gone), None)
         self._forget_withdrawn()
 
@@ -244,17 +249,17 @@ class TableHub:
         found.seen_at = now
         return found
 
-    def _holding(self, gone: _Withdrawn) -> list[float]:
-        """When each gateway that may still serve the runner stops at the latest: no answer that had the runner in it
-        is newer than its withdrawal, however often a gateway asks again."""
+    def _holding(self, old: Superseded) -> list[float]:
+        """When each gateway that may still go by what is superseded stops at the latest: no answer that had it in it
+        is newer than its end, however often a gateway asks again."""
         now = self._clock()
-        last = gone.at + self._max_age + MARGIN_SECONDS
+        last = old.at + self._max_age + MARGIN_SECONDS
         may = [
             min(gateway.fresh_until, last)
             for gateway in self._gateways.values()
-            if min(gateway.fresh_until, last) > now and gateway.oldest is not None and gateway.oldest < gone.version
+            if min(gateway.fresh_until, last) > now and gateway.oldest is not None and gateway.oldest < old.version
         ]
-        return [*may, self._alone_at] if gone.inherited and now < self._alone_at else may
+        return [*may, self._alone_at] if old.inherited and now < self._alone_at else may
 
     async def _until(self, waiting: Callable[[], list[float]], seconds: float | None) -> bool:
         """Wait until `waiting` names no time any more; False after `seconds`."""

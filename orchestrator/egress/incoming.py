@@ -46,6 +46,10 @@ class IncomingConnection(asyncio.Protocol, ABC):
         """Cut both sides off, now."""
 
     @abstractmethod
+    def judge_again(self) -> None:
+        """The runner's rules have changed: end the connection if they do not allow it any more."""
+
+    @abstractmethod
     def sweep(self, now: float) -> None:
         """End the connection when its stage is overdue. To be called a few times within each timeout."""
 

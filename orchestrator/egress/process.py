@@ -29,6 +29,7 @@ STOP_SECONDS = 5.0
 MAX_RULES = 3000
 """Rules of one runner; keeps the message that carries them below the line's limit."""
 
+_ANSWERS = frozenset({"ready", "opened", "changed", "refused", "closed", "stopped"})
 _READY = 0
 """Number of the message that a process begins with."""
 
@@ -96,16 +97,13 @@ class GatewayProcess:
             ConfigurationError: reason `egress_rule_invalid`.
         """
         with listener:
-            RuleSet(rules)
+            listed = _listed(rules)
             line = self._line
             if line is None:
                 raise _unavailable()
             if runner in self._open:
                 raise GiveUpError(f"{runner} is open already", reason="runner_already_open")
-            if len(rules) > MAX_RULES:
-                raise GiveUpError(f"more than {MAX_RULES} egress rules", reason="egress_rules_too_many")
             self._open.add(runner)
-            listed = [[rule.host, rule.port, rule.protocol.value] for rule in rules]
             answer = self._ask(line, {"do": "open", "runner": runner, "rules": listed, "listener": True}, listener)
         try:
             reply = await asyncio.wait_for(answer, ANSWER_SECONDS)
@@ -120,6 +118,32 @@ class GatewayProcess:
         if reply["is"] == "refused":
             self._open.discard(runner)
             raise GiveUpError(str(reply.get("message", ""))[:MAX_TEXT], reason=str(reply.get("reason"))[:64])
+
+    async def change(self, runner: RunnerName, rules: Sequence[EgressRule]) -> bool:
+        """Have an open runner go by `rules`; True when they are in force and what they do not allow is cut off.
+        False for a runner that is not open: it has no egress at all.
+
+        A gateway that does not answer is killed: rules that may or may not be in force are worse than no egress.
+
+        Raises:
+            TryAgainError: reason `gateway_unavailable`: it died or was killed, and with it the runner's egress.
+            GiveUpError: reason `egress_rules_too_many`; nothing was changed.
+            ConfigurationError: reason `egress_rule_invalid`; nothing was changed.
+        """
+        listed = _listed(rules)
+        line = self._line
+        if line is None or runner not in self._open:
+            return False
+        answer = self._ask(line, {"do": "change", "runner": runner, "rules": listed})
+        try:
+            reply = await asyncio.wait_for(answer, ANSWER_SECONDS)
+        except TimeoutError as error:
+            self._kill()
+            await self._gone()
+            raise _unavailable() from error
+        if reply["is"] == "refused" and reply.get("reason") != "runner_not_open":  # it may have been closed meanwhile
+            raise GiveUpError(str(reply.get("message", ""))[:MAX_TEXT], reason=str(reply.get("reason"))[:64])
+        return bool(reply["is"] == "changed")
 
     async def close(self, runner: RunnerName) -> None:
         """Take the runner's egress away: listener and connections end. Idempotent, and never fails.
@@ -199,7 +223,7 @@ class GatewayProcess:
         runner, number = message.get("runner"), message.get("number")
         if message.get("is") == "verdict":
             self._verdict(runner, message.get("verdict"))
-        elif isinstance(number, int) and message.get("is") in ("ready", "opened", "refused", "closed", "stopped"):
+        elif isinstance(number, int) and message.get("is") in _ANSWERS:
             answer = self._waiting.pop(number, None)
             if answer is not None and not answer.done():
                 answer.set_result(message)
@@ -260,6 +284,14 @@ class GatewayProcess:
                 answer.set_exception(_unavailable())
         if not self._stopping and self._on_death is not None:
             self._on_death(lost)
+
+
+def _listed(rules: Sequence[EgressRule]) -> list[list[str | int]]:
+    """The rules as the line carries them, after a look whether they can be rules at all."""
+    RuleSet(rules)
+    if len(rules) > MAX_RULES:
+        raise GiveUpError(f"more than {MAX_RULES} egress rules", reason="egress_rules_too_many")
+    return [[rule.host, rule.port, rule.protocol.value] for rule in rules]
 
 
 def _unavailable() -> TryAgainError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from orchestrator.egress.rules import RuleSet
 from orchestrator.egress.table import (
@@ -22,6 +23,16 @@ from orchestrator.model.runner import RunnerName
 
 MAX_GONE = 8192
 """Withdrawals that are remembered; a gateway that missed more gets the whole table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """What a runner had before `version`, and until when (loop time). If `inherited`, it may be in a table that
+    another daemon gave out."""
+
+    version: int
+    inherited: bool
+    at: float
 
 
 def runner_entry(

@@ -62,6 +62,8 @@ class Report:
 class Connection(Protocol):
     def end(self, reason: str) -> None: ...
 
+    def judge_again(self) -> None: ...
+
     def sweep(self, now: float) -> None: ...
 
 
@@ -155,6 +157,13 @@ class RunnerEgress(Standing):
         self._up = config.max_bytes_up
         self._down = config.max_bytes_down
         self._ledger = VerdictLedger(asyncio.get_running_loop().time())
+
+    def change(self, rules: RuleSet) -> None:
+        """Go by `rules` from now on. Open connections that they do not allow are cut off before this returns; the
+        others go on, and what was spent stays spent."""
+        self.rules = rules
+        for connection in list(self.connections):
+            connection.judge_again()
 
     def spend_up(self, count: int) -> bool:
         """Take from what the runner may send; False, and the end of all its connections, when that is used up."""

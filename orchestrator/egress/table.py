@@ -107,10 +107,12 @@ def canonical_address(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Whose egress ends and whose begins. A runner that is told anew in another way is in both."""
+    """Whose egress ends, whose begins, and who goes by other rules. A runner that is told anew with another address or
+    credential is in both of the first two: whoever was connected as it was another one."""
 
     ended: tuple[RunnerName, ...]
     begun: tuple[RunnerEntry, ...]
+    changed: tuple[RunnerEntry, ...] = ()
 
 
 class RunnerTable:
@@ -145,14 +147,16 @@ class RunnerTable:
         size = kept + sum(name not in self._runners or name in gone for name in told)
         if size != update.size:
             raise TableError(f"the table has {size} runners, not {update.size}")
-        begun = tuple(entry for entry in told.values() if entry.name in gone or self._runners.get(entry.name) != entry)
+        news = [entry for entry in told.values() if entry.name in gone or self._runners.get(entry.name) != entry]
+        same = {entry.name for entry in news if entry.name not in gone and self._is_same(entry)}
+        begun = tuple(entry for entry in news if entry.name not in same)
         ended = tuple(gone | dict.fromkeys(entry.name for entry in begun if entry.name in self._runners))
-        for name in ended:
+        for name in (*ended, *same):
             self._remove(name)
-        for entry in begun:
+        for entry in news:
             self._add(entry)
         self.version, self.expires_at = update.version, asked_at + update.max_age
-        return Changes(ended, begun)
+        return Changes(ended, begun, tuple(entry for entry in news if entry.name in same))
 
     def clear(self) -> None:
         """Know nobody."""
@@ -168,6 +172,11 @@ class RunnerTable:
     def owner(self, digest: str) -> RunnerEntry | None:
         """Whose credential has this SHA-256 (hex); to tell a stolen one from a wrong one, never to let anybody in."""
         return self._by_digest.get(digest)
+
+    def _is_same(self, entry: RunnerEntry) -> bool:
+        """Whether it is a runner that is here already, whatever its rules."""
+        held = self._runners.get(entry.name)
+        return held is not None and held.addresses == entry.addresses and matches(held, entry.credential_sha256)
 
     def _add(self, entry: RunnerEntry) -> None:
         self._runners[entry.name] = self._by_digest[entry.credential_sha256] = entry

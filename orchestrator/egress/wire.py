@@ -4,9 +4,10 @@ A frame is four bytes of length (big endian) and one JSON object. An object with
 descriptor, attached to its frame; descriptors arrive in the order of their frames (unix(7)).
 
 Daemon to gateway: the config first, then requests `{"do": "open", "number", "runner", "rules": [[host, port,
-protocol]], "listener": true}`, `{"do": "close", "number", "runner"}`, `{"do": "stop", "number"}`. Gateway to daemon:
-`{"is": "ready", "number": 0}`, answers `{"is": "opened" | "closed" | "stopped", "number"}` and `{"is": "refused",
-"number", "reason", "message"}`, and in between `{"is": "verdict", "runner", "verdict": {..}}`.
+protocol]], "listener": true}`, `{"do": "change", "number", "runner", "rules"}`, `{"do": "close", "number",
+"runner"}`, `{"do": "stop", "number"}`. Gateway to daemon: `{"is": "ready", "number": 0}`, answers `{"is": "opened" |
+"changed" | "closed" | "stopped", "number"}` and `{"is": "refused", "number", "reason", "message"}`, and in between
+`{"is": "verdict", "runner", "verdict": {..}}`.
 """
 
 from __future__ import annotations

@@ -89,6 +89,40 @@ async def test_rules_that_cannot_match_open_nothing(lab, gateway):
     assert gateway.process.alive
 
 
+async def test_rules_of_a_runner_that_is_not_open(lab, gateway):
+    assert not await gateway.process.change(lab.RUNNER, [lab.tls(443)])
+    await gateway.open([])
+    closing = asyncio.ensure_future(gateway.process.close(lab.RUNNER))
+    await asyncio.sleep(0)  # its request is on the line, ahead of ours
+    assert not await gateway.process.change(lab.RUNNER, [lab.tls(443)])
+    await closing
+
+
+async def test_rules_that_cannot_match_change_nothing(lab, gateway):
+    async with lab.serving(lab.echo) as destination:
+        port = await gateway.open([lab.tls(destination)])
+        with pytest.raises(ConfigurationError):
+            await gateway.process.change(lab.RUNNER, [EgressRule("*.com")])
+        with pytest.raises(GiveUpError) as caught:
+            await gateway.process.change(lab.RUNNER, [EgressRule("a.test")] * 3001)
+        assert caught.value.reason == "egress_rules_too_many"
+        _, writer = await tunnel(lab, port, destination)
+        writer.close()
+
+
+async def test_a_gateway_that_does_not_take_new_rules_ends(lab, gateway, monkeypatch):
+    """What may or may not be in force is worse than no egress."""
+    monkeypatch.setattr("orchestrator.egress.process.ANSWER_SECONDS", 0.2)
+    port = await gateway.open([])
+    os.kill(gateway.process.pid, signal.SIGSTOP)
+    with pytest.raises(TryAgainError) as caught:
+        await gateway.process.change(lab.RUNNER, [lab.tls(443)])
+    assert caught.value.reason == "gateway_unavailable"
+    assert not gateway.process.alive
+    assert await refused(port)
+    assert not await gateway.process.change(lab.RUNNER, [lab.tls(443)])
+
+
 async def test_what_is_no_listener_is_refused(lab, gateway):
     with pytest.raises(GiveUpError) as caught:
         await gateway.process.open(lab.RUNNER, socket.socket(socket.AF_INET, socket.SOCK_DGRAM), [])

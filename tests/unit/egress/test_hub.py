@@ -10,6 +10,7 @@ from orchestrator.egress import hub as hub_module
 from orchestrator.egress.batch import Batch, Misuse, RunnerVerdict
 from orchestrator.egress.hub import TableHub
 from orchestrator.errors import TryAgainError
+from orchestrator.model.egress import EgressRule
 from orchestrator.model.events import EgressDecided
 
 DIGEST = "a" * 64
@@ -67,6 +68,45 @@ async def test_a_poll_is_held_until_something_changes_or_a_while_has_passed():
     assert not await done(held)
     hub.publish("r", "10.0.0.1", DIGEST, [])
     assert [entry.name for entry in (await held).runners] == ["r"]
+
+
+async def test_replaced_waits_for_every_gateway():
+    hub = begun()
+    hub.publish("r", "10.0.0.1", DIGEST, [EgressRule("a.test")])
+    await hub.replaced("r")  # nothing was there before
+    versions = {name: (await hub.poll(name, "g", "")).version for name in ("pod-1", "pod-2")}
+    polls = [asyncio.create_task(hub.poll(name, "g", version)) for name, version in versions.items()]
+    assert not await done(polls[0])
+    hub.publish("r", "10.0.0.1", DIGEST, [])
+    waiting = asyncio.create_task(hub.replaced("r"))
+    one, two = await asyncio.gather(*polls)
+    assert [entry.rules for entry in (*one.runners, *two.runners)] == [(), ()]
+    last = [asyncio.create_task(hub.poll("pod-1", "g", one.version))]
+    assert not await done(waiting)  # the other one may still go by the old rules
+    last.append(asyncio.create_task(hub.poll("pod-2", "g", two.version)))
+    assert await done(waiting)
+    await hub.replaced("r")
+    for task in last:
+        task.cancel()
+
+
+async def test_replaced_outwaits_a_gateway_that_hears_nothing():
+    hub = begun(max_age=0.5)
+    hub.publish("r", "10.0.0.1", DIGEST, [EgressRule("a.test")])
+    await hub.poll("pod", "g", "")
+    hub.publish("r", "10.0.0.1", DIGEST, [])
+    started = asyncio.get_running_loop().time()
+    await hub.replaced("r")
+    assert 0.4 < asyncio.get_running_loop().time() - started < 5
+
+
+async def test_replaced_outwaits_the_tables_of_the_daemon_before():
+    hub = Hub(max_age=0.5)
+    started = asyncio.get_running_loop().time()
+    hub.publish("r", "10.0.0.1", DIGEST, [])  # it may have had other rules there
+    hub.begin()
+    await hub.replaced("r")
+    assert 0.4 < asyncio.get_running_loop().time() - started < 5
 
 
 async def test_withdraw_waits_for_every_gateway():

@@ -70,6 +70,20 @@ def test_changes_are_told_and_nothing_else():
     assert (update.runners, update.gone, changes.ended, changes.begun) == ((), (), (), ())
 
 
+def test_other_rules_are_a_change_of_the_same_runner():
+    publication, table = Publication(), RunnerTable()
+    publication.put(entry("r", rules=RULES))
+    told(publication, table)
+    publication.put(entry("r", rules=RULES[:1]))
+    _, changes = told(publication, table)
+    assert (changes.ended, changes.begun) == ((), ())
+    assert [len(changed.rules) for changed in changes.changed] == [1]
+    assert len(table.at("10.0.0.1")[0].rules) == 1
+    publication.put(entry("r", digest="b", rules=RULES))
+    _, changes = told(publication, table)
+    assert (changes.ended, [one.name for one in changes.begun], changes.changed) == (("r",), ["r"], ())
+
+
 def test_a_runner_that_was_gone_in_between_is_cut_even_when_it_is_back():
     publication, table = Publication(), RunnerTable()
     publication.put(entry("a"))
@@ -206,6 +220,7 @@ NAMES = [f"r{number}" for number in range(5)]
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("put"), st.sampled_from(NAMES), st.integers(1, 3)),
+        st.tuples(st.just("rules"), st.sampled_from(NAMES), st.integers(0, 2)),
         st.tuples(st.just("remove"), st.sampled_from(NAMES), st.just(0)),
         st.tuples(st.just("poll"), st.just(""), st.integers(0, 2)),
         st.tuples(st.just("forget"), st.just(""), st.integers(0, 2)),
@@ -214,41 +229,64 @@ STEPS = st.lists(
 )
 
 
+class Gateways:
+    """Three gateways' tables, and what each serves by the changes that it was told."""
+
+    def __init__(self) -> None:
+        self.publication = Publication()
+        self.model = {}
+        self.tables = [RunnerTable() for _ in range(3)]
+        self.served = [{} for _ in self.tables]
+        self.removed_since = [set() for _ in self.tables]
+
+    def do(self, what, name, number):
+        getattr(self, what)(name, number)
+
+    def put(self, name, number):
+        self.model[name] = entry(name, f"10.0.0.{number}", "abcde"[NAMES.index(name)])
+        self.publication.put(self.model[name])
+
+    def rules(self, name, number):
+        if name in self.model:
+            self.model[name] = msgspec.structs.replace(self.model[name], rules=entry(name, rules=RULES[:number]).rules)
+            self.publication.put(self.model[name])
+
+    def remove(self, name, _):
+        assert self.publication.remove(name) is (self.model.pop(name, None) is not None)
+        for gone in self.removed_since:
+            gone.add(name)
+
+    def forget(self, _, which):
+        self.tables[which].clear()
+        self.served[which].clear()
+
+    def poll(self, _, which):
+        _, changes = told(self.publication, self.tables[which])
+        served, removed = self.served[which], self.removed_since[which]
+        assert removed & served.keys() <= set(changes.ended)
+        for name in changes.ended:
+            del served[name]
+        for begun in changes.begun:
+            assert begun.name not in served
+            served[begun.name] = begun
+        for changed in changes.changed:
+            # The same runner as before but for its rules: nothing else may go on without being cut off.
+            assert changed.name not in removed
+            assert msgspec.structs.replace(served[changed.name], rules=changed.rules) == changed
+            served[changed.name] = changed
+        removed.clear()
+        assert served == self.model
+
+
 @given(STEPS)
 def test_every_gateway_ends_with_the_same_table(steps):
     """Whenever each of three gateways polls or forgets; and who was withdrawn in between was cut."""
-    publication, model = Publication(), {}
-    tables = [RunnerTable() for _ in range(3)]
-    served = [{} for _ in tables]
-    removed_since = [set() for _ in tables]
-
-    def poll(which):
-        _, changes = told(publication, tables[which])
-        assert removed_since[which] & served[which].keys() <= set(changes.ended)
-        for name in changes.ended:
-            del served[which][name]
-        for begun in changes.begun:
-            assert begun.name not in served[which]
-            served[which][begun.name] = begun
-        removed_since[which] = set()
-        assert served[which] == model
-
+    gateways = Gateways()
     for what, name, number in steps:
-        if what == "put":
-            made = entry(name, f"10.0.0.{number}", "abcde"[NAMES.index(name)])
-            publication.put(made)
-            model[name] = made
-        elif what == "remove":
-            assert publication.remove(name) is (model.pop(name, None) is not None)
-            for gone in removed_since:
-                gone.add(name)
-        elif what == "poll":
-            poll(number)
-        else:
-            tables[number].clear()
-            served[number].clear()
-    for which, table in enumerate(tables):
-        poll(which)
+        gateways.do(what, name, number)
+    model = gateways.model
+    for which, table in enumerate(gateways.tables):
+        gateways.poll("", which)
         for address in ("10.0.0.1", "10.0.0.2", "10.0.0.3"):
             assert {e.name for e in table.at(address)} == {n for n, e in model.items() if address in e.addresses}
         for made in model.values():
