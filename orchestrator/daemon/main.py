@@ -14,6 +14,7 @@ from orchestrator import __version__
 from orchestrator.daemon import slices
 from orchestrator.daemon.api import api_server
 from orchestrator.daemon.closing import push_closing
+from orchestrator.daemon.collector import spare_the_loop
 from orchestrator.daemon.leadership import lead
 from orchestrator.daemon.listening import keep_port, listen
 from orchestrator.daemon.loops import periodic_loops
@@ -86,6 +87,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread
         presence = Presence(settings.state_dir, f"http://{_reachable(address)}", rooms.issuer)
         stack.callback(presence.withdraw)
         await presence.announce()
+        spare_the_loop()
         _log.info("ready", extra={"url": url, "version": __version__, "recovered_jobs": recovered})
         if ready:
             ready(url)

@@ -8,8 +8,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
-import msgspec
-
 from orchestrator.backends.kubernetes import manifest
 from orchestrator.backends.kubernetes.answers import ConflictError, NotFoundError
 from orchestrator.backends.kubernetes.client import ApiClient
@@ -42,6 +40,7 @@ class KubernetesBackend:
         self.client = client
         self.registry = Registry(Limits(config.image_pull_seconds, config.unschedulable_seconds))
         self._config = config
+        self._bodies = manifest.PodBodies(config)
         self._now_ns = now_ns
         self._subscribers: list[Callable[[RunnerName], None]] = []
         namespaces = sorted({pool.namespace for pool in config.pools.values()})
@@ -131,10 +130,10 @@ class KubernetesBackend:
         if taken is not None:
             self._out_of_quota[pool.namespace].pop(spec.name, None)
             return self.registry.view(taken, self._now_ns())
-        document = manifest.pod_document(spec, pool, self._config)
+        body = self._bodies.body(spec, pool)
         with self.warm.assignments.posting(spec.name):
             async with self._turns[pool.namespace]:
-                pod = await self._post(spec.name, pool.namespace, document)
+                pod = await self._post(spec, pool.namespace, body)
         self.registry.made(spec.name, Place(pool.namespace, pod.name, pod.uid))
         self._out_of_quota[pool.namespace].pop(spec.name, None)
         return self.registry.view(pod, self._now_ns())
@@ -209,25 +208,26 @@ class KubernetesBackend:
 
     # How it is done.
 
-    async def _post(self, name: RunnerName, namespace: str, document: manifest.Document) -> Pod:
+    async def _post(self, spec: RunnerSpec, namespace: str, body: bytes) -> Pod:
         try:
-            answer = await self.client.request("POST", pod_path(namespace), body=msgspec.json.encode(document))
+            answer = await self.client.request("POST", pod_path(namespace), body=body)
         except ConflictError as error:
             if error.word != "AlreadyExists":
                 raise TryAgainError(str(error), reason="api_conflict") from None
-            return await self._existing(name, namespace, document)
+            return await self._existing(spec, namespace)
         except TryAgainError as error:
             if error.reason == "quota_exhausted":
-                self._out_of_quota[namespace][name] = None
+                self._out_of_quota[namespace][spec.name] = None
             raise
         return readable(answer)
 
-    async def _existing(self, name: RunnerName, namespace: str, document: manifest.Document) -> Pod:
+    async def _existing(self, spec: RunnerSpec, namespace: str) -> Pod:
         """The pod that has the name already, if it is the one that was meant to be made."""
+        name = spec.name
         pod = await self._get(namespace, name)
         if pod is None:
             raise TryAgainError(f"{name} has just gone", reason="runner_being_deleted")
-        if pod.runner_digest != document["metadata"]["annotations"][manifest.ANNOTATION_RUNNER_DIGEST]:
+        if pod.runner_digest != spec.digest:
             raise GiveUpError(f"{name} exists and was made for something else", reason="runner_name_clash")
         if pod.deletion:
             raise TryAgainError(f"{name} is being deleted", reason="runner_being_deleted")

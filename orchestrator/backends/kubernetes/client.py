@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Self
 
 import aiohttp
@@ -37,6 +37,7 @@ class ApiClient:
     def __init__(self, access: Access, *, timeout: float = 15.0, connections: int = CONNECTIONS) -> None:
         self._access = access
         self._timeout = timeout
+        self._limit = aiohttp.ClientTimeout(total=timeout)
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
         self.requests: Counter[str] = Counter()
@@ -84,12 +85,10 @@ class ApiClient:
             TryAgainError: reason `api_busy`, `api_unavailable`, `api_unauthorized`, `api_gone`, `quota_exhausted`.
             GiveUpError: reason `create_refused`, `api_forbidden`, `api_refused`.
         """
-        limit = aiohttp.ClientTimeout(total=timeout or self._timeout)
-        sent: dict[str, Any] = {"params": params, "data": body, "timeout": limit}
-        if body is not None:
-            sent["headers"] = {"Content-Type": content_type}
-        with _unavailable():
-            async with self._answer(method, path, sent) as response:
+        limit = aiohttp.ClientTimeout(total=timeout) if timeout else self._limit
+        headers = {"Content-Type": content_type} if body is not None else {}
+        with _unavailable:
+            async with await self._answer(method, path, headers, params=params, data=body, timeout=limit) as response:
                 return await _read(response, MAX_ANSWER)
 
     def stream(
@@ -117,38 +116,36 @@ class ApiClient:
         read: Callable[[aiohttp.ClientResponse], AsyncIterator[bytes]],
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         limit = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout, sock_read=idle)
-        sent: dict[str, Any] = {"params": params, "timeout": limit, "headers": {"Accept-Encoding": "identity"}}
-        with _unavailable():
-            async with self._answer("GET", path, sent, begin=self._timeout) as response:
+        headers = {"Accept-Encoding": "identity"}
+        with _unavailable:
+            async with asyncio.timeout(self._timeout):
+                response = await self._answer("GET", path, headers, params=params, timeout=limit)
+            async with response:
                 yield read(response)
 
-    @asynccontextmanager
-    async def _answer(
-        self, method: str, path: str, sent: dict[str, Any], begin: float | None = None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer of 2xx; after a 401 once more with renewed credentials. `begin` bounds the wait for its head."""
+    async def _answer(self, method: str, path: str, headers: Mapping[str, str], **sent: Any) -> aiohttp.ClientResponse:
+        """The head of an answer of 2xx, for the caller to read and close; after a 401 once more with renewed
+        credentials."""
         for last in (False, True):
             generation = self._access.generation
-            headers = {**await self._access.headers(), **sent.get("headers", {})}
             self.requests[method] += 1
-            call = self._open_session().request(
+            response = await self._open_session().request(
                 method,
                 self._access.host + path,
-                **{**sent, "headers": headers},
+                headers={**await self._access.headers(), **headers},
                 allow_redirects=False,
                 server_hostname=self._access.server_name,
                 proxy=self._access.proxy,
+                **sent,
             )
-            async with asyncio.timeout(begin):
-                response = await call
+            if 200 <= response.status < 300:
+                return response
             async with response:
-                if 200 <= response.status < 300:
-                    yield response
-                    return
                 error = error_of(method, response.status, await _read(response, _MAX_ERROR), response.headers)
             if last or not isinstance(error, UnauthorizedError):
                 raise error
             await self._access.refresh(generation)
+        raise AssertionError("the second answer is returned or raised")
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -174,15 +171,21 @@ def _socket(info: Any) -> socket.socket:
     return made
 
 
-@contextmanager
-def _unavailable() -> Iterator[None]:
-    try:
-        yield
-    except TimeoutError:
-        raise TryAgainError("the API server did not answer in time", reason="api_unavailable") from None
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        text = f"the API server cannot be reached: {type(error).__name__}: {error}"[:300]
-        raise TryAgainError(text, reason="api_unavailable") from None
+class _Unavailable:
+    """Whatever happens to a connection means that the API server is not available now. Holds nothing: one for all."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, TimeoutError):
+            raise TryAgainError("the API server did not answer in time", reason="api_unavailable") from None
+        if isinstance(error, aiohttp.ClientError | OSError | ValueError):
+            text = f"the API server cannot be reached: {type(error).__name__}: {error}"[:300]
+            raise TryAgainError(text, reason="api_unavailable") from None
+
+
+_unavailable = _Unavailable()
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:

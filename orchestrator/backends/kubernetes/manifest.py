@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from orchestrator.backends.kubernetes.config import (
     AGENT_UID,
     JOB_UID,
@@ -64,14 +66,42 @@ Document = dict[str, Any]
 
 def pod_document(spec: RunnerSpec, pool: KubernetesPool, config: KubernetesConfig) -> Document:
     """The pod of one runner, ready to be sent. `activeDeadlineSeconds` counts from the kubelet's start."""
-    document = _pod(spec.name, pool, config, spec.deadline_seconds)
+    return _frame(spec, pool, config, _pod_spec(pool, config, spec.deadline_seconds))
+
+
+def _frame(
+    spec: RunnerSpec, pool: KubernetesPool, config: KubernetesConfig, pod_spec: Document | msgspec.Raw
+) -> Document:
+    document = _pod(spec.name, pool, config, pod_spec)
     document["metadata"]["annotations"] = {ANNOTATION_RUNNER_DIGEST: spec.digest}
     return document
 
 
+class PodBodies:
+    """`pod_document` as JSON for the runners of one configuration. All that the pods of a pool have in common is
+    made once for each hard stop, of which a pool's jobs have few.
+    """
+
+    MOST_KEPT = 256
+
+    def __init__(self, config: KubernetesConfig) -> None:
+        self._config = config
+        self._specs: dict[tuple[str, int], msgspec.Raw] = {}
+
+    def body(self, spec: RunnerSpec, pool: KubernetesPool) -> bytes:
+        """`pool` is the configuration's own."""
+        kept = self._specs.get((pool.name, spec.deadline_seconds))
+        document = pod_document(spec, pool, self._config) if kept is None else _frame(spec, pool, self._config, kept)
+        if kept is None:
+            if len(self._specs) >= self.MOST_KEPT:
+                self._specs.clear()
+            self._specs[pool.name, spec.deadline_seconds] = msgspec.Raw(msgspec.json.encode(document["spec"]))
+        return msgspec.json.encode(document)
+
+
 def warm_document(name: str, pool: KubernetesPool, config: KubernetesConfig) -> Document:
     """A pod that waits for a job. Its hard stop leaves room for the longest wait and then the longest job."""
-    document = _pod(name, pool, config, warm_deadline_seconds(pool))
+    document = _pod(name, pool, config, _pod_spec(pool, config, warm_deadline_seconds(pool)))
     document["metadata"]["labels"][LABEL_WARM] = "true"
     document["metadata"]["annotations"] = {ANNOTATION_TEMPLATE_HASH: template_hash(pool, config)}
     return document
@@ -88,7 +118,7 @@ def hard_stop_seconds(pool: KubernetesPool) -> int:
 
 def template_hash(pool: KubernetesPool, config: KubernetesConfig) -> str:
     """Equal as long as a pool's warm pods would be made the same but for their name: SHA-256 of canonical JSON."""
-    document = _pod("", pool, config, warm_deadline_seconds(pool))
+    document = _pod("", pool, config, _pod_spec(pool, config, warm_deadline_seconds(pool)))
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -104,7 +134,12 @@ def pod_hosts(config: KubernetesConfig) -> list[str]:
     return sorted(host for host in hosts if host and not _is_address(host))
 
 
-def _pod(name: str, pool: KubernetesPool, config: KubernetesConfig, deadline_seconds: int) -> Document:
+def _pod(name: str, pool: KubernetesPool, config: KubernetesConfig, spec: Document | msgspec.Raw) -> Document:
+    metadata = {"name": name, "namespace": pool.namespace, "labels": labels(pool, config)}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _pod_spec(pool: KubernetesPool, config: KubernetesConfig, deadline_seconds: int) -> Document:
     spec: Document = {
         "restartPolicy": "Never",
         "activeDeadlineSeconds": deadline_seconds,
@@ -129,8 +164,7 @@ def _pod(name: str, pool: KubernetesPool, config: KubernetesConfig, deadline_sec
         spec["nodeSelector"] = dict(sorted(pool.node_selector.items()))
     if pool.tolerations:
         spec["tolerations"] = [_toleration(one) for one in pool.tolerations]
-    metadata = {"name": name, "namespace": pool.namespace, "labels": labels(pool, config)}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    return spec
 
 
 def _agent(pool: KubernetesPool, config: KubernetesConfig) -> Document:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
+import socket
 import ssl
 import sys
 from typing import Any
@@ -31,6 +33,8 @@ from orchestrator.testing.pod_states import End, ended, running
 
 NODE = "bench"
 CLAIMS_AT_ONCE = 32
+_PEERS = itertools.cycle(f"127.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(1 << 16, 2 << 16))
+"""Where claims come from: each pod has an address of its own, and the runner API bounds what one address may do."""
 PROOF = msgspec.json.encode({"proof": {"denied": ["metadata", "direct", "resolver"], "reached": []}})
 _STRATEGIC = "application/strategic-merge-patch+json"
 
@@ -67,7 +71,8 @@ class Agents:
     async def _by_tls(self, url: str, token: str) -> str:
         if self._session is None:
             trust = ssl.create_default_context(cafile=self._ca_file)
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, ssl=trust))
+            connector = aiohttp.TCPConnector(force_close=True, ssl=trust, socket_factory=_pods_socket)
+            self._session = aiohttp.ClientSession(connector=connector)
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         try:
             async with self._session.post(f"{url}/runner/v1/claim", data=PROOF, headers=headers) as answer:
@@ -85,6 +90,13 @@ class Agents:
         body = msgspec.json.encode({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec})
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{SERVICE_ACCOUNT}/token"
         return str(msgspec.json.decode(await self._client.request("POST", path, body=body))["status"]["token"])
+
+
+def _pods_socket(info: Any) -> socket.socket:
+    made = socket.socket(*info[:3])
+    made.setblocking(False)
+    made.bind((next(_PEERS), 0))
+    return made
 
 
 async def _by_socket(path: str, pod: Pod) -> str:

@@ -157,3 +157,20 @@ def test_nothing_of_the_job_is_in_the_document(platform_id: str, hosts: list[str
         each["metadata"].pop("name")
         each["spec"].pop("activeDeadlineSeconds")
     assert document == other
+
+
+def test_bodies_are_the_documents_of_each_runner_whatever_was_made_before(
+    plain_pool: KubernetesPool, full_pool: KubernetesPool, config: KubernetesConfig
+):
+    bodies = manifest.PodBodies(config)
+    specs = [
+        RunnerSpec(runner_name(job_id), job_id, pool.name, (), deadline)
+        for number in range(2)
+        for pool in (plain_pool, full_pool)
+        for deadline in range(1, manifest.PodBodies.MOST_KEPT)
+        if (job_id := JobId(f"a.{number}-{deadline}.1"))
+    ]
+    pools = {pool.name: pool for pool in (plain_pool, full_pool)}
+    for spec in specs:
+        body = bodies.body(spec, pools[spec.pool])
+        assert json.loads(body) == manifest.pod_document(spec, pools[spec.pool], config)
