@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -98,19 +99,29 @@ def _refuse_plain_http(url: str) -> None:
 class DiscoveredKeys:
     """Keys by discovery: cached, fetched again when old or for an unknown key id, never more often than allowed.
 
-    `monotonic` gives seconds that never run backwards.
+    `monotonic` gives seconds that never run backwards. `ssl_context` and `proxy` are for issuers that need a CA or a
+    way of their own.
 
     Raises:
         ConfigurationError: `issuer_insecure`.
     """
 
-    def __init__(self, issuer: str, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        issuer: str,
+        monotonic: Callable[[], float],
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: str = "",
+    ) -> None:
         try:
             _refuse_plain_http(issuer)
         except ValueError as error:
             raise ConfigurationError(f"caller issuer: {error}", reason="issuer_insecure", fix="use https") from None
         self._issuer = issuer
         self._monotonic = monotonic
+        self._ssl: ssl.SSLContext | bool = ssl_context or True
+        self._proxy = proxy or None
         self._session: aiohttp.ClientSession | None = None
         self._keys: dict[str, VerifyKey] = {}
         self._fetched_at: float | None = None
@@ -172,7 +183,9 @@ class DiscoveredKeys:
                 trust_env=False,
             )
         # No redirects: where keys come from is said by configuration, not by an answer.
-        async with self._session.get(url, allow_redirects=False, headers={"Accept": "application/json"}) as response:
+        async with self._session.get(
+            url, allow_redirects=False, headers={"Accept": "application/json"}, ssl=self._ssl, proxy=self._proxy
+        ) as response:
             if response.status != 200:
                 raise ValueError(f"status {response.status}")
             data = bytearray()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,8 @@ class CallerRefusedError(GiveUpError):
 class CallerIssuerConfig:
     """One row of trust; the fields mean what the settings of the same names say.
 
+    `ssl_context` and `proxy` (a URL) are for fetching its keys.
+
     Raises:
         ConfigurationError: `require` is empty, a pattern is no regular expression, or a value is out of range.
     """
@@ -72,6 +75,8 @@ class CallerIssuerConfig:
     jwks_file: Path | None = None
     max_age_seconds: float = 3600
     single_use: bool = True
+    ssl_context: ssl.SSLContext | None = None
+    proxy: str = ""
 
     def __post_init__(self) -> None:
         if not self.issuer or not self.audience:
@@ -103,6 +108,12 @@ class _Row:
 
 def _row(config: CallerIssuerConfig, keys: KeySource) -> _Row:
     return _Row(config, {claim: re.compile(pattern) for claim, pattern in config.require.items()}, keys)
+
+
+def _keys(config: CallerIssuerConfig, monotonic: Callable[[], float]) -> KeySource:
+    if config.jwks_file is not None:
+        return FileKeys(config.jwks_file)
+    return DiscoveredKeys(config.issuer, monotonic, ssl_context=config.ssl_context, proxy=config.proxy)
 
 
 def claim_text(value: object) -> str | None:
@@ -201,9 +212,7 @@ class CallerVerifier:
         for config in configs:
             if config.issuer in self._rows:
                 raise ConfigurationError(f"caller issuer {config.issuer} is listed twice", fix="merge the two entries")
-            file = config.jwks_file
-            keys = FileKeys(file) if file is not None else DiscoveredKeys(config.issuer, monotonic)
-            self._rows[config.issuer] = _row(config, keys)
+            self._rows[config.issuer] = _row(config, _keys(config, monotonic))
 
     async def close(self) -> None:
         for row in self._rows.values():

@@ -1,0 +1,166 @@
+"""Asks GitHub's API for what a job's facts need, and asks once where many jobs need the same.
+
+Jobs that start together often are of one run, and all jobs of a repository want to know of the same few branches: each
+answer serves everybody who waits for it, and for a while those who come later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Generic, Protocol, TypeVar
+
+from orchestrator.intake.github import facts
+from orchestrator.intake.github.errors import NotFoundError
+from orchestrator.intake.github.facts import FactsDisagreeError, ResolvedRef, check_agreement
+from orchestrator.intake.github.rest_objects import Branch, RunJob, WorkflowRun
+from orchestrator.intake.github.urls import GitHubUrl
+from orchestrator.model.platform import PlatformJob
+
+RUN_SECONDS: Final = 300.0
+"""A run's event, head and actor never change, so this only bounds memory."""
+JOBS_SECONDS: Final = 2.0
+"""Least time between two looks at the jobs of one run."""
+BRANCH_SECONDS: Final = 60.0
+"""How long a branch may count as protected after its protection was taken away."""
+MAX_EARLIER_ATTEMPTS: Final = 3
+_MAX_ENTRIES: Final = 2000
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class FactSource(Protocol):
+    """What is asked of `RestClient`."""
+
+    async def workflow_run(self, owner: str, repository: str, run_id: int) -> WorkflowRun: ...
+
+    async def run_jobs(self, owner: str, repository: str, run_id: int, attempt: int | None = None) -> list[RunJob]: ...
+
+    async def branch(self, owner: str, repository: str, name: str) -> Branch | None: ...
+
+    async def tag_exists(self, owner: str, repository: str, name: str) -> bool: ...
+
+
+@dataclass(slots=True)
+class _Entry(Generic[V]):
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    found: tuple[float, V] | None = None
+
+
+class _Answers(Generic[K, V]):
+    """The last answer for each key; of those who ask at once one fetches. The oldest keys are forgotten."""
+
+    def __init__(self, fetch: Callable[[K], Awaitable[V]], monotonic: Callable[[], float]) -> None:
+        self._fetch = fetch
+        self._monotonic = monotonic
+        self._entries: dict[K, _Entry[V]] = {}
+
+    def known(self, key: K) -> V | None:
+        """The last answer, however old."""
+        entry = self._entries.get(key)
+        return entry.found[1] if entry and entry.found else None
+
+    async def get(self, key: K, max_age: float) -> V:
+        """An answer that is at most `max_age` seconds old; the errors are those of fetching it."""
+        entry = self._entries.pop(key, None) or _Entry()
+        self._entries[key] = entry
+        if len(self._entries) > _MAX_ENTRIES:
+            del self._entries[next(iter(self._entries))]
+        async with entry.lock:
+            if entry.found is None or self._monotonic() - entry.found[0] >= max_age:
+                entry.found = (self._monotonic(), await self._fetch(key))
+            return entry.found[1]
+
+
+_Place = tuple[str, str, int]
+
+
+class JobFacts:
+    """Facts of the jobs of one source. `issuer` is the one of GitHub's job tokens, `monotonic` gives seconds.
+
+    Errors of its methods besides `FactsDisagreeError` are those of `RestClient`.
+    """
+
+    def __init__(self, source: FactSource, url: GitHubUrl, issuer: str, monotonic: Callable[[], float]) -> None:
+        self._source = source
+        self._url = url
+        self._issuer = issuer
+        self._runs: _Answers[_Place, WorkflowRun] = _Answers(lambda place: source.workflow_run(*place), monotonic)
+        self._jobs: _Answers[_Place, list[RunJob]] = _Answers(lambda place: source.run_jobs(*place), monotonic)
+        self._branches: _Answers[tuple[str, str, str], Branch | None] = _Answers(
+            lambda place: source.branch(*place), monotonic
+        )
+        self._tags: _Answers[tuple[str, str, str], bool] = _Answers(lambda place: source.tag_exists(*place), monotonic)
+
+    async def by_runner(
+        self, owner: str, repository: str, run_id: int, registered: str, *, workflow_ref: str = ""
+    ) -> PlatformJob | None:
+        """The job of this run that GitHub has given to the runner registered under this name; None: not yet known.
+
+        `workflow_ref` is the message's `job_workflow_ref`, which tells the ref for certain; empty where there is none.
+
+        Raises:
+            FactsDisagreeError: the run is of another repository.
+        """
+        place = (owner, repository, run_id)
+        job = _of_runner(self._jobs.known(place) or (), registered)
+        if job is None:
+            jobs = await self._jobs.get(place, JOBS_SECONDS)
+            job = _of_runner(jobs, registered) or await self._of_earlier(place, jobs, registered)
+        return None if job is None else await self.by_job(owner, repository, job, workflow_ref=workflow_ref)
+
+    async def by_job(self, owner: str, repository: str, job: RunJob, *, workflow_ref: str = "") -> PlatformJob:
+        """The job that the API has shown as `job`.
+
+        Raises:
+            FactsDisagreeError: its run is of another repository.
+        """
+        run = await self._runs.get((owner, repository, job.run_id), RUN_SECONDS)
+        check_agreement({"repository": run.repository.full_name}, {"repository": f"{owner}/{repository}"})
+        ref = await self._ref(owner, repository, run, workflow_ref)
+        return facts.job_from_api(self._url, self._issuer, run, job, ref, workflow_ref=workflow_ref)
+
+    async def by_claims(self, claims: Mapping[str, str], *, name: str = "") -> PlatformJob | None:
+        """The job that verified claims describe. The API is asked only where a fork may be behind it.
+
+        None where the claims do not tell which job it is (older GHES); then `by_runner` has to find it.
+
+        Raises:
+            FactsDisagreeError: the API knows this run as something else.
+        """
+        run = None
+        if claims.get("event_name", "") in facts.FORK_EVENTS:
+            owner, _, repository = claims.get("repository", "").partition("/")
+            try:
+                run = await self._runs.get((owner, repository, int(claims.get("run_id", "0"))), RUN_SECONDS)
+            except NotFoundError as error:
+                raise FactsDisagreeError("the API does not know the run that the token is of") from error
+        return facts.job_from_claims(self._url, self._issuer, claims, run=run, name=name)
+
+    async def _of_earlier(self, place: _Place, jobs: list[RunJob], registered: str) -> RunJob | None:
+        """When a run was started again meanwhile, its earlier jobs are no more among the latest ones."""
+        latest = max((job.run_attempt for job in jobs), default=1)
+        for attempt in range(latest - 1, max(latest - 1 - MAX_EARLIER_ATTEMPTS, 0), -1):
+            job = _of_runner(await self._source.run_jobs(*place, attempt), registered)
+            if job is not None:
+                return job
+        return None
+
+    async def _ref(self, owner: str, repository: str, run: WorkflowRun, workflow_ref: str) -> ResolvedRef:
+        ref = facts.ref_of_message(run, workflow_ref)
+        if ref.startswith("refs/heads/"):
+            branch = await self._branches.get((owner, repository, ref.removeprefix("refs/heads/")), BRANCH_SECONDS)
+            return ResolvedRef(ref, branch is not None and branch.protected)
+        if ref:
+            return ResolvedRef(ref)
+        if run.event not in facts.COMMIT_EVENTS or not run.head_branch:
+            return ResolvedRef()
+        head = (owner, repository, run.head_branch)
+        branch = await self._branches.get(head, BRANCH_SECONDS)
+        return facts.ref_of_head(run, branch, tag=await self._tags.get(head, BRANCH_SECONDS))
+
+
+def _of_runner(jobs: list[RunJob] | tuple[()], registered: str) -> RunJob | None:
+    return next((job for job in jobs if job.runner_name == registered), None)
