@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from orchestrator.intake.github.client import ActionsClient
-from orchestrator.intake.github.connection import GitHubConnection, Timing
+from orchestrator.intake.github.connection import GitHubConnection, Timing, TokenCredential
 from orchestrator.intake.github.rest import RestClient
 from orchestrator.intake.github.stats import Stats
 from orchestrator.intake.github.tokens import TokenChain
 from orchestrator.intake.github.transport import Transport
+
+log = logging.getLogger("orchestrator.intake.github")
 
 
 class GitHub:
@@ -15,6 +19,8 @@ class GitHub:
 
     def __init__(self, connection: GitHubConnection, timing: Timing | None = None) -> None:
         self.connection = connection
+        if isinstance(connection.credential, TokenCredential):
+            log.warning("GitHub %s is used with a personal token; an App can do less and is safer", connection.url.text)
         self._transport = Transport(connection, timing or Timing())
         tokens = TokenChain(self._transport)
         self.actions = ActionsClient(self._transport, tokens)

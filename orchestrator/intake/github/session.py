@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from orchestrator.intake.github.messages import Statistics
@@ -24,3 +25,4 @@ class Session:
     """Monotonic seconds from which on a poll renews the token first."""
     generation: int = 0
     """How often it was refreshed."""
+    renewing: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
