@@ -129,7 +129,7 @@ class KubernetesRoom:
         self._runners.otlp = deps.relay is not None
         for job_id in self._engine().live_ids():
             record = self._engine().record(job_id)
-            if record is not None and record.backend == KUBERNETES and record.live and record.runner is not None:
+            if record is not None and record.backend == KUBERNETES and record.bound and record.runner is not None:
                 self._unpublished.add(record.runner)
                 self._logs.follow(record)
         self._begin_at = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
@@ -206,7 +206,7 @@ class KubernetesRoom:
         """Runners that outlived an earlier daemon; gateways are told a table only with them, or after a while."""
         for name in list(self._unpublished):
             record = self._engine().record_of_runner(name)
-            if record is None or not record.live:
+            if record is None or not record.bound:
                 self._unpublished.discard(name)
                 continue
             try:

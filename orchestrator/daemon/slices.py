@@ -56,6 +56,9 @@ def deadlines(settings: Settings) -> Deadlines:
         bind_ns=int(given.bind_seconds * SECOND),
         teardown_ns=int(given.teardown_seconds * SECOND),
         call_ns=int(given.call_seconds * SECOND),
+        naming_ns=int(given.naming_seconds * SECOND),
+        refusal_ns=int(given.refusal_seconds * SECOND),
+        completion_ns=int(given.completion_seconds * SECOND),
     )
 
 

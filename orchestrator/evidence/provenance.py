@@ -21,6 +21,7 @@ from orchestrator.model.decision import Decision
 from orchestrator.model.events import Fact
 from orchestrator.model.job import JobOffer
 from orchestrator.model.outcome import Outcome, Result
+from orchestrator.model.platform import named_offer
 from orchestrator.model.pool import Pool
 
 IN_TOTO: Final = "application/vnd.in-toto+json"
@@ -80,6 +81,8 @@ def _read(facts: Sequence[Fact]) -> _Story:
                 story.offer = offer
             case events.JobAdmitted(decision):
                 story.admitted = decision
+            case events.PlatformJobNamed(job, decision) if story.offer is not None:
+                story.offer, story.admitted = named_offer(story.offer, job), decision
             case events.RunnerBound(runner=runner, uid=uid):
                 story.runner, story.runner_uid, story.bound_at_ns = runner, uid, fact.at_ns
             case events.ArtifactReported() if fact.event not in story.artifacts:

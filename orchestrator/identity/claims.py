@@ -174,5 +174,5 @@ def job_claims(record: Record, pool: Pool, *, decision_id: str) -> dict[str, Any
 
 
 def deadline_seconds(record: Record, pool: Pool) -> int:
-    """Unix time by which the job is over at the latest: binding plus the shortest of all limits, rounded down."""
-    return record.bound_at_ns // 1_000_000_000 + run_limit_seconds(record, pool)
+    """Unix time by which the job is over at the latest: its begin plus the shortest of all limits, rounded down."""
+    return record.began_at_ns // 1_000_000_000 + run_limit_seconds(record, pool)

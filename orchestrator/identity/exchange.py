@@ -149,7 +149,7 @@ class Exchange:
 
     def _live_record(self, runner: RunnerIdentity, reference: str, same: Record | None = None) -> Record:
         record = self._with.record_of(runner)
-        if record is None or not record.live:
+        if record is None or not record.bound:
             raise _ended(reference)
         if not runner.uid or record.bound_uid != runner.uid or record.runner != runner.name:
             raise ExchangeRefusedError(
@@ -161,12 +161,35 @@ class Exchange:
             )
         if record.cancel is not None or (same is not None and record.id != same.id):
             raise _ended(reference)
+        if not record.live:
+            raise _without_identity(record, reference)
         return record
 
 
 def _ended(reference: str) -> ExchangeRefusedError:
     return ExchangeRefusedError(
         "invalid_request", "the job has ended or is being cancelled", reason="job_ended", reference=reference
+    )
+
+
+def _without_identity(record: Record, reference: str) -> ExchangeRefusedError:
+    """The runner is there, and the job that its platform gave it is not known yet, is refused, or has ended with it."""
+    if record.refused is not None:
+        return ExchangeRefusedError(
+            "invalid_request",
+            f"policy refused this job: {record.refused.explain()}",
+            reason="job_refused",
+            reference=reference,
+            fix="meet the rule named above, or ask the owners of the policy",
+        )
+    if record.named_at_ns:
+        return _ended(reference)
+    return ExchangeRefusedError(
+        "invalid_request",
+        "the platform has not named the job of this runner yet, so it has no identity",
+        reason="job_not_named",
+        reference=reference,
+        fix="ask again when the job-started hook has ended",
     )
 
 

@@ -33,6 +33,6 @@ class Introspection:
         if claims is None or "job_id" not in claims:
             return dict(_INACTIVE)
         record = self._bound_record(RunnerIdentity(RunnerName(claims["runner"]), claims["runner_uid"]))
-        if record is None or record.id != claims["job_id"]:
+        if record is None or not record.live or record.id != claims["job_id"]:
             return dict(_INACTIVE)
         return {**claims, "active": True, "token_type": "N_A"}

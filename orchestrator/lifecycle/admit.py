@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.lifecycle.ending import ended
 from orchestrator.lifecycle.observation import Action, Deadlines, Observation, Step
-from orchestrator.model.decision import Decision, Obligations, Reason, Stage, Verdict
+from orchestrator.model.decision import CONFIGURATION, Decision, Obligations, Reason, Stage, Verdict
 from orchestrator.model.egress import narrow
 from orchestrator.model.events import Event, JobAdmitted, JobRefused
 from orchestrator.model.outcome import EndReason, Result
@@ -58,5 +58,5 @@ def _demanded(record: Record, pool: Pool) -> Decision:
         Verdict.ALLOW,
         (Reason("platform_demand", "a runner for a job that the platform has yet to name; policy judges that job"),),
         Obligations(egress=narrow(pool.egress, record.offer.spec.platform_egress)),
-        engine="configuration",
+        engine=CONFIGURATION,
     )

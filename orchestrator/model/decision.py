@@ -8,6 +8,9 @@ from enum import StrEnum
 
 from orchestrator.model.egress import EgressRule
 
+CONFIGURATION = "configuration"
+"""The engine of a decision that the operator's configuration had made already: policy was not asked."""
+
 
 class Verdict(StrEnum):
     """`undefined` (no rule gave an answer) and `error` (the engine failed) deny as surely as `deny`."""

@@ -67,6 +67,11 @@ class Record:
         return self.phase is Phase.RUNNING
 
     @property
+    def began_at_ns(self) -> int:
+        """When the job's own time began, by which its limits count: its binding, or its naming if that comes later."""
+        return self.named_at_ns or self.bound_at_ns
+
+    @property
     def named_at_ns(self) -> int:
         return self.platform.named_at_ns if self.platform else 0
 

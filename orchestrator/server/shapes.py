@@ -55,6 +55,22 @@ class RunnerView(View):
     uid: str
 
 
+class PlatformJobView(View):
+    """The job of a runner that its platform has asked for, before it said for which."""
+
+    state: Literal["expected", "awaited", "named", "refused", "completed"]
+    """*expected*: the runner is not there yet; *awaited*: it waits for the platform to give it a job and name it."""
+    key: str
+    """The platform's name of the job, unique for ever; empty before it is named."""
+    proof: str
+    """What the name rests on: `oidc`, the platform's token for the job, or `api`, its message and its API."""
+    named_at: str | None
+    result: str
+    """How the job ended, in the platform's own word; empty until then."""
+    told_by: str
+    completed_at: str | None
+
+
 class LogView(View):
     bytes_kept: int
     bytes_dropped: int
@@ -88,6 +104,8 @@ class JobView(View):
     deployment_environment: str
     artifact_digest: str
     runner: RunnerView | None
+    platform_job: PlatformJobView | None
+    """Null for a job that was known from the start."""
     trace_id: str
     decisions: list[dict[str, Any]]
     tokens: list[dict[str, Any]]
@@ -159,8 +177,14 @@ class FaultView(View):
     detail: str
 
 
+class ReasonView(View):
+    code: str
+    message: str
+
+
 class ProblemView(View):
-    """RFC 9457. `reason` is the word to program against; `errors` point into the request body."""
+    """RFC 9457. `reason` is the word to program against; `errors` point into the request body; `reasons` are policy's,
+    where it does not allow a job."""
 
     type: str
     title: str
@@ -172,3 +196,4 @@ class ProblemView(View):
     trace_id: str = ""
     reference: str = ""
     errors: list[FaultView] = Field(default_factory=list)
+    reasons: list[ReasonView] = Field(default_factory=list)

@@ -12,6 +12,7 @@ from orchestrator.journal.port import JobSummary
 from orchestrator.model import events
 from orchestrator.model.decision import Decision
 from orchestrator.model.events import Fact
+from orchestrator.model.platform import PlatformState
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record, fold
 
@@ -129,7 +130,28 @@ def record_view(record: Record, trace_id: str) -> dict[str, Any]:
         "deployment_environment": spec.deployment_environment,
         "artifact_digest": spec.artifact_digest,
         "runner": {"name": record.runner, "uid": record.bound_uid or record.runner_uid} if record.runner else None,
+        "platform_job": _platform_view(record, record.platform) if record.platform else None,
         "trace_id": trace_id,
+    }
+
+
+def _platform_view(record: Record, state: PlatformState) -> dict[str, Any]:
+    if state.refused is not None:
+        word = "refused"
+    elif state.completed is not None:
+        word = "completed"
+    elif state.named_at_ns:
+        word = "named"
+    else:
+        word = "awaited" if record.bound else "expected"
+    return {
+        "state": word,
+        "key": state.key,
+        "proof": state.proof,
+        "named_at": timestamp(state.named_at_ns),
+        "result": state.completed.result if state.completed else "",
+        "told_by": state.completed.told_by if state.completed else "",
+        "completed_at": timestamp(state.completed_at_ns),
     }
 
 
@@ -141,6 +163,8 @@ def _blank() -> dict[str, Any]:
 def _add_note(view: dict[str, Any], event: events.Event) -> None:
     match event:
         case events.JobAdmitted(decision) | events.JobRefused(decision):
+            view["decisions"].append(_decision_view(decision, ""))
+        case events.PlatformJobNamed(decision=decision) if decision.allowed:  # else a JobRefused follows
             view["decisions"].append(_decision_view(decision, ""))
         case events.ExchangeDecided(audience, decision):
             view["decisions"].append(_decision_view(decision, audience))
@@ -212,6 +236,7 @@ def _compacted_view(fact: Fact, line: events.JobCompacted, trace_id: str) -> dic
         "deployment_environment": "",
         "artifact_digest": "",
         "runner": None,
+        "platform_job": None,
         "trace_id": trace_id,
         "compacted": True,
     }

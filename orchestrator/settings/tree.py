@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -181,6 +181,15 @@ class DeadlineSettings(Group):
     """End recorded until verified gone; after it an alarm names what is left, and we keep trying."""
     call_seconds: Seconds = 30
     """Longest single call to a backend, a source, policy or an attester; then it is cut off and tried again."""
+    naming_seconds: Annotated[float, Field(gt=0, le=1800)] = 600
+    """A runner whose job its platform chooses: from its start until the platform has named a job; then `no_job`. At
+    most 1800, because the backend's own hard stop lies one hour behind such a job's limit."""
+    refusal_seconds: Annotated[float, Field(gt=0, le=600)] = 30
+    """How long a job that policy refused when its platform named it may go on, without identity and with the platform's
+    own hosts only, to show the reason in its log on the platform."""
+    completion_seconds: Annotated[float, Field(gt=0, le=600)] = 120
+    """How far the platform's word on its job's end and the end of the runner may lie apart; then the job ends with
+    `completion_unseen`, or a runner that goes on is ended."""
     drain_seconds: Seconds = 60
     """On SIGTERM: how long running jobs may go on before they are ended."""
     sweep_seconds: Seconds = 30

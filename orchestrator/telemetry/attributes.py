@@ -109,7 +109,7 @@ def of_binding(event: events.RunnerBound) -> Attributes:
 
 def of_event(event: events.Event) -> tuple[str, Severity, Attributes] | None:
     """Name, severity and attributes of the log-based event that stands for a fact; None when spans say it all."""
-    row = _access_row(event) or _lifecycle_row(event)
+    row = _access_row(event) or _lifecycle_row(event) or _platform_row(event)
     if row is None:
         return None
     name, severity, attributes = row
@@ -186,5 +186,19 @@ def _lifecycle_row(event: events.Event) -> _Row | None:
             return "alarm.raised", Severity.ERROR, {"alarm": alarm, "detail": detail}
         case events.DaemonRestarted(instance=instance):
             return "daemon.restarted", Severity.WARN, {"daemon.instance": instance}
+        case _:
+            return None
+
+
+def _platform_row(event: events.Event) -> _Row | None:
+    match event:
+        case events.PlatformJobNamed(job):
+            return "platform.job_named", Severity.INFO, {"platform.job_key": job.key, "platform.proof": job.proof}
+        case events.PlatformJobCompleted(result):
+            said: dict[str, AttributeValue | None] = {"platform.result": result.result}
+            return "platform.job_completed", Severity.INFO, {**said, "platform.told_by": result.told_by}
+        case events.RunnerExited(runner, code, cause, detail):
+            left: dict[str, AttributeValue | None] = {"runner.name": runner, "runner.exit_code": code}
+            return "runner.exited", Severity.INFO, {**left, "runner.exit_cause": cause or "", "detail": detail}
         case _:
             return None

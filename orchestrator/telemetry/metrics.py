@@ -20,7 +20,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from orchestrator.model import events
-from orchestrator.model.decision import Decision
+from orchestrator.model.decision import CONFIGURATION, Decision
 from orchestrator.model.events import Fact
 from orchestrator.model.job import JobId
 from orchestrator.telemetry import ids
@@ -65,6 +65,8 @@ class Metrics:
         self._queue = self._histogram("job_queue_duration_seconds", wait, ("pool", "outcome"), _PHASE_BUCKETS)
         start = "From the offer until the job was bound to its runner."
         self._start = self._histogram("job_start_duration_seconds", start, ("pool",), _PHASE_BUCKETS)
+        named = "From the binding of a runner until its platform named the job it got."
+        self._naming = self._histogram("job_naming_duration_seconds", named, ("pool",), _PHASE_BUCKETS)
         self._phase = self._histogram("job_phase_duration_seconds", "Each phase.", ("phase", "pool"), _PHASE_BUCKETS)
         whole = "From the offer until the end was recorded."
         self._job = self._histogram("job_duration_seconds", whole, ("pool", "result"), _JOB_BUCKETS)
@@ -162,6 +164,8 @@ class Metrics:
                 self._destroyed.labels(pool).inc()
             case events.RunnerBound() if job is not None:
                 self._start.labels(pool).observe(_seconds(job.offered_at_ns, fact.at_ns), _exemplar(fact.job_id))
+            case events.PlatformJobNamed() if job is not None:
+                self._naming.labels(pool).observe(_seconds(job.bound_at_ns, fact.at_ns), _exemplar(fact.job_id))
             case events.JobEnded(outcome) if job is not None:
                 lasted = _seconds(job.offered_at_ns, fact.at_ns)
                 self._job.labels(pool, outcome.result.value).observe(lasted, _exemplar(fact.job_id))
@@ -174,9 +178,9 @@ class Metrics:
 
     def _count_note(self, event: events.Event, pool: str) -> None:
         match event:
-            case events.JobAdmitted(decision) | events.JobRefused(decision):
+            case events.JobAdmitted(decision) | events.JobRefused(decision) | events.ExchangeDecided(decision=decision):
                 self._decided(decision)
-            case events.ExchangeDecided(decision=decision):
+            case events.PlatformJobNamed(decision=decision) if decision.allowed:  # else a JobRefused follows
                 self._decided(decision)
             case events.TokenIssued():
                 self._tokens.labels("issued", "").inc()
@@ -193,6 +197,8 @@ class Metrics:
                 pass
 
     def _decided(self, decision: Decision) -> None:
+        if decision.engine == CONFIGURATION:
+            return  # nobody was asked
         stage = decision.stage.value
         self._decisions.labels(stage, decision.verdict.value).inc()
         self._policy.labels(stage).observe(max(decision.duration_ns, 0) / 1e9)

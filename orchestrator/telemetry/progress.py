@@ -20,7 +20,10 @@ from orchestrator.telemetry import semconv
 
 @dataclass(slots=True)
 class JobProgress:
-    """An unfinished job. Times are Unix nanoseconds; 0 is *not yet*."""
+    """An unfinished job. Times are Unix nanoseconds; 0 is *not yet*.
+
+    `unnamed` says that a platform has asked for a runner and not yet said for which job.
+    """
 
     pool: str
     offered_at_ns: int
@@ -30,6 +33,7 @@ class JobProgress:
     bound_at_ns: int = 0
     ended_at_ns: int = 0
     outcome: Outcome | None = None
+    unnamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,9 @@ class Progress:
         """Take one more fact; returns the job as it now is, if known, and the phase that this ended."""
         event = fact.event
         if isinstance(event, events.JobOffered):
-            pool = event.offer.spec.pool
-            job = self._jobs.setdefault(fact.job_id, JobProgress(pool, fact.at_ns, Phase.QUEUED, fact.at_ns))
-            return job, None
+            spec = event.offer.spec
+            begun = JobProgress(spec.pool, fact.at_ns, Phase.QUEUED, fact.at_ns, unnamed=spec.awaits_platform_job)
+            return self._jobs.setdefault(fact.job_id, begun), None
         known = self._jobs.get(fact.job_id)
         if known is None:
             return None, None
@@ -64,6 +68,8 @@ class Progress:
                 known.provision_at_ns = fact.at_ns
             case events.RunnerBound():
                 known.bound_at_ns = fact.at_ns
+            case events.PlatformJobNamed():
+                known.unnamed = False
             case events.JobEnded(outcome):
                 known.outcome, known.ended_at_ns = outcome, fact.at_ns
             case events.JobFinished():
@@ -105,7 +111,8 @@ class JobsCollector(Collector):
         active = Counter(dict.fromkeys(_STATES.values(), 0))
         now_ns = self._now_ns()
         for job in self._progress.jobs():
-            active[_STATES.get(job.phase, semconv.STATE_FINALIZING)] += 1
+            idle = job.unnamed and job.phase is Phase.RUNNING
+            active[semconv.STATE_PENDING if idle else _STATES.get(job.phase, semconv.STATE_FINALIZING)] += 1
             if job.phase in _QUEUED:
                 pool = self._pool_label(job.pool)
                 depth[pool] += 1

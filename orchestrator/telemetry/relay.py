@@ -28,9 +28,9 @@ from orchestrator.model.events import SpansRelayed
 from orchestrator.model.job import JobId
 from orchestrator.model.record import Record
 from orchestrator.telemetry import encode, ids, semconv
+from orchestrator.telemetry.open_span import own_span_ids
 from orchestrator.telemetry.otlp_http import TRACES, OtlpClient
 from orchestrator.telemetry.records import AttributeValue, clip
-from orchestrator.telemetry.tree import own_span_ids
 
 UNTRUSTED = f"{semconv.OWN}untrusted"
 _SCALARS = frozenset({"string_value", "bool_value", "int_value", "double_value"})

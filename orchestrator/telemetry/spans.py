@@ -7,8 +7,12 @@ RUN <name>                          the job: offered until verified gone
 ├── wait                            admitted until a runner was begun (again after a runner vanished)
 ├── provision                       runner begun until made
 ├── bind                            runner made until bound, with the egress proof
-├── execute                         bound until the end was recorded; what the job emits hangs below it
+├── platform.queued                 bound until its platform named the job, where that comes after the runner
+├── policy                          policy's answer to the job that was named
+├── platform.refused                refused until its runner ended, to show the reason in the job's own log
+├── execute                         bound or named until the end was recorded; what the job emits hangs below it
 │   └── identity.exchange           one for each token request that policy answered
+├── platform.completing             runner ended until the platform's word on the job's end was recorded
 └── teardown                        end recorded until verified gone
     ├── delete                      access revoked, deletion accepted
     └── verify                      looked until nothing was left
@@ -26,9 +30,10 @@ from orchestrator.model import events
 from orchestrator.model.events import Fact
 from orchestrator.model.record import MissingOfferError
 from orchestrator.telemetry import attributes, ids
+from orchestrator.telemetry.open_span import MAX_NAME, ROOT
 from orchestrator.telemetry.records import SpanKind, SpanRecord, Trace, bounded, clip
 from orchestrator.telemetry.semconv import OWN
-from orchestrator.telemetry.tree import MAX_NAME, ROOT, Tree
+from orchestrator.telemetry.tree import Tree
 
 
 def trace_of(facts: Sequence[Fact], now_ns: int | None = None, public_url: str = "") -> Trace:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from orchestrator.model import events
 from orchestrator.model.decision import Decision
 from orchestrator.model.events import Fact
 from orchestrator.model.job import JobId, JobKey, JobOffer
 from orchestrator.model.outcome import Outcome
+from orchestrator.model.platform import PlatformJob, named_offer
 from orchestrator.telemetry import attributes as attr
 from orchestrator.telemetry import ids, semconv
 from orchestrator.telemetry.log_events import EventLog
+from orchestrator.telemetry.open_span import (
+    AWAITED,
+    COMPLETING,
+    MAX_NAME,
+    MAX_SPANS,
+    REFUSED,
+    REPEATING,
+    ROOT,
+    OpenSpan,
+)
 from orchestrator.telemetry.records import (
     Attributes,
     AttributeValue,
@@ -27,15 +36,6 @@ from orchestrator.telemetry.records import (
 )
 from orchestrator.telemetry.semconv import OWN
 
-ROOT = "job"
-"""What the root span's id is derived from; its name holds the job's name."""
-MAX_SPANS = 512
-"""Spans of one trace beyond which those that may come without end (retries, exchanges) are only counted."""
-MAX_NAME = 128
-"""Longest span name in characters."""
-
-_SINGLE = (ROOT, "queue", "policy", ids.EXECUTE, "teardown", "delete", "verify")
-_REPEATING = ("wait", "provision", "bind", "identity.exchange")
 _GAP = f"{OWN}daemon.gap_seconds"
 
 
@@ -45,34 +45,6 @@ def _state(word: str) -> dict[str, AttributeValue]:
 
 _PENDING, _EXECUTING = _state(semconv.STATE_PENDING), _state(semconv.STATE_EXECUTING)
 _FINALIZING = _state(semconv.STATE_FINALIZING)
-
-
-@dataclass(slots=True)
-class _Span:
-    name: str
-    span_id: str
-    parent: str
-    start_ns: int
-    end_ns: int | None = None
-    attributes: dict[str, AttributeValue] = field(default_factory=dict)
-    status: SpanStatus = SpanStatus.UNSET
-    message: str = ""
-    kept: bool = True
-
-    def close(self, at_ns: int) -> None:
-        if self.end_ns is None:
-            self.end_ns = max(at_ns, self.start_ns)
-
-    def fail(self, error_type: str, message: str = "") -> None:
-        self.status, self.message = SpanStatus.ERROR, message
-        self.attributes[semconv.ERROR_TYPE] = error_type
-
-
-def own_span_ids(job_id: JobId) -> Iterator[str]:
-    """Every id that a span of ours can have in this job's trace; nobody else's span may take one."""
-    for name in (*_SINGLE, *_REPEATING):
-        for ordinal in range(MAX_SPANS if name in _REPEATING else 1):
-            yield ids.span_id(job_id, name, ordinal)
 
 
 class Tree:
@@ -85,17 +57,18 @@ class Tree:
         self._job_id = job_id
         self._trace_id = ids.trace_id(job_id)
         self._offer = offer
+        self._public_url = public_url
         self._now = offered_at_ns
         self._ordinals: Counter[str] = Counter()
         self._dropped = 0
         self._log = EventLog(job_id)
-        self._root = _Span(f"RUN {offer.spec.name}", ids.span_id(job_id, ROOT), "", offered_at_ns)
+        self._root = OpenSpan(f"RUN {offer.spec.name}", ids.span_id(job_id, ROOT), "", offered_at_ns)
         self._root.attributes |= attr.of_offer(offer, public_url)
         self._spans = [self._root]
-        self._exchanges: list[tuple[str, _Span]] = []
-        self._execute: _Span | None = None
-        self._teardown: _Span | None = None
-        self._step: _Span | None = self._open("queue", self._root, _PENDING)
+        self._exchanges: list[tuple[str, OpenSpan]] = []
+        self._execute: OpenSpan | None = None
+        self._teardown: OpenSpan | None = None
+        self._step: OpenSpan | None = self._open("queue", self._root, _PENDING)
 
     def add(self, fact: Fact) -> None:
         """One more fact. Those that can move nothing where the job stands change nothing."""
@@ -110,9 +83,11 @@ class Tree:
                 self._decided(decision)
                 self._follow("wait", _PENDING)
             case events.JobRefused(decision):
-                self._decided(decision)
+                self._refused(decision)
             case events.ProvisionStarted() | events.RunnerCreated() | events.RunnerVanished() | events.RunnerBound():
                 self._runner_moved(event)
+            case events.PlatformJobNamed() | events.RunnerExited():
+                self._platform_moved(event)
             case events.JobEnded(outcome):
                 self._ended(outcome)
             case events.RunnerDeleted() if self._is_at("delete"):
@@ -121,10 +96,8 @@ class Tree:
                 self._finished(leftovers)
             case events.ExchangeDecided(audience, decision):
                 self._exchange_decided(audience, decision)
-            case events.TokenIssued(audience=audience):
-                self._exchange_answered(audience, "issued")
-            case events.TokenRefused(audience=audience):
-                self._exchange_answered(audience, "refused")
+            case events.TokenIssued() | events.TokenRefused():
+                self._exchange_answered(event)
             case events.JobWaited(reason=reason) if reason is not events.WaitReason.RUNNER_STARTING:
                 self._note({f"{OWN}wait.reason": reason.value})
             case events.DaemonRestarted(last_fact_at_ns=before):
@@ -147,6 +120,37 @@ class Tree:
         policy = self._open("policy", self._root, {**_PENDING, **attr.of_decision(decision)}, start)
         policy.close(self._now)
 
+    def _refused(self, decision: Decision) -> None:
+        if not self._offer.spec.awaits_platform_job:  # else it came with the name
+            self._decided(decision)
+
+    def _platform_moved(self, event: events.PlatformJobNamed | events.RunnerExited) -> None:
+        if isinstance(event, events.PlatformJobNamed):
+            self._named(event.job, event.decision)
+        elif self._step is not None:
+            self._follow(COMPLETING, {**_FINALIZING, **self._worker()})
+
+    def _named(self, job: PlatformJob, decision: Decision) -> None:
+        """From here on the trace is that of the job which the platform has proven, if this is the first word on it."""
+        if self._ordinals["policy"] > 1:
+            return
+        self._offer = named_offer(self._offer, job)
+        self._root.name = f"RUN {job.name}"
+        self._root.attributes |= attr.of_offer(self._offer, self._public_url)
+        waited, worker = self._is_at(AWAITED), self._worker()
+        self._decided(decision)
+        if not waited:  # the runner had ended before
+            self._step = self._open(COMPLETING, self._root, {**_FINALIZING, **worker})
+        elif decision.allowed:
+            self._execute = self._follow(ids.EXECUTE, {**_EXECUTING, **worker})
+        else:
+            self._follow(REFUSED, {**_FINALIZING, **worker})
+
+    def _worker(self) -> dict[str, AttributeValue]:
+        """The runner, as the open step names it."""
+        known = self._step.attributes if self._step is not None else {}
+        return {key: known[key] for key in (semconv.CICD_WORKER_NAME, semconv.CICD_WORKER_ID) if key in known}
+
     def _runner_moved(
         self, event: events.ProvisionStarted | events.RunnerCreated | events.RunnerVanished | events.RunnerBound
     ) -> None:
@@ -164,7 +168,11 @@ class Tree:
                 if not self._is_at("bind"):  # the claim overtook the create call's return
                     self._follow("bind", _PENDING)
                 self._note(attr.of_binding(event))
-                self._execute = self._follow(ids.EXECUTE, {**_EXECUTING, **worker, semconv.CICD_WORKER_ID: uid})
+                worker[semconv.CICD_WORKER_ID] = uid
+                if self._offer.spec.awaits_platform_job:
+                    self._follow(AWAITED, {**_PENDING, **worker})
+                else:
+                    self._execute = self._follow(ids.EXECUTE, {**_EXECUTING, **worker})
             case _:
                 pass
 
@@ -205,17 +213,18 @@ class Tree:
         asked = self._now - max(decision.duration_ns, 0)
         self._exchanges.append((audience, self._open("identity.exchange", parent, values, asked)))
 
-    def _exchange_answered(self, audience: str, outcome: str) -> None:
-        exchange = self._exchange_for(audience)
+    def _exchange_answered(self, event: events.TokenIssued | events.TokenRefused) -> None:
+        exchange = self._exchange_for(event.audience)
         if exchange is not None:
-            self._exchanges.remove((audience, exchange))
-            exchange.attributes[f"{OWN}token.outcome"] = outcome
+            self._exchanges.remove((event.audience, exchange))
+            issued = isinstance(event, events.TokenIssued)
+            exchange.attributes[f"{OWN}token.outcome"] = "issued" if issued else "refused"
             exchange.close(self._now)
 
-    def _exchange_for(self, audience: str) -> _Span | None:
+    def _exchange_for(self, audience: str) -> OpenSpan | None:
         return next((span for wanted, span in self._exchanges if wanted == audience), None)
 
-    def _owner_of(self, event: events.Event) -> _Span:
+    def _owner_of(self, event: events.Event) -> OpenSpan:
         """The span an event belongs to: the exchange for tokens, *execute* for the job's own connections."""
         owner = self._step or self._teardown or self._root
         match event:
@@ -227,19 +236,19 @@ class Tree:
                 pass
         return owner if owner.kept else self._root
 
-    def _open(self, name: str, parent: _Span, attributes: Attributes, start_ns: int | None = None) -> _Span:
+    def _open(self, name: str, parent: OpenSpan, attributes: Attributes, start_ns: int | None = None) -> OpenSpan:
         span_id = ids.span_id(self._job_id, name, self._ordinals[name])
         self._ordinals[name] += 1
         start = self._now if start_ns is None else start_ns
-        span = _Span(name, span_id, parent.span_id, max(start, parent.start_ns), attributes=dict(attributes))
-        if len(self._spans) >= MAX_SPANS and name in _REPEATING:
+        span = OpenSpan(name, span_id, parent.span_id, max(start, parent.start_ns), attributes=dict(attributes))
+        if len(self._spans) >= MAX_SPANS and name in REPEATING:
             span.kept = False
             self._dropped += 1
         else:
             self._spans.append(span)
         return span
 
-    def _follow(self, name: str, attributes: Attributes) -> _Span:
+    def _follow(self, name: str, attributes: Attributes) -> OpenSpan:
         """End the open step and begin the next one, at the same moment."""
         self._close_step(self._now)
         self._step = self._open(name, self._teardown or self._root, attributes)
@@ -257,7 +266,7 @@ class Tree:
         if self._step is not None:
             self._step.attributes |= attributes
 
-    def _record(self, span: _Span, now_ns: int | None) -> SpanRecord:
+    def _record(self, span: OpenSpan, now_ns: int | None) -> SpanRecord:
         is_root = span is self._root
         end_ns, attributes = span.end_ns, span.attributes
         if end_ns is None and now_ns is not None:

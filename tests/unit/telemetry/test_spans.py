@@ -9,9 +9,9 @@ from orchestrator.model.outcome import EndReason, Outcome, Result
 from orchestrator.model.phase import MOVES, Phase, advance
 from orchestrator.model.record import MissingOfferError
 from orchestrator.telemetry import ids
+from orchestrator.telemetry.open_span import MAX_SPANS, own_span_ids
 from orchestrator.telemetry.records import SpanKind, SpanStatus, Trace
 from orchestrator.telemetry.spans import spans_of, trace_of
-from orchestrator.telemetry.tree import MAX_SPANS, own_span_ids
 from orchestrator.telemetry.waterfall import trace_document
 from orchestrator.testing import stories
 from orchestrator.testing.stories import (
