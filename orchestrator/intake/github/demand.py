@@ -1,0 +1,227 @@
+"""How many runners a scale set needs, from what GitHub says and what we have. Pure; times are the caller's.
+
+The service's statistics are the truth about *how many*: messages are cut at 50 and may come twice or out of order. Only
+what a message itself disproves is not believed: a count smaller than the jobs in the very same envelope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, TypeVar
+
+from orchestrator.intake.github.messages import JobMessage, JobMessageKind, Statistics
+from orchestrator.intake.github.names import job_ref, runner_of
+from orchestrator.model.job import JobId, JobKey
+from orchestrator.model.outcome import EndReason
+from orchestrator.model.record import Record
+from orchestrator.model.runner import runner_name
+
+MAX_REMEMBERED: Final = 10_000
+
+
+class SlotState(IntEnum):
+    """Of a runner that a set demanded: not begun, begun, free for any job, with a job, or of no more use.
+
+    What is not over and has no job yet may still get one; a *free* runner may have one that we have not heard of.
+    """
+
+    COMING = 0
+    STARTING = 1
+    FREE = 2
+    BUSY = 3
+    OVER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    job_id: JobId
+    state: SlotState
+    since_ns: int = 0
+
+    @property
+    def counts(self) -> bool:
+        return self.state is not SlotState.OVER
+
+
+def slot_of(record: Record) -> Slot:
+    """A record as the demand sees it."""
+    return Slot(record.id, _state_of(record), record.offered_at_ns)
+
+
+def _state_of(record: Record) -> SlotState:
+    if record.outcome is not None or record.cancel is not None or record.completed is not None:
+        return SlotState.OVER
+    if record.named_at_ns:
+        return SlotState.BUSY
+    if record.bound:
+        return SlotState.FREE
+    return SlotState.STARTING if record.runner is not None else SlotState.COMING
+
+
+def ended_without_job(record: Record) -> bool:
+    """The runner ended by itself before any job was named: the next one may fare no better."""
+    outcome = record.outcome
+    return outcome is not None and not record.named_at_ns and outcome.reason is not EndReason.CANCELLED
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The jobs of one envelope by what is to be done. `open` counts those that were not completed in it."""
+
+    assigned: tuple[JobMessage, ...] = ()
+    available: tuple[JobMessage, ...] = ()
+    started: tuple[JobMessage, ...] = ()
+    completed: tuple[JobMessage, ...] = ()
+    open: int = 0
+
+
+class Ledger:
+    """What the messages of one set have said so far, as much of it as protects from duplicates and disorder.
+
+    Nothing is lost with it: it only spares runners that would find no job.
+    """
+
+    def __init__(self) -> None:
+        self._closed: dict[_Round, None] = {}
+        self._running: dict[str, str] = {}
+
+    def read(self, jobs: Iterable[JobMessage]) -> Envelope:
+        """Sort an envelope. What was completed before, or later in it, is not assigned any more."""
+        by_kind: dict[JobMessageKind, list[JobMessage]] = {kind: [] for kind in JobMessageKind}
+        waiting: dict[str, JobMessage] = {}
+        taken: set[str] = set()
+        for job in jobs:
+            ref = job_ref(job)
+            by_kind[job.kind].append(job)
+            if job.kind is JobMessageKind.COMPLETED:
+                self._close(job)
+                taken.discard(ref)
+                if ref in waiting and not _newer(waiting[ref], job):
+                    del waiting[ref]
+            elif job.kind is JobMessageKind.STARTED and _round(job) not in self._closed:
+                _remember(self._running, ref, job.runner_name)
+                taken.add(ref)
+                waiting.pop(ref, None)
+            elif job.kind is JobMessageKind.ASSIGNED and _round(job) not in self._closed and ref not in self._running:
+                waiting[ref] = job
+        return Envelope(
+            assigned=tuple(waiting.values()),
+            available=tuple(job for job in by_kind[JobMessageKind.AVAILABLE] if job.request_id > 0),
+            started=tuple(by_kind[JobMessageKind.STARTED]),
+            completed=tuple(by_kind[JobMessageKind.COMPLETED]),
+            open=len(waiting) + len(taken),
+        )
+
+    def _close(self, job: JobMessage) -> None:
+        self._running.pop(job_ref(job), None)
+        if job.assigned_at_ns is not None:
+            _remember(self._closed, _round(job), None)
+
+    def strays(self, slots: Iterable[Slot]) -> int:
+        """Jobs that run, as far as GitHub knows, on what is no slot of ours any more: a new runner is not for them."""
+        counted = {runner_name(slot.job_id) for slot in slots if slot.counts}
+        return sum(1 for name in self._running.values() if runner_of(name) not in counted)
+
+
+_Round = tuple[str, int | None]
+"""One assignment of one job: GitHub takes a job back and assigns it again when no runner took it in time."""
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+def _round(job: JobMessage) -> _Round:
+    return job_ref(job), job.assigned_at_ns
+
+
+def _newer(one: JobMessage, other: JobMessage) -> bool:
+    """Whether `one` is of a later assignment than `other`, as far as they tell."""
+    return (one.assigned_at_ns or 0) > (other.assigned_at_ns or 0) > 0
+
+
+def _remember(memory: dict[_K, _V], key: _K, value: _V) -> None:
+    memory[key] = value
+    if len(memory) > MAX_REMEMBERED:
+        del memory[next(iter(memory))]
+
+
+def believed(statistics: Statistics | None, envelope: Envelope) -> int | None:
+    """The number of jobs that GitHub holds assigned to the set, running ones included; None when it cannot be true."""
+    if statistics is None or statistics.assigned < envelope.open:
+        return None
+    return statistics.assigned
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`offers` are new runners for announced jobs, `fillers` how many more the count wants, `withheld` how many the
+    set's bound keeps back. `surplus` can be done without, those that cost least first."""
+
+    offers: tuple[JobKey, ...] = ()
+    fillers: int = 0
+    withheld: int = 0
+    surplus: tuple[JobId, ...] = ()
+
+
+def plan(assigned: int | None, announced: Sequence[JobKey], slots: Sequence[Slot], strays: int, bound: int) -> Plan:
+    """What to do now. `assigned` is the believed count (None: only the announced jobs are known), `announced` the keys
+    of assigned jobs that have no record, `bound` the most runners that the set may have."""
+    counted = sum(slot.counts for slot in slots)
+    room = max(bound - counted, 0)
+    if assigned is None:
+        return Plan(offers=tuple(announced[:room]), withheld=max(len(announced) - room, 0))
+    short = max(assigned - strays, 0) - counted
+    if short >= 0:
+        made = min(short, room)
+        offers = tuple(announced[:made])
+        return Plan(offers=offers, fillers=made - len(offers), withheld=short - made)
+    idle = sorted(
+        (slot for slot in slots if slot.state < SlotState.BUSY), key=lambda slot: (slot.state, -slot.since_ns)
+    )
+    return Plan(surplus=tuple(slot.job_id for slot in idle[:-short]))
+
+
+class Patient:
+    """Lets a surplus be acted on only when it has lasted: seen at two looks `grace_seconds` apart, and in between."""
+
+    def __init__(self, grace_seconds: float) -> None:
+        self._grace = grace_seconds
+        self._since: float | None = None
+        self._least = 0
+
+    def lasting(self, surplus: int, now: float) -> int:
+        """How many of these have been too many all along."""
+        if surplus <= 0:
+            self._since = None
+            return 0
+        if self._since is None:
+            self._since, self._least = now, surplus
+            return 0
+        self._least = min(self._least, surplus)
+        if now - self._since < self._grace:
+            return 0
+        self._since = None
+        return self._least
+
+
+class Backoff:
+    """How long to wait after failures in a row: `first_seconds`, doubled each time, at most `longest_seconds`."""
+
+    def __init__(self, first_seconds: float, longest_seconds: float) -> None:
+        self._first = first_seconds
+        self._longest = longest_seconds
+        self.failures = 0
+        self.until = 0.0
+
+    def failed(self, now: float, jitter: float = 1.0) -> float:
+        """Note a failure; returns the wait from `now` on. `jitter` from 0.5 to 1 spreads those who fail together."""
+        wait = min(self._longest, self._first * 2.0 ** min(self.failures, 30)) * jitter
+        self.failures += 1
+        self.until = max(self.until, now + wait)
+        return wait
+
+    def succeeded(self) -> None:
+        self.failures = 0
+        self.until = 0.0

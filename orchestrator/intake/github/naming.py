@@ -1,0 +1,166 @@
+"""Which job a runner got, and how it ended, from GitHub's word to the engine's record."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from orchestrator.errors import GiveUpError, TryAgainError
+from orchestrator.intake.github.fact_finder import JobFacts
+from orchestrator.intake.github.facts import FactsDisagreeError, check_agreement
+from orchestrator.intake.github.messages import JobMessage
+from orchestrator.intake.github.names import registered_names, runner_of
+from orchestrator.intake.github.source_config import EngineOf
+from orchestrator.intake.github.tally import Tally
+from orchestrator.model.events import AlarmRaised
+from orchestrator.model.platform import PlatformJob, PlatformResult
+from orchestrator.model.record import Record
+from orchestrator.model.runner import RunnerName
+
+_REFUSALS = frozenset({"policy_denied", "policy_undefined", "policy_error"})
+
+_log = logging.getLogger(__name__)
+
+
+class JobNaming:
+    """By message (`started`, `completed`), or by the report of a runner's own hook (`reported`). All are idempotent."""
+
+    def __init__(self, source: str, facts: JobFacts, engine: EngineOf, tally: Tally) -> None:
+        self._source = source
+        self._facts = facts
+        self._engine = engine
+        self._tally = tally
+
+    def record_of(self, registered: str) -> Record | None:
+        """The unfinished record of this source whose runner has this name at GitHub."""
+        runner = runner_of(registered)
+        record = self._engine().record_of_runner(runner) if runner is not None else None
+        return record if record is not None and record.offer.key.source == self._source else None
+
+    async def started(self, message: JobMessage) -> None:
+        """GitHub gave a job to a runner: find out its facts and name it, or see whether the name it has fits.
+
+        A job that cannot be named is not tried again: nobody vouches for it, and its record ends without identity.
+
+        Raises:
+            TryAgainError: GitHub's API or the journal gave no answer, or the API does not know it yet.
+        """
+        record = self.record_of(message.runner_name)
+        if record is None:
+            self._tally.foreign += runner_of(message.runner_name) is None
+            return
+        if record.outcome is not None or record.cancel is not None or record.platform is None:
+            return
+        if record.named_at_ns:
+            await self._compare(record, message)
+            return
+        assert record.runner is not None
+        try:
+            job = await self._facts.by_runner(
+                message.owner,
+                message.repository,
+                message.run_id,
+                message.runner_name,
+                workflow_ref=message.workflow_ref,
+            )
+            if job is None:
+                raise TryAgainError("GitHub's API does not list the job yet", reason="github_job_unlisted")
+            await self._engine().name_job(record.runner, job)
+        except FactsDisagreeError as error:
+            await self._alarm(record, str(error))
+        except GiveUpError as error:
+            self._gave_up(record, error)
+        else:
+            self._tally.named += 1
+
+    async def completed(self, message: JobMessage) -> None:
+        """GitHub says that a job is over; one that no runner took is nobody's.
+
+        Raises:
+            TryAgainError: the journal gave no answer.
+        """
+        record = self.record_of(message.runner_name)
+        if record is None or record.runner is None or record.completed is not None or not record.bound:
+            return
+        await self.complete(record, PlatformResult(message.result or "unknown", "message"))
+
+    async def complete(self, record: Record, result: PlatformResult) -> bool:
+        """Store how the record's job ended; False when it is too late for that.
+
+        Raises:
+            TryAgainError: the journal gave no answer.
+        """
+        assert record.runner is not None
+        try:
+            await self._engine().complete_job(record.runner, result)
+        except GiveUpError as error:
+            _log.info("the result of record %s is not wanted any more: %s", record.id, error)
+            return False
+        self._tally.completed += 1
+        return True
+
+    async def reported(
+        self, runner: RunnerName, repository: str, run_id: int, claims: Mapping[str, str] | None = None
+    ) -> Record | None:
+        """The hook of this runner says which run its job is of; None while nobody can vouch for that.
+
+        `claims` are those of the job's own token, verified; without one the API must list a job of this run on this
+        very runner. What the hook says is only where to look.
+
+        Raises:
+            GiveUpError: as `Engine.name_job`; `job_facts_disagree` when claims or the API contradict the hook.
+            TryAgainError: GitHub's API, policy or the journal gave no answer.
+        """
+        record = self._engine().record_of_runner(runner)
+        if record is None or record.offer.key.source != self._source:
+            raise GiveUpError("this runner has no job", reason="runner_unknown")
+        told = {"repository": repository, "run_id": str(run_id)}
+        if record.named_at_ns and claims is None:
+            await self._agree(record, record.offer.caller.facts, told)
+            return record
+        job = await self._found(runner, repository, run_id, claims)
+        if job is None:
+            return None
+        await self._agree(record, job.caller.facts, told)
+        return await self._engine().name_job(runner, job)
+
+    async def _found(
+        self, runner: RunnerName, repository: str, run_id: int, claims: Mapping[str, str] | None
+    ) -> PlatformJob | None:
+        if claims is not None:
+            job = await self._facts.by_claims(claims)
+            if job is not None:
+                return job
+        owner, _, name = repository.partition("/")
+        for registered in registered_names(runner):
+            job = await self._facts.by_runner(owner, name, run_id, registered)
+            if job is not None:
+                return job
+        return None
+
+    async def _agree(self, record: Record, facts: Mapping[str, str], told: Mapping[str, str]) -> None:
+        try:
+            check_agreement(facts, told)
+        except FactsDisagreeError as error:
+            await self._alarm(record, str(error))
+            raise
+
+    async def _compare(self, record: Record, message: JobMessage) -> None:
+        """The name came from the job's own token; GitHub's message must speak of the same job."""
+        told = {"repository": f"{message.owner}/{message.repository}", "run_id": str(message.run_id or "")}
+        try:
+            check_agreement(record.offer.caller.facts, told)
+        except FactsDisagreeError as error:
+            await self._alarm(record, str(error))
+
+    async def _alarm(self, record: Record, detail: str) -> None:
+        self._tally.mismatches += 1
+        _log.error("record %s: %s", record.id, detail)
+        try:
+            await self._engine().note(record.id, AlarmRaised("job_facts_disagree", detail))
+        except GiveUpError:
+            _log.info("record %s is finished already", record.id)
+
+    def _gave_up(self, record: Record, error: GiveUpError) -> None:
+        self._tally.refused += error.reason in _REFUSALS
+        _log.warning("the job on the runner of record %s is not named: %s [%s]", record.id, error, error.reason)

@@ -1,0 +1,240 @@
+"""The runners that one scale set has demanded: offered, counted, and taken back when they are not needed any more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.intake.github.demand import (
+    Backoff,
+    Envelope,
+    Ledger,
+    Patient,
+    Plan,
+    Slot,
+    SlotState,
+    ended_without_job,
+    plan,
+    slot_of,
+)
+from orchestrator.intake.github.errors import BusyError
+from orchestrator.intake.github.messages import JobMessage
+from orchestrator.intake.github.names import demand_key, filler_key, runner_of
+from orchestrator.intake.github.registrations import Registrations
+from orchestrator.intake.github.source_config import EngineOf, FreeRunners, ScaleSetConfig, SourceConfig
+from orchestrator.intake.github.tally import Tally
+from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec
+from orchestrator.model.record import Record
+
+SCALE_SET: str = "scale_set"
+"""Name in `JobSpec.claimed` of the set that demanded a runner."""
+_MOST = 100_000
+"""Runners of a set that has no bound of its own."""
+_AT_ONCE = 64
+
+_log = logging.getLogger(__name__)
+
+
+class SetRunners:
+    """One set's slots. `assigned` is the service's last believed count, None until there was one.
+
+    What is here in memory is found again after a kill: the slots are the engine's unfinished records, and the count
+    comes with the next session.
+    """
+
+    def __init__(
+        self,
+        source: SourceConfig,
+        config: ScaleSetConfig,
+        engine: EngineOf,
+        free: FreeRunners,
+        registrations: Registrations,
+        tally: Tally,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source = source
+        self._config = config
+        self._engine = engine
+        self._free = free
+        self._registrations = registrations
+        self._tally = tally
+        self._now = now
+        self._ids: dict[JobId, None] = {}
+        self._busy: set[JobId] = set()
+        self._done: set[JobId] = set()
+        self._lock = asyncio.Lock()
+        self._patient = Patient(source.timing.surplus_grace)
+        self._fill = Backoff(source.timing.fill_first, source.timing.fill_longest)
+        self.ledger = Ledger()
+        self.assigned: int | None = None
+        self.withheld = 0
+        self.short = 0
+        self.look_at: float | None = None
+        """When the next look is due if nothing else happens, in monotonic seconds."""
+
+    def adopt(self) -> None:
+        """Take over the records that the engine has of this set; for the start."""
+        for job_id in self._engine().live_ids():
+            record = self._engine().record(job_id)
+            if record is not None and self.owns(record):
+                self._ids[job_id] = None
+
+    def owns(self, record: Record) -> bool:
+        """Whether this set demanded the record's runner."""
+        spec = record.offer.spec
+        return record.offer.key.source == self._source.name and spec.claimed.get(SCALE_SET) == self._config.key
+
+    def ended(self, record: Record) -> None:
+        """A record of this set is at its end: a runner that never had a job makes the next filler wait."""
+        if record.id not in self._ids:
+            return
+        self._forget(record.id)
+        now = self._now()
+        if record.named_at_ns:
+            self._fill.succeeded()
+        elif ended_without_job(record) and now >= self._fill.until:
+            # Many that fail at once are one failure.
+            self._fill.failed(now, random.uniform(0.5, 1.0))  # noqa: S311 -- spreads load, hides nothing
+
+    def hear(self, jobs: Sequence[JobMessage]) -> Envelope:
+        """Sort an envelope, and take note of which runners have a job or are done, whatever becomes of their names."""
+        envelope = self.ledger.read(jobs)
+        for known, messages in ((self._busy, envelope.started), (self._done, envelope.completed)):
+            for message in messages:
+                runner = runner_of(message.runner_name)
+                record = self._engine().record_of_runner(runner) if runner is not None else None
+                if record is not None and record.id in self._ids:
+                    known.add(record.id)
+        return envelope
+
+    def slots(self) -> list[Slot]:
+        """The set's runners as they are now."""
+        found = []
+        for job_id in tuple(self._ids):
+            record = self._engine().record(job_id)
+            if record is None:
+                self._forget(job_id)
+                continue
+            slot = slot_of(record)
+            if job_id in self._done:
+                slot = replace(slot, state=SlotState.OVER)
+            elif job_id in self._busy and slot.state is SlotState.FREE:
+                slot = replace(slot, state=SlotState.BUSY)
+            found.append(slot)
+        return found
+
+    def _forget(self, job_id: JobId) -> None:
+        self._ids.pop(job_id, None)
+        self._busy.discard(job_id)
+        self._done.discard(job_id)
+
+    @property
+    def bound(self) -> int:
+        """The most runners that the set may have."""
+        return self._config.max_runners if self._config.max_runners is not None else _MOST
+
+    def capacity(self) -> int:
+        """How many jobs the set may hold: those that it has a runner for, and those that its pool has room for."""
+        counted = sum(slot.counts for slot in self.slots())
+        return max(min(counted + max(self._free(self._config.pool), 0), self.bound), 0)
+
+    async def demand(self, assigned: int | None, jobs: Sequence[JobMessage]) -> None:
+        """Offer what the service wants, durably. `jobs` are those announced just now, `assigned` its count if believed.
+
+        Raises:
+            TryAgainError: the engine took not all of it; repeat the call.
+        """
+        async with self._lock:
+            announced = {demand_key(self._source.name, job): None for job in jobs}
+            fresh = [key for key in announced if key.id not in self._ids]
+            await self._act(plan(assigned, fresh, slots := self.slots(), self.ledger.strays(slots), self.bound))
+            self.assigned = assigned if assigned is not None else sum(slot.counts for slot in self.slots())
+
+    async def look(self) -> None:
+        """Make good what changed since without a message: runners that ended, room that came, a surplus that lasts.
+
+        Raises:
+            TryAgainError: as `demand`.
+        """
+        async with self._lock:
+            if self.assigned is None:
+                return
+            slots = self.slots()
+            await self._act(plan(self.assigned, (), slots, self.ledger.strays(slots), self.bound))
+
+    async def _act(self, todo: Plan) -> None:
+        now = self._now()
+        self.withheld, self.short = todo.withheld, todo.fillers
+        await self._offer_all(todo.offers)
+        self._tally.demanded += len(todo.offers)
+        if todo.fillers and now >= self._fill.until:
+            await self._offer_all([filler_key(self._source.name) for _ in range(todo.fillers)])
+            self._tally.filled += todo.fillers
+            self.short = 0
+        lasting = self._patient.lasting(len(todo.surplus), now)
+        for job_id in todo.surplus[:lasting]:
+            await self._take_back(job_id)
+        waits = (
+            [self._fill.until] if self.short else [],
+            [now + self._source.timing.surplus_grace] if todo.surplus else [],
+        )
+        self.look_at = min((time for group in waits for time in group), default=None)
+
+    async def _offer_all(self, keys: Sequence[JobKey]) -> None:
+        """Many at once, so that they share the journal's commits."""
+        for first in range(0, len(keys), _AT_ONCE):
+            part = keys[first : first + _AT_ONCE]
+            answers = await asyncio.gather(*map(self._offer, part), return_exceptions=True)
+            for error in (answer for answer in answers if isinstance(answer, BaseException)):
+                raise error
+
+    async def _offer(self, key: JobKey) -> None:
+        record, _ = await self._engine().offer(self._offer_of(key))
+        if record.outcome is None:
+            self._ids[record.id] = None
+
+    def _offer_of(self, key: JobKey) -> JobOffer:
+        config = self._config
+        spec = JobSpec(
+            name=f"runner of scale set {config.name}",
+            pool=config.pool,
+            script=config.script,
+            claimed={SCALE_SET: config.key},
+            awaits_platform_job=True,
+            platform_egress=self._source.platform_egress,
+        )
+        return JobOffer(key, spec, Caller(self._source.issuer, f"scale-set:{config.key}"))
+
+    async def _take_back(self, job_id: JobId) -> None:
+        """The registration goes first: GitHub refuses that for a runner that got a job meanwhile, and nobody else can
+        know it."""
+        record = self._engine().record(job_id)
+        if record is None or slot_of(record).state >= SlotState.BUSY:
+            return
+        if record.bound:
+            try:
+                await self._registrations.withdraw(record)
+            except BusyError:
+                self._busy.add(job_id)
+                return
+            except OrchestratorError as error:
+                _log.info("runner of record %s is not taken back now: %s", job_id, error)
+                return
+        await self._engine().cancel(job_id, "github", "no job is left for this runner")
+        self._tally.taken_back += 1
+
+    def counts(self) -> dict[str, int]:
+        """Slots by state, for the status page."""
+        return _counted(self.slots())
+
+
+def _counted(slots: Iterable[Slot]) -> dict[str, int]:
+    found = {state.name.lower(): 0 for state in SlotState}
+    for slot in slots:
+        found[slot.state.name.lower()] += 1
+    return found
