@@ -11,7 +11,13 @@ from urllib.parse import urlsplit
 from orchestrator.agent.main import EX_OSERR, environment
 from orchestrator.agent.surroundings import told
 
-COMMANDS = {"orchestrator-token": "token.py", "orchestrator-artifact": "artifact.py"}
+COMMANDS = {
+    "orchestrator-token": "token.py",
+    "orchestrator-artifact": "artifact.py",
+    "orchestrator-github-runner": "github_runner.py",
+    "orchestrator-github-hook": "github_hook.py",
+}
+FILES = "files"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """For images that set none."""
 FOR_THE_PROXY = {"GIT_HTTP_PROXY_AUTHMETHOD": "basic"}
@@ -33,8 +39,22 @@ def write(work: dict[str, Any], ca_pem: str, folder: str, workspace: str) -> Non
     ca_file, script = os.path.join(folder, "ca.pem"), os.path.join(folder, "job.sh")
     put(ca_file, ca_pem.encode(), 0o444)
     put(script, work["job"]["script"].encode("utf-8", "surrogateescape"), 0o444)
-    start = start_script(variables(work, ca_file, workspace), commands, script, workspace)
+    found = variables(work, ca_file, workspace)
+    if work.get("files"):
+        found["ORCHESTRATOR_FILES"] = leave_files(work["files"], folder)
+    start = start_script(found, commands, script, workspace)
     put(os.path.join(folder, "start"), start, 0o444)
+
+
+def leave_files(files: dict[str, str], folder: str) -> str:
+    """More of the work, in memory that only the pod's two containers see. The job's user is another one and its mount
+    is read-only, so it cannot take a file away once it is read: what is in them must be good for one use."""
+    place = os.path.join(folder, FILES)
+    os.makedirs(place, exist_ok=True)
+    os.chmod(place, 0o755)
+    for name, content in files.items():
+        put(os.path.join(place, os.path.basename(name)), content.encode("utf-8", "surrogateescape"), 0o444)
+    return place
 
 
 def put(path: str, data: bytes, mode: int) -> None:

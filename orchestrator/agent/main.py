@@ -31,6 +31,7 @@ TOKEN_FILE = "/run/orchestrator/token"
 COMMANDS = "/run/orchestrator/bin"
 WORKSPACE = "/job"
 SCRIPT = WORKSPACE + "/.job.sh"
+FILES = WORKSPACE + "/.work"
 PATH = COMMANDS + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CANARY = "egress-canary.invalid:443"
 FORBIDDEN = (
@@ -283,12 +284,30 @@ def environment(work: dict[str, Any]) -> dict[str, str]:
     variables["ORCHESTRATOR_ARTIFACTS_URL"] = work["artifacts_url"]
     if work.get("traceparent"):
         variables["TRACEPARENT"] = work["traceparent"]
+    if work.get("files"):
+        variables["ORCHESTRATOR_FILES"] = FILES
+    if work.get("job_url"):
+        variables["ORCHESTRATOR_JOB_URL"] = work["job_url"]
+        variables["ORCHESTRATOR_AUDIENCE"] = str(work.get("audience") or "")
     return variables
+
+
+def leave_files(files: dict[str, str]) -> None:
+    """More of the work, for the job's programs alone. The workspace is in memory."""
+    os.mkdir(FILES, 0o700)
+    for name, content in files.items():
+        if "/" in name:
+            fail(EX_PROTOCOL, "the work has a file whose name is a path")
+        descriptor = os.open(FILES + "/" + name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+        with open(descriptor, "wb") as file:
+            file.write(content.encode("utf-8", "surrogateescape"))
 
 
 def start(work: dict[str, Any]) -> int:
     """Write the script and start it in a session of its own; returns its process id."""
     variables = environment(work)
+    if work.get("files"):
+        leave_files(work["files"])
     descriptor = os.open(SCRIPT, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o500)
     with open(descriptor, "wb") as file:
         file.write(work["job"]["script"].encode("utf-8", "surrogateescape"))

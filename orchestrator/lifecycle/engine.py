@@ -16,8 +16,9 @@ from orchestrator.lifecycle.patience import Patience
 from orchestrator.lifecycle.ports import Clock, Journal, RunnerIdentity
 from orchestrator.lifecycle.worker import Worker
 from orchestrator.model.egress import EgressProof
-from orchestrator.model.events import Event, JobCancelRequested
+from orchestrator.model.events import Event, JobCancelRequested, JobEnded
 from orchestrator.model.job import JobId, JobOffer, PoolName
+from orchestrator.model.outcome import EndReason, Outcome, Result
 from orchestrator.model.phase import Phase
 from orchestrator.model.platform import PlatformJob, PlatformResult
 from orchestrator.model.pool import Pool
@@ -171,6 +172,25 @@ class Engine:
                 return job.record
         finally:
             self._queue.add(job.record.id)
+
+    async def abandon(self, job_id: JobId, message: str) -> None:
+        """The runner has claimed its work and it cannot be had: end the job, for nobody asks again. Durable when this
+        returns; nothing for a job that does not run.
+
+        Raises:
+            TryAgainError: the journal could not take it.
+        """
+        job = self._jobs.get(job_id)
+        if job is None:
+            return
+        try:
+            async with job.lock:
+                await self._jobs.refresh(job)
+                if job.record.bound:
+                    ended = JobEnded(Outcome(Result.ERROR, EndReason.WORK_UNAVAILABLE, message))
+                    await self._jobs.store(job, [ended])
+        finally:
+            self._queue.add(job_id)
 
     async def name_job(self, runner: RunnerName, job: PlatformJob) -> Record:
         """The platform has proven which job this runner got: store it, and what policy says of it. Durable when this

@@ -53,6 +53,7 @@ class EndReason(StrEnum):
     COMPLETION_UNSEEN = "completion_unseen"
     SECOND_JOB = "second_job"
     JOB_ALREADY_NAMED = "job_already_named"
+    WORK_UNAVAILABLE = "work_unavailable"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
 from orchestrator.server.connection import ConnectionLimits
 from orchestrator.server.edge import bearer_token
+from orchestrator.server.naming import JOB_PATH
 from orchestrator.server.peers import PeerLimits, Peers
 from orchestrator.server.problems import ProblemError
 from orchestrator.server.runner_handlers import (
@@ -131,6 +132,7 @@ class ClusterApi:
         self._handed_over.set()
         self._routes: Mapping[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
             CLAIM_PATH: self._claim,
+            JOB_PATH: self._job,
             TOKEN_PATH: self._token,
             ARTIFACTS_PATH: self._artifact,
             TRACES_PATH: self._spans,
@@ -229,7 +231,7 @@ class ClusterApi:
         self._handed_over.clear()
         try:
             record, pool = await self._handlers.claim(self._seat(identity), proof)
-            return self._handlers.work(record, pool, await self._runners.bound(record))
+            return await self._handlers.work(record, pool, await self._runners.bound(record))
         finally:
             self._handing_over -= 1
             if not self._handing_over:
@@ -256,6 +258,10 @@ class ClusterApi:
             return await self._verified(request, credential)
 
         return await self._handlers.token(verified, request)
+
+    async def _job(self, request: web.BaseRequest) -> web.Response:
+        seat = await self._verified(request, bearer_token(request, MAX_TOKEN_CHARS))
+        return await self._handlers.job(seat, request)
 
     async def _artifact(self, request: web.BaseRequest) -> web.Response:
         seat = await self._verified(request, bearer_token(request, MAX_TOKEN_CHARS))

@@ -34,6 +34,28 @@ class TokenAnswer:
 Exchange = Callable[[RunnerIdentity, list[tuple[str, str]]], Awaitable[TokenAnswer]]
 """RFC 8693 for a verified runner; the form's fields come in order, duplicates included. See `server.token`."""
 
+
+@dataclass(frozen=True, slots=True)
+class HookReport:
+    """What a runner's hook says of the job that its platform gave it: a hint by which it can be found, and `token`,
+    the platform's own OIDC token for this job and us, empty where the job gets none."""
+
+    run_id: str
+    run_attempt: str
+    repository: str
+    token: str = field(default="", repr=False)
+
+
+Namer = Callable[[RunnerIdentity, HookReport], Awaitable[Record | None]]
+"""A bound runner and its hook's report to its record, named, allowed, and with its egress in force; None when nobody
+can say yet which job the runner has. It may wait for that, and is cancelled after `naming.HOLD_SECONDS`.
+
+GiveUpError `policy_denied`, `policy_undefined`, `policy_error`, or another reason why the job may not go on here."""
+
+WorkFiles = Callable[[Record], Awaitable[Mapping[str, str]]]
+"""More of the work of a runner that has just been bound: file name to content, secrets that never touch the journal.
+Called until it succeeds, for `work_files.WORK_SECONDS` at most: also after a failure that was none."""
+
 Introspect = Callable[[str], Awaitable[Mapping[str, Any]]]
 """RFC 7662: a token to its introspection answer; `{"active": False}` for anything that is not good."""
 
@@ -62,7 +84,22 @@ class JobEngine(Protocol):
 
     async def claim(self, identity: RunnerIdentity, proof: EgressProof) -> Record: ...
 
+    async def abandon(self, job_id: JobId, message: str) -> None: ...
+
     async def note(self, job_id: JobId, *notes: Event) -> None: ...
+
+
+class WebhookReceiver(Protocol):
+    """A source that is told of jobs by its platform's webhooks."""
+
+    max_body_bytes: int
+
+    async def receive(self, headers: Mapping[str, str], body: bytes) -> str:
+        """`accepted`, `known` or `ignored`; it is durable when this returns. `headers` ignores case.
+
+        GiveUpError `webhook_*` when the sender is not believed, or not understood.
+        """
+        ...
 
 
 class LogReader(Protocol):
@@ -132,6 +169,8 @@ class ServerDeps:
     readiness: Readiness
     draining: Callable[[], bool]
     local_issuer: str
+    webhooks: Mapping[str, WebhookReceiver] = field(default_factory=dict)
+    """By the source's name."""
     limits: Limits = field(default_factory=Limits)
 
 

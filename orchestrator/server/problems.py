@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from orchestrator.errors import ConfigurationError, GiveUpError, OrchestratorError, TryAgainError
+from orchestrator.model.decision import Reason
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:orchestrator:problem:"
@@ -57,6 +58,14 @@ REASONS: Mapping[str, Kind] = {
     "audience_mismatch": Kind(401, "The token is meant for somebody else"),
     "claim_mismatch": Kind(401, "The token's claims are not those required"),
     "runner_unknown": Kind(401, "The runner credential is not valid here"),
+    # webhooks
+    "webhook_signature_missing": Kind(403, "The delivery is not signed"),
+    "webhook_signature_invalid": Kind(403, "The delivery's signature is not valid"),
+    "webhook_malformed": Kind(400, "The delivery cannot be read"),
+    "webhook_secret_unreadable": Kind(503, "The webhook's secret cannot be read"),
+    "webhook_inbox_full": Kind(503, "Too many deliveries wait"),
+    "webhook_inbox_unwritable": Kind(503, "The delivery cannot be kept"),
+    "webhook_overload": Kind(503, "Too much is being received"),
     # jobs
     "job_not_found": Kind(404, "There is no such job"),
     "job_finished": Kind(409, "The job is over"),
@@ -64,6 +73,14 @@ REASONS: Mapping[str, Kind] = {
     "job_ended": Kind(410, "The job has ended"),
     "already_bound": Kind(409, "The job already has its runner"),
     "egress_unproven": Kind(403, "The denial of egress is not proven"),
+    "work_unavailable": Kind(410, "The platform's part of the work cannot be had"),
+    "not_awaiting": Kind(409, "The runner does not wait for a job's name"),
+    "second_job": Kind(409, "The runner has another job"),
+    "job_already_named": Kind(409, "Another runner has the job"),
+    "policy_denied": Kind(403, "Policy does not allow the job"),
+    "policy_undefined": Kind(403, "No policy rule allows the job"),
+    "policy_error": Kind(403, "Policy could not be evaluated"),
+    "naming_refused": Kind(403, "The job is not the one it says it is"),
     "too_many_artifacts": Kind(409, "The job has reported too many artifacts"),
     "relay_disabled": Kind(404, "Spans are not relayed"),
     "spans_invalid": Kind(400, "The spans cannot be read"),
@@ -99,7 +116,7 @@ class Fault:
 
 
 class ProblemError(GiveUpError):
-    """A request that cannot be served, with the places that are wrong."""
+    """A request that cannot be served, with the places that are wrong, or policy's reasons."""
 
     def __init__(
         self,
@@ -108,10 +125,12 @@ class ProblemError(GiveUpError):
         reason: str,
         fix: str = "",
         faults: Iterable[Fault] = (),
+        reasons: Iterable[Reason] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message, reason=reason, fix=fix)
         self.faults = tuple(faults)
+        self.reasons = tuple(reasons)
         self.headers = dict(headers or {})
 
 
@@ -136,6 +155,7 @@ def problem(
     trace_id: str = "",
     reference: str = "",
     faults: Iterable[Fault] = (),
+    reasons: Iterable[Reason] = (),
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
     """A problem response. `instance` is the path asked for; `reference` finds an internal error in the log."""
@@ -152,6 +172,9 @@ def problem(
     errors = [{"pointer": fault.pointer, "detail": fault.detail} for fault in faults]
     if errors:
         document["errors"] = errors
+    said = [{"code": one.code, "message": one.message} for one in reasons]
+    if said:
+        document["reasons"] = said
     return web.Response(
         body=msgspec.json.encode(document), status=kind.status, content_type=MEDIA_TYPE, headers=dict(headers or {})
     )
@@ -169,9 +192,10 @@ def from_error(
     kind = REASONS[reason]
     headers: dict[str, str] = {}
     faults: tuple[Fault, ...] = ()
+    reasons: tuple[Reason, ...] = ()
     if isinstance(error, ProblemError):
         headers.update(error.headers)
-        faults = error.faults
+        faults, reasons = error.faults, error.reasons
     if isinstance(error, TryAgainError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds or 1)))
     if kind.status == 401:
@@ -180,8 +204,9 @@ def from_error(
     if reason == "internal_error":
         return internal(reference, instance=instance, trace_id=trace_id)
     return problem(
-        reason, str(error), instance=instance, fix=error.fix, trace_id=trace_id, faults=faults, headers=headers
-    )
+        reason, str(error), instance=instance, fix=error.fix, trace_id=trace_id, faults=faults, reasons=reasons,
+        headers=headers,
+    )  # fmt: skip
 
 
 def from_http(error: web.HTTPException, *, instance: str = "") -> web.Response:

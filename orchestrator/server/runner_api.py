@@ -24,6 +24,7 @@ from orchestrator.model.events import AlarmRaised
 from orchestrator.model.runner import RunnerName
 from orchestrator.server.connection import ConnectionLimits, connection_factory
 from orchestrator.server.edge import bearer_token
+from orchestrator.server.naming import JOB_PATH
 from orchestrator.server.problems import ProblemError
 from orchestrator.server.runner_handlers import (
     ARTIFACTS_PATH,
@@ -72,6 +73,7 @@ class RunnerApi:
         self._origins: dict[RunnerName, _Origin] = {}
         self._routes: Mapping[str, Callable[[Seat, web.BaseRequest], Awaitable[web.Response]]] = {
             CLAIM_PATH: self._claim,
+            JOB_PATH: self._job,
             TOKEN_PATH: self._token,
             ARTIFACTS_PATH: self._artifact,
             TRACES_PATH: self._spans,
@@ -150,7 +152,11 @@ class RunnerApi:
         await self._verified(seat, bearer_token(request, MAX_TOKEN_CHARS))
         proof = await self._handlers.read_claim(request)
         record, pool = await self._handlers.claim(seat, proof)
-        return self._handlers.work(record, pool, self._deps.endpoints)
+        return await self._handlers.work(record, pool, self._deps.endpoints)
+
+    async def _job(self, seat: Seat, request: web.BaseRequest) -> web.Response:
+        await self._verified(seat, bearer_token(request, MAX_TOKEN_CHARS))
+        return await self._handlers.job(seat, request)
 
     async def _token(self, seat: Seat, request: web.BaseRequest) -> web.Response:
         return await self._handlers.token(partial(self._verified, seat), request)

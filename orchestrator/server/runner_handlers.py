@@ -23,13 +23,14 @@ from orchestrator.model.egress import EgressProof
 from orchestrator.model.events import ArtifactReported
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
-from orchestrator.server import schemas
+from orchestrator.server import naming, schemas
 from orchestrator.server.body import read_body, read_form, read_model, require_media_type
-from orchestrator.server.deps import Exchange, JobEngine, SpanRelay
+from orchestrator.server.deps import Exchange, JobEngine, Namer, SpanRelay, WorkFiles
 from orchestrator.server.edge import SECURITY_HEADERS, answer
 from orchestrator.server.problems import ProblemError
 from orchestrator.server.span_count import SpanCount
 from orchestrator.server.work import RunnerEndpoints, work_document
+from orchestrator.server.work_files import made_files
 from orchestrator.telemetry.ids import traceparent
 from orchestrator.telemetry.relay import relay_answer
 
@@ -55,6 +56,7 @@ class RunnerLimits:
     max_claim_bytes: int = 64 * 1024
     max_form_bytes: int = 32 * 1024
     max_artifact_bytes: int = 8 * 1024
+    max_report_bytes: int = 24 * 1024
     max_spans_bytes: int = 4 << 20
     max_artifacts: int = 256
     spans_note_seconds: float = 10
@@ -65,6 +67,8 @@ class RunnerDeps:
     """What the handlers need. `relay` is None where spans are not relayed.
 
     `masker` is told each runner's credential before the runner gets any work, and masks what a job says of itself.
+    `work_files` and `namer` are for runners whose platform names their job; `audience_of` is the audience that a
+    platform's token for such a job must have.
     """
 
     engine: JobEngine
@@ -72,6 +76,9 @@ class RunnerDeps:
     pools: Mapping[str, Pool]
     masker: Masker = field(default_factory=Masker)
     relay: SpanRelay | None = None
+    work_files: WorkFiles | None = None
+    namer: Namer | None = None
+    audience_of: Callable[[Record], str] = field(default=lambda _record: "")
     limits: RunnerLimits = field(default_factory=RunnerLimits)
 
 
@@ -83,8 +90,10 @@ class Seat:
     artifacts: int = 0
     alarms: int = 0
     refused: int = 0
+    misnamed: int = 0
     spans: SpanCount = field(default_factory=SpanCount)
     relaying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    naming: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 Verified = Callable[[str], Awaitable[Seat]]
@@ -133,8 +142,9 @@ class RunnerHandlers:
         return record is None or record.outcome is not None
 
     def running(self, identity: RunnerIdentity) -> Record:
+        """The record of a runner whose job runs and has an identity."""
         record = self._deps.engine.bound_record(identity)
-        if record is None:
+        if record is None or not record.live:
             raise GiveUpError("The runner has no running job.", reason="job_not_running")
         return record
 
@@ -168,9 +178,32 @@ class RunnerHandlers:
             raise GiveUpError("The job's pool is gone.", reason="job_ended")
         return record, pool
 
-    def work(self, record: Record, pool: Pool, endpoints: RunnerEndpoints) -> web.Response:
-        """The answer to a claim that was taken."""
-        return json_answer(work_document(record, pool, endpoints, traceparent(record.id)))
+    async def work(self, record: Record, pool: Pool, endpoints: RunnerEndpoints) -> web.Response:
+        """The answer to a claim that was taken.
+
+        Raises:
+            GiveUpError: reason `work_unavailable`; the job has ended.
+        """
+        deps = self._deps
+        make = deps.work_files if record.platform is not None else None
+        files = await made_files(record, make, deps.masker, lambda job, why: deps.engine.abandon(job.id, why))
+        audience = deps.audience_of(record) if record.platform is not None else ""
+        return json_answer(work_document(record, pool, endpoints, traceparent(record.id), files, audience))
+
+    async def job(self, seat: Seat, request: web.BaseRequest) -> web.Response:
+        """What a runner's hook reports: 200 when its job may go on, 204 when nobody can say yet, else a problem."""
+        limits, deps = self._deps.limits, self._deps
+        size, seconds = limits.max_report_bytes, limits.body_timeout_seconds
+        report = await read_model(request, schemas.JobReport, limit_bytes=size, timeout_seconds=seconds)
+        if seat.misnamed >= naming.MAX_REFUSALS:
+            raise GiveUpError("This runner's reports were refused too often.", reason="naming_refused")
+        async with seat.naming:
+            try:
+                answer = await naming.named(deps.engine, deps.namer, seat.identity, naming.told(report))
+            except GiveUpError:
+                seat.misnamed += 1
+                raise
+        return web.Response(status=204) if answer is None else json_answer(answer)
 
     async def token(self, verified: Verified, request: web.BaseRequest) -> web.Response:
         limits = self._deps.limits

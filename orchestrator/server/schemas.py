@@ -170,6 +170,16 @@ class ClaimRequest(Request):
     proof: ClaimProof
 
 
+class JobReport(Request):
+    """What a runner's hook says of the job that its platform gave it."""
+
+    run_id: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,19}$")]
+    run_attempt: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}$")]
+    repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}$")]
+    token: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)?$", max_length=16384)] = ""
+    """The platform's OIDC token of this job for us, where the job may ask for one."""
+
+
 class ArtifactRequest(Request):
     """Something the job says it built."""
 

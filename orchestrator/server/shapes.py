@@ -162,6 +162,10 @@ class TraceView(View):
     spans: list[SpanView]
 
 
+class ReceiptView(View):
+    receipt: Literal["accepted", "known", "ignored"]
+
+
 class HealthView(View):
     status: Literal["ok"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +25,25 @@ class RunnerEndpoints:
     otlp_headers: str = ""
 
 
-def work_document(record: Record, pool: Pool, endpoints: RunnerEndpoints, traceparent: str) -> dict[str, Any]:
-    """The answer to a successful claim. It holds no runner credential: the runner has its token already."""
+def work_document(
+    record: Record,
+    pool: Pool,
+    endpoints: RunnerEndpoints,
+    traceparent: str,
+    files: Mapping[str, str] | None = None,
+    audience: str = "",
+) -> dict[str, Any]:
+    """The answer to a successful claim. It holds no runner credential: the runner has its token already.
+
+    `files` are for the agent to write. A runner whose platform names its job is told where to report it, and the
+    `audience` that its platform's token must have to count here.
+    """
     spec = record.offer.spec
     base = endpoints.api_url
+    awaiting = {"job_url": f"{base}/runner/v1/job", "audience": audience} if spec.awaits_platform_job else {}
     return {
+        **awaiting,
+        **({"files": dict(files)} if files else {}),
         "job": {
             "id": record.id,
             "name": spec.name,

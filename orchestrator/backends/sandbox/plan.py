@@ -19,7 +19,12 @@ from orchestrator.errors import ConfigurationError
 SPARES = 4
 """Children of the launcher that wait ready for each pool."""
 
-COMMANDS = {"orchestrator-token": "token.py", "orchestrator-artifact": "artifact.py"}
+COMMANDS = {
+    "orchestrator-token": "token.py",
+    "orchestrator-artifact": "artifact.py",
+    "orchestrator-github-runner": "github_runner.py",
+    "orchestrator-github-hook": "github_hook.py",
+}
 
 
 @dataclass(frozen=True, slots=True)
