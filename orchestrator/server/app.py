@@ -23,6 +23,7 @@ from orchestrator.server.oidc import Oidc
 from orchestrator.server.openapi import document
 from orchestrator.server.routes import OPERATIONS
 from orchestrator.server.streams import Streams
+from orchestrator.server.webhooks import Webhooks
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -62,6 +63,7 @@ def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
         "read_log": streams.read_log,
         "read_events": streams.read_events,
         "introspect": oidc.introspect,
+        "github_webhook": Webhooks(deps).receive,
         "discovery": oidc.discovery,
         "authorization_server": oidc.authorization_server,
         "jwks": oidc.jwks,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -23,9 +23,16 @@ _READ_BYTES = 64 * 1024
 
 
 async def read_body(
-    request: web.BaseRequest, *, limit_bytes: int, timeout_seconds: float, compressed: bool = False
+    request: web.BaseRequest,
+    *,
+    limit_bytes: int,
+    timeout_seconds: float,
+    compressed: bool = False,
+    hold: Callable[[int], None] | None = None,
 ) -> bytes:
     """The whole body, at most `limit_bytes` long and within `timeout_seconds`, never decompressed.
+
+    `hold` is told of each piece's size as it comes, and may raise.
 
     Raises:
         ProblemError: `body_too_large` (said before reading where Content-Length tells), `body_too_slow`,
@@ -43,6 +50,8 @@ async def read_body(
         async with asyncio.timeout(timeout_seconds):
             while chunk := await request.content.read(_READ_BYTES):
                 body += chunk
+                if hold is not None:
+                    hold(len(chunk))
                 if len(body) > limit_bytes:
                     raise _too_large(limit_bytes)
     except TimeoutError:

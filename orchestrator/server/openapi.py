@@ -20,7 +20,8 @@ _REF = "#/components/schemas/{model}"
 _PROBLEM_NAMES = {
     400: "The request is malformed",
     401: "The caller's token is missing or refused",
-    404: "There is no such job, or it is another caller's",
+    403: "The sender's signature is missing or refused",
+    404: "There is no such job or source, or it is another caller's",
     408: "The body came too slowly",
     413: "The body is too large",
     415: "The media type is not supported",
@@ -87,9 +88,22 @@ def _operation(operation: Operation) -> dict[str, Any]:
             "required": True,
             "content": {"application/x-www-form-urlencoded": {"schema": INTROSPECTION_FORM}},
         }
+    if operation.webhook:
+        result["requestBody"] = {"required": True, "content": {JSON: {"schema": {"type": "object"}}}}
     result["security"] = [{"caller": []}] if operation.protected else []
     return result
 
+
+SOURCE_PATTERN = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+WEBHOOK_HEADERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    (
+        "X-Hub-Signature-256",
+        "HMAC-SHA256 of the body with the webhook's secret",
+        {"type": "string", "pattern": "^sha256=[0-9a-f]{64}$"},
+    ),
+    ("X-GitHub-Event", "What happened", {"type": "string", "pattern": "^[a-z_]{1,64}$"}),
+    ("X-GitHub-Delivery", "The same for each try", {"type": "string", "pattern": "^[0-9A-Za-z-]{8,64}$"}),
+)
 
 INTROSPECTION_FORM: dict[str, Any] = {
     "type": "object",
@@ -113,7 +127,7 @@ def _problem_statuses(operation: Operation) -> Iterable[int]:
     statuses = {400, 500, *operation.problems}
     if operation.protected:
         statuses.add(401)
-    if operation.body is not None or operation.form:
+    if operation.body is not None or operation.form or operation.webhook:
         statuses |= {408, 413, 415}
     return statuses
 
@@ -147,8 +161,11 @@ def _problem(status: int) -> dict[str, Any]:
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
-    schema = {"type": "string", "pattern": schemas.JOB_ID_PATTERN}
-    return [{"name": name, "in": "path", "required": True, "schema": schema} for name in re.findall(r"\{(\w+)\}", path)]
+    patterns = {"job_id": schemas.JOB_ID_PATTERN, "source": SOURCE_PATTERN}
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": patterns[name]}}
+        for name in re.findall(r"\{(\w+)\}", path)
+    ]
 
 
 def _query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
@@ -177,6 +194,11 @@ def _flatten(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, A
 
 
 def _headers(operation: Operation) -> list[dict[str, Any]]:
+    if operation.webhook:
+        return [
+            {"name": name, "in": "header", "required": True, "description": text, "schema": schema}
+            for name, text, schema in WEBHOOK_HEADERS
+        ]
     if not operation.dispatch:
         return []
     return [

@@ -39,6 +39,7 @@ class Operation:
     query: type[BaseModel] = schemas.NoQuery
     problems: tuple[int, ...] = ()
     dispatch: bool = False
+    webhook: bool = False
     stream: bool = False
 
 
@@ -116,6 +117,16 @@ OPERATIONS: tuple[Operation, ...] = (
         protected=False,
         form=True,
         problems=(422,),
+    ),
+    Operation(
+        "github_webhook",
+        "POST",
+        "/webhooks/github/{source}",
+        "Tell of a job, as GitHub's webhooks do",
+        {202: Answer("Taken in and durable, known already, or of no interest", shapes.ReceiptView)},
+        protected=False,
+        webhook=True,
+        problems=(403, 404, 503),
     ),
     Operation(
         "discovery",

@@ -236,8 +236,8 @@ class GitHubSettings(Group):
             raise ValueError("no App may manage an enterprise's runners; use token_file, or an organisation's url")
         if self.is_enterprise and self.webhooks is not None:
             raise ValueError("an enterprise's webhooks cannot be asked for what was lost; use an organisation's url")
-        if not self.scale_sets and self.webhooks is None:
-            raise ValueError("needs scale_sets or webhooks, else it runs no job")
+        if bool(self.scale_sets) == (self.webhooks is not None):
+            raise ValueError("needs either scale_sets or webhooks; for both make two sources of one url")
         names = [f"{item.group}/{item.name}".lower() for item in self.scale_sets]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

@@ -198,6 +198,12 @@ def verdict() -> Verdict:
     return Verdict.ALLOW
 
 
+@pytest.fixture
+def webhooks() -> dict[str, Any]:
+    """Overridden by tests of webhooks: receivers by their source."""
+    return {}
+
+
 @pytest.fixture(scope="session")
 def key_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("keys") / "keys"
@@ -206,7 +212,9 @@ def key_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture
-async def api(limits: Limits, max_jobs: int, verdict: Verdict, key_folder: Any, tmp_path: Any) -> AsyncIterator[Api]:
+async def api(
+    limits: Limits, max_jobs: int, verdict: Verdict, key_folder: Any, webhooks: dict[str, Any], tmp_path: Any
+) -> AsyncIterator[Api]:
     clock = RealClock()
     journal, backend, logs = MemoryJournal(clock), MemoryBackend(clock), MemoryLogs()
     pool = Pool(PoolName("default"), "memory", TrustTier.STANDARD, 2, "memory", "none", max_job_seconds=600)
@@ -245,6 +253,7 @@ async def api(limits: Limits, max_jobs: int, verdict: Verdict, key_folder: Any, 
         readiness=lambda: readiness,
         draining=lambda: bool(draining),
         local_issuer=LOCAL,
+        webhooks=webhooks,
         limits=limits,
     )
     server = ApiServer(build_app(deps), limits)

@@ -84,7 +84,8 @@ def test_webhooks_alone_are_enough(load):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (f"{APP}", "needs scale_sets or webhooks"),
+        (f"{APP}", "either scale_sets or webhooks"),
+        (f"{APP}, {SETS}, {HOOKS}", "either scale_sets or webhooks"),
         (f"{SETS}", "either app or token_file"),
         (f"{APP}, token_file: /t, {SETS}", "either app or token_file"),
         (
