@@ -17,6 +17,7 @@ from orchestrator.errors import GiveUpError
 from orchestrator.journal.logs import LogStore
 from orchestrator.journal.logs import LogWriter as StoredLog
 from orchestrator.journal.redact import Masker
+from orchestrator.lifecycle.ports import JobSource
 from orchestrator.model.egress import EgressRule
 from orchestrator.model.events import (
     Event,
@@ -184,12 +185,39 @@ class EgressAdapter:
 
     def __init__(self, config: GatewayConfig, engine: EngineOf, mask: Callable[[str], str]) -> None:
         self._notes = VerdictNotes(engine, mask)
+        self._rules: dict[RunnerName, tuple[EgressRule, ...] | None] = {}
+        """What the gateway was last told of each open runner; None while nobody knows what it goes by."""
         self.gateway = GatewayProcess(config, self._notes.verdict)
 
     async def open(self, runner: RunnerName, listener: socket.socket, rules: tuple[EgressRule, ...]) -> None:
-        await self.gateway.open(runner, listener, rules)
+        self._rules[runner] = rules
+        try:
+            await self.gateway.open(runner, listener, rules)
+        except BaseException:
+            self._rules.pop(runner, None)
+            raise
+
+    async def align(self, record: Record) -> None:
+        """Have an open runner go by the rules of its record, if it does not yet; not twice at once for one runner.
+
+        Raises:
+            TryAgainError: the gateway died; the runner has no egress any more.
+            GiveUpError: a gateway cannot go by these rules; the runner has no egress until it has others.
+        """
+        runner, wanted = record.runner, record.obligations.egress
+        if runner is None or runner not in self._rules or self._rules[runner] == wanted:
+            return
+        self._rules[runner] = None
+        try:
+            await self.gateway.change(runner, wanted)
+        except GiveUpError:
+            await self.gateway.change(runner, ())
+            raise
+        if runner in self._rules:
+            self._rules[runner] = wanted
 
     async def close(self, runner: RunnerName) -> None:
+        self._rules.pop(runner, None)
         await self.gateway.close(runner)
         await self._notes.close(runner)
 
@@ -209,14 +237,17 @@ class EgressAdapter:
         await self._notes.stop()
 
 
-class DispatchSource:
-    """The dispatch API as a source: callers ask for results, so a report only forgets the job's secrets.
+class ForgettingSource:
+    """A source whose report also forgets the job's secrets: they open nothing any more, and the masker stays small.
 
-    After its end they open nothing, and the masker's registry stays small.
+    Without `source` nobody is told: callers of the dispatch API ask for results.
     """
 
-    def __init__(self, masker: Masker) -> None:
+    def __init__(self, masker: Masker, source: JobSource | None = None) -> None:
         self._masker = masker
+        self._source = source
 
     async def report(self, record: Record) -> None:
+        if self._source is not None:
+            await self._source.report(record)
         self._masker.drop(record.id)

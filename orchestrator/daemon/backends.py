@@ -23,6 +23,7 @@ from orchestrator.journal.logs import LogStore
 from orchestrator.journal.redact import Masker
 from orchestrator.lifecycle.ports import Attester, Backend, Revoker, RunnerCredentials, RunnerIdentity
 from orchestrator.model.events import Fact
+from orchestrator.model.record import Record
 from orchestrator.server.runner_handlers import RunnerDeps
 from orchestrator.settings import Settings
 
@@ -92,6 +93,16 @@ class BackendRoom(Protocol):
         """By pool, each guard that it should have and has not, in words. Quick."""
         ...
 
+    async def align(self, record: Record) -> None:
+        """Have a bound runner reach exactly what its record's obligations allow, if it does not yet. When this returns
+        no gateway goes by other rules. Not called twice at once for one runner.
+
+        Raises:
+            TryAgainError: it is not done, or not known to be.
+            GiveUpError: no gateway can go by these rules; the runner has no egress.
+        """
+        ...
+
     async def upkeep(self) -> None:
         """Called about once a second: start again what died."""
         ...
@@ -143,6 +154,9 @@ class SandboxRoom:
 
     def lacking(self) -> Mapping[str, Sequence[str]]:
         return {}
+
+    async def align(self, record: Record) -> None:
+        await self._egress.align(record)
 
     async def upkeep(self) -> None:
         await self._egress.revive()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from orchestrator.daemon.verdicts import EngineOf, VerdictNotes
 from orchestrator.egress.batch import Misuse
 from orchestrator.egress.hub import TableHub
+from orchestrator.errors import GiveUpError
 from orchestrator.model.events import AlarmRaised
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
@@ -24,6 +25,21 @@ class ClusterEgress:
         self._notes = VerdictNotes(engine, mask)
         self._alarms: Counter[RunnerName] = Counter()
         self.hub = TableHub(self._notes.verdict, self._misused, self._notes.settled, max_age)
+
+    async def align(self, record: Record) -> bool:
+        """Have a published runner go by the rules of its record; no gateway goes by others when this returns. False for
+        a runner that is not published and so has no egress.
+
+        Raises:
+            GiveUpError: gateways cannot go by these rules; the runner has no egress until it has others.
+        """
+        if record.runner is None:
+            return False
+        try:
+            return await self.hub.change(record.runner, record.obligations.egress)
+        except GiveUpError:
+            await self.hub.change(record.runner, ())
+            raise
 
     async def revoke(self, record: Record) -> None:
         """When this returns no gateway serves the job's runner, and its verdicts are durable."""

@@ -143,6 +143,15 @@ class ClusterRunners:
             otlp_headers=f"authorization={quote(bearer, safe='')}",
         )
 
+    async def align(self, record: Record) -> None:
+        """Have gateways go by the rules of a running job's record, those that never heard of it too.
+
+        Raises:
+            OrchestratorError: they cannot; the runner has no egress.
+        """
+        if not await self._egress.align(record):
+            await self.publish(record)
+
     async def publish(self, record: Record) -> bool:
         """Have the gateways let a running job through; False when its pod has no address.
 

@@ -152,6 +152,10 @@ class KubernetesRoom:
         )
         _log.info("pods are served", extra={"port": listener.getsockname()[1], "url": given.runner_api.url})
 
+    async def align(self, record: Record) -> None:
+        """See the protocol."""
+        await self._runners.align(record)
+
     async def revoke(self, record: Record) -> None:
         """Nothing lets the job's runner in any more when this returns, and its last output is here."""
         if record.runner is None or record.backend != KUBERNETES:

@@ -119,16 +119,23 @@ class TableHub:
             self._withdrawn.pop(runner, None)
             if first and not self._begun:
                 self._inherited.add(runner)
-            inherited = runner in self._inherited
-            if inherited or not first:
+            if (inherited := runner in self._inherited) or not first:
                 self._replaced[runner] = Superseded(self._table.number, inherited, self._clock())
             self._change()
 
+    async def change(self, runner: RunnerName, rules: Sequence[EgressRule]) -> bool:
+        """`publish` the runner with other rules but as it is, and wait until they have `replaced` the old ones. False
+        when it is not published: it reaches nothing."""
+        if (held := self._table.entry(runner)) is None:
+            return False
+        self.publish(runner, held.addresses[0], held.credential_sha256, rules, held.addresses[1:])
+        await self.replaced(runner)
+        return True
+
     async def replaced(self, runner: RunnerName) -> None:
-        """Return when no gateway goes by anything that was published of the runner before the last time: each that
-        serves has what holds now, and cut what that does not allow."""
-        before = self._replaced.get(runner)
-        if before is not None:
+        """Return when no gateway goes by anything that was published of the runner before: each that serves has what
+        holds now, and cut what that does not allow."""
+        if (before := self._replaced.get(runner)) is not None:
             await self._until(lambda: self._holding(before), None)
             if self._replaced.get(runner) is before:
                 del self._replaced[runner]
@@ -163,8 +170,8 @@ class TableHub:
     @property
     def gateways(self) -> int:
         """Gateways that serve now."""
-        now = self._clock()
-        return sum(gateway.fresh_until - MARGIN_SECONDS > now for gateway in self._gateways.values())
+        soon = self._clock() + MARGIN_SECONDS
+        return sum(gateway.fresh_until > soon for gateway in self._gateways.values())
 
     # --- the gateways' requests ---
 

@@ -70,6 +70,11 @@ class Publication:
     def __contains__(self, runner: RunnerName) -> bool:
         return runner in self._runners
 
+    def entry(self, runner: RunnerName) -> RunnerEntry | None:
+        """The runner as gateways are told of it."""
+        held = self._runners.get(runner)
+        return held[1] if held is not None else None
+
     def version_of(self, runner: RunnerName) -> int:
         """Since which version the runner is as it is now, 0 when it is not there."""
         return self._runners[runner][0] if runner in self._runners else 0

@@ -68,6 +68,19 @@ class Engine:
         job = self._jobs.get(job_id)
         return job.record if job else None
 
+    async def current(self, job_id: JobId) -> Record | None:
+        """The record of an unfinished job once no change of it is under way.
+
+        Raises:
+            TryAgainError: what is recorded is in doubt, and the journal cannot be read.
+        """
+        job = self._jobs.get(job_id)
+        if job is None:
+            return None
+        async with job.lock:
+            await self._jobs.refresh(job)
+            return job.record
+
     def record_of_runner(self, name: RunnerName) -> Record | None:
         """The unfinished job that this runner name belongs to."""
         job = self._jobs.of_runner(name)

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,17 +118,28 @@ class World:
 @pytest.fixture
 async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """Its parameter, if any, are settings."""
+    async with opened(tmp_path, **getattr(request, "param", {})) as made:
+        yield made
+
+
+@pytest.fixture
+def open_world(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[World]]:
+    """For settings that are known only when the test runs."""
+    return partial(opened, tmp_path)
+
+
+@asynccontextmanager
+async def opened(folder: Path, **given: Any) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(OtlpReceiver())
-        settings = Settings(
-            **document(tmp_path, telemetry={"otlp_endpoint": receiver.endpoint}, **getattr(request, "param", {}))
-        )
+        settings = Settings(**document(folder, telemetry={"otlp_endpoint": receiver.endpoint}, **given))
         prepare_state_dir(settings.state_dir)
         listener = bind_listener("127.0.0.1", 0)
         stack.callback(listener.close)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         rooms = await open_rooms(settings, url, stack)
         stack.callback(rooms.journal.subscribe(rooms.metrics.observe))
+        stack.callback(rooms.journal.subscribe(rooms.egress_keeper.observe))
         rooms.exporter.start()
         stack.push_async_callback(rooms.exporter.stop)
         server = api_server(rooms, Drain())

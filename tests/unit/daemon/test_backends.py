@@ -45,6 +45,9 @@ class MemoryRoom:
     def lacking(self) -> dict[str, tuple[str, ...]]:
         return {}
 
+    async def align(self, record) -> None:
+        return
+
     async def upkeep(self) -> None:
         return
 
