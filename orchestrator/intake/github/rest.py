@@ -73,6 +73,14 @@ class RestClient:
         except NotFoundError:
             return None
 
+    async def tag_exists(self, owner: str, repository: str, name: str) -> bool:
+        """Whether there is a tag of exactly this name."""
+        try:
+            await self._get(rest_protocol.tag(self._url, owner, repository, name), _nothing)
+        except NotFoundError:
+            return False
+        return True
+
     async def queued_runs(self, owner: str, repository: str) -> list[WorkflowRun]:
         """Runs that may have jobs waiting for a runner, at most 1,000 of each state: for what webhooks missed."""
         found: dict[int, WorkflowRun] = {}

@@ -74,6 +74,10 @@ def branch(url: GitHubUrl, owner: str, repository: str, name: str) -> Request:
     return _rest(url, "branch", "GET", f"{_repo(owner, repository)}/branches/{quote(name, safe='')}")
 
 
+def tag(url: GitHubUrl, owner: str, repository: str, name: str) -> Request:
+    return _rest(url, "tag", "GET", f"{_repo(owner, repository)}/git/ref/tags%2F{quote(name, safe='')}")
+
+
 def runs(url: GitHubUrl, owner: str, repository: str, status: str, page: int) -> Request:
     query = {"status": status, "per_page": str(PAGE), "page": str(page)}
     return _rest(url, "runs", "GET", f"{_repo(owner, repository)}/actions/runs", query=query)

@@ -12,7 +12,7 @@ from orchestrator.testing.github.documents import (
     run_status,
     runner_document,
 )
-from orchestrator.testing.github.model import Job, Run, Runner
+from orchestrator.testing.github.model import Job, Repository, Run, Runner
 from orchestrator.testing.github.routes_auth import REST_KINDS, RUNNER_SCOPES
 from orchestrator.testing.github.routes_service import jit_blob
 from orchestrator.testing.github.state import GitHubState
@@ -36,6 +36,7 @@ class RestRoutes:
         table: list[tuple[str, str, Handler]] = [
             ("GET", _REPO, self._repository),
             ("GET", _REPO + "/branches/{branch}", self._branch),
+            ("GET", _REPO + "/git/ref/{ref}", self._ref),
             ("GET", _RUNS, self._runs),
             ("GET", _RUNS + "/{id}", self._run),
             ("GET", _RUNS + "/{id}/attempts/{attempt}", self._run),
@@ -85,7 +86,23 @@ class RestRoutes:
         name = call.place["branch"]
         if name not in repository.branches:
             raise ApiError(404, "Branch not found")
-        return Reply(200, {"name": name, "protected": repository.branches[name]})
+        tip = self._tip(repository, f"refs/heads/{name}")
+        return Reply(200, {"name": name, "protected": repository.branches[name], "commit": {"sha": tip or "0" * 40}})
+
+    async def _ref(self, call: Call) -> Reply:
+        """A tag that some run was of; `ref` is the name below `refs/`, quoted."""
+        repository = repository_of(call, self._state)
+        require(call, "contents:read")
+        ref = f"refs/{call.place['ref']}"
+        tip = self._tip(repository, ref) if ref.startswith("refs/tags/") else ""
+        if not tip:
+            raise ApiError(404, "Not Found")
+        return Reply(200, {"ref": ref, "object": {"type": "commit", "sha": tip}})
+
+    def _tip(self, repository: Repository, ref: str) -> str:
+        """The commit of the newest run of a ref; there are no others here."""
+        runs = (run for run in reversed(self._state.runs.values()) if run.repository is repository and run.ref == ref)
+        return next((run.sha for run in runs), "")
 
     async def _runs(self, call: Call) -> Reply:
         repository = repository_of(call, self._state)
