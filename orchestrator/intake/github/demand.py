@@ -16,7 +16,7 @@ from orchestrator.intake.github.names import job_ref, runner_of
 from orchestrator.model.job import JobId, JobKey
 from orchestrator.model.outcome import EndReason
 from orchestrator.model.record import Record
-from orchestrator.model.runner import runner_name
+from orchestrator.model.runner import RunnerName, runner_name
 
 MAX_REMEMBERED: Final = 10_000
 
@@ -55,6 +55,8 @@ def _state_of(record: Record) -> SlotState:
         return SlotState.OVER
     if record.named_at_ns:
         return SlotState.BUSY
+    if record.platform is not None and record.platform.exit is not None:
+        return SlotState.OVER
     if record.bound:
         return SlotState.FREE
     return SlotState.STARTING if record.runner is not None else SlotState.COMING
@@ -86,6 +88,21 @@ class Ledger:
     def __init__(self) -> None:
         self._closed: dict[_Round, None] = {}
         self._running: dict[str, str] = {}
+        self._open: dict[str, None] = {}
+
+    @property
+    def open(self) -> int:
+        """Jobs that were assigned and not completed, as far as messages and our own records tell."""
+        return len(self._open)
+
+    def assume(self, ref: str) -> None:
+        """A record of an earlier daemon was demanded by this job."""
+        _remember(self._open, ref, None)
+
+    def settled(self, runner: RunnerName) -> None:
+        """The record of this runner is at its end: its job needs no other one."""
+        for ref in [ref for ref, name in self._running.items() if runner_of(name) == runner]:
+            self._open.pop(ref, None)
 
     def read(self, jobs: Iterable[JobMessage]) -> Envelope:
         """Sort an envelope. What was completed before, or later in it, is not assigned any more."""
@@ -100,12 +117,16 @@ class Ledger:
                 taken.discard(ref)
                 if ref in waiting and not _newer(waiting[ref], job):
                     del waiting[ref]
+                if ref not in waiting:
+                    self._open.pop(ref, None)
             elif job.kind is JobMessageKind.STARTED and _round(job) not in self._closed:
                 _remember(self._running, ref, job.runner_name)
+                _remember(self._open, ref, None)
                 taken.add(ref)
                 waiting.pop(ref, None)
             elif job.kind is JobMessageKind.ASSIGNED and _round(job) not in self._closed and ref not in self._running:
                 waiting[ref] = job
+                _remember(self._open, ref, None)
         return Envelope(
             assigned=tuple(waiting.values()),
             available=tuple(job for job in by_kind[JobMessageKind.AVAILABLE] if job.request_id > 0),
@@ -119,10 +140,14 @@ class Ledger:
         if job.assigned_at_ns is not None:
             _remember(self._closed, _round(job), None)
 
-    def strays(self, slots: Iterable[Slot]) -> int:
-        """Jobs that run, as far as GitHub knows, on what is no slot of ours any more: a new runner is not for them."""
+    def strays(self, slots: Sequence[Slot], running: int) -> int:
+        """Jobs that run, as far as GitHub knows, on what is no slot of ours any more: a new runner is not for them.
+
+        `running` is the service's own count: a job whose end no message told is no stray for ever.
+        """
         counted = {runner_name(slot.job_id) for slot in slots if slot.counts}
-        return sum(1 for name in self._running.values() if runner_of(name) not in counted)
+        told = sum(1 for name in self._running.values() if runner_of(name) not in counted)
+        return min(told, max(running - sum(slot.state is SlotState.BUSY for slot in slots), 0))
 
 
 _Round = tuple[str, int | None]
@@ -165,13 +190,11 @@ class Plan:
     surplus: tuple[JobId, ...] = ()
 
 
-def plan(assigned: int | None, announced: Sequence[JobKey], slots: Sequence[Slot], strays: int, bound: int) -> Plan:
-    """What to do now. `assigned` is the believed count (None: only the announced jobs are known), `announced` the keys
-    of assigned jobs that have no record, `bound` the most runners that the set may have."""
+def plan(assigned: int, announced: Sequence[JobKey], slots: Sequence[Slot], strays: int, bound: int) -> Plan:
+    """What to do now. `assigned` is the count of jobs that are the set's, `strays` how many of them need no runner,
+    `announced` the keys of assigned jobs that have no record, `bound` the most runners that the set may have."""
     counted = sum(slot.counts for slot in slots)
     room = max(bound - counted, 0)
-    if assigned is None:
-        return Plan(offers=tuple(announced[:room]), withheld=max(len(announced) - room, 0))
     short = max(assigned - strays, 0) - counted
     if short >= 0:
         made = min(short, room)

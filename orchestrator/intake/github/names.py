@@ -54,6 +54,12 @@ def job_ref(job: JobMessage) -> str:
     return job.job_id or f"request-{job.request_id}"
 
 
+def ref_of_key(key: JobKey) -> str:
+    """The job that demanded the runner of this key; empty for a filler. What had an unusual id is told by its hash."""
+    ref, _, _ = key.platform_id.rpartition("-")
+    return "" if key.platform_id.startswith("count-") else ref
+
+
 def demand_key(source: str, job: JobMessage) -> JobKey:
     """The key of the runner that an assigned job demands: one for each assignment, for GitHub assigns a job again when
     no runner took it in time."""

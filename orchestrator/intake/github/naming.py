@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Protocol
 
-from orchestrator.errors import GiveUpError, TryAgainError
+from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.intake.github.fact_finder import JobFacts
 from orchestrator.intake.github.facts import FactsDisagreeError, check_agreement
 from orchestrator.intake.github.messages import JobMessage
 from orchestrator.intake.github.names import registered_names, runner_of
+from orchestrator.intake.github.rest_objects import RunJob
 from orchestrator.intake.github.source_config import EngineOf
 from orchestrator.intake.github.tally import Tally
 from orchestrator.model.events import AlarmRaised
@@ -22,12 +24,19 @@ _REFUSALS = frozenset({"policy_denied", "policy_undefined", "policy_error"})
 _log = logging.getLogger(__name__)
 
 
+class JobList(Protocol):
+    """What is asked of `RestClient`."""
+
+    async def run_jobs(self, owner: str, repository: str, run_id: int, attempt: int | None = None) -> list[RunJob]: ...
+
+
 class JobNaming:
     """By message (`started`, `completed`), or by the report of a runner's own hook (`reported`). All are idempotent."""
 
-    def __init__(self, source: str, facts: JobFacts, engine: EngineOf, tally: Tally) -> None:
+    def __init__(self, source: str, facts: JobFacts, jobs: JobList, engine: EngineOf, tally: Tally) -> None:
         self._source = source
         self._facts = facts
+        self._jobs = jobs
         self._engine = engine
         self._tally = tally
 
@@ -98,6 +107,24 @@ class JobNaming:
             return False
         self._tally.completed += 1
         return True
+
+    async def ask_for_end(self, record: Record) -> bool:
+        """Ask GitHub's API how a record's job ended, when there is reason to think that it did; whether it told.
+
+        Never raises but for cancellation.
+        """
+        facts = record.offer.caller.facts
+        owner, _, repository = facts.get("repository", "").partition("/")
+        try:
+            jobs = await self._jobs.run_jobs(owner, repository, int(facts["run_id"]), int(facts["run_attempt"]))
+            check = int(facts["check_run_id"])
+            job = next((job for job in jobs if check in (job.check_run_id, job.id)), None)
+            if job is None or job.status != "completed":
+                return False
+            return await self.complete(record, PlatformResult(job.conclusion.lower() or "unknown", "api"))
+        except (OrchestratorError, KeyError, ValueError) as error:
+            _log.warning("how the job of record %s ended is not known: %s", record.id, error)
+            return False
 
     async def reported(
         self, runner: RunnerName, repository: str, run_id: int, claims: Mapping[str, str] | None = None

@@ -11,12 +11,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from orchestrator.errors import GiveUpError, TryAgainError
-from orchestrator.intake.github.client import ActionsClient
 from orchestrator.intake.github.errors import BusyError, ScaleSetGoneError, UnavailableError
-from orchestrator.intake.github.messages import JitConfig
+from orchestrator.intake.github.messages import JitConfig, RunnerEntry
 from orchestrator.intake.github.names import MAX_REGISTRATIONS, registered_name, registered_names
 from orchestrator.intake.github.source_config import EngineOf
 from orchestrator.intake.github.tally import Tally
@@ -56,6 +55,16 @@ PlaceOf = Callable[[Record], Awaitable[SetPlace | None]]
 """None for a record whose scale set is not configured any more, or is not found within a bounded wait."""
 
 
+class Registrar(Protocol):
+    """What is asked of `ActionsClient`, or of `RestRunners` where there are no scale sets."""
+
+    async def generate_jit(self, set_id: int, name: str, work_folder: str) -> JitConfig: ...
+
+    async def runner_by_name(self, name: str) -> RunnerEntry | None: ...
+
+    async def remove_runner(self, runner_id: int) -> None: ...
+
+
 class Registrations:
     """The work port (`files`) and the revoker (`revoke`) of one source."""
 
@@ -63,7 +72,7 @@ class Registrations:
         self,
         *,
         source: str,
-        client: ActionsClient,
+        client: Registrar,
         engine: EngineOf,
         place: PlaceOf,
         tally: Tally,

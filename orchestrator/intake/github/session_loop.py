@@ -162,7 +162,7 @@ class SessionLoop:
         count = believed(statistics, envelope)
         self._tally.disbelieved += statistics is not None and count is None
         self._status.statistics = statistics or self._status.statistics
-        await self._runners.demand(count, envelope.assigned)
+        await self._runners.demand(count, statistics.running if statistics else 0, envelope.assigned)
 
     async def _finish(self, session: Session, number: int, envelope: Envelope, done: asyncio.Event) -> None:
         """Names first, results second, then the acknowledgement: a kill before it brings the message again."""
@@ -206,6 +206,8 @@ class SessionLoop:
             await self._something_changed()
             try:
                 await self._runners.look()
+                for record in self._runners.silent():
+                    self._tally.mended += await self._naming.ask_for_end(record)
                 self._offer_room()
                 session = self._keeper.session
                 if session is not None:

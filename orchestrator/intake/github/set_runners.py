@@ -24,12 +24,13 @@ from orchestrator.intake.github.demand import (
 )
 from orchestrator.intake.github.errors import BusyError
 from orchestrator.intake.github.messages import JobMessage
-from orchestrator.intake.github.names import demand_key, filler_key, runner_of
+from orchestrator.intake.github.names import demand_key, filler_key, ref_of_key, runner_of
 from orchestrator.intake.github.registrations import Registrations
 from orchestrator.intake.github.source_config import EngineOf, FreeRunners, ScaleSetConfig, SourceConfig
 from orchestrator.intake.github.tally import Tally
 from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec
 from orchestrator.model.record import Record
+from orchestrator.model.runner import runner_name
 
 SCALE_SET: str = "scale_set"
 """Name in `JobSpec.claimed` of the set that demanded a runner."""
@@ -67,11 +68,13 @@ class SetRunners:
         self._ids: dict[JobId, None] = {}
         self._busy: set[JobId] = set()
         self._done: set[JobId] = set()
+        self._exited: dict[JobId, float] = {}
         self._lock = asyncio.Lock()
         self._patient = Patient(source.timing.surplus_grace)
         self._fill = Backoff(source.timing.fill_first, source.timing.fill_longest)
         self.ledger = Ledger()
         self.assigned: int | None = None
+        self._running = 0
         self.withheld = 0
         self.short = 0
         self.look_at: float | None = None
@@ -81,8 +84,10 @@ class SetRunners:
         """Take over the records that the engine has of this set; for the start."""
         for job_id in self._engine().live_ids():
             record = self._engine().record(job_id)
-            if record is not None and self.owns(record):
+            if record is not None and self.owns(record) and job_id not in self._ids:
                 self._ids[job_id] = None
+                if record.outcome is None and (ref := ref_of_key(record.offer.key)):
+                    self.ledger.assume(ref)
 
     def owns(self, record: Record) -> bool:
         """Whether this set demanded the record's runner."""
@@ -94,6 +99,7 @@ class SetRunners:
         if record.id not in self._ids:
             return
         self._forget(record.id)
+        self.ledger.settled(runner_name(record.id))
         now = self._now()
         if record.named_at_ns:
             self._fill.succeeded()
@@ -128,10 +134,32 @@ class SetRunners:
             found.append(slot)
         return found
 
+    def silent(self) -> list[Record]:
+        """Runners that ended some time ago with a job whose end GitHub has not told: its message may be lost."""
+        now, grace = self._now(), self._source.timing.end_grace
+        found = []
+        for job_id in self._ids:
+            record = self._engine().record(job_id)
+            if record is None or not _waits_for_the_word(record):
+                self._exited.pop(job_id, None)
+                continue
+            since = self._exited.setdefault(job_id, now)
+            if now - since >= grace:
+                self._exited[job_id] = now
+                found.append(record)
+        if self._exited:
+            self.look_soon_by(min(self._exited.values()) + grace)
+        return found
+
+    def look_soon_by(self, due: float) -> None:
+        """A look is due at this time at the latest."""
+        self.look_at = due if self.look_at is None else min(self.look_at, due)
+
     def _forget(self, job_id: JobId) -> None:
         self._ids.pop(job_id, None)
         self._busy.discard(job_id)
         self._done.discard(job_id)
+        self._exited.pop(job_id, None)
 
     @property
     def bound(self) -> int:
@@ -143,8 +171,9 @@ class SetRunners:
         counted = sum(slot.counts for slot in self.slots())
         return max(min(counted + max(self._free(self._config.pool), 0), self.bound), 0)
 
-    async def demand(self, assigned: int | None, jobs: Sequence[JobMessage]) -> None:
-        """Offer what the service wants, durably. `jobs` are those announced just now, `assigned` its count if believed.
+    async def demand(self, assigned: int | None, running: int, jobs: Sequence[JobMessage]) -> None:
+        """Offer what the service wants, durably. `jobs` are those announced just now, `assigned` and `running` its
+        counts; `assigned` is None if they are not believed.
 
         Raises:
             TryAgainError: the engine took not all of it; repeat the call.
@@ -152,7 +181,9 @@ class SetRunners:
         async with self._lock:
             announced = {demand_key(self._source.name, job): None for job in jobs}
             fresh = [key for key in announced if key.id not in self._ids]
-            await self._act(plan(assigned, fresh, slots := self.slots(), self.ledger.strays(slots), self.bound))
+            if assigned is not None:
+                self._running = running
+            await self._act(self._plan(assigned, fresh))
             self.assigned = assigned if assigned is not None else sum(slot.counts for slot in self.slots())
 
     async def look(self) -> None:
@@ -162,10 +193,18 @@ class SetRunners:
             TryAgainError: as `demand`.
         """
         async with self._lock:
+            self.look_at = None
             if self.assigned is None:
                 return
-            slots = self.slots()
-            await self._act(plan(self.assigned, (), slots, self.ledger.strays(slots), self.bound))
+            await self._act(self._plan(self.assigned, ()))
+
+    def _plan(self, assigned: int | None, announced: Sequence[JobKey]) -> Plan:
+        """Without a count that can be true, only jobs that were announced are served."""
+        slots = self.slots()
+        if assigned is None:
+            todo = plan(self.ledger.open, announced, slots, 0, self.bound)
+            return Plan(offers=todo.offers, withheld=todo.withheld)
+        return plan(assigned, announced, slots, self.ledger.strays(slots, self._running), self.bound)
 
     async def _act(self, todo: Plan) -> None:
         now = self._now()
@@ -231,6 +270,13 @@ class SetRunners:
     def counts(self) -> dict[str, int]:
         """Slots by state, for the status page."""
         return _counted(self.slots())
+
+
+def _waits_for_the_word(record: Record) -> bool:
+    platform = record.platform
+    if platform is None or record.outcome is not None or not record.named_at_ns or record.refused is not None:
+        return False
+    return platform.exit is not None and record.completed is None
 
 
 def _counted(slots: Iterable[Slot]) -> dict[str, int]:

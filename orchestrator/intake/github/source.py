@@ -82,7 +82,7 @@ class GitHubSource:
         self._free = free
         self._notes = notes if notes is not None else ForgetfulNotes()
         self.tally = Tally()
-        self.naming = JobNaming(config.name, facts, engine, self.tally)
+        self.naming = JobNaming(config.name, facts, github.rest, engine, self.tally)
         self._registrations = Registrations(
             source=config.name,
             client=github.actions,
@@ -95,7 +95,6 @@ class GitHubSource:
         self._sweep = RunnerSweep(
             source=config.name,
             runners=github.actions,
-            jobs=github.rest,
             engine=engine,
             naming=self.naming,
             set_ids=self._set_ids,

@@ -15,11 +15,9 @@ from orchestrator.intake.github.errors import BusyError
 from orchestrator.intake.github.messages import RunnerEntry
 from orchestrator.intake.github.names import runner_of
 from orchestrator.intake.github.naming import JobNaming
-from orchestrator.intake.github.rest_objects import RunJob
 from orchestrator.intake.github.source_config import EngineOf
 from orchestrator.intake.github.tally import Tally
 from orchestrator.model.job import JobId
-from orchestrator.model.platform import PlatformResult
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
 
@@ -34,12 +32,6 @@ class RunnerList(Protocol):
     async def remove_runner(self, runner_id: int) -> None: ...
 
 
-class JobList(Protocol):
-    """What is asked of `RestClient`."""
-
-    async def run_jobs(self, owner: str, repository: str, run_id: int, attempt: int | None = None) -> list[RunJob]: ...
-
-
 class RunnerSweep:
     """`set_ids` are the scale sets that are ours: runners of others are never touched, whatever they are called."""
 
@@ -48,7 +40,6 @@ class RunnerSweep:
         *,
         source: str,
         runners: RunnerList,
-        jobs: JobList,
         engine: EngineOf,
         naming: JobNaming,
         set_ids: Callable[[], Collection[int]],
@@ -56,7 +47,6 @@ class RunnerSweep:
     ) -> None:
         self._source = source
         self._runners = runners
-        self._jobs = jobs
         self._engine = engine
         self._naming = naming
         self._set_ids = set_ids
@@ -88,7 +78,7 @@ class RunnerSweep:
         for runner_id in unowned.keys() & orphans:
             await self._remove(runner_id, unowned[runner_id])
         for job_id in silent.keys() & absent:
-            await self._ask_for_end(silent[job_id])
+            self._tally.mended += await self._naming.ask_for_end(silent[job_id])
 
     def _silent(self, registered: Collection[RunnerName]) -> dict[JobId, Record]:
         """Records with a job whose end is not told, while GitHub knows their runner no more: it takes a single-use
@@ -116,19 +106,3 @@ class RunnerSweep:
             _log.warning("the registration of %s is not removed: %s", runner, error)
         else:
             self._tally.orphans += 1
-
-    async def _ask_for_end(self, record: Record) -> None:
-        """The second proof: GitHub's API says that this very job is over."""
-        facts = record.offer.caller.facts
-        owner, _, repository = facts.get("repository", "").partition("/")
-        try:
-            jobs = await self._jobs.run_jobs(owner, repository, int(facts["run_id"]), int(facts["run_attempt"]))
-            check = int(facts["check_run_id"])
-            job = next((job for job in jobs if check in (job.check_run_id, job.id)), None)
-            if job is None or job.status != "completed":
-                return
-            told = await self._naming.complete(record, PlatformResult(job.conclusion.lower() or "unknown", "api"))
-        except (OrchestratorError, KeyError, ValueError) as error:
-            _log.warning("how the job of record %s ended is not known: %s", record.id, error)
-            return
-        self._tally.mended += told
