@@ -11,9 +11,9 @@ from orchestrator.evidence.envelope import sign_envelope
 from orchestrator.evidence.provenance import IN_TOTO, Builder, provenance, statement_bytes
 from orchestrator.evidence.signing_key import EvidenceKey
 from orchestrator.evidence.store import EvidenceStore
-from orchestrator.lifecycle.ports import Journal
-from orchestrator.model.events import ArtifactReported, Event, ProvenanceSigned
-from orchestrator.model.job import PoolName
+from orchestrator.journal.port import JournalReader
+from orchestrator.model.events import ArtifactReported, Event, Fact, JobFinished, JobOffered, ProvenanceSigned
+from orchestrator.model.job import JobId, PoolName
 from orchestrator.model.outcome import Result
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
@@ -24,7 +24,7 @@ class ProvenanceAttester:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: JournalReader,
         pools: Mapping[PoolName, Pool],
         builder: Builder,
         key: EvidenceKey,
@@ -35,10 +35,14 @@ class ProvenanceAttester:
         self._builder = builder
         self._key = key
         self._store = store
+        self._bare: set[JobId] = set()  # jobs offered since we are here that reported nothing; most never do
+        journal.subscribe(self._hear)
 
     async def attest(self, record: Record) -> Sequence[Event]:
         pool = self._pools.get(record.offer.spec.pool)
         if pool is None or record.outcome is None or record.outcome.result is not Result.SUCCESS:
+            return ()
+        if record.id in self._bare:
             return ()
         facts = await self._journal.facts_of(record.id)
         digests = tuple(fact.event.digest for fact in facts if isinstance(fact.event, ArtifactReported))
@@ -48,6 +52,14 @@ class ProvenanceAttester:
         envelope = sign_envelope(statement_bytes(statement), IN_TOTO, self._key)
         await asyncio.to_thread(self._store.put, digests, envelope)
         return (ProvenanceSigned(envelope, digests),)
+
+    def _hear(self, facts: Sequence[Fact]) -> None:
+        for fact in facts:
+            kind = type(fact.event)
+            if kind is JobOffered:
+                self._bare.add(fact.job_id)
+            elif kind is ArtifactReported or kind is JobFinished:
+                self._bare.discard(fact.job_id)
 
 
 class EvidenceLookup:

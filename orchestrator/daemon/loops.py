@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
+from orchestrator.daemon.egress_keeper import LOOK_SECONDS
 from orchestrator.daemon.presence import Presence
 from orchestrator.daemon.rooms import Rooms
 from orchestrator.errors import OrchestratorError
@@ -22,6 +23,7 @@ _UPKEEP_SECONDS = 1.0
 def periodic_loops(rooms: Rooms, presence: Presence) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
     """Each loop by name, to be run in the root task group."""
     yield "sweep", _every(rooms.settings.deadlines.sweep_seconds, "sweep", rooms.sweep.run)
+    yield "egress", _every(LOOK_SECONDS, "look at runners' egress", rooms.egress_keeper.look)
     yield "key-rotation", _every(_ROTATION_LOOK_SECONDS, "key rotation", lambda: _rotate(rooms))
     yield "compaction", _every(_COMPACTION_SECONDS, "compaction", lambda: _compact(rooms))
     for name, room in rooms.backends.items():

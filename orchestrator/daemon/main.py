@@ -78,6 +78,8 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread
         stack.enter_context(_signals(drain, reload))
         configure(settings.logs.level, settings.logs.format, rooms.masker.text)
         stack.callback(rooms.journal.subscribe(rooms.metrics.observe))
+        stack.callback(rooms.journal.subscribe(rooms.egress_keeper.observe))
+        stack.callback(rooms.journal.subscribe(rooms.platforms.observe))
         recovered = await _take_over(rooms, stack)
         rooms.exporter.start()
         push_closing(stack, "trace exporter", rooms.exporter.stop)
@@ -87,6 +89,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread
         presence = Presence(settings.state_dir, f"http://{_reachable(address)}", rooms.issuer)
         stack.callback(presence.withdraw)
         await presence.announce()
+        await rooms.platforms.start(stack)
         spare_the_loop()
         _log.info("ready", extra={"url": url, "version": __version__, "recovered_jobs": recovered})
         if ready:
@@ -165,6 +168,7 @@ async def _drain(rooms: Rooms, drain: Drain) -> bool:
     """True when no job is under way that ends with us. Queued jobs stay queued and count as kept, not as left; so
     do jobs whose runners go on without us."""
     rooms.engine.begin_drain()
+    rooms.platforms.begin_drain()
     limit = rooms.settings.deadlines.drain_seconds
     _log.info("draining", extra={"active_jobs": len(_ends_with_us(rooms)), "limit_seconds": limit})
     if await _quiet(rooms, limit, drain.hurry):

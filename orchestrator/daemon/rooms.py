@@ -12,12 +12,14 @@ from pathlib import Path
 
 from orchestrator import __version__
 from orchestrator.daemon import slices
-from orchestrator.daemon.adapters import DispatchSource, Later, ListenersAdapter, masked_note
+from orchestrator.daemon.adapters import ForgettingSource, Later, ListenersAdapter, masked_note
 from orchestrator.daemon.attest import EvidenceLookup, ProvenanceAttester
 from orchestrator.daemon.backends import AnyCredentials, BackendRoom, Neighbours, open_backends
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.closing import push_closing
+from orchestrator.daemon.egress_keeper import EgressKeeper
 from orchestrator.daemon.gauges import watch_backends, watch_rooms
+from orchestrator.daemon.github import GitHubSources, open_github
 from orchestrator.daemon.runner_requests import runner_api_for, runner_deps
 from orchestrator.errors import ConfigurationError
 from orchestrator.evidence.provenance import Builder
@@ -36,7 +38,7 @@ from orchestrator.journal.redact import Masker
 from orchestrator.journal.sqlite import SqliteJournal
 from orchestrator.lifecycle.actions import Performer
 from orchestrator.lifecycle.engine import Engine
-from orchestrator.lifecycle.ports import Attester, Policy, Revoker
+from orchestrator.lifecycle.ports import Attester, JobSource, Policy, Revoker
 from orchestrator.lifecycle.sweep import Sweep
 from orchestrator.model.job import JobId, PoolName
 from orchestrator.model.pool import Pool
@@ -79,6 +81,8 @@ class Rooms:
     runner_deps: RunnerDeps
     engine: Engine
     sweep: Sweep
+    egress_keeper: EgressKeeper
+    platforms: GitHubSources
     metrics: Metrics
     exporter: TraceExporter
 
@@ -148,11 +152,12 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     listeners = ListenersAdapter(api_later)
     near = Neighbours(settings, engine_later, listeners, store.logs, store.masker)
     backends = await open_backends((pool.backend for pool in pools.values()), near, stack)
+    platforms = open_github(settings, url, engine_later, clock.now_ns, stack)
     performer = Performer(
         policy,
         {name: room.backend for name, room in backends.items()},
-        {dispatch.SOURCE: DispatchSource(store.masker)},
-        revokers=_revokers(listeners, backends, relay),
+        _reporters(store.masker, platforms),
+        revokers=[*platforms.revokers, *_revokers(listeners, backends, relay)],
         attesters=[evidence.attester, *(one for room in backends.values() for one in room.attesters)],
     )
     engine = engine_later.set(
@@ -166,7 +171,9 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
         )
     )
     exchange = _exchange(identity.issuer, policy, engine, pools, store.masker)
-    asked = runner_deps(engine, exchange, pools, relay, store.masker)
+    keeper = EgressKeeper(engine_later, backends, clock)
+    push_closing(stack, "egress keeper", keeper.close)
+    asked = runner_deps(engine, exchange, pools, relay, store.masker, platforms, keeper)
     runner_api = api_later.set(runner_api_for(asked, AnyCredentials(backends.values())))
     push_closing(stack, "runner API", runner_api.stop)
     await _start(backends, engine, stack)
@@ -179,7 +186,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     return Rooms(
         settings, url, secrets.token_hex(8), clock, pools, store.journal, store.logs, store.masker, identity.keys,
         identity.issuer, identity.callers, Introspection(identity.issuer, engine.bound_record), policy_engine, backends,
-        runner_api, asked, engine, sweep, metrics, exporter,
+        runner_api, asked, engine, sweep, keeper, platforms, metrics, exporter,
     )  # fmt: skip
 
 
@@ -232,6 +239,11 @@ def _revokers(
     """In this order: once the runner API listens no more, nothing can open again what the others have closed."""
     own = [revoker for room in backends.values() for revoker in room.revokers]
     return [listeners, *own, *([relay] if relay else [])]
+
+
+def _reporters(masker: Masker, platforms: GitHubSources) -> dict[str, JobSource]:
+    told = {name: ForgettingSource(masker, source) for name, source in platforms.reporters.items()}
+    return {dispatch.SOURCE: ForgettingSource(masker), **told}
 
 
 def _exchange(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 
+from orchestrator.daemon.egress_keeper import EgressKeeper
+from orchestrator.daemon.github import GitHubSources
 from orchestrator.identity.exchange import Exchange
 from orchestrator.journal.redact import Masker
 from orchestrator.lifecycle.engine import Engine
@@ -23,6 +26,8 @@ def runner_deps(
     pools: Mapping[PoolName, Pool],
     relay: spans.JobSpanRelay | None,
     masker: Masker,
+    platforms: GitHubSources,
+    keeper: EgressKeeper,
 ) -> RunnerDeps:
     """What runners of every backend ask of us."""
     return RunnerDeps(
@@ -31,19 +36,14 @@ def runner_deps(
         pools={str(name): pool for name, pool in pools.items()},
         masker=masker,
         relay=relay.relay if relay else None,
+        work_files=platforms.work_files,
+        namer=keeper.with_egress(platforms.name),
+        audience_of=platforms.audience_of,
     )
 
 
 def runner_api_for(deps: RunnerDeps, credentials: RunnerCredentials) -> RunnerApi:
     """For runners that have a listener of their own."""
-    return RunnerApi(
-        RunnerApiDeps(
-            engine=deps.engine,
-            credentials=credentials,
-            exchange=deps.exchange,
-            pools=deps.pools,
-            masker=deps.masker,
-            relay=deps.relay,
-            endpoints=RunnerEndpoints(otlp=deps.relay is not None),
-        )
-    )
+    shared = {field.name: getattr(deps, field.name) for field in fields(deps)}
+    endpoints = RunnerEndpoints(otlp=deps.relay is not None)
+    return RunnerApi(RunnerApiDeps(**shared, credentials=credentials, endpoints=endpoints))
