@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import aiohttp
@@ -30,7 +30,8 @@ from orchestrator.identity.rate import RateLimit
 from orchestrator.identity.serving_certificate import ServingCertificate
 from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model.events import AlarmRaised, ArtifactReported, SpansRelayed
-from orchestrator.model.job import JobId
+from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec
+from orchestrator.model.platform import PlatformJob
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
 from orchestrator.server.cluster_api import ClusterApi, ClusterLimits, Pod, job_bearer
@@ -39,6 +40,7 @@ from orchestrator.server.peers import PeerLimits
 from orchestrator.server.runner_handlers import RunnerDeps, RunnerLimits
 from orchestrator.server.token import token_exchange
 from orchestrator.server.work import RunnerEndpoints
+from orchestrator.telemetry.ids import trace_id, traceparent
 from orchestrator.testing.policy import FixedPolicy
 
 PROOF = {"proof": {"denied": ["metadata", "direct"], "reached": []}}
@@ -496,7 +498,7 @@ async def test_the_agent_claims_and_the_jobs_container_runs_the_work(started):
         modes = {path.name: path.stat().st_mode & 0o777 for path in world.work.rglob("*") if path.is_file()}
         assert modes == {
             "start": 0o444, "job.sh": 0o444, "ca.pem": 0o444, "orchestrator-token": 0o555,
-            "orchestrator-artifact": 0o555,
+            "orchestrator-artifact": 0o555, "orchestrator-github-runner": 0o555, "orchestrator-github-hook": 0o555,
         }  # fmt: skip
         code, said = await world.job()
     assert said == f"hello\n'\"$(id)` \\ ü\n{world.workspace}\neyJ\n"
@@ -521,6 +523,53 @@ async def test_the_jobs_own_programs_work_over_tls_and_trust_only_our_ca(started
     assert said.startswith("sha256:")
     assert "certificate verify failed" in said
     assert [event.name for event in await world.cluster.events(job_id, ArtifactReported)] == ["f"]
+
+
+RUNNER_PROGRAM = """#!/bin/sh
+echo "registered with $ACTIONS_RUNNER_INPUT_JITCONFIG"
+export GITHUB_RUN_ID=9001 GITHUB_RUN_ATTEMPT=1 GITHUB_REPOSITORY=acme/shop GITHUB_ENV="$HOME/env"
+sh -e "$ACTIONS_RUNNER_HOOK_JOB_STARTED"
+cat "$GITHUB_ENV"
+"""
+
+
+async def test_a_pods_runner_gets_its_registration_and_reports_its_job(cluster, tmp_path):
+    engine, reports = cluster.api.engine, []
+
+    async def namer(identity, report):
+        reports.append(report)
+        if len(reports) == 1:
+            return None
+        return await engine.name_job(identity.name, PlatformJob("forge/1", "build", Caller("https://forge", "acme")))
+
+    async def files(_record):
+        return {"jitconfig": "for-one-runner"}
+
+    deps = replace(cluster.deps, work_files=files, namer=namer, audience_of=lambda _record: "us")
+    cluster.server._handlers._deps = deps
+    program = tmp_path / "run.sh"
+    program.write_text(RUNNER_PROGRAM)
+    program.chmod(0o755)
+    script = f"exec orchestrator-github-runner {program}"
+    spec = JobSpec("a runner", cluster.api.pool.name, script, awaits_platform_job=True)
+    record, _ = await engine.offer(JobOffer(JobKey("forge", "a"), spec, Caller("https://forge", "set")))
+    await cluster.api.until(record.id, "binding")
+    record = engine.record(record.id)
+    world = World(cluster, tmp_path, RunnerIdentity(record.runner, record.runner_uid))
+    async with await world.gateway():
+        assert await world.agent() == (0, "")
+        found = world.work / "files" / "jitconfig"
+        assert (found.read_text(), found.stat().st_mode & 0o777) == ("for-one-runner", 0o444)
+        code, said = await world.job()
+    assert code == 0, said
+    assert said.splitlines() == [
+        "registered with for-one-runner",
+        f"job {record.id}, trace {trace_id(record.id)}",
+        f"TRACEPARENT={traceparent(record.id)}",
+        f"ORCHESTRATOR_JOB_ID={record.id}",
+    ]
+    assert [(one.run_id, one.repository, one.token) for one in reports] == [("9001", "acme/shop", "")] * 2
+    assert engine.record(record.id).live
 
 
 async def test_the_images_own_path_stays_and_identity_cannot_be_replaced(started):
