@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from orchestrator.intake.github.answers import Answer
 from orchestrator.intake.github.connection import AppCredential, TokenCredential
-from orchestrator.intake.github.errors import GitHubError, UnauthorizedError, UnreadableAnswerError
+from orchestrator.intake.github.errors import UnauthorizedError, UnreadableAnswerError
 from orchestrator.intake.github.fields import read_object
 from orchestrator.intake.github.kept import Held, Kept
 from orchestrator.intake.github.protocol import Request, trusted_url
@@ -43,7 +43,6 @@ class TokenChain:
         self._url = transport.connection.url
         timing = transport.timing
         self._installation = Kept(self._fetch_installation, timing.monotonic)
-        self._registration = Kept(self._fetch_registration, timing.monotonic)
         self._admin = Kept(self._fetch_admin, timing.monotonic)
 
     async def as_app(self, request: Request, parse: Callable[[Answer], T]) -> T:
@@ -82,7 +81,6 @@ class TokenChain:
         except UnauthorizedError:
             # A chain that ends in refused tokens is begun at its beginning next time.
             self._admin.drop(admin)
-            self._registration.drop()
             self._installation.drop()
             raise
 
@@ -104,17 +102,12 @@ class TokenChain:
         assert isinstance(credential, AppCredential)
         return await self.as_app(installation_token(self._url, credential), self._token)
 
-    async def _fetch_registration(self) -> Held[str]:
-        return await self.with_access(registration_token(self._url), self._token)
-
     async def _fetch_admin(self) -> Held[AdminAccess]:
-        token = await self._registration.get()
-        try:
-            return await self._transport.call(runner_registration(self._url), f"RemoteAuth {token}", self._admin_access)
-        except GitHubError as error:
-            if error.call and error.call.status in (401, 403):
-                self._registration.drop(token)
-            raise
+        # A registration token is not kept: it lives no longer than the admin token that it is for.
+        registration = await self.with_access(registration_token(self._url), self._token)
+        return await self._transport.call(
+            runner_registration(self._url), f"RemoteAuth {registration.value}", self._admin_access
+        )
 
     def _token(self, answer: Answer) -> Held[str]:
         data = read_object(answer.body)

@@ -135,6 +135,9 @@ class Transport:
                 headers={"User-Agent": self.connection.user_agent},
                 trust_env=False,
             )
+            # The library would send GET and DELETE again by itself when a connection is cut. There is one rule for
+            # that here, and every try is counted; no public switch exists, a test sees to it.
+            self._session._retry_connection = False  # noqa: SLF001
         return self._session
 
 
