@@ -85,6 +85,7 @@ class JobFacts:
 
     def __init__(self, source: FactSource, url: GitHubUrl, issuer: str, monotonic: Callable[[], float]) -> None:
         self._source = source
+        self._shown: dict[str, RunJob] = {}
         self._url = url
         self._issuer = issuer
         self._runs: _Answers[_Place, WorkflowRun] = _Answers(lambda place: source.workflow_run(*place), monotonic)
@@ -93,6 +94,13 @@ class JobFacts:
             lambda place: source.branch(*place), monotonic
         )
         self._tags: _Answers[tuple[str, str, str], bool] = _Answers(lambda place: source.tag_exists(*place), monotonic)
+
+    def saw(self, job: RunJob) -> None:
+        """The API has shown this job just now: it need not be asked which one its runner has."""
+        if job.runner_name:
+            self._shown[job.runner_name] = job
+            if len(self._shown) > _MAX_ENTRIES:
+                del self._shown[next(iter(self._shown))]
 
     async def by_runner(
         self, owner: str, repository: str, run_id: int, registered: str, *, workflow_ref: str = ""
@@ -105,8 +113,8 @@ class JobFacts:
             FactsDisagreeError: the run is of another repository.
         """
         place = (owner, repository, run_id)
-        job = _of_runner(self._jobs.known(place) or (), registered)
-        if job is None:
+        job = _of_runner(self._jobs.known(place) or (), registered) or self._shown.get(registered)
+        if job is None or job.run_id != run_id:
             jobs = await self._jobs.get(place, JOBS_SECONDS)
             job = _of_runner(jobs, registered) or await self._of_earlier(place, jobs, registered)
         return None if job is None else await self.by_job(owner, repository, job, workflow_ref=workflow_ref)

@@ -42,6 +42,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 _WAITING: Final = """
 SELECT id, digest, action, owner, repository, run_id, job_id FROM delivery WHERE done = 0 ORDER BY sequence LIMIT ?
 """
+_PUT_OFF: Final = "UPDATE delivery SET sequence = (SELECT max(sequence) + 1 FROM delivery) WHERE id = ? AND done = 0"
 _FORGET: Final = """
 DELETE FROM delivery WHERE done = 1 AND (received_ns < ? OR sequence <= (SELECT max(sequence) FROM delivery) - ?)
 """
@@ -123,6 +124,15 @@ class WebhookInbox:
         """
         ids = [(delivery,) for delivery in deliveries]
         await self._run(lambda: self._finish(ids))
+
+    async def put_off(self, deliveries: Iterable[str]) -> None:
+        """They could not be looked into now: others go first.
+
+        Raises:
+            TryAgainError: `webhook_inbox_unwritable`.
+        """
+        ids = [(delivery,) for delivery in deliveries]
+        await self._run(lambda: self._database.executemany(_PUT_OFF, ids))
 
     async def knows(self, delivery: str) -> bool:
         """Whether a delivery of this id was taken in, as far as it is remembered.

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from github_plant import DENY, Plant, succeeded
+from github_plant import Plant, succeeded
 from webhook_plant import MARK, rule, webhook_plant
 
+from orchestrator.intake.github.job_table import Place
 from orchestrator.intake.github.names import registered_name
 from orchestrator.intake.github.webhook_receiver import Receipt
+from orchestrator.model.decision import Verdict
 from orchestrator.model.runner import RunnerName
 from orchestrator.testing.github.faults import Fault
 from orchestrator.testing.github.model import JobPlan
+from orchestrator.testing.policy import FixedPolicy
 
 FOREIGN = RunnerName(f"runner-{'0' * 24}")
 
@@ -29,7 +32,7 @@ async def test_jobs_get_runners_names_and_results(tmp_path):
         facts = records[0].offer.caller.facts
         assert (facts["repository"], facts["ref"], facts["ref_protected"]) == ("acme/shop", "refs/heads/main", "true")
         assert set(plant.receipts) == {Receipt.ACCEPTED}
-        assert plant.inbox.waiting == 0
+        await plant.until(lambda: plant.inbox.waiting == 0)
 
 
 @pytest.mark.parametrize("lost", [{"queued"}, {"in_progress"}, {"completed"}, {"queued", "in_progress", "completed"}])
@@ -37,11 +40,22 @@ async def test_lost_webhooks_only_cost_time(tmp_path, lost):
     async with webhook_plant(tmp_path, start=False) as plant:
         plant.sends -= lost
         plant.queued_seconds = 0.05
+        plant.places = (Place("acme", "shop"),)
         await plant.start()
         run = plant.dispatch(2)
-        # An organisation has no repositories to ask but those that were heard of.
-        if lost >= {"queued", "in_progress", "completed"}:
-            await plant.deliver("queued", run.jobs[0])
+        await plant.github.until(lambda: run.done, 15)
+        await plant.at_rest()
+        assert len(succeeded(await plant.assert_kept())) == 2
+
+
+async def test_a_repository_that_was_heard_of_is_asked_for_more(tmp_path):
+    async with webhook_plant(tmp_path, start=False) as plant:
+        plant.sends = set()
+        plant.queued_seconds = 0.05
+        await plant.start()
+        run = plant.dispatch(2)
+        assert await plant.records() == [], "nobody knows of this repository yet"
+        await plant.deliver("queued", run.jobs[0])
         await plant.github.until(lambda: run.done, 15)
         await plant.at_rest()
         assert len(succeeded(await plant.assert_kept())) == 2
@@ -69,7 +83,7 @@ async def test_events_in_the_wrong_order(tmp_path):
         await plant.deliver("in_progress", job)
         await plant.github.until(lambda: run.done, 15)
         await plant.deliver("completed", job, note="now it is")
-        await plant.deliver("queued", job, **queued, note="long after")
+        await plant.deliver_payload(queued | {"note": "long after"})
         await plant.at_rest()
         await plant.until(lambda: plant.inbox.waiting == 0)
         assert len(succeeded(await plant.assert_kept())) == 1
@@ -120,7 +134,7 @@ async def test_a_job_that_somebody_else_takes_gives_its_runner_back(tmp_path):
         await plant.at_rest()
         [record] = await plant.assert_kept()
         assert record.outcome is not None
-        assert record.outcome.result.value == "cancelled"
+        assert record.outcome.result.value == "cancellation"
         assert plant.source.tally.taken_back == 1
 
 
@@ -168,9 +182,12 @@ async def test_an_outage_of_github_is_waited_for(tmp_path):
 
 async def test_a_job_that_policy_denies_gets_no_identity(tmp_path):
     async with webhook_plant(tmp_path, start=False) as plant:
-        plant.policy = DENY
+        plant.policy = FixedPolicy(
+            verdict_of=lambda record: Verdict.DENY if record.offer.spec.pipeline else Verdict.ALLOW
+        )
         await plant.start()
         run = plant.dispatch(1)
+        await plant.github.until(lambda: run.done, 15)
         await plant.at_rest()
         [record] = await plant.records()
         assert record.outcome is not None

@@ -17,6 +17,7 @@ from orchestrator.intake.github.connect import GitHub
 from orchestrator.intake.github.connection import GitHubConnection, TokenCredential
 from orchestrator.intake.github.connection import Timing as ClientTiming
 from orchestrator.intake.github.fact_finder import JobFacts
+from orchestrator.intake.github.job_table import Place
 from orchestrator.intake.github.rest_runners import LabelRule
 from orchestrator.intake.github.source_config import ScaleSetConfig, SourceConfig
 from orchestrator.intake.github.urls import parse_github_url
@@ -47,6 +48,7 @@ class WebhookPlant(Plant):
         self.rules = (rule("zt"),)
         self.sends = {"queued", "in_progress", "completed"}
         self.queued_seconds = 3600.0
+        self.places: tuple[Place, ...] = ()
         self.receipts: list[Receipt] = []
         self._deliveries = 0
         self._sending: set[asyncio.Task] = set()
@@ -68,8 +70,11 @@ class WebhookPlant(Plant):
 
     async def deliver(self, action: str, job: Job, **changes: Any) -> Receipt:
         """One delivery, as `server.webhooks` hands it on."""
+        return await self.deliver_payload(self.payload(action, job, **changes))
+
+    async def deliver_payload(self, payload: dict[str, Any]) -> Receipt:
         self._deliveries += 1
-        body = json.dumps(self.payload(action, job, **changes)).encode()
+        body = json.dumps(payload).encode()
         headers = {
             "X-Hub-Signature-256": f"sha256={hmac.new(SECRET, body, 'sha256').hexdigest()}",
             "X-GitHub-Delivery": f"delivery-{self._deliveries}",
@@ -94,6 +99,7 @@ class WebhookPlant(Plant):
                 source=SourceConfig(name=SOURCE, issuer=url.text, owner="", scale_sets=sets, timing=self.timing),
                 rules=self.rules,
                 mark=MARK,
+                places=self.places,
                 ask_deliveries=False,
                 queued_seconds=self.queued_seconds,
             ),

@@ -103,6 +103,15 @@ async def test_a_runner_that_is_not_seen_yet_is_looked_for_again(finder, api, no
     assert api.asked.count("jobs") == 2, "who was seen to have a job has it for ever"
 
 
+async def test_a_job_that_was_shown_is_not_asked_for(finder, api):
+    finder.saw(replace(JOB, runner_name=OURS))
+    finder.saw(replace(JOB, id=1, runner_name=""))
+    assert await finder.by_runner("acme", "shop", 9001, OURS, workflow_ref=MAIN_REF) is not None
+    assert sorted(api.asked) == ["branch main", "run"]
+    api.jobs[None] = []
+    assert await finder.by_runner("acme", "shop", 9002, OURS) is None, "it was shown of another run"
+
+
 async def test_a_run_that_was_started_again(finder, api):
     api.jobs = {
         None: [replace(JOB, run_attempt=3, runner_name="runner-other")],

@@ -98,6 +98,18 @@ async def test_arrival_waits_for_something_pending(opened):
     assert await inbox.pending(10) == []
 
 
+async def test_what_is_put_off_lets_others_go_first(opened):
+    inbox = opened()
+    for number in (1, 2, 3):
+        await inbox.put(hint(number))
+    await inbox.put_off(["delivery-1", "delivery-2"])
+    assert [one.job_id for one in await inbox.pending(10)] == [3, 1, 2]
+    await inbox.done(["delivery-3"])
+    await inbox.put_off(["delivery-3"])
+    assert [one.job_id for one in await inbox.pending(10)] == [1, 2]
+    assert inbox.waiting == 2
+
+
 async def test_no_more_wait_than_may(opened):
     inbox = opened(max_waiting=2)
     await inbox.put(hint(1))
