@@ -172,7 +172,7 @@ class Assignment:
         self.offline(runner)
         job.state, job.started_at, job.starts = JobState.RUNNING, self._clock.now(), job.starts + 1
         job.runner, job.runner_id, job.runner_name = runner, runner.id, runner.name
-        runner.job, runner.acknowledged = job, False
+        runner.job = job
         if one is not None:
             one.running[job.key] = job
             if self.hold_started:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
+from collections.abc import Callable
 
 import msgspec
 from aiohttp import web
@@ -23,14 +24,18 @@ _TYPE_UNAUTHORIZED = "GitHub.Services.Common.VssUnauthorizedException"
 class FrontDoor:
     """`tenant` is the path under which the Actions service lives; without it there is no such service.
 
-    `counters` counts calls by endpoint as they come in, `statuses` answers by endpoint and status.
+    `counters` counts calls by endpoint as they come in, `statuses` answers by endpoint and status. `changed` is called
+    after either.
     """
 
-    def __init__(self, tokens: Tokens, faults: Faults, limits: RateLimits, tenant: str) -> None:
+    def __init__(
+        self, tokens: Tokens, faults: Faults, limits: RateLimits, tenant: str, changed: Callable[[], None]
+    ) -> None:
         self._tokens = tokens
         self._faults = faults
         self._limits = limits
         self._tenant = tenant
+        self._changed = changed
         self.router = Router(())
         self.counters: Counter[str] = Counter()
         self.statuses: Counter[tuple[str, int]] = Counter()
@@ -50,6 +55,7 @@ class FrontDoor:
         endpoint, place = found
         self.counters[endpoint.name] += 1
         self._open[id(request)] = (request, endpoint)
+        self._changed()
         try:
             rule = self._faults.next(endpoint.name)
             if rule is not None and rule.fault not in AFTER:
@@ -64,6 +70,7 @@ class FrontDoor:
 
     def _count(self, endpoint: Endpoint, answer: web.StreamResponse) -> web.StreamResponse:
         self.statuses[(endpoint.name, answer.status)] += 1
+        self._changed()
         return answer
 
     def _find(self, request: web.Request) -> tuple[Endpoint, dict[str, str]] | None:

@@ -23,7 +23,8 @@ class Options:
 
     `requeue_delays` is how long a job rests each time no runner took it within `unclaimed`; the last one repeats.
     `session_idle` frees a set whose session has stopped polling; None never does. `idle_jit` removes registered
-    runners that wait for a job for so long; None never does. `redeliver_older` gives messages that were not deleted
+    runners that wait for a job for so long; None never does. `lost_runner` abandons the job of a runner that has not
+    been heard of for so long. `redeliver_older` gives messages that were not deleted
     again even to a poll with a larger `lastMessageId`.
     """
 
@@ -35,6 +36,7 @@ class Options:
     idle_set: float = 7 * 86_400
     offline_runner: float = 86_400
     idle_jit: float | None = None
+    lost_runner: float = 600
     session_idle: float | None = 120
     admin_token: float = 3_600
     queue_token: float = 3_600
@@ -206,9 +208,9 @@ class Runner:
     scale_set: ScaleSet | None = None
     session_id: str = ""
     job: Job | None = None
-    acknowledged: bool = False
     cancelled: bool = False
     waiter: asyncio.Future[None] | None = None
+    heard_at: float = 0
 
     @property
     def online(self) -> bool:

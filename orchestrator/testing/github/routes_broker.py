@@ -1,6 +1,6 @@
 """Where the stand-in runner program gets its job and reports it. Made up, but in the order of the real broker.
 
-`POST session`, `GET message` (long poll), `POST acknowledge`, `POST complete`, `DELETE session`; the credential is the
+`POST session`, `GET message` (long poll), `POST complete`, `DELETE session`; the credential is the
 one from the just-in-time configuration.
 """
 
@@ -32,7 +32,6 @@ class BrokerRoutes:
             ("POST", "/_broker/session", self._open),
             ("DELETE", "/_broker/session", self._close),
             ("GET", "/_broker/message", self._message),
-            ("POST", "/_broker/acknowledge", self._acknowledge),
             ("POST", "/_broker/complete", self._complete),
         ]
         return [Endpoint(method, path, handler, Plane.OTHER) for method, path, handler in table]
@@ -57,7 +56,7 @@ class BrokerRoutes:
             try:
                 await self._state.clock.wait(runner.waiter, self._state.options.poll_hold)
             finally:
-                runner.waiter = None
+                runner.waiter, runner.heard_at = None, self._state.clock.now()
         if runner.id not in self._state.runners:
             raise ApiError(403, "The runner was removed.", "GitHub.AgentNotFoundException")
         if runner.cancelled:
@@ -69,10 +68,6 @@ class BrokerRoutes:
     @staticmethod
     def _has_news(runner: Runner, busy: bool) -> bool:
         return runner.cancelled or (runner.job is not None and not busy)
-
-    async def _acknowledge(self, call: Call) -> Reply:
-        self._with_session(call).acknowledged = True
-        return Reply(204)
 
     async def _complete(self, call: Call) -> Reply:
         runner, told = self._runner(call), call.json()
@@ -91,6 +86,7 @@ class BrokerRoutes:
         runner = self._state.runners_by_secret.get(secret)
         if runner is None:
             raise ApiError(401, "The runner is not registered.", "GitHub.AgentNotFoundException")
+        runner.heard_at = self._state.clock.now()
         return runner
 
     def _with_session(self, call: Call) -> Runner:

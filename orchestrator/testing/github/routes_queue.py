@@ -42,6 +42,7 @@ class QueueRoutes:
         session.polls += 1
         try:
             self._state.assignment.pump(one)
+            self._state.notify()
             message = await self._next(session, int(last))
         finally:
             session.polls -= 1

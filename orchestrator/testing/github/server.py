@@ -54,7 +54,7 @@ class GitHubServer:
         self.personal_token = self.tokens.issue("ghp_", _personal(self.clock))
         self._runner_url = runner_url
         self._tls = tls
-        self._door = FrontDoor(self.tokens, self.faults, self.limits, TENANT)
+        self._door = FrontDoor(self.tokens, self.faults, self.limits, TENANT, self.state.notify)
         self._auth = AuthRoutes(self.state, self.tokens, self.faults, self.app)
         self._service = ServiceRoutes(self.state, self.tokens, self.faults)
         self._rest = RestRoutes(self.state, self.limits)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import secrets
 import uuid
@@ -23,12 +22,14 @@ from orchestrator.testing.github.model import (
     ScaleSet,
     Session,
 )
+from orchestrator.testing.github.watched import Watched
 
 
-class GitHubState:
+class GitHubState(Watched):
     """Everything by its id or name. `listeners` hear of each job: `queued`, `waiting`, `in_progress`, `completed`."""
 
     def __init__(self, clock: GitHubClock, options: Options) -> None:
+        super().__init__()
         self.clock = clock
         self.options = options
         self.owners: dict[str, Owner] = {}
@@ -44,7 +45,6 @@ class GitHubState:
         self.assignment = Assignment(clock, options, self._changed)
         self.ids = itertools.count(1001)
         self._names: dict[tuple[str, str], Runner] = {}
-        self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
 
     @property
     def sets(self) -> dict[int, ScaleSet]:
@@ -154,29 +154,12 @@ class GitHubState:
 
     def _changed(self, action: str, job: Job) -> None:
         job.run.updated_at = self.clock.now()
+        if action == "in_progress" and job.runner is not None:
+            job.runner.heard_at = self.clock.now()
+            self._watch_lost(job.runner)
         for listener in self.listeners:
             listener(action, job)
         self.notify()
-
-    # --- who waits for what ---
-
-    async def until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
-        """Raises TimeoutError when it has not come true in time, by the machine's clock."""
-        if condition():
-            return
-        entry = (condition, asyncio.get_running_loop().create_future())
-        self._waiting.append(entry)
-        try:
-            async with asyncio.timeout(seconds):
-                await entry[1]
-        finally:
-            self._waiting.remove(entry)
-
-    def notify(self) -> None:
-        """Something has changed: see who waited for it."""
-        for condition, future in self._waiting:
-            if not future.done() and condition():
-                future.set_result(None)
 
     # --- runners ---
 
@@ -233,6 +216,16 @@ class GitHubState:
         if runner.waiter is not None and not runner.waiter.done():
             runner.waiter.set_result(None)
         self.notify()
+
+    def _watch_lost(self, runner: Runner) -> None:
+        """Abandon the job of a runner that does not ask any more; one with a question open is there."""
+        if runner.id not in self.runners or runner.job is None:
+            return
+        left = runner.heard_at + self.options.lost_runner - self.clock.now()
+        if left <= 0 and runner.waiter is None:
+            self.finish(runner, "abandoned")
+            return
+        self.clock.call_later(left if left > 0 else self.options.poll_hold, lambda: self._watch_lost(runner))
 
     def _if_offline(self, runner: Runner) -> None:
         if runner.id in self.runners and not runner.online and not runner.busy:
