@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from orchestrator.model import events
 from orchestrator.model.events import Fact
 from orchestrator.model.job import JobId
-from orchestrator.model.outcome import EndReason
+from orchestrator.model.outcome import EndReason, Outcome, Result
 from orchestrator.model.phase import IllegalMoveError, Phase
 from orchestrator.model.record import MissingOfferError, Record, fold
 from orchestrator.model.runner import RunnerName
@@ -66,6 +66,7 @@ def broken_promises(world: World, history: Mapping[JobId, Sequence[Fact]], *, at
     problems += [
         *_not_lost(world, history, records, at_rest=at_rest),
         *_not_twice(world, history),
+        *_one_runner_for_each_platform_job(history),
         *_only_the_bound(world, records),
         *_no_late_identity(world, records),
     ]
@@ -84,10 +85,32 @@ def _not_lost(
                 yield f"P1: {job_id} was acknowledged and is not in the journal"
         elif record.phase is Phase.WAITING and record.wait is None:
             yield f"P1: {job_id} waits without a reason"
-        elif record.outcome is not None and record.bound_uid and record.outcome.reason in _BEFORE_THE_WORK:
+        elif record.outcome is not None and _untrue(record, record.outcome):
             yield f"P1: {job_id} had its work and is reported as {record.outcome.reason.value}"
         elif at_rest and record.phase not in (Phase.FINISHED, Phase.WAITING, Phase.RUNNING):
             yield f"P1: {job_id} is stuck in {record.phase.value}"
+
+
+def _untrue(record: Record, outcome: Outcome) -> bool:
+    """The work was handed out and the end says it was not, or says that the job succeeded and nobody vouches for it."""
+    if record.platform is None or not record.bound_uid:
+        return bool(record.bound_uid) and outcome.reason in _BEFORE_THE_WORK
+    if outcome.result is Result.SUCCESS:
+        return not record.named_at_ns or record.refused is not None or record.completed is None
+    return record.refused is None and outcome.reason in _BEFORE_THE_WORK
+
+
+def _one_runner_for_each_platform_job(history: Mapping[JobId, Sequence[Fact]]) -> Iterable[str]:
+    holders: dict[str, set[JobId]] = {}
+    for job_id, facts in history.items():
+        named = [fact.event.job.key for fact in facts if isinstance(fact.event, events.PlatformJobNamed)]
+        if len(named) > 1:
+            yield f"P2: the platform's job of {job_id} was named {len(named)} times"
+        for key in named:
+            holders.setdefault(key, set()).add(job_id)
+    for key, jobs in holders.items():
+        if len(jobs) > 1:
+            yield f"P2: the platform's job {key} was given to {len(jobs)} runners"
 
 
 def _not_twice(world: World, history: Mapping[JobId, Sequence[Fact]]) -> Iterable[str]:
@@ -127,5 +150,9 @@ def _no_late_identity(world: World, records: Mapping[JobId, Record]) -> Iterable
         record = records.get(job_id)
         if record is None or not record.bound_at_ns:
             yield f"P4: identity of {job_id} was accepted though it was never bound"
+        elif record.refused is not None:
+            yield f"P4: identity of {job_id} was accepted though policy refused it"
+        elif record.platform is not None and not 0 < record.named_at_ns <= at_ns:
+            yield f"P4: identity of {job_id} was accepted before its platform's job was named"
         elif record.ended_at_ns and at_ns > record.ended_at_ns:
             yield f"P4: identity of {job_id} was accepted {at_ns - record.ended_at_ns} ns after its end"

@@ -7,10 +7,11 @@ from typing import Any
 
 from orchestrator.model import events as e
 from orchestrator.model.decision import Decision, Reason, Stage, Verdict
-from orchestrator.model.egress import EgressProof
+from orchestrator.model.egress import EgressProof, EgressRule
 from orchestrator.model.job import Caller, JobKey, JobOffer, JobSpec, PoolName
 from orchestrator.model.outcome import EndReason, Outcome, Result
-from orchestrator.model.runner import runner_name
+from orchestrator.model.platform import PlatformJob, PlatformResult
+from orchestrator.model.runner import ExitCause, runner_name
 
 T0 = 1_790_000_000_000_000_000
 MS = 1_000_000
@@ -135,3 +136,66 @@ WHOLE: dict[str, list[e.Event]] = {
         FINISHED,
     ],
 }
+
+
+def platform_offer(**spec: Any) -> JobOffer:
+    """A runner that a platform has asked for, before it said for which job."""
+    hosts = (EgressRule("platform.example"),)
+    return offer(**({"name": "linux", "script": "", "awaits_platform_job": True, "platform_egress": hosts} | spec))
+
+
+PLATFORM_JOB = PlatformJob(
+    "platform.example/101/9001/1/31337",
+    "unit tests",
+    Caller("https://platform.example", "repo:octo/site:ref:refs/heads/main", {"repository": "octo/site"}),
+    pipeline="ci.yml",
+    proof="oidc",
+)
+NAMED = e.PlatformJobNamed(PLATFORM_JOB, decision())
+NAMED_REFUSED = e.PlatformJobNamed(PLATFORM_JOB, decision(Verdict.DENY))
+REFUSED = e.JobRefused(decision(Verdict.DENY))
+COMPLETED = e.PlatformJobCompleted(PlatformResult("succeeded", "message"))
+EXITED = e.RunnerExited(RUNNER, 0, ExitCause.EXITED)
+PLATFORM: dict[str, list[e.Event]] = {
+    "success": [
+        *TO_WORK,
+        NAMED,
+        EXCHANGE,
+        ISSUED,
+        COMPLETED,
+        EXITED,
+        end(Result.SUCCESS, EndReason.COMPLETED, 0),
+        DELETED,
+        FINISHED,
+    ],
+    "completed_after_exit": [
+        *TO_WORK,
+        NAMED,
+        EXITED,
+        COMPLETED,
+        end(Result.SUCCESS, EndReason.COMPLETED, 0),
+        DELETED,
+        FINISHED,
+    ],
+    "named_after_exit": [
+        *TO_WORK,
+        EXITED,
+        NAMED,
+        COMPLETED,
+        end(Result.SUCCESS, EndReason.COMPLETED, 0),
+        DELETED,
+        FINISHED,
+    ],
+    "failed": [*TO_WORK, NAMED, EXITED, end(Result.FAILURE, EndReason.JOB_FAILED), DELETED, FINISHED],
+    "no_job": [*TO_WORK, end(Result.CANCELLATION, EndReason.NO_JOB), DELETED, FINISHED],
+    "refused": [*TO_WORK, NAMED_REFUSED, REFUSED, end(Result.DENIED, EndReason.POLICY_DENIED), DELETED, FINISHED],
+    "second_job": [
+        *TO_WORK,
+        NAMED,
+        e.AlarmRaised("second_job", "two"),
+        end(Result.ERROR, EndReason.SECOND_JOB),
+        DELETED,
+        FINISHED,
+    ],
+}
+"""The same for a `platform_offer`."""

@@ -87,11 +87,13 @@ def _facts(job: Document) -> Table:
 
 def _lines(job: Document) -> list[tuple[str, str]]:
     caller, runner, cancel, log = (job.get(name) or {} for name in ("caller", "runner", "cancel", "log"))
-    wait, exit_code = job.get("wait") or {}, job.get("exit_code")
+    wait, platform, exit_code = job.get("wait") or {}, job.get("platform_job") or {}, job.get("exit_code")
     facts = ", ".join(f"{plain(key)}={plain(value)}" for key, value in sorted((caller.get("facts") or {}).items()))
     return [
         ("phase", plain(job.get("phase"))),
         ("waiting for", _pair(wait.get("reason"), wait.get("detail"))),
+        ("platform's job", _pair(platform.get("state"), platform.get("key"))),
+        ("platform says", _pair(platform.get("result"), platform.get("told_by"))),
         ("message", plain(job.get("message"))),
         ("exit code", "" if exit_code is None else str(exit_code)),
         ("cancelled by", _pair(cancel.get("by"), cancel.get("reason"))),

@@ -18,7 +18,7 @@ from orchestrator.testing import stories
 POOL = Pool(PoolName("default"), "memory", TrustTier.STANDARD, 2, "memory", "none", max_job_seconds=600)
 DEADLINES = Deadlines(
     admission_ns=10 * SECOND, capacity_ns=20 * SECOND, provision_ns=30 * SECOND, bind_ns=40 * SECOND,
-    teardown_ns=50 * SECOND, call_ns=5 * SECOND,
+    teardown_ns=50 * SECOND, call_ns=5 * SECOND, naming_ns=60 * SECOND, refusal_ns=7 * SECOND, completion_ns=8 * SECOND,
 )  # fmt: skip
 ENDED = stories.end(Result.SUCCESS, EndReason.COMPLETED, 0)
 CANCEL = e.JobCancelRequested("alice", "wrong branch")

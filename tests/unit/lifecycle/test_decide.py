@@ -23,7 +23,9 @@ EARLY = (Phase.QUEUED, Phase.WAITING, Phase.PROVISIONING, Phase.BINDING)
 @st.composite
 def records(draw: st.DrawFn) -> Record:
     """A job somewhere on its way, perhaps with a cancel on top."""
-    facts = stories.facts_for(stories.offer(), draw(st.sampled_from(list(stories.WHOLE.values()))))
+    whole = st.sampled_from([(stories.offer(), steps) for steps in stories.WHOLE.values()])
+    named = st.sampled_from([(stories.platform_offer(), steps) for steps in stories.PLATFORM.values()])
+    facts = stories.facts_for(*draw(whole | named))
     record = fold(facts[: draw(st.integers(1, len(facts)))])
     if draw(st.booleans()):
         record = apply(record, e.Fact(record.id, facts[-1].at_ns, e.JobCancelRequested("alice")))

@@ -12,10 +12,11 @@ from orchestrator.lifecycle.observation import Deadlines
 from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.lifecycle.recovery import recover
 from orchestrator.lifecycle.sweep import Sweep
-from orchestrator.model.decision import Verdict
-from orchestrator.model.egress import EgressProof
+from orchestrator.model.decision import Decision, Verdict
+from orchestrator.model.egress import EgressProof, EgressRule
 from orchestrator.model.events import Event, Fact, SpansRelayed
 from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec, PoolName
+from orchestrator.model.platform import PlatformJob, PlatformResult
 from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName, RunnerSpec, RunnerView, runner_name
@@ -30,18 +31,50 @@ PROOF = EgressProof(denied=("metadata", "direct"))
 POOL = PoolName("default")
 
 
-def offer(number: int = 1, *, caller: str = "alice", fingerprint: str = "f", timeout: int = 0) -> JobOffer:
+PLATFORM_HOST = EgressRule("platform.example")
+REGISTRY = EgressRule("registry.example")
+
+
+def offer(
+    number: int = 1, *, caller: str = "alice", fingerprint: str = "f", timeout: int = 0, awaits: bool = False
+) -> JobOffer:
     return JobOffer(
         key=JobKey("memory", f"job-{number}"),
-        spec=JobSpec(name=f"job {number}", pool=POOL, script="true", timeout_seconds=timeout),
+        spec=JobSpec(
+            name=f"job {number}",
+            pool=POOL,
+            script="true",
+            timeout_seconds=timeout,
+            awaits_platform_job=awaits,
+            platform_egress=(PLATFORM_HOST, EgressRule("not-in-the-pool.example")) if awaits else (),
+        ),
         caller=Caller("https://issuer.example", caller),
         fingerprint=fingerprint,
     )
 
 
+def platform_job(number: int, *, refused: bool = False) -> PlatformJob:
+    """One of the platform's jobs; a daemon whose policy is `by_fact` refuses it if told so."""
+    facts = {"repository": "octo/site", "run_id": str(number)} | ({"refused": "true"} if refused else {})
+    caller = Caller("https://platform.example", f"repo:octo/site:run:{number}", facts)
+    return PlatformJob(f"platform.example/1/{number}/1/{number}", f"build {number}", caller, "ci.yml", proof="oidc")
+
+
+def by_fact(record: Record) -> Verdict:
+    return Verdict.DENY if "refused" in record.offer.caller.facts else Verdict.ALLOW
+
+
 def pool(capacity: int = 2, *, proof: bool = True) -> Pool:
     return Pool(
-        POOL, "memory", TrustTier.STANDARD, capacity, "memory", "none", require_egress_proof=proof, max_job_seconds=600
+        POOL,
+        "memory",
+        TrustTier.STANDARD,
+        capacity,
+        "memory",
+        "none",
+        egress=(PLATFORM_HOST, REGISTRY),
+        require_egress_proof=proof,
+        max_job_seconds=600,
     )
 
 
@@ -77,6 +110,10 @@ class GatedJournal:
     async def facts_of(self, job_id: JobId) -> Sequence[Fact]:
         return await self._journal.facts_of(job_id)
 
+    async def job_named(self, key: str) -> JobId | None:
+        await self._gate.pass_through()
+        return await self._journal.job_named(key)
+
 
 class GatedBackend:
     def __init__(self, backend: MemoryBackend, gate: Gate) -> None:
@@ -104,6 +141,23 @@ class GatedBackend:
         self._backend.subscribe(changed)
 
 
+class GatedPolicy:
+    """`turns` of the loop pass before it answers."""
+
+    def __init__(self, policy: FixedPolicy, daemon: Daemon) -> None:
+        self._policy, self._daemon = policy, daemon
+        self.turns = 0
+
+    async def admit(self, record: Record, its_pool: Pool) -> Decision:
+        await self._daemon.gate.pass_through()
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
+        return await self._policy.admit(record, its_pool)
+
+    async def exchange(self, record: Record, its_pool: Pool, audience: str) -> Decision:
+        return await self._policy.exchange(record, its_pool, audience)
+
+
 class Daemon:
     """One life of the daemon after another over the same journal, backend and source."""
 
@@ -112,7 +166,7 @@ class Daemon:
         self.journal = MemoryJournal(self.clock)
         self.backend = MemoryBackend(self.clock)
         self.source = MemorySource()
-        self.policy = FixedPolicy(verdict, verdict_of)
+        self.policy = GatedPolicy(FixedPolicy(verdict, verdict_of), self)
         self.world = World()
         self.pools = {POOL: pool(capacity)}
         self.max_jobs = max_jobs
@@ -193,6 +247,25 @@ class Daemon:
         if record is not None:
             self.world.handed_out.append((record.id, uid))
 
+    async def name_job(self, name: RunnerName, job: PlatformJob) -> str:
+        """The platform says which job a runner got; the answer is the reason word of a refusal, or `named`."""
+        return await self._said(self.engine.name_job(name, job), "named")
+
+    async def complete_job(self, name: RunnerName, result: str = "succeeded") -> str:
+        return await self._said(self.engine.complete_job(name, PlatformResult(result, "message")), "completed")
+
+    async def _said(self, call, word: str) -> str:
+        try:
+            await self._unless_killed(call)
+        except OrchestratorError as error:
+            return error.reason
+        except TimeoutError:
+            return "killed"
+        return word
+
+    async def name_cut_off(self, name: RunnerName, job: PlatformJob, turns: int) -> None:
+        await self._cut_off(asyncio.ensure_future(self.engine.name_job(name, job)), turns)
+
     async def offer_cut_off(self, job: JobOffer, turns: int) -> None:
         answer = await self._cut_off(asyncio.ensure_future(self.engine.offer(job)), turns)
         if answer is not None:
@@ -213,7 +286,7 @@ class Daemon:
 
     def use_identity(self, name: RunnerName) -> bool:
         record = self.engine.bound_record(RunnerIdentity(name, self.backend.view(name).uid))
-        if record is None:
+        if record is None or not record.live:
             return False
         self.world.identity_uses.append((record.id, self.clock.tick()))
         return True
