@@ -39,6 +39,11 @@ def unknown_job(job_id: JobId) -> GiveUpError:
     )
 
 
+def known_job(job_id: JobId) -> GiveUpError:
+    """The answer to an offer of a job that the journal has already, finished or not."""
+    return GiveUpError(f"the journal has job {job_id} already; a job is offered once", reason="job_known")
+
+
 def damaged(job_id: JobId) -> GiveUpError:
     """The answer when a job's stored facts are not what was stored."""
     return GiveUpError(

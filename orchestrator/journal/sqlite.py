@@ -102,7 +102,8 @@ class SqliteJournal:
 
         Raises:
             TryAgainError: nothing was stored; reason `journal_unavailable`.
-            GiveUpError: reason `job_unknown` (no offer of that job), `fact_too_large`, `fact_unencodable`.
+            GiveUpError: reason `job_unknown` (no offer of that job), `job_known` (an offer of one that is there),
+                `fact_too_large`, `fact_unencodable`.
         """
         if self._closed:
             raise unavailable("it is closed", "start the daemon")

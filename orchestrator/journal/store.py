@@ -24,7 +24,7 @@ _FACTS_HEAD = "INSERT INTO facts (seq, job, job_id, at_ns, kind, data, crc, epoc
 _FACTS = rows.Inserter(_FACTS_HEAD, 8)
 _FACTS_ALONE = rows.GuardedInserter(_FACTS_HEAD, 8, "(SELECT value FROM meta WHERE key = 'epoch') = ?")
 
-_INDEXED = (JobFinished, PlatformJobNamed)  # they change a job's line in the file, unlike most
+_INDEXED = (JobOffered, JobFinished, PlatformJobNamed)  # they change a job's line in the file, unlike most
 
 _TAKEN_OVER = "another daemon has taken the journal over"
 _FULL_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
@@ -175,10 +175,10 @@ class Store:
     ) -> OrchestratorError | None:
         offered: set[JobId] = set()
         for job_id, event, _, _ in append.facts:
-            if isinstance(event, JobOffered):
-                offered.add(job_id)
-            elif not (job_id in self.lines or job_id in staged or job_id in offered or job_id in closed):
-                return index.unknown_job(job_id)
+            known = job_id in self.lines or job_id in staged or job_id in offered or job_id in closed
+            if isinstance(event, JobOffered) is known:
+                return index.known_job(job_id) if known else index.unknown_job(job_id)
+            offered.add(job_id)
         return None
 
     def _stamp(

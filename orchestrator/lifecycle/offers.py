@@ -36,21 +36,34 @@ class Offers:
         """See `Engine.offer`."""
         job_id = offer.key.id
         async with self._turns.of(job_id):
-            record = await self._known(job_id)
+            known = self._jobs.get(job_id)
+            record = known.record if known else await self._known(job_id) if self._full() else None
             if record is not None:
                 return _same(record, offer), False
-            if len(self._jobs) + len(self._turns) + len(self.unsure) > self._max_jobs:
+            if self._full():
                 raise TryAgainError(f"{self._max_jobs} jobs are unfinished; no more are taken in", reason="queue_full")
-            try:
-                (fact,) = await self._journal.append([(job_id, JobOffered(offer))])
-            except GiveUpError:
+            return await self._begin(job_id, offer)
+
+    def _full(self) -> bool:
+        return len(self._jobs) + len(self._turns) + len(self.unsure) > self._max_jobs
+
+    async def _begin(self, job_id: JobId, offer: JobOffer) -> tuple[Record, bool]:
+        """Store the offer. Whether the journal has the job from before is its own to say: a look first would cost each
+        job a read, and nearly all are new."""
+        try:
+            (fact,) = await self._journal.append([(job_id, JobOffered(offer))])
+        except GiveUpError as error:
+            record = await self._known(job_id) if error.reason == "job_known" else None
+            if record is None:
                 raise
-            except BaseException:
-                self.unsure.add(job_id)
-                raise
-            record = begin(fact)
-            self._adopt(record)
-            return record, True
+            return _same(record, offer), False
+        except BaseException:
+            self.unsure.add(job_id)
+            raise
+        self.unsure.discard(job_id)
+        record = begin(fact)
+        self._adopt(record)
+        return record, True
 
     async def settle(self, job_id: JobId) -> None:
         """Look what became of an offer in doubt, and take its job over if there is one.

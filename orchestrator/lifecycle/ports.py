@@ -45,6 +45,8 @@ class Journal(Protocol):
 
         Raises:
             TryAgainError: nothing was stored (disk full, journal closed); reason `journal_unavailable`.
+            GiveUpError: nothing was stored; reason `job_known`, an offer of a job that is there already, finished
+                or not; `job_unknown`, a fact of one that is not.
         """
         ...
 

@@ -73,7 +73,7 @@ class MemoryJournal:
         return not self._closed and not self._failing
 
     async def append(self, facts: Sequence[tuple[JobId, Event]]) -> Sequence[Fact]:
-        """See `orchestrator.lifecycle.ports.Journal`; GiveUpError `job_unknown` for a job without an offer."""
+        """See `orchestrator.lifecycle.ports.Journal`."""
         if self._closed:
             raise unavailable("it is closed")
         loop = asyncio.get_running_loop()
@@ -108,10 +108,9 @@ class MemoryJournal:
             raise unavailable("told to fail")
         known = set(self._facts)
         for job_id, event in facts:
-            if isinstance(event, JobOffered):
-                known.add(job_id)
-            elif job_id not in known:
-                raise index.unknown_job(job_id)
+            if isinstance(event, JobOffered) is (job_id in known):
+                raise index.known_job(job_id) if job_id in known else index.unknown_job(job_id)
+            known.add(job_id)
         stored = [self._store(job_id, event, now_ns) for job_id, event in facts]
         for feed in tuple(self._feeds) if stored else ():
             feed(stored)

@@ -121,6 +121,20 @@ async def test_a_fact_needs_its_jobs_offer_and_the_append_is_whole_or_nothing(jo
     assert len(await journal.facts_of(job.key.id)) == 2
 
 
+async def test_a_job_is_offered_once_and_the_append_is_whole_or_nothing(journal: Journal) -> None:
+    open_, done, new = offer("a"), offer("b"), offer("c")
+    await journal.append([offered(open_), offered(done)])
+    await journal.append(ended(done.key.id))
+    for facts in ([offered(open_)], [offered(new), offered(done)], [offered(new), offered(new)]):
+        with pytest.raises(GiveUpError) as refused:
+            await journal.append(facts)
+        assert refused.value.reason == "job_known"
+    at_once = await asyncio.gather(*(journal.append([offered(new)]) for _ in range(3)), return_exceptions=True)
+    assert [isinstance(one, GiveUpError) for one in at_once] == [False, True, True]
+    for job, count in ((open_, 1), (done, 3), (new, 1)):
+        assert len(await journal.facts_of(job.key.id)) == count
+
+
 @pytest.mark.parametrize("name", ["dispatch.é.1", "dispatch.\ud800.1", "", "'; --"])
 async def test_strange_job_ids_are_just_unknown(journal: Journal, name: str) -> None:
     with pytest.raises(GiveUpError) as refused:

@@ -50,6 +50,8 @@ class Agents:
         self._turns = asyncio.Semaphore(CLAIMS_AT_ONCE)
         self.tokens = True
         self._session: aiohttp.ClientSession | None = None
+        self._socket: asyncio.Task[asyncio.StreamWriter] | None = None
+        self._asked: dict[str, asyncio.Future[str]] = {}
 
     async def claim(self, pod: Pod) -> int:
         token = await self._token(pod) if self.tokens else ""
@@ -58,7 +60,7 @@ class Agents:
             return 0
         for _ in range(300):
             async with self._turns:
-                ask = self._by_tls(where, token) if where.startswith("https") else _by_socket(where, pod)
+                ask = self._by_tls(where, token) if where.startswith("https") else self._by_socket(where, pod)
                 word = await ask
             if word == "ok":
                 return 0
@@ -83,6 +85,26 @@ class Agents:
             return "ok"
         return "again" if answer.status in (204, 429) or answer.status >= 500 else f"{answer.status} {text[:200]}"
 
+    async def _by_socket(self, path: str, pod: Pod) -> str:
+        """All pods by one connection."""
+        loop = asyncio.get_running_loop()
+        if self._socket is None:
+            self._socket = loop.create_task(self._connect(path))
+        writer = await asyncio.shield(self._socket)
+        answer = self._asked[pod.name] = loop.create_future()
+        writer.write(f"{pod.name} {pod.uid}\n".encode())
+        return await answer
+
+    async def _connect(self, path: str) -> asyncio.StreamWriter:
+        reader, writer = await asyncio.open_unix_connection(path)
+        self._answers = asyncio.get_running_loop().create_task(self._listen(reader))
+        return writer
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        while line := await reader.readline():
+            name, _, word = line.decode().strip().partition(" ")
+            self._asked.pop(name).set_result(word)
+
     async def _token(self, pod: Pod) -> str:
         namespace = self._namespaces[pod.pool]
         bound = {"kind": "Pod", "apiVersion": "v1", "name": pod.name, "uid": pod.uid}
@@ -97,14 +119,6 @@ def _pods_socket(info: Any) -> socket.socket:
     made.setblocking(False)
     made.bind((next(_PEERS), 0))
     return made
-
-
-async def _by_socket(path: str, pod: Pod) -> str:
-    reader, writer = await asyncio.open_unix_connection(path)
-    writer.write(f"{pod.name} {pod.uid}\n".encode())
-    word = (await reader.readline()).decode().strip()
-    writer.close()
-    return word
 
 
 async def product(client: ApiClient, options: argparse.Namespace) -> None:

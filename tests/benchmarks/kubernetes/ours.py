@@ -144,7 +144,7 @@ class Jobs:
 
 
 class Core(Jobs):
-    """`claims_at` is the path of the socket: a line `name uid` asks, `ok`, `again` or `no` answers."""
+    """`claims_at` is the path of the socket: a line `name uid` asks, `name` and `ok`, `again` or `no` answers."""
 
     @classmethod
     async def open(cls, document: dict[str, Any]) -> Core:
@@ -167,16 +167,20 @@ class Core(Jobs):
         return made
 
     async def _claims(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One claim for each connection."""
-        name, uid = (await reader.readline()).decode().split()
+        """One connection for all claims: how they come is no part of what is measured here."""
+        async with asyncio.TaskGroup() as group:
+            while line := await reader.readline():
+                group.create_task(self._claim(*line.decode().split(), writer))
+
+    async def _claim(self, name: str, uid: str, writer: asyncio.StreamWriter) -> None:
         try:
             await self.engine.claim(RunnerIdentity(RunnerName(name), uid), PROOF)
-            writer.write(b"ok\n")
+            word = "ok"
         except TryAgainError:
-            writer.write(b"again\n")
+            word = "again"
         except GiveUpError as error:
-            writer.write(f"no {error.reason}\n".encode())
-        writer.close()
+            word = f"no {error.reason}"
+        writer.write(f"{name} {word}\n".encode())
 
 
 class Daemon(Jobs):
