@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Final
 
 from orchestrator.errors import TryAgainError
@@ -14,7 +13,6 @@ from orchestrator.intake.github.urls import GitHubUrl
 from orchestrator.intake.github.webhook_inbox import WebhookInbox
 from orchestrator.intake.github.webhooks import JOB_EVENT, check_signature, read_head, read_job
 
-MAX_SECRET_BYTES: Final = 4096
 _LARGE: Final = 256 << 10
 """From this size on a body is worked on in a thread."""
 
@@ -29,51 +27,18 @@ class Receipt(StrEnum):
     IGNORED = "ignored"
 
 
-class SecretFiles:
-    """The secrets that count now. A file that was replaced is read again; one that cannot be read counts for none."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = tuple(paths)
-        self._read: dict[Path, tuple[tuple[int, int, int], bytes]] = {}
-
-    def present(self) -> tuple[bytes, ...]:
-        """At least one secret.
-
-        Raises:
-            TryAgainError: `webhook_secret_unreadable`.
-        """
-        secrets = tuple(secret for secret in map(self._secret, self._paths) if secret)
-        if not secrets:
-            raise TryAgainError(
-                "no secret of this webhook can be read",
-                reason="webhook_secret_unreadable",
-                fix=f"each of secret_files needs 1 to {MAX_SECRET_BYTES} bytes, readable for the daemon",
-            )
-        return secrets
-
-    def _secret(self, path: Path) -> bytes:
-        try:
-            status = path.stat()
-            version = (status.st_ino, status.st_mtime_ns, status.st_size)
-            known = self._read.get(path)
-            if known is None or known[0] != version:
-                with path.open("rb") as file:
-                    data = file.read(MAX_SECRET_BYTES + 1)
-                known = self._read[path] = (version, data.strip() if len(data) <= MAX_SECRET_BYTES else b"")
-                if not known[1]:
-                    _log.error("the webhook secret in %s is empty or longer than %d bytes", path, MAX_SECRET_BYTES)
-        except OSError as error:
-            _log.error("the webhook secret in %s cannot be read: %s", path, error.strerror)
-            return b""
-        return known[1]
-
-
 class WebhookReceiver:
-    """Of one source. Nothing here waits for GitHub, so that it is answered within its 10 seconds."""
+    """Of one source. Nothing here waits for GitHub, so that it is answered within its 10 seconds.
 
-    def __init__(self, url: GitHubUrl, secrets: SecretFiles, inbox: WebhookInbox, *, max_body_bytes: int) -> None:
+    `secrets` read the webhook's secrets as they are now, each or raising TryAgainError. More than one counts while one
+    takes over from another.
+    """
+
+    def __init__(
+        self, url: GitHubUrl, secrets: Sequence[Callable[[], str]], inbox: WebhookInbox, *, max_body_bytes: int
+    ) -> None:
         self._url = url
-        self._secrets = secrets
+        self._secrets = tuple(secrets)
         self._inbox = inbox
         self.max_body_bytes = max_body_bytes
 
@@ -85,7 +50,7 @@ class WebhookReceiver:
             TryAgainError: `webhook_secret_unreadable`, `webhook_inbox_full`, `webhook_inbox_unwritable`.
         """
         head = read_head(headers)
-        secrets = self._secrets.present()
+        secrets = self._present()
         if len(body) < _LARGE:
             check_signature(body, head.signature, secrets)
         else:
@@ -97,3 +62,19 @@ class WebhookReceiver:
         if hint is None:
             return Receipt.IGNORED
         return Receipt.ACCEPTED if await self._inbox.put(hint) else Receipt.KNOWN
+
+    def _present(self) -> list[bytes]:
+        found, failed = [], None
+        for read in self._secrets:
+            try:
+                found.append(read().encode())
+            except TryAgainError as error:
+                failed = error
+                _log.error("a webhook secret cannot be read: %s", error)
+        if found:
+            return found
+        raise TryAgainError(
+            "no secret of this webhook can be read",
+            reason="webhook_secret_unreadable",
+            fix="each of secret_files must be readable for the daemon and hold a secret",
+        ) from failed

@@ -22,7 +22,7 @@ from orchestrator.intake.github.rest_runners import LabelRule
 from orchestrator.intake.github.source_config import ScaleSetConfig, SourceConfig
 from orchestrator.intake.github.urls import parse_github_url
 from orchestrator.intake.github.webhook_inbox import WebhookInbox
-from orchestrator.intake.github.webhook_receiver import Receipt, SecretFiles, WebhookReceiver
+from orchestrator.intake.github.webhook_receiver import Receipt, WebhookReceiver
 from orchestrator.intake.github.webhook_source import WebhookConfig, WebhookSource
 from orchestrator.lifecycle.actions import Performer
 from orchestrator.lifecycle.engine import Engine
@@ -52,7 +52,6 @@ class WebhookPlant(Plant):
         self.receipts: list[Receipt] = []
         self._deliveries = 0
         self._sending: set[asyncio.Task] = set()
-        (folder / "secret").write_bytes(SECRET)
         github.state.listeners.append(self._happened)
 
     def _happened(self, action: str, job: Job) -> None:
@@ -91,8 +90,7 @@ class WebhookPlant(Plant):
         self.client = GitHub(GitHubConnection(url, credential, timeout_seconds=2.0), ClientTiming(sleep=soon))
         self.client.rest = Gated(self.client.rest, self.gate)
         self.inbox = WebhookInbox(self.folder / "inbox.sqlite", time.time_ns, max_waiting=1000)
-        secrets = SecretFiles([self.folder / "secret"])
-        self.receiver = WebhookReceiver(url, secrets, self.inbox, max_body_bytes=1 << 20)
+        self.receiver = WebhookReceiver(url, [SECRET.decode], self.inbox, max_body_bytes=1 << 20)
         sets = tuple(one.runners for one in self.rules)
         self.source = WebhookSource(
             config=WebhookConfig(

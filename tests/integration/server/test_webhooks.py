@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from orchestrator.identity.secret_file import SecretFile
 from orchestrator.intake.github.urls import parse_github_url
 from orchestrator.intake.github.webhook_inbox import WebhookInbox
-from orchestrator.intake.github.webhook_receiver import SecretFiles, WebhookReceiver
+from orchestrator.intake.github.webhook_receiver import WebhookReceiver
 from orchestrator.server import webhooks as route
 from orchestrator.server.deps import Limits
 
@@ -45,7 +46,7 @@ def inbox(tmp_path: Path):
 @pytest.fixture
 def webhooks(secret_file: Path, inbox: WebhookInbox, tmp_path: Path) -> dict[str, Any]:
     url = parse_github_url("https://github.com/acme")
-    secrets = SecretFiles([tmp_path / "next", secret_file])
+    secrets = [SecretFile(path, "the webhook secret").read for path in (tmp_path / "next", secret_file)]
     return {"acme": WebhookReceiver(url, secrets, inbox, max_body_bytes=1 << 20)}
 
 
