@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,7 +55,24 @@ def _try_files(settings: Settings) -> None:
     for number, caller in enumerate(settings.callers):
         if caller.jwks_file and not caller.jwks_file.is_file():
             raise ConfigurationError(f"callers.{number}.jwks_file: there is no file {caller.jwks_file}")
+    for path, file in _files_of_github(settings):
+        if not file.is_file():
+            raise ConfigurationError(f"{path}: there is no file {file}")
     if settings.policy.bundle and settings.policy.engine == "regorus":
         from orchestrator.policy.bundle import load_configured
 
         load_configured(settings.policy.bundle)
+
+
+def _files_of_github(settings: Settings) -> Iterator[tuple[str, Path]]:
+    """Each file that a GitHub source needs, with the setting that names it."""
+    for number, given in enumerate(settings.github):
+        files = {
+            "app.private_key_file": given.app.private_key_file if given.app else None,
+            "token_file": given.token_file,
+            "ca_file": given.ca_file,
+            "oidc.jwks_file": given.oidc.jwks_file,
+        }
+        for index, file in enumerate(given.webhooks.secret_files if given.webhooks else ()):
+            files[f"webhooks.secret_files.{index}"] = file
+        yield from ((f"github.{number}.{name}", file) for name, file in files.items() if file is not None)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from orchestrator.cli.insecure_github import github_warnings
 from orchestrator.model.egress import EgressProtocol
 from orchestrator.settings import PoolSettings, Settings
 
@@ -22,6 +23,7 @@ def warnings_for(settings: Settings) -> list[str]:
         *_urls(settings),
         *_callers(settings),
         *(line for number, pool in enumerate(settings.pools) for line in _pool(f"pools.{number}", pool)),
+        *github_warnings(settings),
         *_state(settings),
     ]
 
