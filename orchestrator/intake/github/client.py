@@ -28,6 +28,10 @@ from orchestrator.intake.github.messages import (
     Message,
     RunnerEntry,
     ScaleSet,
+)
+from orchestrator.intake.github.protocol import Request
+from orchestrator.intake.github.queue_session import QueueSessions
+from orchestrator.intake.github.service_answers import (
     parse_acquirable,
     parse_acquired,
     parse_groups,
@@ -37,8 +41,6 @@ from orchestrator.intake.github.messages import (
     parse_scale_set,
     parse_scale_sets,
 )
-from orchestrator.intake.github.protocol import Request
-from orchestrator.intake.github.queue_session import QueueSessions
 from orchestrator.intake.github.session import Session
 from orchestrator.intake.github.tokens import TokenChain
 from orchestrator.intake.github.transport import Transport

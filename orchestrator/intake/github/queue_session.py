@@ -17,8 +17,9 @@ from orchestrator.intake.github.errors import (
     UnauthorizedError,
     UnreadableAnswerError,
 )
-from orchestrator.intake.github.messages import SessionFacts, parse_session
+from orchestrator.intake.github.messages import SessionFacts
 from orchestrator.intake.github.protocol import Request, trusted_url
+from orchestrator.intake.github.service_answers import parse_session
 from orchestrator.intake.github.session import Session
 from orchestrator.intake.github.tokens import TokenChain
 from orchestrator.intake.github.transport import Transport

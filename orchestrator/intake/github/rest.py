@@ -17,12 +17,7 @@ from orchestrator.intake.github.answers import Answer
 from orchestrator.intake.github.errors import GitHubError, JitConfigLostError, NotFoundError, UnavailableError
 from orchestrator.intake.github.messages import JitConfig, RunnerEntry
 from orchestrator.intake.github.protocol import Credential, Request
-from orchestrator.intake.github.rest_objects import (
-    Branch,
-    DeliveryPage,
-    RateLimit,
-    RunJob,
-    WorkflowRun,
+from orchestrator.intake.github.rest_answers import (
     parse_branch,
     parse_deliveries,
     parse_job,
@@ -33,6 +28,7 @@ from orchestrator.intake.github.rest_objects import (
     parse_run,
     parse_runs,
 )
+from orchestrator.intake.github.rest_objects import Branch, DeliveryPage, RateLimit, RunJob, WorkflowRun
 from orchestrator.intake.github.tokens import TokenChain
 from orchestrator.intake.github.transport import Transport
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from orchestrator.intake.github.connection import AppCredential, least_permissions
-from orchestrator.intake.github.errors import BusyError, GitHubError, RunnerExistsError, UnavailableError
+from orchestrator.intake.github.errors import BusyError, GitHubError, RefusedError, RunnerExistsError, UnavailableError
 from orchestrator.intake.github.protocol import Credential, Repeat, Request, json_body
 from orchestrator.intake.github.urls import GitHubUrl
 
@@ -71,7 +71,7 @@ def job(url: GitHubUrl, owner: str, repository: str, job_id: int) -> Request:
 
 
 def branch(url: GitHubUrl, owner: str, repository: str, name: str) -> Request:
-    return _rest(url, "branch", "GET", f"{_repo(owner, repository)}/branches/{quote(name, safe='')}")
+    return _rest(url, "branch", "GET", f"{_repo(owner, repository)}/branches/{_segment(name)}")
 
 
 def tag(url: GitHubUrl, owner: str, repository: str, name: str) -> Request:
@@ -129,7 +129,18 @@ def rate_limit(url: GitHubUrl) -> Request:
 
 
 def _repo(owner: str, repository: str) -> str:
-    return f"/repos/{quote(owner, safe='')}/{quote(repository, safe='')}"
+    return f"/repos/{_segment(owner)}/{_segment(repository)}"
+
+
+def _segment(name: str) -> str:
+    """One part of a path. Names come from jobs too; none may lead to another place of the API.
+
+    Raises:
+        RefusedError
+    """
+    if name in ("", ".", ".."):
+        raise RefusedError("a name that nothing at GitHub can have was asked for")
+    return quote(name, safe="")
 
 
 def _hook(url: GitHubUrl, hook_id: int | None) -> str:

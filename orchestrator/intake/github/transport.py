@@ -13,7 +13,6 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
-from yarl import URL
 
 from orchestrator.intake.github.answers import Answer, clean, error_of, request_id
 from orchestrator.intake.github.connection import GitHubConnection, Timing
@@ -101,7 +100,7 @@ class Transport:
         headers = {"Accept": request.accept, "Authorization": authorization, **request.headers}
         return self._open().request(
             request.method,
-            URL(request.url, encoded=True),
+            request.url,
             data=request.body,
             headers=headers,
             allow_redirects=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from multidict import CIMultiDict
@@ -74,6 +75,8 @@ def test_every_error_is_of_one_family_and_has_a_reason_of_its_own():
     assert all(issubclass(kind, TryAgainError) != issubclass(kind, GiveUpError) for kind in found)
     assert len({kind.reason for kind in found}) == len(found) > 10
     assert all(kind.reason.startswith("github_") for kind in found)
+    page = (Path(__file__).parents[4] / "docs" / "reference" / "reasons.md").read_text("utf-8")
+    assert [kind.reason for kind in found if f"| `{kind.reason}` |" not in page] == []
 
 
 @pytest.mark.parametrize(

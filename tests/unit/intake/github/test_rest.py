@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from opened import app_credential, opened
+from aiohttp import web
+from opened import app_credential, opened, serving
 
 from orchestrator.intake.github import errors
+from orchestrator.intake.github.connect import GitHub
+from orchestrator.intake.github.connection import AppCredential, GitHubConnection
+from orchestrator.intake.github.urls import parse_github_url
 from orchestrator.testing.github.faults import Fault
 from orchestrator.testing.github.model import JobPlan
 from orchestrator.testing.github.tokens import Kind
@@ -53,6 +57,11 @@ async def test_what_is_not_there(one):
         await one.github.rest.workflow_run("acme", "shop", 424242)
     with pytest.raises(errors.NotFoundError):
         await one.github.rest.workflow_run("acme", "../orgs", 1)
+    for owner, repository in (("acme", ".."), ("..", "shop"), ("acme", "."), ("", "shop")):
+        with pytest.raises(errors.RefusedError):
+            await one.github.rest.workflow_run(owner, repository, 1)
+    with pytest.raises(errors.RefusedError):
+        await one.github.rest.branch("acme", "shop", "..")
 
 
 async def test_runners_without_a_scale_set(one):
@@ -165,3 +174,33 @@ async def test_scopes(tmp_path, scope):
 async def test_an_enterprise_with_a_personal_token(tmp_path):
     async with opened(tmp_path, "enterprises/big", personal=True) as one:
         assert (await one.github.actions.ensure_scale_set("zt", "", [])).id > 0
+
+
+async def test_deliveries_page_by_page_and_once_more(tmp_path):
+    """By the App itself for its own hook, with the installation's token for one of the organisation."""
+    seen = []
+
+    async def handler(request):
+        path, scheme = request.path.removeprefix("/api/v3"), request.headers["Authorization"].split(".")[0][:10]
+        if path.endswith("/access_tokens"):
+            return web.json_response({"token": "ghs_x", "expires_at": "2126-01-01T00:00:00Z"}, status=201)
+        seen.append((request.method, path, request.query.get("cursor"), scheme))
+        if request.method == "POST":
+            return web.json_response({}, status=202)
+        delivery = {"id": 42, "guid": "5847", "event": "workflow_job", "status": "failed", "status_code": 502}
+        more = {} if "cursor" in request.query else {"Link": f'<{request.url}&cursor=v1_9>; rel="next"'}
+        return web.json_response([delivery], headers=more)
+
+    async with serving(handler) as url:
+        who = AppCredential("777", lambda: "eyJ.signed.jwt")
+        github = GitHub(GitHubConnection(parse_github_url(f"{url}/acme"), who))
+        first = await github.rest.hook_deliveries()
+        last = await github.rest.hook_deliveries(3, first.cursor)
+        await github.rest.redeliver(first.deliveries[0].id)
+        await github.close()
+    assert (first.cursor, last.cursor, first.deliveries[0].ok) == ("v1_9", "", False)
+    assert seen == [
+        ("GET", "/app/hook/deliveries", None, "Bearer eyJ"),
+        ("GET", "/orgs/acme/hooks/3/deliveries", "v1_9", "Bearer ghs"),
+        ("POST", "/app/hook/deliveries/42/attempts", None, "Bearer eyJ"),
+    ]

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.intake.github.errors import UnreadableAnswerError
 from orchestrator.intake.github.rest import next_cursor
-from orchestrator.intake.github.rest_objects import (
+from orchestrator.intake.github.rest_answers import (
     parse_branch,
     parse_deliveries,
     parse_job,

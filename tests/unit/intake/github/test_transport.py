@@ -12,7 +12,7 @@ from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from opened import until
+from opened import serving, until
 
 from orchestrator.intake.github import errors
 from orchestrator.intake.github.answers import Answer
@@ -20,20 +20,6 @@ from orchestrator.intake.github.connection import GitHubConnection, Timing, Toke
 from orchestrator.intake.github.protocol import Credential, Repeat, Request
 from orchestrator.intake.github.transport import CONCURRENT, Transport
 from orchestrator.intake.github.urls import parse_github_url
-
-
-@asynccontextmanager
-async def serving(handler, tls=None):
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
-    await site.start()
-    try:
-        yield f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
 
 
 @asynccontextmanager
