@@ -138,8 +138,11 @@ class FaultProxy:
 
     async def _pass_on(self, request: web.Request, fault: ApiFault | None) -> web.StreamResponse:
         body = await request.read()
+        if request.method == "GET" and fault in _STORED:
+            # Nothing is stored by reading, and a watch has no end to wait for.
+            return _unanswered(request, fault)
         try:
-            if request.method == "GET" and fault not in _STORED:
+            if request.method == "GET":
                 async with self._upstream_request(request, body) as answer:
                     self._count(request, answer)
                     return await self._answer(request, answer, fault)
@@ -151,11 +154,7 @@ class FaultProxy:
         except aiohttp.ClientError:
             _abort(request)
             return web.Response(status=502)
-        if fault is ApiFault.STORED_BUT_CUT:
-            _abort(request)
-        if fault in _STORED:
-            return web.Response(status=500, text="stored, and yet")
-        return done
+        return _unanswered(request, fault) if fault in _STORED else done
 
     def _upstream_request(
         self, request: web.Request, body: bytes
@@ -190,6 +189,12 @@ class FaultProxy:
 
 def _kept(answer: aiohttp.ClientResponse) -> dict[str, str]:
     return {key: value for key, value in answer.headers.items() if key.lower() in ("content-type", "retry-after")}
+
+
+def _unanswered(request: web.Request, fault: ApiFault | None) -> web.Response:
+    if fault is ApiFault.STORED_BUT_CUT:
+        _abort(request)
+    return web.Response(status=500, text="stored, and yet")
 
 
 def _abort(request: web.Request) -> None:
