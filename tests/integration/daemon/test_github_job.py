@@ -1,0 +1,139 @@
+"""GitHub's whole way of a job: test server, daemon, sandbox, gateway, the runner's program, its hook, and back."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+import orchestrator.testing.github
+from orchestrator.model.events import EgressDecided, PlatformJobNamed
+from orchestrator.model.outcome import EndReason
+from orchestrator.model.record import fold
+from orchestrator.testing.github.model import JobPlan, Step
+from orchestrator.testing.github.server import GitHubServer
+
+pytestmark = pytest.mark.sandbox
+
+HOST, CACHE = "github.test", "cache.test"
+POLICY = """package orchestrator
+
+default decision := {"allow": false, "reasons": [{"code": "not_main", "message": "only main of acme/shop runs here"}]}
+
+decision := {"allow": true} if {
+	input.caller.facts.repository == "acme/shop"
+	input.caller.facts.ref == "refs/heads/main"
+}
+
+decision := {"allow": true} if input.job.source == "dispatch"
+"""
+POLICY_TEST = """package orchestrator_test
+
+import data.orchestrator
+
+test_allow if orchestrator.decision.allow == true with input as {"job": {"source": "dispatch"}}
+
+test_deny if orchestrator.decision.allow == false with input as {"job": {"source": "acme"}}
+"""
+PACKAGE = Path(orchestrator.testing.github.__file__).parent
+RUN_SH = f"""#!/bin/sh
+exec python3 -I -S {PACKAGE / "runner.py"} "$@"
+"""
+STEPS = (
+    'echo "step in $TRACEPARENT of $ORCHESTRATOR_JOB_ID"',
+    "orchestrator-token --audience https://cache.example | cut -c1-3",
+    "curl --silent --output /dev/null --write-out 'cache %{http_code}\\n' http://cache.test:PORT/healthz",
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+async def github() -> AsyncIterator[GitHubServer]:
+    port = free_port()
+    async with GitHubServer(port=port, runner_url=f"http://{HOST}:{port}") as made:
+        made.add_repository("acme/shop", branches={"main": True, "topic": False})
+        yield made
+
+
+@pytest.fixture
+async def world(github, open_world, tmp_path):
+    bundle, tools = tmp_path / "rules", tmp_path / "runner"
+    for folder, files in ((bundle, {"decision.rego": POLICY, "decision_test.rego": POLICY_TEST}), (tools, {})):
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / name).write_text(text)
+    (tools / "run.sh").write_text(RUN_SH)
+    (tools / "run.sh").chmod(0o755)
+    secret = tmp_path / "github-token"
+    secret.write_text(github.personal_token)
+    secret.chmod(0o600)
+    hosts = [{"host": host, "port": github.port, "protocol": "http"} for host in (HOST, CACHE)]
+    settings = {
+        "policy": {"bundle": str(bundle)},
+        "pools": [
+            {"name": "default", "egress": hosts, "sandbox": {"toolchain": [str(tools), str(PACKAGE)]}},
+        ],
+        "egress": {"names": {HOST: "127.0.0.1", CACHE: "127.0.0.1"}},
+        "deadlines": {"refusal_seconds": 2},
+        "github": [
+            {
+                "name": "acme", "url": github.config_url("acme"), "token_file": str(secret), "hosts": hosts[:1],
+                "scale_sets": [{"name": "zt", "pool": "default", "runner_command": [str(tools / "run.sh")]}],
+            }
+        ],
+    }  # fmt: skip
+    async with AsyncExitStack() as stack:
+        made = await stack.enter_async_context(open_world(**settings))
+        made.seen = []
+        stack.callback(made.rooms.journal.subscribe(made.seen.extend))
+        await made.rooms.platforms.start(stack)
+        yield made
+
+
+async def named_job(world):
+    """The one that was named, and all its facts, once it is finished."""
+    (job_id,) = {fact.job_id for fact in world.seen if isinstance(fact.event, PlatformJobNamed)}
+    await world.finished(job_id)
+    return job_id, await world.rooms.journal.facts_of(job_id)
+
+
+@pytest.mark.parametrize("id_token", [True, False], ids=["by its token", "by its message"])
+async def test_a_job_of_githubs(world, github, id_token):
+    steps = tuple(step.replace("PORT", str(github.port)) for step in STEPS)
+    run = github.dispatch_workflow("acme/shop", [JobPlan("build", steps=steps, id_token=id_token)])
+    await github.until(lambda: run.jobs[0].done)
+    job = run.jobs[0]
+    assert job.conclusion == "success", job.log
+    job_id, facts = await named_job(world)
+    record = fold(facts)
+    assert record.outcome.reason is EndReason.COMPLETED
+    assert f"of {job_id}" in job.log
+    assert "\neyJ\n" in job.log
+    assert "\ncache 404\n" in job.log, "its own hosts are reached: this one has no such page"
+    (named,) = [fact.event for fact in facts if isinstance(fact.event, PlatformJobNamed)]
+    assert named.job.proof == ("oidc" if id_token else "api")
+    assert named.job.caller.facts["ref"] == "refs/heads/main"
+
+
+async def test_a_job_that_policy_does_not_want(world, github):
+    reach = f"curl --silent --output /dev/null --write-out 'cache %{{http_code}}' http://cache.test:{github.port}/"
+    steps = (*STEPS, Step(reach, condition="always"))  # a failed hook stops no such step
+    run = github.dispatch_workflow("acme/shop", [JobPlan("build", steps=steps, id_token=True)], ref="refs/heads/topic")
+    await github.until(lambda: run.jobs[0].done)
+    job = run.jobs[0]
+    assert job.conclusion == "failure"
+    assert "::error title=denied by policy::only main of acme/shop runs here [not_main]" in job.log
+    assert "step in" not in job.log
+    assert "cache 403" in job.log
+    _, facts = await named_job(world)
+    assert fold(facts).outcome.reason is EndReason.POLICY_DENIED
+    allowed = {fact.event.host for fact in facts if isinstance(fact.event, EgressDecided) and fact.event.allowed}
+    assert allowed == {HOST}
