@@ -63,7 +63,7 @@ def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
         "read_log": streams.read_log,
         "read_events": streams.read_events,
         "introspect": oidc.introspect,
-        "github_webhook": Webhooks(deps).receive,
+        "github_webhook": Webhooks(deps.webhooks, deps.limits).receive,
         "discovery": oidc.discovery,
         "authorization_server": oidc.authorization_server,
         "jwks": oidc.jwks,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from aiohttp import web
 
 from orchestrator.errors import TryAgainError
 from orchestrator.server import schemas
 from orchestrator.server.body import read_body, read_query, require_media_type
-from orchestrator.server.deps import ServerDeps
+from orchestrator.server.deps import Limits, WebhookReceiver
 from orchestrator.server.dispatch import json_response
 from orchestrator.server.problems import ProblemError
 
@@ -23,9 +24,9 @@ BUDGET_BYTES = 64 << 20
 class Webhooks:
     """Handler of deliveries, by the source that the path names."""
 
-    def __init__(self, deps: ServerDeps) -> None:
-        self._receivers = deps.webhooks
-        self._limits = deps.limits
+    def __init__(self, receivers: Mapping[str, WebhookReceiver], limits: Limits) -> None:
+        self._receivers = receivers
+        self._limits = limits
         self._held = 0
 
     async def receive(self, request: web.Request) -> web.Response:
