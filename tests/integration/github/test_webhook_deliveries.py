@@ -160,6 +160,7 @@ async def test_only_what_is_new_is_looked_through(tmp_path):
             await post.github.clock.step(7200)
         assert pages == [2, 2, 1], "what is just before the last look is looked through once more"
         await post.github.clock.step(4 * 86_400)
+        await post.github.webhooks.drained()  # that the jobs waited too long
         post.github.webhooks.drop = 1
         await post.dispatch(1)
         await post.missed.look()
