@@ -115,7 +115,7 @@ class Tree:
 
     def _decided(self, decision: Decision) -> None:
         asked = self._now - max(decision.duration_ns, 0)
-        start = max(asked, self._root.start_ns)
+        start = max(asked, self._step.start_ns if self._step is not None else self._root.start_ns)
         self._close_step(start)
         policy = self._open("policy", self._root, {**_PENDING, **attr.of_decision(decision)}, start)
         policy.close(self._now)
@@ -125,15 +125,15 @@ class Tree:
             self._decided(decision)
 
     def _platform_moved(self, event: events.PlatformJobNamed | events.RunnerExited) -> None:
+        at = self._step.name if self._step is not None else ""
         if isinstance(event, events.PlatformJobNamed):
-            self._named(event.job, event.decision)
-        elif self._step is not None:
+            if at in (AWAITED, COMPLETING) and self._ordinals["policy"] < 2:
+                self._named(event.job, event.decision)
+        elif self._offer.spec.awaits_platform_job and at in (AWAITED, REFUSED, ids.EXECUTE):
             self._follow(COMPLETING, {**_FINALIZING, **self._worker()})
 
     def _named(self, job: PlatformJob, decision: Decision) -> None:
-        """From here on the trace is that of the job which the platform has proven, if this is the first word on it."""
-        if self._ordinals["policy"] > 1:
-            return
+        """From here on the trace is that of the job which the platform has proven."""
         self._offer = named_offer(self._offer, job)
         self._root.name = f"RUN {job.name}"
         self._root.attributes |= attr.of_offer(self._offer, self._public_url)

@@ -138,10 +138,10 @@ WHOLE: dict[str, list[e.Event]] = {
 }
 
 
-def platform_offer(**spec: Any) -> JobOffer:
+def platform_offer() -> JobOffer:
     """A runner that a platform has asked for, before it said for which job."""
     hosts = (EgressRule("platform.example"),)
-    return offer(**({"name": "linux", "script": "", "awaits_platform_job": True, "platform_egress": hosts} | spec))
+    return offer(name="linux", script="", awaits_platform_job=True, platform_egress=hosts)
 
 
 PLATFORM_JOB = PlatformJob(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from orchestrator.model.egress import EgressProof
 from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec, PoolName
 from orchestrator.model.outcome import EndReason, Outcome, Result
 from orchestrator.model.phase import Phase
+from orchestrator.model.platform import PlatformJob
 from orchestrator.model.record import fold
 from orchestrator.model.runner import runner_name
 from orchestrator.testing.journal import MemoryJournal
@@ -334,3 +336,66 @@ async def test_a_caller_cancelled_while_the_journal_closes_is_let_go(journal: Jo
     call.cancel()
     async with asyncio.timeout(10):
         await asyncio.wait({call, closing})
+
+
+def demanded(platform_id: str) -> JobOffer:
+    made = offer(platform_id)
+    return JobOffer(made.key, replace(made.spec, awaits_platform_job=True), made.caller, made.fingerprint)
+
+
+def named(job: JobOffer, key: str, name: str = "unit tests") -> tuple[JobId, events.Event]:
+    caller = Caller("https://platform.test", f"run:{key}", {"ref": "main"})
+    return job.key.id, events.PlatformJobNamed(PlatformJob(key, name, caller, pipeline="ci.yml"), ALLOWED)
+
+
+async def test_the_job_that_a_platform_named_is_found_by_its_key(journal: Journal) -> None:
+    first, second, third = (demanded(name) for name in "abc")
+    assert await journal.job_named("1/1") is None
+    await journal.append([offered(first), offered(second)])
+    assert await journal.job_named("") is None
+    await journal.append([named(first, "1/1")])
+    await journal.append([offered(third), named(third, "ключ"), (third.key.id, events.SpansRelayed(1, 0))])
+    await journal.append([named(second, "1/2")])
+    assert await journal.job_named("1/1") == first.key.id
+    assert await journal.job_named("1/2") == second.key.id
+    assert await journal.job_named("ключ") == third.key.id
+    for nobody in ("1/", "1/11", "1/1\0", "\ud800"):
+        assert await journal.job_named(nobody) is None
+
+
+async def test_the_first_holder_of_a_key_is_the_one_that_is_found(journal: Journal) -> None:
+    first, second = demanded("a"), demanded("b")
+    await journal.append([offered(first), offered(second)])
+    await journal.append([named(second, "1")])
+    await journal.append([named(first, "1")])
+    assert await journal.job_named("1") == second.key.id
+
+
+async def test_lists_show_a_named_job_by_its_name(journal: Journal) -> None:
+    job, other = demanded("a"), demanded("b")
+    await journal.append([offered(job), offered(other)])
+    fact = named(job, "1")
+    assert isinstance(fact[1], events.PlatformJobNamed)
+    caller_id = fact[1].job.caller.id
+    for finish in ([], ended(job.key.id)):
+        await journal.append(finish or [fact])
+        for query in (JobQuery(pipeline="ci.yml"), JobQuery(caller_id=caller_id)):
+            [line] = await journal.jobs(query)
+            assert (line.job_id, line.name, line.caller_id) == (job.key.id, "unit tests", caller_id)
+        assert [line.job_id for line in await journal.jobs(JobQuery(caller_id=job.caller.id))] == [other.key.id]
+
+
+async def test_a_key_is_known_as_long_as_anything_of_its_job_is(journal: Journal, clock: SteppedClock) -> None:
+    job = demanded("a")
+    await journal.append([offered(job), named(job, "1"), *ended(job.key.id)])
+    await journal.compact(clock.ns + 100, 10, 1_000, exporting=False)
+    [fact] = await journal.facts_of(job.key.id)
+    assert isinstance(fact.event, events.JobCompacted)
+    assert (fact.event.platform_key, fact.event.name, fact.event.pipeline) == ("1", "unit tests", "ci.yml")
+    assert fold([fact]).platform_key == "1"
+    assert await journal.job_named("1") == job.key.id
+    if isinstance(journal, SqliteJournal):
+        await journal.reindex()
+        assert await journal.job_named("1") == job.key.id
+    await journal.compact(clock.ns + 2_000, 10, 1_000, exporting=False)
+    assert await journal.job_named("1") is None

@@ -9,7 +9,10 @@ import pytest
 
 from orchestrator.evidence.provenance import provenance, statement_bytes
 from orchestrator.model import events
+from orchestrator.model.decision import Decision, Stage, Verdict
+from orchestrator.model.job import Caller
 from orchestrator.model.outcome import Result
+from orchestrator.model.platform import PlatformJob
 from orchestrator.model.pool import TrustTier
 
 
@@ -104,3 +107,17 @@ def test_equal_facts_give_equal_bytes(story, wheel, pool, builder):
     first, second = (statement_bytes(provenance(story(wheel), pool, builder)) for _ in range(2))
     assert first == second
     assert json.loads(first)
+
+
+def test_of_a_job_that_its_platform_named_the_statement_tells_what_the_platform_proved(story, wheel, pool, builder):
+    facts = {"repository": "octo/site", "ref": "refs/heads/main", "sha": "d" * 40}
+    caller = Caller("https://platform.example", "repo:octo/site", facts)
+    decision = Decision("d9", Stage.ADMISSION, Verdict.ALLOW, input_digest="sha256:8", bundle_digest="sha256:9")
+    named = events.PlatformJobNamed(PlatformJob("k", "unit tests", caller, "ci.yml"), decision)
+    definition = provenance(story(named, wheel), pool, builder)["predicate"]["buildDefinition"]
+    external = definition["externalParameters"]
+    assert external["source"] == facts
+    assert external["caller"] == {"id": caller.id, "issuer": caller.issuer}
+    assert (external["job"], external["pipeline"]) == ("unit tests", "ci.yml")
+    assert definition["internalParameters"]["policy"]["decision"] == "d9"
+    assert definition["resolvedDependencies"][0]["digest"] == {"gitCommit": "d" * 40}

@@ -13,12 +13,15 @@ from orchestrator.identity.grammar import ExchangeRefusedError, ExchangeRequest
 from orchestrator.identity.introspect import Introspection
 from orchestrator.identity.rate import RateLimit
 from orchestrator.lifecycle.ports import RunnerIdentity
-from orchestrator.model.decision import Decision, Reason, Verdict
+from orchestrator.model.decision import Decision, Reason, Stage, Verdict
 from orchestrator.model.events import ExchangeDecided, JobCancelRequested, TokenIssued, TokenRefused
 from orchestrator.model.phase import Phase
+from orchestrator.model.platform import PlatformState
 from orchestrator.model.record import Record
+from orchestrator.model.runner import RunnerName, RunnerState, RunnerView
 
 REQUEST = ExchangeRequest("runner-token", "cloud")
+REFUSED = Decision("d", Stage.ADMISSION, Verdict.DENY, (Reason("branch", "main only"),))
 
 
 @dataclass
@@ -161,6 +164,32 @@ async def test_a_cancelled_job_gets_no_token(exchange, world, runner):
     world.record = replace(world.record, cancel=JobCancelRequested("operator"))
     assert (await refusal(exchange, runner)).reason == "job_ended"
     assert world.facts == []
+
+
+@pytest.mark.parametrize(
+    ("platform", "reason"),
+    [
+        (PlatformState(), "job_not_named"),
+        (PlatformState("k", named_at_ns=1, refused=REFUSED, refused_at_ns=1), "job_refused"),
+        (PlatformState("k", named_at_ns=1, exit=RunnerView(RunnerName("r"), RunnerState.EXITED)), "job_ended"),
+    ],
+)
+async def test_a_runner_without_a_job_that_policy_allows_gets_no_token(exchange, world, runner, platform, reason):
+    world.record = replace(world.record, platform=platform)
+    refused = await refusal(exchange, runner)
+    assert refused.reason == reason
+    assert (world.log, world.facts) == ([], [])
+    if reason == "job_refused":
+        assert "main only [branch]" in str(refused)
+
+
+async def test_a_named_job_gets_a_token_which_is_worth_nothing_without_the_name(exchange, world, runner, issuer):
+    introspection = Introspection(issuer, lambda identity: world.record)
+    world.record = replace(world.record, platform=PlatformState("k", named_at_ns=world.record.bound_at_ns))
+    token = (await exchange.exchange(runner, REQUEST))["access_token"]
+    assert (await introspection.introspect(token))["active"]
+    world.record = replace(world.record, platform=PlatformState())
+    assert await introspection.introspect(token) == {"active": False}
 
 
 @pytest.mark.parametrize(

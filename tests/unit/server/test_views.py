@@ -19,6 +19,7 @@ from orchestrator.server import views
 from orchestrator.server.schemas import MAX_TIMEOUT_SECONDS
 from orchestrator.server.shapes import JobSummaryView, JobView, PoolView
 from orchestrator.server.work import RunnerEndpoints, work_document
+from orchestrator.testing import stories
 
 OFFER = JobOffer(
     JobKey("dispatch", "a" * 32),
@@ -94,6 +95,40 @@ def test_a_flood_of_egress_is_cut_and_counted():
     flood = [Fact(OFFER.key.id, 1, LIFE[9], 100 + n) for n in range(1200)]
     view = views.job_view([*FACTS[:6], *flood], "t")
     assert (len(view["egress"]), view["egress_omitted"]) == (1000, 200)
+
+
+@pytest.mark.parametrize("story", list(stories.PLATFORM))
+def test_a_job_that_its_platform_names_has_its_documented_shape_at_every_moment(story):
+    facts = stories.facts_for(stories.platform_offer(), stories.PLATFORM[story])
+    for count in range(1, len(facts) + 1):
+        JobView.model_validate(views.job_view(facts[:count], "t" * 32))
+
+
+@pytest.mark.parametrize(
+    ("story", "states"),
+    [
+        ("completed_after_exit", ["expected"] * 5 + ["awaited", "named", "named", "completed"]),
+        ("refused", ["expected"] * 5 + ["awaited", "refused", "refused"]),
+    ],
+)
+def test_what_is_known_of_the_platforms_job_is_told(story, states):
+    facts = stories.facts_for(stories.platform_offer(), stories.PLATFORM[story])
+    shown = [views.job_view(facts[:count], "t" * 32) for count in range(1, len(states) + 1)]
+    assert [view["platform_job"]["state"] for view in shown] == states
+    assert {view["name"] for view in shown[:6]} == {"linux"}
+    last = views.job_view(facts, "t" * 32)
+    assert (last["name"], last["pipeline"], last["platform_job"]["key"]) == (
+        "unit tests",
+        "ci.yml",
+        stories.PLATFORM_JOB.key,
+    )
+    assert last["caller"]["facts"] == {"repository": "octo/site"}
+    assert [decision["verdict"] for decision in last["decisions"]] == [
+        "allow",
+        "deny" if story == "refused" else "allow",
+    ]
+    if story != "refused":
+        assert (last["platform_job"]["result"], last["platform_job"]["told_by"]) == ("succeeded", "message")
 
 
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: type(fact.event).__name__)

@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 
 from orchestrator.daemon.gauges import watch_backends, watch_rooms
 from orchestrator.model import events as e
+from orchestrator.model.decision import CONFIGURATION
 from orchestrator.telemetry import ids
 from orchestrator.telemetry.export import ExportOptions, TraceExporter
 from orchestrator.telemetry.metrics import Metrics
+from orchestrator.testing import stories
 from orchestrator.testing.stories import ADMITTED, ISSUED, MARKER, MS, STARTED, T0, TO_WORK, WHOLE, facts_for, offer
 
 
@@ -53,6 +56,24 @@ def test_a_finished_job_is_counted_once_everywhere() -> None:
     assert seen["egress_decision_total", "default", "not_allowed", "deny"] == 1
     assert seen["queue_depth", "default"] == 0
     assert {value for key, value in seen.items() if key[0] == "job_active"} == {0}
+
+
+def test_a_demanded_runner_is_pending_until_its_job_is_named_and_policy_was_asked_once() -> None:
+    registry = metrics()
+    facts = facts_for(stories.platform_offer(), stories.PLATFORM["success"])
+    admitted = replace(ADMITTED.decision, engine=CONFIGURATION)
+    facts[1] = replace(facts[1], event=e.JobAdmitted(admitted))
+    registry.observe(facts[:6])
+    assert scrape(registry)["job_active", "pending"] == 1
+    assert ("policy_decision_total", "admission", "allow") not in scrape(registry)
+    registry.observe(facts[6:7])
+    seen = scrape(registry)
+    assert seen["job_active", "executing"] == 1
+    assert seen["policy_decision_total", "admission", "allow"] == 1
+    assert seen["job_naming_duration_seconds_sum", "default"] == pytest.approx(0.01)
+    refused = metrics()
+    refused.observe(facts_for(stories.platform_offer(), stories.PLATFORM["refused"]))
+    assert scrape(refused)["policy_decision_total", "admission", "deny"] == 1
 
 
 def test_phases_are_timed_by_name() -> None:

@@ -52,6 +52,10 @@ _NOTES = st.sampled_from(
         e.LogClosed(1, 2, 3),
         e.ArtifactReported("wheel", "sha256:00"),
         e.ProvenanceSigned(MARKER, ("sha256:00",)),
+        stories.NAMED,
+        stories.NAMED_REFUSED,
+        stories.COMPLETED,
+        stories.EXITED,
     ]
 )
 _MOVES = {
@@ -77,7 +81,8 @@ def histories(draw) -> list[e.Fact]:
         phase = advance(phase, event)
         steps.append(event)
     facts, at_ns = [], T0
-    for index, event in enumerate([e.JobOffered(offer()), *steps]):
+    first = draw(st.sampled_from([offer(), stories.platform_offer()]))
+    for index, event in enumerate([e.JobOffered(first), *steps]):
         at_ns += draw(st.integers(0, 5 * MS))
         facts.append(e.Fact(offer().key.id, at_ns, event, index + 1))
     return facts
@@ -119,9 +124,11 @@ def test_any_history_cut_anywhere_gives_a_well_formed_trace(facts: list[e.Fact])
 def test_the_same_facts_give_the_same_trace_and_ids_never_change(facts: list[e.Fact]) -> None:
     whole = trace_of(facts)
     assert whole == trace_of(facts)
-    known = {span.span_id: span.name for span in whole.spans}
+    known = {span.span_id: span.name for span in whole.spans[1:]}
     for length in range(1, len(facts)):
-        assert {span.span_id: span.name for span in spans_of(facts[:length])}.items() <= known.items()
+        root, *others = spans_of(facts[:length])
+        assert root.span_id == whole.spans[0].span_id  # its name is the job's, which may be learnt later
+        assert {span.span_id: span.name for span in others}.items() <= known.items()
 
 
 @given(histories())
@@ -144,6 +151,34 @@ def test_every_span_of_every_finished_story_is_ended(story: str) -> None:
     failed = outcome.result in {Result.FAILURE, Result.ERROR, Result.TIMEOUT}
     assert root.status is (SpanStatus.ERROR if failed else SpanStatus.UNSET)
     assert root.attributes.get("error.type") == (outcome.reason.value if failed else None)
+
+
+@pytest.mark.parametrize(
+    ("story", "spans"),
+    [
+        ("success", ["platform.queued", "policy", "execute", "identity.exchange", "platform.completing"]),
+        ("completed_after_exit", ["platform.queued", "policy", "execute", "platform.completing"]),
+        ("named_after_exit", ["platform.queued", "platform.completing", "policy", "platform.completing"]),
+        ("no_job", ["platform.queued"]),
+        ("refused", ["platform.queued", "policy", "platform.refused"]),
+        ("second_job", ["platform.queued", "policy", "execute"]),
+    ],
+)
+def test_the_time_before_a_job_is_named_is_told_apart(story: str, spans: list[str]) -> None:
+    trace = trace_of(facts_for(stories.platform_offer(), stories.PLATFORM[story]))
+    well_formed(trace)
+    root, *others = trace.spans
+    before = ["queue", "policy", "wait", "provision", "bind"]
+    assert [span.name for span in others] == [*before, *spans, "teardown", "delete", "verify"]
+    named = any(isinstance(event, e.PlatformJobNamed) for event in stories.PLATFORM[story])
+    assert root.name == ("RUN unit tests" if named else "RUN linux")
+    assert root.attributes.get("cicd.pipeline.name") == ("ci.yml" if named else "linux")
+    assert root.attributes["orchestrator.caller.issuer"] == (
+        "https://platform.example" if named else "https://issuer.example"
+    )
+    for span in others:
+        if span.name.startswith(("platform.", "execute")):
+            assert span.attributes["cicd.worker.id"] == "uid-1", span.name
 
 
 def names(story: str) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.model import events as e
-from orchestrator.model.job import JobId
+from orchestrator.model.job import JobId, JobKey, JobOffer
 from orchestrator.model.outcome import EndReason, Result
 from orchestrator.model.runner import RunnerName
 from orchestrator.testing import stories
@@ -101,3 +103,44 @@ def test_p4_identity_used_after_the_end_or_without_a_binding():
     assert "1 ns after its end" in only(verdict(steps, identity_uses=[(ID, ended_at + 1)]), "P4")
     assert "never bound" in only(verdict([ADMITTED, WAITED], identity_uses=[(ID, ended_at)]), "P4")
     assert "never bound" in only(broken_promises(World(identity_uses=[(ID, 1)]), {}), "P4")
+
+
+# Of jobs that their platform names.
+
+AWAITS = stories.platform_offer()
+OTHER = JobOffer(JobKey("dispatch", "43"), AWAITS.spec, AWAITS.caller)
+NAMED, COMPLETED, EXITED = stories.NAMED, stories.COMPLETED, stories.EXITED
+
+
+def judged(steps: list[e.Event], **world) -> list[str]:
+    return broken_promises(World(**world), {ID: stories.facts_for(AWAITS, steps)})
+
+
+@pytest.mark.parametrize("story", list(stories.PLATFORM))
+def test_whole_jobs_that_a_platform_named_keep_every_promise(story: str):
+    steps = stories.PLATFORM[story]
+    facts = stories.facts_for(AWAITS, steps)
+    uses = [(ID, fact.at_ns) for fact in facts if fact.event is NAMED and story != "refused"]
+    assert judged(steps, accepted=[ID], handed_out=[(ID, "uid-1")], identity_uses=uses) == []
+
+
+@pytest.mark.parametrize("steps", [[NAMED], [COMPLETED], [stories.NAMED_REFUSED, stories.REFUSED, COMPLETED], []])
+def test_p1_a_success_that_nobody_vouches_for(steps: list[e.Event]):
+    whole = [*TO_WORK, *steps, EXITED, DONE, DELETED, FINISHED]
+    assert "completed" in only(judged(whole, accepted=[ID]), "P1")
+
+
+def test_p2_a_platforms_job_that_two_runners_have_and_a_runner_that_has_two():
+    facts = {job.key.id: stories.facts_for(job, [*TO_WORK, NAMED]) for job in (AWAITS, OTHER)}
+    assert "given to 2 runners" in only(broken_promises(World(), facts), "P2")
+    second = e.PlatformJobNamed(replace(stories.PLATFORM_JOB, key="another"), NAMED.decision)
+    assert "named 2 times" in only(judged([*TO_WORK, NAMED, second]), "P2")
+
+
+def test_p4_identity_used_before_the_name_or_in_spite_of_policy():
+    named_at = stories.facts_for(AWAITS, [*TO_WORK, NAMED])[-1].at_ns
+    assert judged([*TO_WORK, NAMED], identity_uses=[(ID, named_at)]) == []
+    assert "before" in only(judged([*TO_WORK, NAMED], identity_uses=[(ID, named_at - 1)]), "P4")
+    assert "before" in only(judged(TO_WORK, identity_uses=[(ID, named_at)]), "P4")
+    refused = [*TO_WORK, stories.NAMED_REFUSED, stories.REFUSED]
+    assert "policy refused" in only(judged(refused, identity_uses=[(ID, named_at)]), "P4")
