@@ -176,7 +176,7 @@ class ActionsClient:
                 lambda base: protocol.generate_jit(base, set_id, name, work_folder), parse_jit_config
             )
         except UnavailableError as error:
-            if error.unsent:
+            if not error.may_have_done("generate_jit"):
                 raise
             raise await self._lost(name, error) from error
         return made if made.name else replace(made, name=name)

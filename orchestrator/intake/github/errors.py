@@ -34,7 +34,11 @@ class UnavailableError(GitHubError, TryAgainError):
     reason = "github_unavailable"
     fix = "see whether GitHub and the way to it (proxy, firewall, DNS) work"
     unsent = False
-    """True when the server certainly did nothing: the connection was not made, or it said so."""
+    """True when the server certainly did nothing: no connection was made."""
+
+    def may_have_done(self, endpoint: str) -> bool:
+        """Whether it is this call that failed, not one for a token that it needs, and may have taken effect."""
+        return not self.unsent and self.call is not None and self.call.endpoint == endpoint
 
 
 class UnreadableAnswerError(UnavailableError):

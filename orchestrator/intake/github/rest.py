@@ -124,7 +124,7 @@ class RestClient:
         try:
             return await self._get(request, parse_rest_jit_config)
         except UnavailableError as error:
-            if error.unsent:
+            if not error.may_have_done(request.endpoint):
                 raise
             raise await self._lost(name, error) from error
 

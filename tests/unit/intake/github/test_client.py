@@ -337,6 +337,16 @@ async def test_a_failed_registration_of_which_nothing_is_found(listening):
     assert one.calls(JIT) == 1
 
 
+async def test_a_token_that_cannot_be_had_is_no_lost_registration(listening):
+    one, scale_set, _ = listening
+    one.server.expire_tokens(Kind.ADMIN)
+    one.server.faults.add(Fault.BAD_GATEWAY, REGISTER, times=99)
+    with pytest.raises(errors.UnavailableError) as caught:
+        await one.github.actions.generate_jit(scale_set.id, "r-1")
+    assert (type(caught.value), caught.value.call.endpoint) == (errors.UnavailableError, "runner_registration")
+    assert one.calls(REGISTER) == 1 + 5, "there was no look for the name, for nothing was asked"
+
+
 async def test_a_registration_that_was_held_back_is_repeated(listening):
     one, scale_set, _ = listening
     one.server.faults.add(Fault.RATE_LIMITED, "generatejitconfig", times=2, seconds=3)
@@ -364,6 +374,27 @@ async def test_a_burst_of_failures_is_waited_out(listening, fault):
     assert (await one.github.actions.get_scale_set(scale_set.id)).id == scale_set.id
     assert one.waits == [0.75, 1.5, 3.0]
     assert one.github.stats().endpoints["get_scale_set"].retries == 3
+
+
+async def test_a_call_that_hangs_is_ended_and_tried_again(tmp_path):
+    async with opened(tmp_path, timeout_seconds=0.2) as one:
+        made = await one.github.actions.ensure_scale_set("zt", "", ["zt"])
+        one.server.faults.add(Fault.HANG, "GET " + SETS + "/{id}")
+        assert (await one.github.actions.get_scale_set(made.id)).id == made.id
+        assert one.waits == [0.75]
+
+
+async def test_the_service_is_stopped_and_started_again(listening):
+    one, scale_set, _ = listening
+    await one.server.stop()
+    with pytest.raises(errors.UnavailableError):
+        await one.github.actions.get_scale_set(scale_set.id)
+    one.waits.clear()
+    with pytest.raises(errors.UnavailableError) as caught:
+        await one.github.actions.generate_jit(scale_set.id, "r-1")
+    assert (caught.value.unsent, len(one.waits)) == (True, 4), "no connection, no effect: it is tried again"
+    await one.server.start()
+    assert (await one.github.actions.generate_jit(scale_set.id, "r-1")).name == "r-1"
 
 
 async def test_a_failure_that_lasts_is_told_with_its_request_id(listening):
