@@ -33,6 +33,8 @@ async def test_jobs_get_runners_names_and_results(tmp_path):
         assert (facts["repository"], facts["ref"], facts["ref_protected"]) == ("acme/shop", "refs/heads/main", "true")
         assert set(plant.receipts) == {Receipt.ACCEPTED}
         await plant.until(lambda: plant.inbox.waiting == 0)
+        calls = sum(plant.source.status().calls.values())
+        assert calls <= 6 * len(run.jobs) + 5, plant.source.status().calls
 
 
 @pytest.mark.parametrize("lost", [{"queued"}, {"in_progress"}, {"completed"}, {"queued", "in_progress", "completed"}])

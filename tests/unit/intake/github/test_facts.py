@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from github_examples import CI, CLAIMS, FORK, ISSUER, JOB, MAIN, MAIN_REF, PROTECTED, RUN, SHOP, URL
@@ -36,6 +38,17 @@ def test_token_and_api_tell_the_same():
     assert by_token.caller.subject == "repo:acme@7/shop@101"
     assert by_api.caller.facts["ref_protected"] == "true"
     assert by_api.caller.facts["fork"] == "false"
+
+
+def test_the_page_names_exactly_these_facts():
+    page = (Path(__file__).parents[4] / "docs" / "reference" / "policy-input.md").read_text()
+    table = page.partition("### Facts of GitHub jobs")[2].partition("\nNo field")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    token = job_from_claims(URL, ISSUER, CLAIMS | {"environment": "prod"})
+    assert token is not None
+    assert named == token.caller.facts.keys()
+    assert named - {"environment"} == job_from_api(URL, ISSUER, RUN, JOB, MAIN).caller.facts.keys()
 
 
 def test_only_a_token_tells_the_environment():
