@@ -6,6 +6,7 @@ the record says with what the gateway was told last, so it costs next to nothing
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -26,6 +27,7 @@ _log = logging.getLogger(__name__)
 LOOK_SECONDS = 10.0
 """Time between two looks at every such runner."""
 RETRY_SECONDS = 1.0
+_LOOKS_IN_A_ROW = 256
 
 _CHANGING = (PlatformJobNamed, JobRefused)
 
@@ -56,7 +58,9 @@ class EgressKeeper:
     async def look(self) -> None:
         """Have every runner looked at whose rules may change."""
         engine = self._engine()
-        for job_id in engine.live_ids():
+        for number, job_id in enumerate(engine.live_ids()):
+            if number % _LOOKS_IN_A_ROW == 0:
+                await asyncio.sleep(0)  # others get a turn
             record = engine.record(job_id)
             if record is not None and _changes(record):
                 self._queue.add(job_id)

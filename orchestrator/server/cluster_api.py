@@ -44,6 +44,7 @@ from orchestrator.server.runner_handlers import (
 )
 from orchestrator.server.tls_entrance import TlsEntrance
 from orchestrator.server.work import RunnerEndpoints
+from orchestrator.server.work_files import WORK_SECONDS
 
 log = logging.getLogger("orchestrator.server.cluster_api")
 
@@ -53,7 +54,7 @@ MAX_EXCUSED = 10_000
 """Pods remembered as having been told to prove anew for the job they were given."""
 _JOB_BEARER = re.compile(r"[Bb]earer +([a-z0-9-]{1,253})\.([A-Za-z0-9_-]{43})")
 
-HAND_OVER_SECONDS = 10.0
+HAND_OVER_SECONDS = WORK_SECONDS + 3.0
 """How long `stop` waits for runners that are bound and have not got their work yet: nobody gives it to them again."""
 
 

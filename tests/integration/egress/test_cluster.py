@@ -455,3 +455,25 @@ async def test_it_runs_as_nobody_on_a_read_only_file_system(lab, cluster):
     way = lab.way(program.port, a.source, a.credential)
     assert b"(host_not_listed)" in await lab.ask(way, CONNECT)
     assert (await program.probe("/metrics"))[0] == 200
+
+
+async def test_a_gateway_that_did_not_hear_of_narrower_rules_serves_nobody_by_the_old_ones(lab):
+    async with lab.cluster(max_age=1.0) as made, lab.serving(lab.echo) as destination:
+        other = lab.tls(destination, "other.test")
+        port = await made.open([lab.tls(destination), other])
+        reader, writer = await tunnel(lab, port, destination)
+        (gateway,) = made.gateways
+        gateway.process.send_signal(signal.SIGSTOP)
+        try:
+            assert await made.hub.change(lab.RUNNER, [other])  # the time it takes is the promise
+        finally:
+            gateway.process.send_signal(signal.SIGCONT)
+        _, refused, head = await lab.connect(port, f"{lab.HOST}:{destination}")
+        assert head.split()[1] in (b"403", b"503")
+        writer.write(b"x")
+        await ended(reader)
+        await gateway.until_ready()
+        _, allowed, head = await lab.connect(port, f"other.test:{destination}")
+        assert head.split()[1] == b"200"
+        for each in (writer, refused, allowed):
+            each.close()
