@@ -58,6 +58,9 @@ class WorkQueue:
 
     def wake_at(self, key: JobId, when_ns: int) -> None:
         """Have the key looked at then at the latest; replaces an earlier wish of the same key."""
+        timer = self._timers.get(key)
+        if timer is not None and timer[0] == when_ns:
+            return  # most looks find nothing new, and the phase's deadline is what it was
         self.forget(key)
         if self._closed:
             return

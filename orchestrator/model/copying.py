@@ -1,4 +1,4 @@
-"""A copy of a frozen dataclass with some fields changed, for less than half of what `dataclasses.replace` costs.
+"""A copy of a frozen dataclass with some fields changed, for a quarter of what `dataclasses.replace` costs.
 
 The engine makes some thirty of these for each job, more than of anything else.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from operator import attrgetter
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -25,19 +24,23 @@ def copier(kind: type[T]) -> Callable[..., T]:
     if len(names) < 2 or tuple(names) != kind.__dict__.get("__slots__") or hasattr(kind, "__post_init__"):
         raise TypeError(f"{kind.__name__} is not a plain dataclass with slots")
     fill: dict[str, Callable[[T, Any], None]] = {name: getattr(kind, name).__set__ for name in names}
-    fills = tuple(fill.values())
-    values_of = attrgetter(*names)
-    new = object.__new__
-
-    def copy(one: T, **changes: Any) -> T:
-        made = new(kind)
-        for put, value in zip(fills, values_of(one), strict=True):
-            put(made, value)
-        try:
-            for name, value in changes.items():
-                fill[name](made, value)
-        except KeyError as error:
-            raise TypeError(f"{kind.__name__} has no field {error}") from None
-        return made
-
+    scope: dict[str, Any] = {f"put_{name}": put for name, put in fill.items()}
+    scope |= {"new": object.__new__, "kind": kind, "fill": fill}
+    # A line for each field, as dataclasses writes an __init__: a loop over them costs as much again.
+    lines = [f"    put_{name}(made, one.{name})" for name in names]
+    exec(_COPY.format(lines="\n".join(lines)), scope)  # noqa: S102 -- the text is ours, the names are the class's
+    copy: Callable[..., T] = scope["copy"]
     return copy
+
+
+_COPY = """
+def copy(one, **changes):
+    made = new(kind)
+{lines}
+    try:
+        for name, value in changes.items():
+            fill[name](made, value)
+    except KeyError as error:
+        raise TypeError(f"{{kind.__name__}} has no field {{error}}") from None
+    return made
+"""

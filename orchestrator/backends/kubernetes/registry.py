@@ -52,6 +52,8 @@ class Registry:
         self._made: OrderedDict[RunnerName, Place] = OrderedDict()
         self._gone: OrderedDict[RunnerName, Gone] = OrderedDict()
         self._obstacles: dict[str, tuple[Obstacle, int]] = {}
+        self._views: dict[str, tuple[Pod, RunnerView]] = {}
+        """By uid, how the pod shows its runner: it is looked at several times before there is news of it."""
 
     def __len__(self) -> int:
         return len(self._pods)
@@ -99,12 +101,13 @@ class Registry:
 
     def _update(self, namespace: str, old: Pod | None, pod: Pod, now_ns: int) -> tuple[RunnerName, bool] | None:
         name = self.name_of(pod)
-        before = runner_view(old, name, self._limits) if old is not None else None
+        before = (self._held(old, name) or runner_view(old, name, self._limits)) if old is not None else None
         self._pods[pod.uid] = (namespace, pod)
         self._by_name[name] = pod.uid
         self._gone.pop(name, None)
         self._made.pop(name, None)
         after = self.view(pod, now_ns)
+        self._views[pod.uid] = (pod, after)
         if before is not None and before == after and before.placed_at_ns == after.placed_at_ns:
             stands = before.pending.obstacle if before.pending else None
             if stands is (after.pending.obstacle if after.pending else None):
@@ -115,6 +118,9 @@ class Registry:
     def view(self, pod: Pod, now_ns: int) -> RunnerView:
         """The runner as this pod shows it; an obstacle counts from when it was first seen in a row."""
         name = self.name_of(pod)
+        held = self._held(pod, name)
+        if held is not None:
+            return held
         word = obstacle(pod)
         if word is None:
             self._obstacles.pop(pod.uid, None)
@@ -168,17 +174,23 @@ class Registry:
     def owned(self, pod: Pod) -> bool:
         return not pod.warm or pod.uid in self._adopted
 
+    def _held(self, pod: Pod, name: RunnerName) -> RunnerView | None:
+        held = self._views.get(pod.uid)
+        return held[1] if held is not None and held[0] is pod and held[1].name == name else None
+
     def _remove(self, namespace: str, pod: Pod, *, seen: bool) -> tuple[RunnerName, bool]:
         name = self.name_of(pod)
+        view = self._held(pod, name) or runner_view(pod, name, self._limits)
         self._pods.pop(pod.uid, None)
         self._obstacles.pop(pod.uid, None)
+        self._views.pop(pod.uid, None)
         if self._by_name.get(name) == pod.uid:
             del self._by_name[name]
         self.forget(name, pod.uid)
         if name not in self._made and name not in self._by_name:
             _remember(self._gone, name, Gone(namespace, pod, seen))
         self.disown(name)
-        return name, runner_view(pod, name, self._limits).state is RunnerState.ALIVE
+        return name, view.state is RunnerState.ALIVE
 
 
 def _remember(kept: OrderedDict[RunnerName, T], name: RunnerName, value: T) -> None:

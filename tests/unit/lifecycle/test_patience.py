@@ -116,3 +116,53 @@ async def test_a_call_that_swallows_the_cut_leaves_no_trace_of_it(patience: Pati
     await asyncio.sleep(0)
     await clock.advance(31)
     assert await call == ("done all the same", 0)
+
+
+async def test_a_call_that_answers_from_memory_needs_no_timer(patience: Patience, clock: SteppedClock):
+    timers: list[float] = []
+    clock.call_later = lambda seconds, _: timers.append(seconds) or (lambda: None)  # type: ignore[method-assign]
+
+    async def answer(turns: int) -> int:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return turns
+
+    assert await patience.wait(answer(0)) == 0
+    assert timers == []
+    assert await patience.wait(answer(3)) == 3
+    assert timers == [30]
+
+
+@pytest.mark.parametrize("turns", [0, 2])
+async def test_what_a_call_waits_for_was_cancelled_by_others(patience: Patience, turns: int):
+    others: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    others.cancel()
+
+    async def call() -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await others
+
+    with pytest.raises(TryAgainError) as caught:
+        await patience.wait(call())
+    assert caught.value.reason == "call_cancelled"
+
+
+async def test_what_happens_to_a_call_while_it_waits_reaches_it(patience: Patience):
+    first: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def call() -> list[object]:
+        seen: list[object] = []
+        try:
+            await first
+        except ValueError as error:
+            seen.append(str(error))
+        seen.append(await asyncio.sleep(0, "awake"))
+        async with asyncio.timeout(5):
+            seen.append(await asyncio.sleep(0, "in time"))
+        return seen
+
+    waiting = asyncio.ensure_future(patience.wait(call()))
+    await asyncio.sleep(0)
+    first.set_exception(ValueError("no luck"))
+    assert await waiting == ["no luck", "awake", "in time"]

@@ -151,3 +151,19 @@ async def test_close_ends_workers_and_timers_and_takes_nothing_more(work: Work, 
     assert work.begun[B] == 0
     await queue.idle()
     await queue.close()
+
+
+async def test_a_wish_for_the_same_time_stands_and_another_replaces_it(
+    queue: WorkQueue, work: Work, clock: SteppedClock
+):
+    when = clock.now_ns() + 5 * SECOND
+    queue.wake_at(A, when)
+    queue.wake_at(A, when)
+    await clock.advance(5)
+    assert work.begun[A] == 1
+    queue.wake_at(A, when + 5 * SECOND)
+    queue.wake_at(A, when + 9 * SECOND)
+    await clock.advance(5)
+    assert work.begun[A] == 1
+    await clock.advance(4)
+    assert work.begun[A] == 2

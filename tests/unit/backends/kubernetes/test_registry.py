@@ -120,3 +120,18 @@ def test_memory_of_what_is_gone_is_bounded(monkeypatch):
         one.apply("ns", Change(each, None), 0)
     assert [one.gone(RunnerName(f"runner-{number}")) is not None for number in (6, 7, 9)] == [False, True, True]
     assert len(one) == 0
+
+
+def test_a_view_is_kept_only_for_the_same_news_and_the_same_name():
+    first = pod("w", "warm-1")
+    one = known(first)
+    shown = one.view(first, 0)
+    assert one.view(first, 5) is shown
+    one.adopt(NAME, "w")
+    assert one.view(first, 5).name == NAME
+    ended = pod("w", "warm-1", "Succeeded")
+    one.apply("ns", Change(first, ended), 5)
+    assert (one.view(ended, 5).name, one.view(ended, 5).state) == (NAME, RunnerState.EXITED)
+    assert one.view(first, 5).state is RunnerState.ALIVE
+    one.apply("ns", Change(ended, None), 5)
+    assert one._views == {}
