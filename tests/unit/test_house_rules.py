@@ -52,6 +52,7 @@ TASK_MAKERS: dict[str, str] = {
     "orchestrator/server/streams.py": "waits for the first of two tasks, ends and awaits both",
     "orchestrator/telemetry/export.py": "the exporter's loop, kept and ended by it",
     "orchestrator/testing/fault_proxy.py": "a request outlives who asked for it; kept in a set and awaited at the end",
+    "orchestrator/testing/github/webhooks.py": "the sender of deliveries, kept and ended by the webhooks",
     "orchestrator/testing/kubelet.py": "its task group, kept and ended by the kubelet",
 }
 """Modules that may start a task outside a TaskGroup, each with the reason; they own and await what they start."""

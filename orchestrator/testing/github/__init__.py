@@ -21,6 +21,7 @@ an OpenID issuer, and broker endpoints of its own for the runner program. In sho
 - `github.options` are the platform's rules as numbers; `Options(flavour=Flavour.GHES)` announces jobs first.
 - `github.faults` breaks answers: `faults.add(Fault.RATE_LIMITED, "generatejitconfig", times=3)`; see `faults.py`.
 - `github.counters["POST /_apis/runtime/runnerscalesets/{id}/generatejitconfig"]` counts the calls of each endpoint.
+- `github.webhooks.add(url, secret)` sends every change of a job there; its counts drop, double, reverse or forge.
 - `github.state` is the whole platform: `state.sets`, `state.runners`, `state.runs`.
 
 The runner program is `runner.py`: a single file, standard library only, `python -I -S runner.py`, with the just-in-time

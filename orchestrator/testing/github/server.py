@@ -18,11 +18,13 @@ from orchestrator.testing.github.model import JobPlan, Options, Repository, Run,
 from orchestrator.testing.github.oidc import OidcRoutes
 from orchestrator.testing.github.routes_auth import AuthRoutes
 from orchestrator.testing.github.routes_broker import BrokerRoutes
+from orchestrator.testing.github.routes_hooks import HookRoutes
 from orchestrator.testing.github.routes_queue import QUEUE_PATH, QueueRoutes
 from orchestrator.testing.github.routes_rest import RestRoutes
 from orchestrator.testing.github.routes_service import ServiceRoutes
 from orchestrator.testing.github.state import GitHubState
 from orchestrator.testing.github.tokens import ALL_PERMISSIONS, App, Grant, Kind, Tokens
+from orchestrator.testing.github.webhooks import Webhooks
 from orchestrator.testing.github.wire import Router
 
 TENANT = "/tenant/123"
@@ -60,8 +62,10 @@ class GitHubServer:
         self._rest = RestRoutes(self.state, self.limits)
         self.broker = BrokerRoutes(self.state)
         self.oidc = OidcRoutes(self.state)
+        self.webhooks = Webhooks(self.state, self.app)
+        hooks = HookRoutes(self.state, self.webhooks, self.app)
         queue = QueueRoutes(self.state, self.faults, self._service)
-        rooms = (self._auth, self._service, queue, self._rest, self.broker, self.oidc)
+        rooms = (self._auth, self._service, queue, self._rest, self.broker, self.oidc, hooks)
         self._door.router = Router(endpoint for room in rooms for endpoint in room.endpoints())
         self._runner: web.AppRunner | None = None
 
@@ -78,7 +82,7 @@ class GitHubServer:
         self.port = int(self._runner.addresses[0][1])
         self.url = f"{'https' if self._tls else 'http'}://{self.host}:{self.port}"
         runner_url = self._runner_url or self.url
-        self._rest.url = self.oidc.url = self.url
+        self._rest.url = self.oidc.url = self.webhooks.url = self.url
         self._rest.runner_url = self._service.runner_url = self.broker.runner_url = runner_url
         self._auth.service_url = f"{self.url}{TENANT}/"
         self._service.queue_url = self.url + QUEUE_PATH
@@ -92,6 +96,7 @@ class GitHubServer:
 
     async def close(self) -> None:
         """Stop for good."""
+        await self.webhooks.close()
         await self.stop()
         self.clock.close()
 
