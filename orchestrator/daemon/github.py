@@ -11,6 +11,7 @@ from typing import Final
 
 from orchestrator.daemon import github_slice
 from orchestrator.daemon.closing import push_closing
+from orchestrator.daemon.github_webhooks import open_webhooks
 from orchestrator.errors import ConfigurationError, GiveUpError
 from orchestrator.identity.github_oidc import GitHubJobTokens
 from orchestrator.identity.replay import ReplayStore
@@ -18,6 +19,8 @@ from orchestrator.intake.github.connect import GitHub
 from orchestrator.intake.github.fact_finder import JobFacts
 from orchestrator.intake.github.session_notes import FileNotes
 from orchestrator.intake.github.source import GitHubSource, SourcePicture
+from orchestrator.intake.github.webhook_receiver import WebhookReceiver
+from orchestrator.intake.github.webhook_source import WebhookPicture, WebhookSource
 from orchestrator.lifecycle.engine import Engine
 from orchestrator.lifecycle.ports import JobSource, Revoker, RunnerIdentity
 from orchestrator.model.events import Fact, JobFinished, RunnerDeleted
@@ -37,11 +40,12 @@ _FREEING = (JobFinished, RunnerDeleted)
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """One source and what verifies the tokens of its jobs for `audience`."""
+    """One source and what verifies the tokens of its jobs for `audience`; `receiver` where it has webhooks."""
 
-    source: GitHubSource
+    source: GitHubSource | WebhookSource
     tokens: GitHubJobTokens
     audience: str
+    receiver: WebhookReceiver | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,12 @@ class GitHubSources:
     def revokers(self) -> list[Revoker]:
         return [one.source for one in self.opened.values()]
 
-    def pictures(self) -> Iterator[SourcePicture]:
+    @property
+    def receivers(self) -> dict[str, WebhookReceiver]:
+        """By the source's name, as `server.deps.ServerDeps.webhooks` wants them."""
+        return {name: one.receiver for name, one in self.opened.items() if one.receiver is not None}
+
+    def pictures(self) -> Iterator[SourcePicture | WebhookPicture]:
         return (one.source.status() for one in self.opened.values())
 
     def audience_of(self, record: Record) -> str:
@@ -159,12 +168,17 @@ def _open(
         return max(capacities[pool] - slots.held - slots.waiting, 0)
 
     capacities = {PoolName(pool.name): pool.capacity for pool in settings.pools}
+    facts = JobFacts(github.rest, url, oidc.issuer, time.monotonic)
+    folder = settings.state_dir / "github"
+    if given.webhooks is not None:
+        hooked, receiver = open_webhooks(given, folder, github, facts, engine, free, clock_ns, stack)
+        return Opened(hooked, tokens, oidc.audience, receiver)
     source = GitHubSource(
         config=github_slice.source(given, url),
         github=github,
-        facts=JobFacts(github.rest, url, oidc.issuer, time.monotonic),
+        facts=facts,
         engine=engine,
         free=free,
-        notes=FileNotes(settings.state_dir / "github" / f"{given.name}.sessions.json"),
+        notes=FileNotes(folder / f"{given.name}.sessions.json"),
     )
     return Opened(source, tokens, oidc.audience)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 import socket
 import ssl
+from collections.abc import Mapping
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.identity.github_app import GitHubApp
 from orchestrator.identity.github_oidc import GitHubOidcConfig
 from orchestrator.identity.secret_file import SecretFile
-from orchestrator.intake.github.connection import AppCredential, GitHubConnection, TokenCredential
+from orchestrator.intake.github.connection import AppCredential, GitHubConnection, TokenCredential, least_permissions
 from orchestrator.intake.github.hosts import platform_egress
 from orchestrator.intake.github.source_config import ScaleSetConfig, SourceConfig
 from orchestrator.intake.github.urls import GitHubUrl, Scope, parse_github_url
@@ -35,9 +36,19 @@ def connection(given: GitHubSettings) -> GitHubConnection:
 def _credential(given: GitHubSettings) -> AppCredential | TokenCredential:
     if given.app is not None:
         app = GitHubApp(given.app.client_id, given.app.private_key_file)
-        return AppCredential(str(given.app.installation_id), app.sign, given.app.repositories)
+        return AppCredential(
+            str(given.app.installation_id), app.sign, given.app.repositories, permissions=_permissions(given)
+        )
     assert given.token_file is not None, "the settings give one or the other"
     return TokenCredential(SecretFile(given.token_file, "the GitHub token").read)
+
+
+def _permissions(given: GitHubSettings) -> Mapping[str, str]:
+    """The least that the source needs. Asking for deliveries of an App's own webhook needs none of the installation."""
+    scope = parse_github_url(given.url).scope
+    hook = given.webhooks is not None and given.webhooks.hook_id
+    owner = "repository" if scope is Scope.REPOSITORY else "organization"
+    return {**least_permissions(scope), **({f"{owner}_hooks": "write"} if hook else {})}
 
 
 def trust(given: GitHubSettings) -> ssl.SSLContext | None:

@@ -124,7 +124,8 @@ class WebhookRunnerSettings(RunnerDemandSettings):
     """Runners for jobs that webhooks tell of: a job fits when all its labels are among these or `self-hosted`."""
 
     labels: tuple[Label, ...] = Field(min_length=1, max_length=100)
-    """Labels that these runners have besides `self-hosted`. The first entry of the list that fits a job takes it."""
+    """Labels that these runners have besides `self-hosted`. The first entry of the list that fits a job takes it, so
+    those with few labels come first."""
     group_id: int = Field(default=1, ge=1, lt=1 << 63)
     """Number of the runner group; 1 is the default group."""
 
@@ -153,6 +154,19 @@ class GitHubWebhookSettings(Group):
     """Time between two looks for queued jobs by REST: how long a job waits at most when its webhook was lost."""
     deliveries_seconds: Annotated[float, Field(gt=0, le=86400)] = 900
     """Time between two looks for deliveries that failed. At most a day: GitHub forgets them after three."""
+
+    @field_validator("runners")
+    @classmethod
+    def _each_can_take_a_job(cls, rules: tuple[WebhookRunnerSettings, ...]) -> tuple[WebhookRunnerSettings, ...]:
+        labels = [{label.lower() for label in rule.labels} for rule in rules]
+        for number, later in enumerate(labels):
+            for before in range(number):
+                if later <= labels[before]:
+                    raise ValueError(
+                        f"entry {number} never takes a job, for all its labels are among those of entry {before}; "
+                        "write entries with few labels first"
+                    )
+        return rules
 
 
 class GitHubSettings(Group):

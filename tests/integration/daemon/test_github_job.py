@@ -8,13 +8,17 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 import orchestrator.testing.github
 from orchestrator.model.events import EgressDecided, PlatformJobNamed
 from orchestrator.model.outcome import EndReason
 from orchestrator.model.record import fold
+from orchestrator.server.deps import Limits
+from orchestrator.server.webhooks import Webhooks
 from orchestrator.testing.github.model import JobPlan, Step
 from orchestrator.testing.github.server import GitHubServer
+from orchestrator.testing.github.webhooks import Hook
 
 pytestmark = pytest.mark.sandbox
 
@@ -64,7 +68,13 @@ async def github() -> AsyncIterator[GitHubServer]:
 
 
 @pytest.fixture
-async def world(github, open_world, tmp_path):
+def demand() -> dict:
+    """What runs the jobs: a scale set. Overridden by tests of webhooks."""
+    return {"scale_sets": [{"name": "zt"}]}
+
+
+@pytest.fixture
+async def world(github, open_world, demand, tmp_path):
     bundle, tools = tmp_path / "rules", tmp_path / "runner"
     for folder, files in ((bundle, {"decision.rego": POLICY, "decision_test.rego": POLICY_TEST}), (tools, {})):
         folder.mkdir()
@@ -75,6 +85,9 @@ async def world(github, open_world, tmp_path):
     secret = tmp_path / "github-token"
     secret.write_text(github.personal_token)
     secret.chmod(0o600)
+    for group in (demand.get("scale_sets", ()), demand.get("webhooks", {}).get("runners", ())):
+        for one in group:
+            one |= {"pool": "default", "runner_command": [str(tools / "run.sh")]}
     hosts = [{"host": host, "port": github.port, "protocol": "http"} for host in (HOST, CACHE)]
     settings = {
         "policy": {"bundle": str(bundle)},
@@ -86,7 +99,7 @@ async def world(github, open_world, tmp_path):
         "github": [
             {
                 "name": "acme", "url": github.config_url("acme"), "token_file": str(secret), "hosts": hosts[:1],
-                "scale_sets": [{"name": "zt", "pool": "default", "runner_command": [str(tools / "run.sh")]}],
+                **demand,
             }
         ],
     }  # fmt: skip
@@ -137,3 +150,40 @@ async def test_a_job_that_policy_does_not_want(world, github):
     assert fold(facts).outcome.reason is EndReason.POLICY_DENIED
     allowed = {fact.event.host for fact in facts if isinstance(fact.event, EgressDecided) and fact.event.allowed}
     assert allowed == {HOST}
+
+
+class TestWebhooks:
+    @pytest.fixture
+    def demand(self, tmp_path) -> dict:
+        secret = tmp_path / "hook-secret"
+        secret.write_text("correct horse battery staple\n")
+        secret.chmod(0o600)
+        return {"webhooks": {"secret_files": [str(secret)], "runners": [{"labels": ["zt"]}]}}
+
+    @pytest.fixture
+    async def hook(self, world, github) -> AsyncIterator[Hook]:
+        app = web.Application()
+        receive = Webhooks(world.rooms.platforms.receivers, Limits()).receive
+        app.router.add_post("/webhooks/github/{source}", receive)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/webhooks/github/acme"
+        yield github.webhooks.add(url, "correct horse battery staple", "acme")
+        await runner.cleanup()
+
+    @pytest.mark.parametrize("id_token", [True, False], ids=["by its token", "by the API"])
+    async def test_a_job_that_a_webhook_told_of(self, world, github, hook, id_token):
+        steps = tuple(step.replace("PORT", str(github.port)) for step in STEPS)
+        run = github.dispatch_workflow("acme/shop", [JobPlan("build", steps=steps, id_token=id_token)])
+        await github.until(lambda: run.jobs[0].done)
+        job = run.jobs[0]
+        assert job.conclusion == "success", job.log
+        job_id, facts = await named_job(world)
+        assert fold(facts).outcome.reason is EndReason.COMPLETED
+        assert f"of {job_id}" in job.log
+        (named,) = [fact.event for fact in facts if isinstance(fact.event, PlatformJobNamed)]
+        assert named.job.caller.facts["ref"] == "refs/heads/main"
+        await github.webhooks.drained()
+        assert {delivery.status for delivery in hook.deliveries} == {"OK"}
+        assert not github.state.runners

@@ -115,6 +115,17 @@ def test_what_does_not_fit_is_named(load, body, words):
     assert "s3cr3t" not in caught.value.diagnostics()
 
 
+@pytest.mark.parametrize("labels", [("x64", "X64"), ("x64, gpu", "gpu"), ("x64, gpu", "GPU, x64")])
+def test_a_label_rule_that_never_takes_a_job_is_refused(load, labels):
+    def runners(*rules: str) -> str:
+        listed = ", ".join(f"{{labels: [{some}], pool: default}}" for some in rules)
+        return source(f"{APP}, webhooks: {{secret_files: [/keys/hook], runners: [{listed}]}}")
+
+    with pytest.raises(ConfigurationError, match="entry 1 never takes a job"):
+        load(runners(*labels))
+    assert load(runners("gpu", "x64, gpu")).github
+
+
 @pytest.mark.parametrize(
     "url",
     [
