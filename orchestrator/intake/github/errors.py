@@ -48,6 +48,13 @@ class UnreadableAnswerError(UnavailableError):
     fix = "something between here and GitHub may change answers; if not, report it with the request id"
 
 
+class RegistrationRefusedError(UnavailableError):
+    """The Actions service does not know a fresh registration token; for a moment after it was made that is usual."""
+
+    reason = "github_registration_refused"
+    fix = "if it lasts: check that the URL names what the App is installed on, or the token may manage"
+
+
 class RateLimitedError(GitHubError, TryAgainError):
     """The limit is used up; nothing of this kind is sent before `retry_after_seconds` have passed."""
 

@@ -10,7 +10,13 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from orchestrator.intake.github.connection import AppCredential, least_permissions
-from orchestrator.intake.github.errors import BusyError, GitHubError, RefusedError, RunnerExistsError, UnavailableError
+from orchestrator.intake.github.errors import (
+    BusyError,
+    GitHubError,
+    RefusedError,
+    RegistrationRefusedError,
+    RunnerExistsError,
+)
 from orchestrator.intake.github.protocol import Credential, Repeat, Request, json_body
 from orchestrator.intake.github.urls import GitHubUrl
 
@@ -39,7 +45,7 @@ def registration_token(url: GitHubUrl) -> Request:
 def runner_registration(url: GitHubUrl) -> Request:
     """Asks for the Actions service's address and admin token. 401 and 403 pass: a fresh token is not known at once."""
     body = {"url": url.text, "runner_event": "register"}
-    unknown_yet: Mapping[int, type[GitHubError]] = {401: UnavailableError, 403: UnavailableError}
+    unknown_yet: Mapping[int, type[GitHubError]] = {401: RegistrationRefusedError, 403: RegistrationRefusedError}
     path = "/actions/runner-registration"
     return _rest(
         url,

@@ -74,6 +74,13 @@ async def test_a_registration_token_that_is_not_known_yet(one):
     assert (one.calls(REGISTER), one.calls(REGISTRATION)) == (4, 1)
 
 
+async def test_a_registration_token_that_is_never_known(one):
+    one.server.faults.unpropagated = 99
+    with pytest.raises(errors.RegistrationRefusedError) as caught:
+        await one.github.actions.get_scale_set(1)
+    assert (one.calls(REGISTER), caught.value.call.status in (401, 403)) == (5, True)
+
+
 async def test_every_token_is_gone_at_once(one):
     made = await one.github.actions.ensure_scale_set("zt", "", ["zt"])
     for kind in (Kind.INSTALLATION, Kind.REGISTRATION, Kind.ADMIN):
