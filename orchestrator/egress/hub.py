@@ -286,9 +286,9 @@ class TableHub:
         return name in self._table or name in self._withdrawn
 
     def _forget_withdrawn(self) -> None:
-        """Verdicts may be late; after a table's life nobody has any."""
+        """Verdicts may be late; after a table's life nobody has any. The oldest come first."""
         old = self._clock() - 2 * (self._max_age + MARGIN_SECONDS)
-        for name in [name for name, gone in self._withdrawn.items() if gone.at < old]:
+        while self._withdrawn and self._withdrawn[name := next(iter(self._withdrawn))].at < old:
             del self._withdrawn[name]
 
     def _change(self) -> None:
