@@ -23,7 +23,7 @@ _REFUSALS = {"create_refused": EndReason.CREATE_REFUSED}
 _DEADLINE_MARGIN_SECONDS = 120
 """The backend's hard stop lies this far behind ours: it only has to fire when we cannot."""
 
-_NAMING_SECONDS = 3600
+NAMING_SECONDS = 3600
 """The same for a runner that waits for its platform's job before, and for its platform's word on it after."""
 
 
@@ -39,7 +39,7 @@ def run_limit_seconds(record: Record, pool: Pool) -> int:
 
 def runner_spec(record: Record, pool: Pool) -> RunnerSpec:
     """What the backend is asked for; the same record always gives the same spec."""
-    margin = _DEADLINE_MARGIN_SECONDS + (_NAMING_SECONDS if record.platform is not None else 0)
+    margin = _DEADLINE_MARGIN_SECONDS + (NAMING_SECONDS if record.platform is not None else 0)
     return RunnerSpec(
         name=runner_name(record.id),
         job_id=record.id,
