@@ -21,6 +21,8 @@ from orchestrator.intake.github.webhooks import JOB_EVENT
 
 MAX_PLACES: Final = 1000
 """Repositories that webhooks told of and that are asked for queued jobs; the longest unheard of are left out."""
+PLACES_AT_A_LOOK: Final = 50
+"""Repositories asked at one look; the others are next. Two requests and more each, of 5,000 in an hour."""
 MAX_PAGES: Final = 20
 MAX_AGAIN: Final = 100
 """Deliveries asked for again at one look: a burst of them would only fail again."""
@@ -48,6 +50,8 @@ class QueuedJobs:
         self._table = table
         self._fixed = {place.key: place for place in places}
         self._heard: dict[str, Place] = {}
+        self._asked: dict[str, int] = {}
+        self._looks = 0
 
     def heard_of(self, place: Place) -> None:
         """A webhook came from there."""
@@ -59,7 +63,7 @@ class QueuedJobs:
     async def look(self) -> list[Found]:
         """Queued jobs, and those we took for queued and that are not any more. A repository that cannot be asked now is
         left out, and logged."""
-        places = [*self._fixed.values(), *(place for key, place in self._heard.items() if key not in self._fixed)]
+        places = self._next()
         room = asyncio.Semaphore(_AT_ONCE)
 
         async def ask(place: Place) -> list[Found]:
@@ -74,6 +78,16 @@ class QueuedJobs:
                 return []
 
         return [found for answer in await asyncio.gather(*map(ask, places)) for found in answer]
+
+    def _next(self) -> list[Place]:
+        """Those that were not asked for the longest time."""
+        self._looks += 1
+        every = self._heard | self._fixed
+        chosen = sorted(every, key=lambda key: self._asked.get(key, 0))[:PLACES_AT_A_LOOK]
+        self._asked = {key: look for key, look in self._asked.items() if key in every} | dict.fromkeys(
+            chosen, self._looks
+        )
+        return [every[key] for key in chosen]
 
     async def _of(self, place: Place) -> list[Found]:
         jobs = await self._rest.queued_jobs(place.owner, place.repository)
