@@ -141,6 +141,7 @@ class Plant:
         self.names_out: list[str] = []
         self.poll_seconds = 5.0
         self.hook = False
+        self.deadlines = DEADLINES
         self.lives = 0
         self._alive: set[str] = set()
         self._programs: set[asyncio.Task] = set()
@@ -168,7 +169,7 @@ class Plant:
         )
         performer = Performer(self.policy, {"memory": self.backend}, {SOURCE: self.source}, [self.source], [])
         self.engine = Engine(
-            journal=self.journal, performer=performer, pools=self.pools, clock=self.clock, deadlines=DEADLINES
+            journal=self.journal, performer=performer, pools=self.pools, clock=self.clock, deadlines=self.deadlines
         )
         self.backend.subscribe(self.engine.runner_changed)
         await recover(self.journal, self.engine, f"life-{self.lives}")
@@ -325,8 +326,11 @@ def succeeded(records: list[Record]) -> list[Record]:
 
 
 @asynccontextmanager
-async def plant_of(flavour: Flavour = Flavour.HOSTED, *, start: bool = True, **more) -> AsyncIterator[Plant]:
-    quick_facts = mock.patch.object(fact_finder, "JOBS_SECONDS", 0.02)
+async def plant_of(
+    flavour: Flavour = Flavour.HOSTED, *, start: bool = True, jobs_seconds: float = 0.02, **more
+) -> AsyncIterator[Plant]:
+    """`jobs_seconds` is the least time between two looks at one run's jobs, in production two seconds."""
+    quick_facts = mock.patch.object(fact_finder, "JOBS_SECONDS", jobs_seconds)
     async with GitHubServer(options(flavour)) as github:
         github.add_repository("acme/shop", branches={"main": True})
         plant = Plant(github, **more)
