@@ -24,6 +24,10 @@ an OpenID issuer, and broker endpoints of its own for the runner program. In sho
 - `github.webhooks.add(url, secret)` sends every change of a job there; its counts drop, double, reverse or forge.
 - `github.state` is the whole platform: `state.sets`, `state.runners`, `state.runs`.
 
+- From another process: `GitHubServer(control=True)`, or `python -m orchestrator.testing.github --help`, then JSON to
+  `POST /_control/dispatch`, `/_control/faults`, `/_control/step`, and `GET /_control/state`; see `routes_control.py`.
+
 The runner program is `runner.py`: a single file, standard library only, `python -I -S runner.py`, with the just-in-time
-configuration in `ACTIONS_RUNNER_INPUT_JITCONFIG` or after `--jitconfig`.
+configuration in `ACTIONS_RUNNER_INPUT_JITCONFIG` or after `--jitconfig`; it goes through `http_proxy`, over plain http.
+`runner_folder.lay_out(folder)` puts it there compiled, with a `run.sh`, which is quicker for each job.
 """

@@ -6,7 +6,7 @@ import ssl
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from aiohttp import web
 
@@ -18,6 +18,7 @@ from orchestrator.testing.github.model import JobPlan, Options, Repository, Run,
 from orchestrator.testing.github.oidc import OidcRoutes
 from orchestrator.testing.github.routes_auth import AuthRoutes
 from orchestrator.testing.github.routes_broker import BrokerRoutes
+from orchestrator.testing.github.routes_control import ControlRoutes
 from orchestrator.testing.github.routes_hooks import HookRoutes
 from orchestrator.testing.github.routes_queue import QUEUE_PATH, QueueRoutes
 from orchestrator.testing.github.routes_rest import RestRoutes
@@ -25,15 +26,22 @@ from orchestrator.testing.github.routes_service import ServiceRoutes
 from orchestrator.testing.github.state import GitHubState
 from orchestrator.testing.github.tokens import ALL_PERMISSIONS, App, Grant, Kind, Tokens
 from orchestrator.testing.github.webhooks import Webhooks
-from orchestrator.testing.github.wire import Router
+from orchestrator.testing.github.wire import Endpoint, Router
 
 TENANT = "/tenant/123"
 _MAX_BODY = 64 << 20
 _TEN_YEARS = 10 * 365 * 86_400.0
 
 
+class _Room(Protocol):
+    def endpoints(self) -> list[Endpoint]: ...
+
+
 class GitHubServer:
-    """`runner_url` is how runner programs reach this server, when it is not `url`. `tls` serves https."""
+    """`runner_url` is how runner programs reach this server, when it is not `url`. `tls` serves https.
+
+    `control` lets anybody who reaches the port drive the platform, see `routes_control.py`.
+    """
 
     def __init__(
         self,
@@ -44,6 +52,7 @@ class GitHubServer:
         runner_url: str = "",
         clock: GitHubClock | None = None,
         tls: ssl.SSLContext | None = None,
+        control: bool = False,
     ) -> None:
         self.host, self.port, self.url = host, port, ""
         self.options = options or Options()
@@ -65,7 +74,9 @@ class GitHubServer:
         self.webhooks = Webhooks(self.state, self.app)
         hooks = HookRoutes(self.state, self.webhooks, self.app)
         queue = QueueRoutes(self.state, self.faults, self._service)
-        rooms = (self._auth, self._service, queue, self._rest, self.broker, self.oidc, hooks)
+        rooms: tuple[_Room, ...] = (self._auth, self._service, queue, self._rest, self.broker, self.oidc, hooks)
+        if control:
+            rooms += (ControlRoutes(self.state, self.faults, lambda: self._door.counters),)
         self._door.router = Router(endpoint for room in rooms for endpoint in room.endpoints())
         self._runner: web.AppRunner | None = None
 
