@@ -1,20 +1,23 @@
 """The floor: what server and machine allow. Raw aiohttp: create the pod, watch it to its end, delete it, see it gone.
 
 No product: no journal, no policy, no identity, no names to find again, no second try. The pods' documents are the
-product's own.
+product's own. `ClaimedFloor` is that and what the runner API cannot leave out: each pod claims once over TLS, and the
+API server says whose its token is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from typing import Any
 
 import aiohttp
 import msgspec
+from aiohttp import web
 
 from orchestrator.backends.kubernetes.access import Access
-from orchestrator.backends.kubernetes.config import KubernetesConfig, KubernetesPool
+from orchestrator.backends.kubernetes.config import RUNNER_AUDIENCE, KubernetesConfig, KubernetesPool
 from orchestrator.backends.kubernetes.manifest import pod_document
 from orchestrator.model.job import JobId
 from orchestrator.model.runner import RunnerName, RunnerSpec
@@ -38,6 +41,16 @@ class _Event(msgspec.Struct):
     object: _Pod
 
 
+class _Answer(msgspec.Struct):
+    authenticated: bool = False
+
+
+class _Review(msgspec.Struct):
+    status: _Answer
+
+
+_REVIEW = msgspec.json.Decoder(_Review)
+_WORK = msgspec.json.encode({"script": "make wheel", "environment": {"CI": "true"}})
 _EVENT = msgspec.json.Decoder(_Event)
 _DELETE = b'{"kind":"DeleteOptions","apiVersion":"v1"}'
 
@@ -49,6 +62,7 @@ class Floor:
         spec = RunnerSpec(RunnerName("name"), JobId("bench.1.1"), pool.name, (), 3720)
         self._document: dict[str, Any] = pod_document(spec, pool, config)
         self._access = access
+        self._review_url = f"{access.host}/apis/authentication.k8s.io/v1/tokenreviews"
         self._url = f"{access.host}/api/v1/namespaces/{pool.namespace}/pods"
         self._waiting: dict[str, dict[str, asyncio.Event]] = {}
         self._prefix = f"floor-{os.getpid()}-"
@@ -101,3 +115,27 @@ class Floor:
         word = "DELETED" if event.type == "DELETED" else event.object.status.phase
         if events is not None and word in events:
             events[word].set()
+
+
+class ClaimedFloor(Floor):
+    """`serve` before the first job."""
+
+    async def serve(self, port: int, context: ssl.SSLContext) -> None:
+        self._server = web.Server(self._claim, access_log=None)
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self._server, "127.0.0.1", port, ssl=context, backlog=1024)
+
+    async def close(self) -> None:
+        self._listener.close()
+        await self._server.shutdown(1.0)
+        await super().close()
+
+    async def _claim(self, request: web.BaseRequest) -> web.Response:
+        await request.read()
+        token = request.headers["Authorization"].removeprefix("Bearer ")
+        spec = {"token": token, "audiences": [RUNNER_AUDIENCE]}
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
+        sent = {"data": msgspec.json.encode(review), "headers": {"Content-Type": "application/json"}}
+        async with self._session.post(self._review_url, **sent) as answer:
+            known = _REVIEW.decode(await answer.read()).status.authenticated
+        return web.Response(body=_WORK, content_type="application/json", status=200 if known else 401)
