@@ -71,24 +71,35 @@ OUTBOX = Inserter("INSERT OR IGNORE INTO trace_outbox (job)", 1)
 
 
 class GuardedInserter:
-    """`INSERT` of a few rows into one table as one statement, which is a transaction of its own, while `guard` holds:
-    an SQL condition with one variable.
+    """`INSERT` of rows into one table while `guard` holds: an SQL condition with one variable. The look and the rows
+    are one statement for the few rows that most groups have, as each hands over the interpreter lock.
     """
 
-    MOST_ROWS = 8
+    ONE_STATEMENT = 8
+    """So many rows at most are one statement, whatever their number."""
 
     def __init__(self, head: str, width: int, guard: str) -> None:
         self._width = width
         row = "(" + ",".join("?" * width) + ")"
+        many = [MOST_ROWS >> shift for shift in range(MOST_ROWS.bit_length())]
+        sizes = [size for size in many if size > self.ONE_STATEMENT] + list(range(self.ONE_STATEMENT, 0, -1))
         self._statements = [
-            f"{head} SELECT * FROM (VALUES {','.join([row] * size)}) WHERE {guard}"  # noqa: S608 -- words of ours
-            for size in range(1, self.MOST_ROWS + 1)
+            (size, f"{head} SELECT * FROM (VALUES {','.join([row] * size)}) WHERE {guard}")  # noqa: S608 -- ours
+            for size in sizes
         ]
 
     def run(self, connection: sqlite3.Connection, values: Sequence[Any], guarded: object) -> bool:
-        """Insert all rows, or none and answer False. `values` are their fields one after the other."""
-        size = len(values) // self._width
-        return connection.execute(self._statements[size - 1], (*values, guarded)).rowcount == size
+        """Insert all rows; False when the guard does not hold: within a transaction it holds for all or for none.
+        `values` are their fields one after the other.
+        """
+        start, left, width = 0, len(values) // self._width, self._width
+        for size, statement in self._statements:
+            while left >= size:
+                end = start + size * width
+                if connection.execute(statement, (*values[start:end], guarded)).rowcount != size:
+                    return False
+                start, left = end, left - size
+        return True
 
 
 def checksum(seq: int, data: bytes | memoryview) -> int:

@@ -21,8 +21,7 @@ from orchestrator.model.events import Event, Fact, JobFinished, JobOffered, Plat
 from orchestrator.model.job import JobId
 
 _FACTS_HEAD = "INSERT INTO facts (seq, job, job_id, at_ns, kind, data, crc, epoch)"
-_FACTS = rows.Inserter(_FACTS_HEAD, 8)
-_FACTS_ALONE = rows.GuardedInserter(_FACTS_HEAD, 8, "(SELECT value FROM meta WHERE key = 'epoch') = ?")
+_FACTS = rows.GuardedInserter(_FACTS_HEAD, 8, "(SELECT value FROM meta WHERE key = 'epoch') = ?")
 
 _INDEXED = (JobOffered, JobFinished, PlatformJobNamed)  # they change a job's line in the file, unlike most
 
@@ -109,7 +108,7 @@ class Store:
         alone = self._alone(appends)
         try:
             if not alone:
-                self._begin()
+                self._connection.execute("BEGIN IMMEDIATE")
             closed = {} if alone else self._closed_lines(appends)
             for append in appends:
                 refusal = self._refusal(append, staged, closed)
@@ -120,7 +119,7 @@ class Store:
                 seq += len(facts)
                 answers.append(facts)
             if alone:
-                self._insert_alone(values)
+                self._insert_facts(values)
             else:
                 self._insert(values, staged)
                 self._connection.execute("COMMIT")
@@ -148,13 +147,13 @@ class Store:
     def _alone(self, appends: Sequence[Append]) -> bool:
         """Whether the group is a few facts and changes no list line, as most are: one statement can store it."""
         facts = [fact for append in appends for fact in append.facts]
-        return len(facts) <= _FACTS_ALONE.MOST_ROWS and all(
+        return len(facts) <= _FACTS.ONE_STATEMENT and all(
             job_id in self.lines and not isinstance(event, _INDEXED) for job_id, event, _, _ in facts
         )
 
-    def _insert_alone(self, values: Sequence[Any]) -> None:
-        # Outside a transaction a statement is one: as atomic and as durable as with BEGIN and COMMIT around it.
-        if not _FACTS_ALONE.run(self._connection, values, self.epoch):
+    def _insert_facts(self, values: Sequence[Any]) -> None:
+        # A few are one statement; outside a transaction it is one itself, as atomic and as durable as within.
+        if not _FACTS.run(self._connection, values, self.epoch):
             raise sqlite3.OperationalError(_TAKEN_OVER)
 
     def _closed_lines(self, appends: Sequence[Append]) -> Mapping[JobId, Line]:
@@ -219,7 +218,7 @@ class Store:
                 lines += rows.fields(line)
                 if not line.open:
                     finished.append(line.number)
-        _FACTS.run(self._connection, values)
+        self._insert_facts(values)
         if lines:
             rows.LINES.run(self._connection, lines)
         if finished:
@@ -272,7 +271,7 @@ class Store:
         """A job's new first row; call within `transaction`."""
         self._seq += 1
         crc = rows.checksum(self._seq, data)
-        _FACTS.run(self._connection, (self._seq, number, job_id, at_ns, kind, data, crc, self.epoch))
+        self._insert_facts((self._seq, number, job_id, at_ns, kind, data, crc, self.epoch))
 
     def insert_lines(self, lines: Sequence[Line]) -> None:
         """List lines of whole jobs; call within `transaction`."""
