@@ -69,12 +69,11 @@ def add_wheels(source: Source, folder: Path, base: BaseFacts) -> None:
     (folder / "own.txt").write_text(f"/wheels/{own.name} --hash=sha256:{digest}\n")
 
 
-def add_runner(source: Source, folder: Path, archive: Path | None, digest: str) -> dict[str, str]:
+def add_runner(folder: Path, archive: Path | None, digest: str) -> dict[str, str]:
     """The GitHub runner's release in the context, and build arguments for it. The build checks the hash."""
     if not archive or not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise BuildError("github-runner needs --archive and --archive-sha256 (64 hexadecimal digits)", EX_CONFIG)
     shutil.copyfile(archive, folder / "actions-runner.tar.gz")
-    shutil.copy(source.root / "images/github-runner/start-github-runner", folder)
     return {"RUNNER_SHA256": digest}
 
 
