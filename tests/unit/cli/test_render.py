@@ -91,6 +91,17 @@ def test_sections_that_have_nothing_to_say_are_absent(make_view):
     assert sections == (None, None, None, None)
 
 
+def test_a_job_that_its_platform_names_shows_what_the_platform_said(make_view):
+    shown = {"state": "awaited", "key": "", "proof": "", "named_at": None, "result": "", "told_by": ""}
+    waiting = text_of(render.job_detail(make_view(phase="running", platform_job=shown)))
+    assert re.search(r"platform's job +awaited\n", re.sub(r" +\n", "\n", waiting))
+    assert "platform says" not in waiting
+    shown |= {"state": "completed", "key": "github.com/1/2/1/3", "result": "succeeded", "told_by": "message"}
+    ended = text_of(render.job_detail(make_view(platform_job=shown)))
+    assert re.search(r"platform's job +completed \(github.com/1/2/1/3\)", ended)
+    assert re.search(r"platform says +succeeded \(message\)", ended)
+
+
 def test_texts_are_neither_markup_nor_control(make_view):
     evil = "[bold]x[/bold]\x1b[2J\n\u202e[link=http://e]"
     view = make_view(
