@@ -21,8 +21,7 @@ class GitHubClock:
         self._base = time.time() if start is None else start
         self._since = time.monotonic()
         self._frozen = frozen
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._cancelled: set[int] = set()
+        self._timers: list[tuple[float, int, list[Callable[[], None]]]] = []
         self._count = 0
         self._wakeup: asyncio.TimerHandle | None = None
 
@@ -33,10 +32,11 @@ class GitHubClock:
         """Call back once the clock has moved on by `seconds`; returns what cancels that."""
         self._count += 1
         number = self._count
-        heapq.heappush(self._timers, (self.now() + seconds, number, callback))
+        held = [callback]
+        heapq.heappush(self._timers, (self.now() + seconds, number, held))
         if self._timers[0][1] == number:
             self._arm()
-        return lambda: self._cancelled.add(number)
+        return held.clear
 
     async def wait(self, future: asyncio.Future[None], seconds: float) -> bool:
         """Whether `future` was done before `seconds` had passed on this clock; it is cancelled if not."""
@@ -62,15 +62,12 @@ class GitHubClock:
     def close(self) -> None:
         """Forget every timer."""
         self._timers.clear()
-        self._cancelled.clear()
         self._arm()
 
     def _fire(self) -> None:
         while self._timers and self._timers[0][0] <= self.now():
-            _, number, callback = heapq.heappop(self._timers)
-            if number in self._cancelled:
-                self._cancelled.discard(number)
-            else:
+            _, _, held = heapq.heappop(self._timers)
+            for callback in held:
                 callback()
         self._arm()
 

@@ -24,8 +24,8 @@ class Options:
     `requeue_delays` is how long a job rests each time no runner took it within `unclaimed`; the last one repeats.
     `session_idle` frees a set whose session has stopped polling; None never does. `idle_jit` removes registered
     runners that wait for a job for so long; None never does. `lost_runner` abandons the job of a runner that has not
-    been heard of for so long. `redeliver_older` gives messages that were not deleted
-    again even to a poll with a larger `lastMessageId`.
+    been heard of for so long, `cancel_grace` ends a cancelled one whose runner says nothing. `redeliver_older` gives
+    messages that were not deleted again even to a poll with a larger `lastMessageId`.
     """
 
     flavour: Flavour = Flavour.HOSTED
@@ -37,6 +37,7 @@ class Options:
     offline_runner: float = 86_400
     idle_jit: float | None = None
     lost_runner: float = 600
+    cancel_grace: float = 300
     session_idle: float | None = 120
     admin_token: float = 3_600
     queue_token: float = 3_600
@@ -218,7 +219,8 @@ class Runner:
 
     @property
     def busy(self) -> bool:
-        return self.job is not None
+        """To the service, which may have ended the job while the runner still works."""
+        return self.job is not None and not self.job.done
 
 
 @dataclass(slots=True)

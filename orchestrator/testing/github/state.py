@@ -117,14 +117,20 @@ class GitHubState(Watched):
         self._add_jobs(run, plans)
 
     def cancel(self, run: Run) -> None:
-        """Jobs end at once for the service; a runner at work hears of it at its next question."""
+        """What has no runner yet ends at once; a runner at work is told, and has `cancel_grace` to report the end."""
         for job in run.jobs:
-            if not job.done:
-                if job.runner is not None:
-                    job.runner.cancelled = True
-                    if job.runner.waiter is not None and not job.runner.waiter.done():
-                        job.runner.waiter.set_result(None)
-                self.assignment.finish(job, "canceled")
+            if job.state is JobState.RUNNING and job.runner is not None:
+                job.runner.cancelled = True
+                if job.runner.waiter is not None and not job.runner.waiter.done():
+                    job.runner.waiter.set_result(None)
+                self.clock.call_later(self.options.cancel_grace, lambda job=job: self.end(job))  # type: ignore[misc]
+            else:
+                self.end(job)
+
+    def end(self, job: Job, result: str = "canceled") -> None:
+        """Let the service say that the job has ended, whatever its runner does."""
+        if not job.done:
+            self.assignment.finish(job, result)
 
     def approve(self, run: Run) -> None:
         """Let jobs that wait in front of an environment be queued."""

@@ -343,3 +343,47 @@ async def test_a_job_of_a_deleted_set_finds_another(github, listener):
     await listener.ask("DELETE", f"{SETS}/{first['id']}")
     second = await listener.make_set("second", ("zt",))
     assert [one["jobId"] for one in await listener.events(await listener.open(second["id"]))] == [run.jobs[0].key]
+
+
+async def at_work(github, listener):
+    """A session, and a runner with a job."""
+    one = await listener.make_set()
+    session = await listener.open(one["id"])
+    run = github.dispatch_workflow("acme/shop")
+    await listener.events(session)
+    await listener.generate(one["id"], "r-1")
+    runner = HandRunner(listener, "r-1")
+    await runner.come()
+    assert [told["messageType"] for told in await listener.events(session)] == ["JobStarted"]
+    return session, run, runner
+
+
+async def test_a_runner_at_work_is_told_and_reports_the_cancellation(github, listener):
+    session, run, runner = await at_work(github, listener)
+    github.state.cancel(run)
+    assert (await runner.job()).json["messageType"] == "JobCancellation"
+    assert not run.done
+    await runner.complete("canceled")
+    (told,) = await listener.events(session)
+    assert (told["messageType"], told["result"], told["runnerName"]) == ("JobCompleted", "canceled", "r-1")
+
+
+async def test_the_service_ends_a_cancelled_job_whose_runner_says_nothing(github, listener, options):
+    options.session_idle = None
+    session, run, runner = await at_work(github, listener)
+    github.state.cancel(run)
+    path = f"{AGENTS}/{runner.registered.id}"
+    assert (await listener.ask("DELETE", path)).status == 400
+    await github.clock.step(301)
+    assert [told["messageType"] for told in await listener.events(session)] == ["JobCompleted"]
+    assert (await listener.ask("DELETE", path)).status == 204
+
+
+async def test_a_job_may_be_told_as_completed_while_its_runner_works(github, listener):
+    session, run, runner = await at_work(github, listener)
+    github.state.end(run.jobs[0], "succeeded")
+    assert [told["result"] for told in await listener.events(session)] == ["succeeded"]
+    assert runner.registered.id in github.state.runners
+    await runner.complete("failed")
+    assert run.jobs[0].result == "succeeded"
+    assert github.state.runners == {}
