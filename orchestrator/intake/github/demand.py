@@ -192,9 +192,10 @@ class Plan:
 
 def plan(assigned: int, announced: Sequence[JobKey], slots: Sequence[Slot], strays: int, bound: int) -> Plan:
     """What to do now. `assigned` is the count of jobs that are the set's, `strays` how many of them need no runner,
-    `announced` the keys of assigned jobs that have no record, `bound` the most runners that the set may have."""
+    `announced` the keys of assigned jobs that have no record, `bound` the most runners that the set may have. One that
+    is over still takes up room until it is gone."""
     counted = sum(slot.counts for slot in slots)
-    room = max(bound - counted, 0)
+    room = max(bound - len(slots), 0)
     short = max(assigned - strays, 0) - counted
     if short >= 0:
         made = min(short, room)

@@ -89,6 +89,12 @@ class Registrations:
         self._known: dict[JobId, _Registered] = {}
         self._at_once = asyncio.Semaphore(_AT_ONCE)
 
+    def names_of(self, record: Record) -> tuple[str, ...]:
+        """The names under which the record's runner may be known to GitHub."""
+        known = self._known.get(record.id)
+        names = registered_names(runner_name(record.id))
+        return names if known is None else names[: known.tries]
+
     async def files(self, record: Record) -> Mapping[str, str]:
         """The secret files of a record that was just claimed; none for a record of another source.
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import GiveUpError, OrchestratorError
 from orchestrator.intake.github.demand import (
     Backoff,
     Envelope,
@@ -168,8 +168,10 @@ class SetRunners:
 
     def capacity(self) -> int:
         """How many jobs the set may hold: those that it has a runner for, and those that its pool has room for."""
-        counted = sum(slot.counts for slot in self.slots())
-        return max(min(counted + max(self._free(self._config.pool), 0), self.bound), 0)
+        slots = self.slots()
+        counted = sum(slot.counts for slot in slots)
+        going = len(slots) - counted
+        return max(min(counted + max(self._free(self._config.pool), 0), self.bound - going), 0)
 
     async def demand(self, assigned: int | None, running: int, jobs: Sequence[JobMessage]) -> None:
         """Offer what the service wants, durably. `jobs` are those announced just now, `assigned` and `running` its
@@ -209,11 +211,9 @@ class SetRunners:
     async def _act(self, todo: Plan) -> None:
         now = self._now()
         self.withheld, self.short = todo.withheld, todo.fillers
-        await self._offer_all(todo.offers)
-        self._tally.demanded += len(todo.offers)
+        self._tally.demanded += await self._offer_all(todo.offers)
         if todo.fillers and now >= self._fill.until:
-            await self._offer_all([filler_key(self._source.name) for _ in range(todo.fillers)])
-            self._tally.filled += todo.fillers
+            self._tally.filled += await self._offer_all([filler_key(self._source.name) for _ in range(todo.fillers)])
             self.short = 0
         lasting = self._patient.lasting(len(todo.surplus), now)
         for job_id in todo.surplus[:lasting]:
@@ -224,18 +224,27 @@ class SetRunners:
         )
         self.look_at = min((time for group in waits for time in group), default=None)
 
-    async def _offer_all(self, keys: Sequence[JobKey]) -> None:
-        """Many at once, so that they share the journal's commits."""
+    async def _offer_all(self, keys: Sequence[JobKey]) -> int:
+        """Many at once, so that they share the journal's commits; returns how many are new."""
+        new = 0
         for first in range(0, len(keys), _AT_ONCE):
             part = keys[first : first + _AT_ONCE]
             answers = await asyncio.gather(*map(self._offer, part), return_exceptions=True)
             for error in (answer for answer in answers if isinstance(answer, BaseException)):
                 raise error
+            new += sum(answer is True for answer in answers)
+        return new
 
-    async def _offer(self, key: JobKey) -> None:
-        record, _ = await self._engine().offer(self._offer_of(key))
+    async def _offer(self, key: JobKey) -> bool:
+        try:
+            record, new = await self._engine().offer(self._offer_of(key))
+        except GiveUpError as error:
+            # Its message would come again for ever; the service's count asks for another runner in its place.
+            _log.error("runner %s is not offered: %s [%s]", key.id, error, error.reason)
+            return False
         if record.outcome is None:
             self._ids[record.id] = None
+        return new
 
     def _offer_of(self, key: JobKey) -> JobOffer:
         config = self._config

@@ -68,7 +68,7 @@ async def soon(seconds: float) -> None:
 
 
 def options(flavour: Flavour = Flavour.HOSTED) -> Options:
-    return Options(flavour=flavour, poll_hold=2.0, session_idle=0.2)
+    return Options(flavour=flavour, poll_hold=2.0)
 
 
 class Gate:

@@ -26,7 +26,6 @@ async def test_a_burst_costs_at_most_four_calls_for_each_job(flavour, jobs, capa
     timing = replace(QUICK, pace=0.5, end_grace=15.0, surplus_grace=15.0, capacity_pace=2.0)
     async with plant_of(flavour, capacity=capacity, timing=timing, start=False, jobs_seconds=2.0) as plant:
         plant.deadlines = replace(plant.deadlines, completion_ns=60 * SECOND, naming_ns=60 * SECOND)
-        plant.github.options.session_idle = 120
 
         async def takes_a_while(plant: Plant, name):
             await asyncio.sleep(0.2)

@@ -14,6 +14,7 @@ async def killed_after(passes: int, flavour: Flavour) -> bool:
     """Two jobs over a kill at the given call; whether the daemon lived to be killed."""
     async with plant_of(flavour, start=False) as plant:
         plant.github.options.poll_hold = 0.1
+        plant.github.options.session_idle = 0.3  # of one whose id no note tells
         plant.github.options.unclaimed = 0.3
         plant.github.options.requeue_delays = (0.0,)
         run = plant.dispatch(2)

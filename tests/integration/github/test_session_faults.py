@@ -65,7 +65,7 @@ async def test_a_session_without_a_queue_is_not_used():
     async with plant_of(start=False) as plant:
         plant.github.faults.empty_queue_url = True
         await plant.start()
-        await plant.until(lambda: plant.source.status().sets[0].error_reason == "github_session_unusable")
+        await plant.until(lambda: plant.source.status().sets[0].waiting_for == "github_session_unusable")
         plant.github.faults.empty_queue_url = False
         await runs_a_job(plant)
 
@@ -153,6 +153,7 @@ async def test_another_listeners_session_is_left_alone_and_waited_for():
 
 async def test_a_session_whose_answer_was_lost_is_waited_out():
     async with plant_of(start=False) as plant:
+        plant.github.options.session_idle = 0.2
         plant.github.faults.add(Fault.DONE_BUT_RESET, "POST /_apis/runtime/runnerscalesets/{id}/sessions")
         await plant.start()
         await runs_a_job(plant)

@@ -205,7 +205,7 @@ def test_a_plan_meets_the_count_within_the_bound(assigned, announced, have, stra
     counted = sum(slot.counts for slot in existing)
     need = max(assigned - strays, 0)
     made = len(todo.offers) + todo.fillers
-    assert made == max(min(need, max(bound, counted)) - counted, 0)
+    assert made == min(max(need - counted, 0), max(bound - len(existing), 0))
     assert made + todo.withheld == max(need - counted, 0)
     assert todo.fillers == 0 or len(todo.offers) == announced
     assert not (made and todo.surplus)
