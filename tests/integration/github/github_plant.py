@@ -51,6 +51,7 @@ QUICK = SourceTiming(
     capacity_pace=0.02,
     acquirable_pace=0.05,
     naming_limit=10.0,
+    hook_patience=0.0,
     end_grace=0.1,
     sweep=3600.0,
     busy_limit=0.5,
