@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import ipaddress
+import ssl
 import time
 
+import aiohttp
 import jwt
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import NameOID
 from platform_clients import AGENTS, SETS, VERSION
 
-from orchestrator.testing.github.tokens import Kind
+from orchestrator.testing.github.server import GitHubServer
+from orchestrator.testing.github.tokens import Kind, pem_of, signing_key
 
 
 async def installation_token(github, listener, **body):
@@ -150,3 +158,23 @@ async def test_another_scope_s_set_does_not_exist(github, listener):
     await listener.connect("other")
     assert (await listener.ask("GET", f"{SETS}/{one['id']}")).status == 404
     assert (await listener.ask("GET", SETS)).json["count"] == 0
+
+
+async def test_it_serves_https_when_given_a_certificate(tmp_path):
+    key, name = signing_key("tls"), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test server")])
+    now = dt.datetime.now(dt.UTC)
+    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    day = dt.timedelta(days=1)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - day, now + day)
+    signed = builder.add_extension(here, critical=False).sign(key, hashes.SHA256())
+    path = tmp_path / "server.pem"
+    path.write_text(pem_of(key) + signed.public_bytes(serialization.Encoding.PEM).decode())
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(path)
+    trusting = ssl.create_default_context(cadata=signed.public_bytes(serialization.Encoding.PEM).decode())
+    async with GitHubServer(tls=tls) as github, aiohttp.ClientSession() as http:
+        assert github.url.startswith("https://127.0.0.1:")
+        async with http.get(f"{github.url}/api/v3/meta", ssl=trusting) as answer:
+            assert answer.status == 200
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await http.get(f"{github.url}/api/v3/meta")

@@ -15,6 +15,7 @@ import pytest
 from platform_clients import HandRunner
 
 from orchestrator.testing.github import runner as program
+from orchestrator.testing.github.faults import Fault
 from orchestrator.testing.github.model import JobPlan, Step
 
 PROGRAM = str(Path(program.__file__))
@@ -193,6 +194,37 @@ async def test_the_listener_can_tell_the_result(github, listener, scale_set, tmp
     github.dispatch_workflow("acme/shop", [JobPlan(steps=("false",))])
     hosted = {"ACTIONS_RUNNER_RETURN_JOB_RESULT_FOR_HOSTED": "true"}
     assert (await ran(tmp_path, await blob_of(listener, scale_set[0]), "--listener", **hosted))[0] == 102
+
+
+async def test_a_failure_that_passes_starts_the_listener_again(github, listener, scale_set, tmp_path):
+    run = github.dispatch_workflow("acme/shop")
+    blob = await blob_of(listener, scale_set[0])
+    github.faults.add(Fault.UNAVAILABLE, "POST /_broker/session", times=2)
+    assert (await ran(tmp_path, blob, "--listener"))[0] == 2
+    assert not run.done
+    assert (await ran(tmp_path, blob))[0] == 0  # run.sh tries again
+    assert run.jobs[0].conclusion == "success"
+
+
+async def test_a_second_program_with_the_same_configuration_gives_up(github, listener, scale_set, monkeypatch):
+    await blob_of(listener, scale_set[0])
+    first = HandRunner(listener, "r-1")
+    await first.come()
+    monkeypatch.setattr(program, "CONFLICT_SECONDS", 0)
+    broker = program.Broker(f"{github.url}/_broker/", first.registered.secret)
+    with pytest.raises(program.EndedError) as told:
+        await asyncio.to_thread(program.open_session, broker)
+    assert told.value.code == program.SESSION_CONFLICT
+
+
+async def test_a_result_is_reported_though_the_answer_is_lost(github, listener, scale_set, tmp_path):
+    run = github.dispatch_workflow("acme/shop")
+    blob = await blob_of(listener, scale_set[0])
+    github.faults.add(Fault.UNAVAILABLE, "POST /_broker/complete", times=2)
+    github.faults.add(Fault.RESET, "POST /_broker/complete", seconds=0)
+    assert (await ran(tmp_path, blob))[0] == 0
+    assert run.jobs[0].conclusion == "success"
+    assert github.counters["POST /_broker/complete"] == 4
 
 
 @pytest.mark.root
