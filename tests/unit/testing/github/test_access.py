@@ -69,18 +69,22 @@ async def test_a_registration_may_be_refused_at_first(github, listener):
 
 
 @pytest.mark.parametrize(
-    ("claims", "words"),
+    ("claim", "ahead", "words"),
     [
-        ({"iss": "somebody"}, "Issuer"),
-        ({"exp": int(time.time()) + 900}, "too far in the future"),
-        ({"exp": int(time.time()) - 1}, "in the future"),
-        ({"iat": int(time.time()) + 60}, "Issued at"),
+        ("exp", 900, "too far in the future"),
+        ("exp", -1, "in the future"),
+        ("iat", 60, "Issued at"),
     ],
 )
-async def test_an_app_s_token_is_checked(github, listener, claims, words):
-    answer = await listener.rest("GET", "/app", listener.app_jwt(**claims))
+async def test_an_app_s_token_is_checked_for_its_times(github, listener, claim, ahead, words):
+    answer = await listener.rest("GET", "/app", listener.app_jwt(**{claim: int(time.time()) + ahead}))
     assert answer.status == 401
     assert words in answer.json["message"]
+
+
+async def test_an_app_s_token_names_the_app(github, listener):
+    answer = await listener.rest("GET", "/app", listener.app_jwt(iss="somebody"))
+    assert (answer.status, "Issuer" in answer.json["message"]) == (401, True)
 
 
 async def test_an_app_is_known_by_either_id_and_its_own_key_only(github, listener):
