@@ -75,6 +75,9 @@ class DaemonClient:
     def pools(self) -> Document:
         return self._get("/v1/pools")
 
+    def sources(self) -> Document:
+        return self._get("/v1/sources")
+
     def jobs(self, *, limit: int, **filters: str | None) -> Iterator[Document]:
         """Summaries of jobs that fit all filters, newest first, at most `limit`; pages are fetched as needed."""
         query = {name: value for name, value in filters.items() if value}

@@ -28,6 +28,7 @@ from orchestrator.cli import (
     run,
     runner_api_ca,
     show,
+    sources,
     submit,
     trace,
     version,
@@ -109,6 +110,7 @@ app.command(epilog=examples(show.EXAMPLES))(show.show)
 app.command(epilog=examples(logs.EXAMPLES))(logs.logs)
 app.command(epilog=examples(trace.EXAMPLES))(trace.trace)
 app.command(epilog=examples(cancel.EXAMPLES))(cancel.cancel)
+app.command(epilog=examples(sources.EXAMPLES))(sources.sources)
 app.add_typer(policy.app, name="policy")
 app.command("check-config", epilog=examples(check_config.EXAMPLES))(check_config.check_config)
 app.command(epilog=examples(manifests.EXAMPLES))(manifests.manifests)

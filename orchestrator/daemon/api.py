@@ -57,6 +57,7 @@ def api_server(rooms: Rooms, drain: Draining) -> ApiServer:
         readiness=readiness,
         draining=drain.begun.is_set,
         local_issuer=rooms.url,
+        sources=rooms.platforms.states,
         webhooks=rooms.platforms.receivers,
         limits=limits,
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
 from orchestrator.daemon import github_slice
 from orchestrator.daemon.closing import push_closing
+from orchestrator.daemon.github_state import source_state
 from orchestrator.daemon.github_webhooks import open_webhooks
 from orchestrator.errors import ConfigurationError, GiveUpError
 from orchestrator.identity.github_oidc import GitHubJobTokens
@@ -18,14 +19,15 @@ from orchestrator.identity.replay import ReplayStore
 from orchestrator.intake.github.connect import GitHub
 from orchestrator.intake.github.fact_finder import JobFacts
 from orchestrator.intake.github.session_notes import FileNotes
-from orchestrator.intake.github.source import GitHubSource, SourcePicture
+from orchestrator.intake.github.source import GitHubSource
 from orchestrator.intake.github.webhook_receiver import WebhookReceiver
-from orchestrator.intake.github.webhook_source import WebhookPicture, WebhookSource
+from orchestrator.intake.github.webhook_source import WebhookSource
 from orchestrator.lifecycle.engine import Engine
 from orchestrator.lifecycle.ports import JobSource, Revoker, RunnerIdentity
 from orchestrator.model.events import Fact, JobFinished, RunnerDeleted
 from orchestrator.model.job import PoolName
 from orchestrator.model.record import Record
+from orchestrator.model.source import SourceState
 from orchestrator.server.deps import HookReport
 from orchestrator.settings import Settings
 from orchestrator.settings.github import GitHubSettings
@@ -68,8 +70,9 @@ class GitHubSources:
         """By the source's name, as `server.deps.ServerDeps.webhooks` wants them."""
         return {name: one.receiver for name, one in self.opened.items() if one.receiver is not None}
 
-    def pictures(self) -> Iterator[SourcePicture | WebhookPicture]:
-        return (one.source.status() for one in self.opened.values())
+    def states(self) -> list[SourceState]:
+        """How each is doing, for the API and metrics."""
+        return [source_state(one.source.status()) for one in self.opened.values()]
 
     def audience_of(self, record: Record) -> str:
         """The audience for which a runner's hook asks GitHub for its job's token."""

@@ -18,6 +18,7 @@ from orchestrator.daemon.collector import spare_the_loop
 from orchestrator.daemon.leadership import lead
 from orchestrator.daemon.listening import keep_port, listen
 from orchestrator.daemon.loops import periodic_loops
+from orchestrator.daemon.platform_log import PlatformLog
 from orchestrator.daemon.presence import Presence
 from orchestrator.daemon.reload import PolicyReload, Reread, has_terminal
 from orchestrator.daemon.rooms import Rooms, open_rooms, prepare_state_dir
@@ -80,6 +81,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread
         stack.callback(rooms.journal.subscribe(rooms.metrics.observe))
         stack.callback(rooms.journal.subscribe(rooms.egress_keeper.observe))
         stack.callback(rooms.journal.subscribe(rooms.platforms.observe))
+        stack.callback(rooms.journal.subscribe(PlatformLog(rooms.engine.record).observe))
         recovered = await _take_over(rooms, stack)
         rooms.exporter.start()
         push_closing(stack, "trace exporter", rooms.exporter.stop)

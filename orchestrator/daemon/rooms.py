@@ -183,6 +183,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     metrics = Metrics({name: pool.capacity for name, pool in pools.items()}, __version__, clock.now_ns)
     watch_rooms(metrics, store.journal, exporter, sweep)
     watch_backends(metrics, backends.values())
+    metrics.watch_sources(platforms.states)
     return Rooms(
         settings, url, secrets.token_hex(8), clock, pools, store.journal, store.logs, store.masker, identity.keys,
         identity.issuer, identity.callers, Introspection(identity.issuer, engine.bound_record), policy_engine, backends,

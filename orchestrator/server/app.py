@@ -22,6 +22,7 @@ from orchestrator.server.health import Health
 from orchestrator.server.oidc import Oidc
 from orchestrator.server.openapi import document
 from orchestrator.server.routes import OPERATIONS
+from orchestrator.server.sources import Sources
 from orchestrator.server.streams import Streams
 from orchestrator.server.webhooks import Webhooks
 
@@ -60,6 +61,7 @@ def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
         "cancel_job": jobs.cancel_job,
         "read_trace": jobs.read_trace,
         "list_pools": jobs.list_pools,
+        "list_sources": Sources(deps).list_sources,
         "read_log": streams.read_log,
         "read_events": streams.read_events,
         "introspect": oidc.introspect,

@@ -16,6 +16,7 @@ from orchestrator.model.job import Caller, JobId, JobOffer
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
+from orchestrator.model.source import SourceState
 
 Authenticate = Callable[[str, str | None], Awaitable[Caller]]
 """The caller behind a bearer token, or GiveUpError with a reason `token_*`. The second argument is the
@@ -169,6 +170,8 @@ class ServerDeps:
     readiness: Readiness
     draining: Callable[[], bool]
     local_issuer: str
+    sources: Callable[[], Sequence[SourceState]] = tuple
+    """What watches platforms for jobs. Must not block."""
     webhooks: Mapping[str, WebhookReceiver] = field(default_factory=dict)
     """By the source's name."""
     limits: Limits = field(default_factory=Limits)

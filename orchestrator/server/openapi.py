@@ -20,7 +20,7 @@ _REF = "#/components/schemas/{model}"
 _PROBLEM_NAMES = {
     400: "The request is malformed",
     401: "The caller's token is missing or refused",
-    403: "The sender's signature is missing or refused",
+    403: "The caller may not see this, or the sender's signature is missing or refused",
     404: "There is no such job or source, or it is another caller's",
     408: "The body came too slowly",
     413: "The body is too large",

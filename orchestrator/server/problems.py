@@ -58,6 +58,7 @@ REASONS: Mapping[str, Kind] = {
     "audience_mismatch": Kind(401, "The token is meant for somebody else"),
     "claim_mismatch": Kind(401, "The token's claims are not those required"),
     "runner_unknown": Kind(401, "The runner credential is not valid here"),
+    "operators_only": Kind(403, "Only operators may see this"),
     # webhooks
     "webhook_signature_missing": Kind(403, "The delivery is not signed"),
     "webhook_signature_invalid": Kind(403, "The delivery's signature is not valid"),

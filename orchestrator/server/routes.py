@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
-from orchestrator.server import schemas, shapes
+from orchestrator.server import schemas, shapes, source_shapes
 
 JSON = "application/json"
 TEXT = "text/plain"
@@ -108,6 +108,14 @@ OPERATIONS: tuple[Operation, ...] = (
         problems=(404,),
     ),
     Operation("list_pools", "GET", "/v1/pools", "List pools", {200: Answer("All pools", shapes.PoolListView)}),
+    Operation(
+        "list_sources",
+        "GET",
+        "/v1/sources",
+        "List sources and how they are doing; for operators",
+        {200: Answer("All sources", source_shapes.SourceListView)},
+        problems=(403,),
+    ),
     Operation(
         "introspect",
         "POST",

@@ -23,8 +23,10 @@ from orchestrator.model import events
 from orchestrator.model.decision import CONFIGURATION, Decision
 from orchestrator.model.events import Fact
 from orchestrator.model.job import JobId
+from orchestrator.model.source import SourceState
 from orchestrator.telemetry import ids
 from orchestrator.telemetry.progress import JobProgress, JobsCollector, Progress
+from orchestrator.telemetry.sources import SourcesCollector
 
 PREFIX = "orchestrator"
 MAX_WORDS = 64
@@ -134,6 +136,10 @@ class Metrics:
     def watch_count(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """As `watch`, for what only grows: a counter named `orchestrator_<name>_total`."""
         self._registry.register(_Count(f"{PREFIX}_{name}", documentation, read))
+
+    def watch_sources(self, read: Callable[[], Iterable[SourceState]]) -> None:
+        """The metrics of sources, from their states when scraped; `read` must be quick and not raise."""
+        self._registry.register(SourcesCollector(read))
 
     def render(self, accept: str = "") -> tuple[str, bytes]:
         """Content type and body for a scrape; OpenMetrics, with exemplars, when `accept` names it."""

@@ -5,6 +5,7 @@ markup.
 """
 
 from orchestrator.cli.render.jobs import job_detail, job_headline, job_table
+from orchestrator.cli.render.sources import failing, source_calls, source_failures, source_lines, source_table
 from orchestrator.cli.render.verdicts import artifacts, decisions, egress_verdicts, tokens
 from orchestrator.cli.render.waterfall import waterfall
 from orchestrator.cli.render.words import age, duration, plain, short_id
@@ -15,11 +16,16 @@ __all__ = [
     "decisions",
     "duration",
     "egress_verdicts",
+    "failing",
     "job_detail",
     "job_headline",
     "job_table",
     "plain",
     "short_id",
+    "source_calls",
+    "source_failures",
+    "source_lines",
+    "source_table",
     "tokens",
     "waterfall",
 ]

@@ -12,8 +12,10 @@ from orchestrator.intake.github.facts import FactsDisagreeError, check_agreement
 from orchestrator.intake.github.messages import JobMessage
 from orchestrator.intake.github.names import registered_names, runner_of
 from orchestrator.intake.github.rest_objects import RunJob
+from orchestrator.intake.github.set_runners import SCALE_SET
 from orchestrator.intake.github.source_config import EngineOf
 from orchestrator.intake.github.tally import Tally
+from orchestrator.intake.github.waits import Waits
 from orchestrator.model.events import AlarmRaised
 from orchestrator.model.platform import PlatformJob, PlatformResult
 from orchestrator.model.record import Record
@@ -39,6 +41,7 @@ class JobNaming:
         self._jobs = jobs
         self._engine = engine
         self._tally = tally
+        self.waits = Waits()
 
     def record_of(self, registered: str) -> Record | None:
         """The unfinished record of this source whose runner has this name at GitHub."""
@@ -61,6 +64,7 @@ class JobNaming:
         if record.outcome is not None or record.cancel is not None or record.platform is None:
             return
         if record.named_at_ns:
+            self._waited(record, message)
             await self._compare(record, message)
             return
         assert record.runner is not None
@@ -81,6 +85,10 @@ class JobNaming:
             self._gave_up(record, error)
         else:
             self._tally.named += 1
+            self._waited(record, message)
+
+    def _waited(self, record: Record, message: JobMessage) -> None:
+        self.waits.saw(record.offer.spec.claimed.get(SCALE_SET, ""), record.id, message)
 
     async def completed(self, message: JobMessage) -> None:
         """GitHub says that a job is over; one that no runner took is nobody's.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -15,7 +14,7 @@ from orchestrator.intake.github.acquire import Acquirer
 from orchestrator.intake.github.client import ActionsClient
 from orchestrator.intake.github.demand import Backoff, Envelope, believed
 from orchestrator.intake.github.errors import ScaleSetGoneError, SessionConflictError, SessionGoneError
-from orchestrator.intake.github.messages import JobMessage, Message, Statistics
+from orchestrator.intake.github.messages import Message, Statistics
 from orchestrator.intake.github.naming import JobNaming
 from orchestrator.intake.github.session import Session
 from orchestrator.intake.github.set_runners import SetRunners
@@ -23,6 +22,8 @@ from orchestrator.intake.github.set_session import SetSession
 from orchestrator.intake.github.set_status import SetStatus, Stage
 from orchestrator.intake.github.source_config import SourceTiming
 from orchestrator.intake.github.tally import Tally
+from orchestrator.intake.github.telling import Telling, wait_after
+from orchestrator.intake.github.trouble import Trouble
 
 _SESSION_ENDING = (SessionGoneError, SessionConflictError, ScaleSetGoneError)
 _FAILURES_OF_A_SESSION = 5
@@ -59,6 +60,7 @@ class SessionLoop:
         self._tally = tally
         self._status = status
         self._now = now
+        self._telling = Telling(timing, status.naming, now)
         self._retry = Backoff(timing.retry_first, timing.retry_longest)
         self._changed = asyncio.Event()
         self._pending: dict[tuple[str, int], asyncio.Event] = {}
@@ -167,8 +169,9 @@ class SessionLoop:
     async def _finish(self, session: Session, number: int, envelope: Envelope, done: asyncio.Event) -> None:
         """Names first, results second, then the acknowledgement: a kill before it brings the message again."""
         try:
-            await asyncio.gather(*(self._told(self._naming.started, job) for job in envelope.started))
-            await asyncio.gather(*(self._told(self._naming.completed, job) for job in envelope.completed))
+            tell = self._telling.tell
+            await asyncio.gather(*(tell(self._naming.started, job) for job in envelope.started))
+            await asyncio.gather(*(tell(self._naming.completed, job) for job in envelope.completed))
             await self._client.acknowledge(session, number)
         except OrchestratorError as error:
             # It comes again, at the latest with another session, and all of this is idempotent.
@@ -178,26 +181,6 @@ class SessionLoop:
             self._pending.pop((session.id, number), None)
             done.set()
             self.look_soon()
-
-    async def _told(self, tell: Callable[[JobMessage], Awaitable[None]], job: JobMessage) -> None:
-        """Tell the engine, again and again while GitHub's API or the journal is away, up to a limit."""
-        backoff = Backoff(self._timing.retry_first, self._timing.retry_longest)
-        until = self._now() + self._timing.naming_limit
-        while True:
-            try:
-                await tell(job)
-            except TryAgainError as error:
-                self._status.failed(error)
-                wait = _wait(backoff, self._now(), error)
-                if self._now() + wait >= until:
-                    _log.error("the job of runner %s stays unknown: %s", job.runner_name, error)
-                    return
-                await asyncio.sleep(wait)
-            except Exception as error:  # noqa: BLE001 -- repeating it cannot help, and others wait for their turn
-                self._note(error)
-                return
-            else:
-                return
 
     async def _tend(self) -> None:
         """Look after the set's runners whenever something may have changed, session or not."""
@@ -213,9 +196,10 @@ class SessionLoop:
                 if session is not None:
                     await self._acquirer.acquire(session, self._capacity() - (self._runners.assigned or 0))
                 backoff.succeeded()
+                self._status.tending.over()
             except Exception as error:  # noqa: BLE001 -- tried again, and shown
-                self._note(error)
-                await asyncio.sleep(_wait(backoff, self._now(), error))
+                self._note(error, self._status.tending)
+                await asyncio.sleep(wait_after(backoff, self._now(), error))
                 self._changed.set()
 
     async def _something_changed(self) -> None:
@@ -264,18 +248,11 @@ class SessionLoop:
                 return
 
     async def _failed(self, error: Exception) -> None:
-        self._note(error)
+        self._note(error, self._status.listening)
         self._status.stage = Stage.CONFLICT if isinstance(error, SessionConflictError) else Stage.WAITING
-        await asyncio.sleep(_wait(self._retry, self._now(), error))
+        await asyncio.sleep(wait_after(self._retry, self._now(), error))
 
-    def _note(self, error: Exception) -> None:
+    def _note(self, error: Exception, trouble: Trouble) -> None:
         if not isinstance(error, OrchestratorError):
             _log.error("scale set %s: an internal error", self._status.key, exc_info=error)
-        self._status.failed(error)
-
-
-def _wait(backoff: Backoff, now: float, error: Exception) -> float:
-    """The back-off, or the other side's wish if that is longer; what cannot help is not tried often."""
-    wait = backoff.failed(now, random.uniform(0.5, 1.0))  # noqa: S311 -- spreads load, hides nothing
-    wish = error.retry_after_seconds if isinstance(error, TryAgainError) else None
-    return max(wait, min(wish or 0.0, 3600.0))
+        trouble.met(error)

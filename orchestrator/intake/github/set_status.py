@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.intake.github.messages import Message, Statistics
-
-_MAX_TEXT = 500
+from orchestrator.intake.github.trouble import Trouble, first_failure
+from orchestrator.model.source import Failure, WaitCounts
 
 
 class Stage(StrEnum):
@@ -25,8 +25,9 @@ class Stage(StrEnum):
 
 @dataclass(slots=True)
 class SetStatus:
-    """Written by the set's loop. Times are Unix nanoseconds, 0 for *not yet*."""
+    """Written by the set's loops, each of which has its own trouble. Times are Unix nanoseconds, 0 for *not yet*."""
 
+    source: str
     key: str
     stage: Stage = Stage.STARTING
     announced: int = 0
@@ -34,34 +35,52 @@ class SetStatus:
     heard_at_ns: int = 0
     message_id: int = 0
     statistics: Statistics | None = None
-    error_reason: str = ""
-    error: str = ""
+    listening: Trouble = field(init=False)
+    tending: Trouble = field(init=False)
+    naming: Trouble = field(init=False)
+
+    def __post_init__(self) -> None:
+        where = f"scale set {self.key} of GitHub source {self.source}"
+        self.listening = Trouble(f"listening to {where}")
+        self.tending = Trouble(f"tending the runners of {where}")
+        self.naming = Trouble(f"naming the jobs of {where}")
+
+    @property
+    def failure(self) -> Failure | None:
+        """What does not work now, the gravest first."""
+        return first_failure(self.listening, self.tending, self.naming)
 
     def polling(self, now_ns: int, announced: int) -> None:
         """A poll begins, and says how many jobs the set may hold."""
         self.stage, self.announced, self.polled_at_ns = Stage.LISTENING, announced, now_ns
 
     def heard(self, now_ns: int, message: Message | None) -> None:
-        """The service answered: whatever was wrong is over."""
-        self.error_reason = self.error = ""
+        """The service answered: whatever was wrong with listening is over."""
+        self.listening.over()
         self.heard_at_ns = now_ns
         if message is not None:
             self.message_id = message.id
 
-    def failed(self, error: Exception) -> None:
-        """The last error stays until the service answers."""
-        ours = isinstance(error, OrchestratorError)
-        self.error_reason = error.reason if isinstance(error, OrchestratorError) else "internal_error"
-        self.error = str(error)[:_MAX_TEXT] if ours else "an internal error; see the daemon's log"
+
+def waiting_for(failure: Failure | None, slots: Mapping[str, int], *, withheld: int, short: int, free: int) -> str:
+    """In a word why not every assigned job has a runner; empty when there is no such reason. `free` is the pool's."""
+    if failure is not None:
+        return failure.reason
+    if withheld:
+        return "max_runners"
+    if short:
+        return "runners_failing"
+    return "pool_full" if free <= 0 and slots["coming"] else ""
 
 
 @dataclass(frozen=True, slots=True)
 class SetPicture:
     """One scale set at one moment.
 
-    `slots` counts its runners by state; `short` are runners that the service's count wants and that are not begun yet,
-    `withheld` those that `max_runners` keeps back. `waiting_for` says in a word why not every assigned job has a runner
-    (`max_runners`, `runners_failing`, `pool_full`, or the last error's reason), and is empty otherwise.
+    `slots` counts its runners by state; `queued` are jobs known to have none, where GitHub lists them; `short` are
+    runners that the service's count wants and that are not begun yet, `withheld` those that `max_runners` keeps back.
+    `waiting_for` says in a word why not every assigned job has a runner (`max_runners`, `runners_failing`, `pool_full`,
+    or the failure's reason), and is empty otherwise.
     """
 
     name: str
@@ -72,10 +91,16 @@ class SetPicture:
     polled_at_ns: int
     heard_at_ns: int
     statistics: Statistics | None
-    slots: dict[str, int]
+    slots: Mapping[str, int]
+    queued: int | None
     short: int
     withheld: int
     waiting_for: str
-    error_reason: str
-    error: str
+    failure: Failure | None
     labels_lacking: tuple[str, ...]
+    waits: WaitCounts
+
+    @property
+    def error_reason(self) -> str:
+        """Of the failure; empty while all works."""
+        return self.failure.reason if self.failure is not None else ""

@@ -17,7 +17,7 @@ from orchestrator.intake.github.rest_objects import RateLimit
 from orchestrator.intake.github.session_loop import SessionLoop
 from orchestrator.intake.github.set_runners import SetRunners
 from orchestrator.intake.github.set_session import SetSession
-from orchestrator.intake.github.set_status import SetPicture, SetStatus
+from orchestrator.intake.github.set_status import SetPicture, SetStatus, waiting_for
 from orchestrator.intake.github.source_config import (
     EngineOf,
     ForgetfulNotes,
@@ -26,9 +26,12 @@ from orchestrator.intake.github.source_config import (
     SessionNotes,
     SourceConfig,
 )
+from orchestrator.intake.github.stats import EndpointCount
 from orchestrator.intake.github.sweep import RunnerSweep
 from orchestrator.intake.github.tally import Tally
+from orchestrator.intake.github.trouble import Trouble
 from orchestrator.model.record import Record
+from orchestrator.model.source import Failure
 
 _KNOWN_WITHIN = 15.0
 """Seconds that a claim waits for its scale set to be found, just after the start."""
@@ -38,8 +41,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SourcePicture:
-    """A source at one moment. `calls` counts requests to GitHub by endpoint, `calls_per_job` all of them over the jobs
-    that ended (0 before the first one); `counts` are those of `Tally`."""
+    """A source at one moment. `calls` counts requests to GitHub by endpoint, and `endpoints` tells more of them;
+    `calls_per_job` is all of them over the jobs that ended (0 before the first one); `counts` are those of `Tally`.
+    `failure` is what fails beside the sets' own."""
 
     name: str
     url: str
@@ -48,6 +52,8 @@ class SourcePicture:
     calls: Mapping[str, int]
     calls_per_job: float
     limits: Mapping[str, RateLimit]
+    endpoints: Mapping[str, EndpointCount]
+    failure: Failure | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +106,12 @@ class GitHubSource:
             set_ids=self._set_ids,
             tally=self.tally,
         )
+        self._sweeping = Trouble(f"the sweep of GitHub source {config.name}")
         self._task: asyncio.Task[None] | None = None
 
     def _set(self, one: ScaleSetConfig) -> _Set:
         config, timing = self._config, self._config.timing
-        status = SetStatus(one.key)
+        status = SetStatus(config.name, one.key)
         keeper = SetSession(self._github.actions, one, config.owner, self._notes, self.tally)
         runners = SetRunners(config, one, self._engine, self._free, self._registrations, self.tally)
         loop = SessionLoop(
@@ -161,9 +168,12 @@ class GitHubSource:
         try:
             await self._sweep.run()
         except OrchestratorError as error:
-            _log.warning("sweep of GitHub source %s put off: %s", self._config.name, error)
-        except Exception:  # noqa: BLE001 -- the next sweep finds what this one did not
-            _log.exception("sweep of GitHub source %s failed", self._config.name)
+            self._sweeping.met(error)
+        except Exception as error:  # noqa: BLE001 -- the next sweep finds what this one did not
+            _log.exception("the sweep of GitHub source %s met an internal error", self._config.name)
+            self._sweeping.met(error)
+        else:
+            self._sweeping.over()
         self.capacity_changed()
 
     def begin_drain(self) -> None:
@@ -203,10 +213,13 @@ class GitHubSource:
             calls={endpoint: count.calls for endpoint, count in stats.endpoints.items()},
             calls_per_job=stats.calls / ended if ended else 0.0,
             limits=stats.limits,
+            endpoints=stats.endpoints,
+            failure=self._sweeping.failure,
         )
 
     def _picture(self, one: _Set) -> SetPicture:
         status, runners = one.status, one.runners
+        slots = runners.counts()
         return SetPicture(
             name=one.config.key,
             pool=one.config.pool,
@@ -216,24 +229,21 @@ class GitHubSource:
             polled_at_ns=status.polled_at_ns,
             heard_at_ns=status.heard_at_ns,
             statistics=status.statistics,
-            slots=runners.counts(),
+            slots=slots,
+            queued=None,
             short=runners.short,
             withheld=runners.withheld,
-            waiting_for=self._waiting_for(one),
-            error_reason=status.error_reason,
-            error=status.error,
+            waiting_for=waiting_for(
+                status.failure,
+                slots,
+                withheld=runners.withheld,
+                short=runners.short,
+                free=self._free(one.config.pool),
+            ),
+            failure=status.failure,
             labels_lacking=one.keeper.lacking,
+            waits=self.naming.waits.of(one.config.key),
         )
-
-    def _waiting_for(self, one: _Set) -> str:
-        if one.status.error_reason:
-            return one.status.error_reason
-        if one.runners.withheld:
-            return "max_runners"
-        if one.runners.short:
-            return "runners_failing"
-        full = self._free(one.config.pool) <= 0
-        return "pool_full" if full and one.runners.counts()["coming"] else ""
 
     async def _place(self, record: Record) -> SetPlace | None:
         for one in self._sets.values():

@@ -10,13 +10,15 @@ from orchestrator.intake.github.rest_objects import RateLimit
 
 @dataclass(frozen=True, slots=True)
 class EndpointCount:
-    """`calls` counts every request sent, retries included; `failures` those without a 2xx; `seconds` their time."""
+    """`calls` counts every request sent, retries included; `failures` those without a 2xx; `seconds` their time;
+    `by_class` counts answers by `2xx`, `4xx`, …, and `none` for no answer."""
 
     calls: int = 0
     failures: int = 0
     retries: int = 0
     seconds: float = 0.0
     last_status: int = 0
+    by_class: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,14 @@ class CallStats:
         """A request ended; `status` 0 means without an answer."""
         was = self._endpoints.get(endpoint, EndpointCount())
         failed = 0 if 200 <= status < 300 else 1
+        kind = f"{status // 100}xx" if status else "none"
         self._endpoints[endpoint] = replace(
             was,
             calls=was.calls + 1,
             failures=was.failures + failed,
             seconds=was.seconds + seconds,
             last_status=status,
+            by_class={**was.by_class, kind: was.by_class.get(kind, 0) + 1},
         )
 
     def retried(self, endpoint: str, waiting: float) -> None:

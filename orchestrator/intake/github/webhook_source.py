@@ -13,15 +13,19 @@ from orchestrator.intake.github.fact_finder import JobFacts
 from orchestrator.intake.github.job_table import JobTable, Place
 from orchestrator.intake.github.naming import JobNaming
 from orchestrator.intake.github.registrations import Registrations, SetPlace
+from orchestrator.intake.github.rest_objects import RateLimit
 from orchestrator.intake.github.rest_poll import MissedDeliveries, QueuedJobs
 from orchestrator.intake.github.rest_runners import LabelRule, RestRunners
 from orchestrator.intake.github.set_runners import SetRunners
+from orchestrator.intake.github.set_status import SetPicture, Stage, waiting_for
 from orchestrator.intake.github.source_config import EngineOf, FreeRunners, SourceConfig
+from orchestrator.intake.github.stats import EndpointCount
 from orchestrator.intake.github.sweep import RunnerSweep
 from orchestrator.intake.github.tally import Tally
 from orchestrator.intake.github.webhook_inbox import WebhookInbox
 from orchestrator.intake.github.webhook_work import WebhookWork
 from orchestrator.model.record import Record
+from orchestrator.model.source import Failure
 
 _NO_SCALE_SET = 0
 
@@ -46,20 +50,26 @@ class WebhookConfig:
 
 @dataclass(frozen=True, slots=True)
 class WebhookPicture:
-    """The source at one moment. `waiting` are deliveries not yet looked into, `queued` jobs without a runner by rule,
-    `slots` runners by rule and state, `again` failed deliveries that were asked for once more. `error` is the last one,
-    empty when the last call went well."""
+    """The source at one moment. `waiting` are deliveries not yet looked into, `again` failed deliveries that were asked
+    for once more. `calls` counts requests to GitHub by endpoint, and `endpoints` tells more of them; `calls_per_job` is
+    all of them over the jobs that ended, 0 before the first. `failure` is what does not work now."""
 
     name: str
     url: str
     waiting: int
-    queued: Mapping[str, int]
-    slots: Mapping[str, Mapping[str, int]]
+    again: int
+    rules: tuple[SetPicture, ...]
     counts: Mapping[str, int]
     calls: Mapping[str, int]
-    again: int
-    error_reason: str
-    error: str
+    calls_per_job: float
+    limits: Mapping[str, RateLimit]
+    endpoints: Mapping[str, EndpointCount]
+    failure: Failure | None
+
+    @property
+    def error_reason(self) -> str:
+        """Of the failure; empty while all works."""
+        return self.failure.reason if self.failure is not None else ""
 
 
 class WebhookSource:
@@ -80,6 +90,7 @@ class WebhookSource:
     ) -> None:
         name, timing = config.source.name, config.source.timing
         self._config = config
+        self._free = free
         self._github = github
         self._inbox = inbox
         self.tally = Tally()
@@ -109,6 +120,7 @@ class WebhookSource:
             tally=self.tally,
         )
         self._work = WebhookWork(
+            name,
             rest=github.rest,
             inbox=inbox,
             table=self._table,
@@ -119,6 +131,7 @@ class WebhookSource:
             timing=timing,
             tally=self.tally,
         )
+        self._stage = Stage.STARTING
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -126,10 +139,12 @@ class WebhookSource:
         assert self._task is None, "a source is started once"
         for runners in self._rules:
             runners.adopt()
+        self._stage = Stage.LISTENING
         self._task = asyncio.create_task(self._run(), name=f"github webhooks {self._config.source.name}")
 
     async def stop(self) -> None:
         """Stop; what came in and was not looked into waits on disk. Safe to call twice."""
+        self._stage = Stage.STOPPED
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -138,14 +153,15 @@ class WebhookSource:
                 _log.error("the webhooks of %s had ended by themselves", self._config.source.name, exc_info=error)
 
     async def _run(self) -> None:
-        config, work = self._config, self._work
+        config, work, often = self._config, self._work, self._work.again_and_again
+        queued, missed, sweep = config.queued_seconds, config.deliveries_seconds, config.source.timing.sweep
         async with asyncio.TaskGroup() as group:
             group.create_task(work.read_inbox())
             group.create_task(work.tend())
-            group.create_task(work.again_and_again(config.queued_seconds, self.look_for_queued, at_once=True))
-            group.create_task(work.again_and_again(config.source.timing.sweep, self.sweep))
+            group.create_task(often("looking for queued jobs", queued, self.look_for_queued, at_once=True))
+            group.create_task(often("the sweep", sweep, self.sweep))
             if config.ask_deliveries:
-                group.create_task(work.again_and_again(config.deliveries_seconds, self._missed.look, at_once=True))
+                group.create_task(often("asking for lost deliveries", missed, self._missed.look, at_once=True))
 
     async def look_for_queued(self) -> None:
         """Ask for queued jobs once, and act on them.
@@ -204,17 +220,40 @@ class WebhookSource:
 
     def status(self) -> WebhookPicture:
         """For the read API and metrics. Must not block."""
-        error, stats = self._work.error, self._github.stats()
-        keys = [rule.runners.key for rule in self._config.rules]
+        stats, ended = self._github.stats(), self.tally.completed
         return WebhookPicture(
             name=self._config.source.name,
             url=self._config.source.issuer,
             waiting=self._inbox.waiting,
-            queued={key: len(self._table.queued(number)) for number, key in enumerate(keys)},
-            slots={key: runners.counts() for key, runners in zip(keys, self._rules, strict=True)},
+            again=self._missed.again,
+            rules=tuple(self._picture(number) for number in range(len(self._rules))),
             counts=self.tally.counts(),
             calls={endpoint: count.calls for endpoint, count in stats.endpoints.items()},
-            again=self._missed.again,
-            error_reason=error.reason if error else "",
-            error=str(error) if error else "",
+            calls_per_job=stats.calls / ended if ended else 0.0,
+            limits=stats.limits,
+            endpoints=stats.endpoints,
+            failure=self._work.failure,
+        )
+
+    def _picture(self, number: int) -> SetPicture:
+        """Of one rule. GitHub keeps no count of it, and is told of none."""
+        config, runners = self._config.rules[number].runners, self._rules[number]
+        slots, free, failure = runners.counts(), self._free(config.pool), self._work.failure
+        return SetPicture(
+            name=config.key,
+            pool=config.pool,
+            stage=self._stage.value,
+            set_id=_NO_SCALE_SET,
+            announced=0,
+            polled_at_ns=0,
+            heard_at_ns=0,
+            statistics=None,
+            slots=slots,
+            queued=len(self._table.queued(number)),
+            short=runners.short,
+            withheld=runners.withheld,
+            waiting_for=waiting_for(failure, slots, withheld=runners.withheld, short=runners.short, free=free),
+            failure=None,
+            labels_lacking=(),
+            waits=self.naming.waits.of(config.key),
         )

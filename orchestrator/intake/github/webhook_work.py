@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
@@ -25,9 +24,12 @@ from orchestrator.intake.github.rest_poll import Found, QueuedJobs
 from orchestrator.intake.github.set_runners import SetRunners
 from orchestrator.intake.github.source_config import SourceTiming
 from orchestrator.intake.github.tally import Tally
+from orchestrator.intake.github.telling import wait_after
+from orchestrator.intake.github.trouble import Trouble, first_failure
 from orchestrator.intake.github.webhook_inbox import WebhookInbox
 from orchestrator.intake.github.webhooks import JobHint
 from orchestrator.model.runner import runner_name
+from orchestrator.model.source import Failure
 
 _AT_ONCE: Final = 16
 """Hints that are looked into at once."""
@@ -43,6 +45,7 @@ class WebhookWork:
 
     def __init__(
         self,
+        source: str,
         *,
         rest: RestClient,
         inbox: WebhookInbox,
@@ -55,6 +58,7 @@ class WebhookWork:
         tally: Tally,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._source = source
         self._rest = rest
         self._inbox = inbox
         self._table = table
@@ -69,8 +73,12 @@ class WebhookWork:
         self._tries: dict[str, int] = {}
         self.draining = False
         """Demand no more runners."""
-        self.error: OrchestratorError | None = None
-        """The last one; None when the last call to GitHub and the engine went well."""
+        self._troubles: dict[str, Trouble] = {}
+
+    @property
+    def failure(self) -> Failure | None:
+        """What of the loops does not work now."""
+        return first_failure(*self._troubles.values())
 
     def look_soon(self) -> None:
         """Runners may have ended; a hint that costs nothing."""
@@ -78,10 +86,10 @@ class WebhookWork:
 
     async def read_inbox(self) -> None:
         """Look into what came in, until cancelled. What cannot be looked into now stays there."""
-        backoff = self._backoff()
+        backoff, trouble = self._backoff(), self._trouble("looking into deliveries")
         while True:
             await self._inbox.arrival()
-            await asyncio.sleep(await self._tried(self._read_some, backoff))
+            await asyncio.sleep(await self._tried(self._read_some, backoff, trouble))
 
     async def _read_some(self) -> None:
         """One batch. Raises TryAgainError when some of it has to be looked into again."""
@@ -129,9 +137,9 @@ class WebhookWork:
         errors = [await self._demand(number, news) for number in range(len(self._rules))]
         errors += await asyncio.gather(*map(self._tell, news))
         self._changed.set()
-        self.error = next((error for error in errors if error is not None), None)
-        if self.error is not None:
-            raise self.error
+        failed = next((error for error in errors if error is not None), None)
+        if failed is not None:
+            raise failed
 
     async def _tell(self, known: KnownJob) -> TryAgainError | None:
         """The engine learns which job a runner of ours has, and how it ended.
@@ -175,7 +183,7 @@ class WebhookWork:
 
     async def tend(self) -> None:
         """Look after the rules' runners whenever something may have changed, until cancelled."""
-        backoff = self._backoff()
+        backoff, trouble = self._backoff(), self._trouble("tending runners")
         while True:
             due = min((rule.look_at for rule in self._rules if rule.look_at is not None), default=None)
             try:
@@ -184,7 +192,7 @@ class WebhookWork:
             except TimeoutError:
                 pass
             self._changed.clear()
-            if wait := await self._tried(self._look, backoff):
+            if wait := await self._tried(self._look, backoff, trouble):
                 await asyncio.sleep(wait)
                 self._changed.set()
 
@@ -196,32 +204,31 @@ class WebhookWork:
                 self._tally.mended += await self._naming.ask_for_end(record)
 
     async def again_and_again(
-        self, seconds: float, work: Callable[[], Awaitable[None]], *, at_once: bool = False
+        self, what: str, seconds: float, work: Callable[[], Awaitable[None]], *, at_once: bool = False
     ) -> None:
-        """Work every so many seconds, until cancelled; what failed is tried sooner."""
-        backoff = self._backoff()
+        """Work every so many seconds, until cancelled; what failed is tried sooner. `what` names it for people."""
+        backoff, trouble = self._backoff(), self._trouble(what)
         wait = 0.0 if at_once else seconds
         while True:
             await asyncio.sleep(wait)
-            wait = await self._tried(work, backoff) or seconds
+            wait = await self._tried(work, backoff, trouble) or seconds
             self.look_soon()
 
     def _backoff(self) -> Backoff:
         return Backoff(self._timing.retry_first, self._timing.retry_longest)
 
-    async def _tried(self, work: Callable[[], Awaitable[None]], backoff: Backoff) -> float:
+    def _trouble(self, what: str) -> Trouble:
+        return self._troubles.setdefault(what, Trouble(f"{what} of GitHub source {self._source}"))
+
+    async def _tried(self, work: Callable[[], Awaitable[None]], backoff: Backoff, trouble: Trouble) -> float:
         """Do it; how long to wait before it is tried again, 0 when it went well. A defect ends nobody's loop."""
         try:
             await work()
-        except OrchestratorError as error:
-            self.error = error
-            _log.warning("%s [%s]", error, error.reason)
-            wish = error.retry_after_seconds if isinstance(error, TryAgainError) else None
-        except Exception:  # noqa: BLE001 -- logged; the next look finds what this one did not
-            _log.exception("work on webhooks failed")
-            wish = None
-        else:
-            backoff.succeeded()
-            return 0.0
-        wait = backoff.failed(self._now(), random.uniform(0.5, 1.0))  # noqa: S311 -- spreads load, hides nothing
-        return max(wait, min(wish or 0.0, 3600.0))
+        except Exception as error:  # noqa: BLE001 -- told, and the next look finds what this one did not
+            if not isinstance(error, OrchestratorError):
+                _log.exception("webhooks of GitHub source %s met an internal error", self._source)
+            trouble.met(error)
+            return wait_after(backoff, self._now(), error)
+        trouble.over()
+        backoff.succeeded()
+        return 0.0

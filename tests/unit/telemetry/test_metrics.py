@@ -222,6 +222,7 @@ def test_the_reference_page_lists_every_metric_and_no_other() -> None:
     registry = metrics()
     watch_rooms(registry, Idle(), TraceExporter(None, ExportOptions(None), {}), Idle())  # type: ignore[arg-type]
     watch_backends(registry, ())
+    registry.watch_sources(tuple)
     for accept, parse, plain in (("", parse_plain, True), ("application/openmetrics-text", parse_openmetrics, False)):
         exposed = {
             family.name + ("_total" if family.type == "counter" else "")
