@@ -28,6 +28,7 @@ from orchestrator.model.decision import Verdict
 from orchestrator.model.egress import EgressProof
 from orchestrator.model.job import JobId, PoolName
 from orchestrator.model.pool import Pool, TrustTier
+from orchestrator.model.source import SourceState
 from orchestrator.server.app import ApiServer, build_app
 from orchestrator.server.deps import Limits, PoolState, ServerDeps
 from orchestrator.telemetry.waterfall import trace_document
@@ -35,6 +36,7 @@ from orchestrator.testing.backend import MemoryBackend
 from orchestrator.testing.journal import MemoryJournal
 from orchestrator.testing.policy import FixedPolicy
 from orchestrator.testing.source import MemorySource
+from orchestrator.testing.sources import source_state
 
 LOCAL = "http://127.0.0.1:8455"
 FORGE = "https://forge.example"
@@ -204,6 +206,12 @@ def webhooks() -> dict[str, Any]:
     return {}
 
 
+@pytest.fixture
+def sources() -> list[SourceState]:
+    """What the daemon watches for jobs; overridden by tests that look at them."""
+    return [source_state()]
+
+
 @pytest.fixture(scope="session")
 def key_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("keys") / "keys"
@@ -213,7 +221,13 @@ def key_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture
 async def api(
-    limits: Limits, max_jobs: int, verdict: Verdict, key_folder: Any, webhooks: dict[str, Any], tmp_path: Any
+    limits: Limits,
+    max_jobs: int,
+    verdict: Verdict,
+    key_folder: Any,
+    webhooks: dict[str, Any],
+    sources: list[SourceState],
+    tmp_path: Any,
 ) -> AsyncIterator[Api]:
     clock = RealClock()
     journal, backend, logs = MemoryJournal(clock), MemoryBackend(clock), MemoryLogs()
@@ -253,6 +267,7 @@ async def api(
         readiness=lambda: readiness,
         draining=lambda: bool(draining),
         local_issuer=LOCAL,
+        sources=lambda: sources,
         webhooks=webhooks,
         limits=limits,
     )

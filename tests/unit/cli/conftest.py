@@ -55,6 +55,7 @@ class FakeDaemon:
         self.faults: dict[str, int] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.bodies: list[dict[str, Any]] = []
+        self.sources: list[dict[str, Any]] = []
         self.after_lists: Callable[[], None] | None = None
         self.problem: tuple[int, dict[str, Any], dict[str, str]] | None = None
 
@@ -72,6 +73,7 @@ class FakeDaemon:
         app.router.add_get("/v1/jobs/{id}/log", self._log)
         app.router.add_get("/v1/jobs/{id}/events", self._events)
         app.router.add_get("/v1/jobs/{id}/trace", self._trace)
+        app.router.add_get("/v1/sources", self._sources)
         return app
 
     @web.middleware
@@ -142,6 +144,9 @@ class FakeDaemon:
     async def _trace(self, request: web.Request) -> web.StreamResponse:
         self._job(request)
         return web.json_response(self.trace)
+
+    async def _sources(self, _request: web.Request) -> web.StreamResponse:
+        return web.json_response({"sources": self.sources})
 
     async def _log(self, request: web.Request) -> web.StreamResponse:
         job = self._job(request)
