@@ -62,10 +62,27 @@ def _state_of(record: Record) -> SlotState:
     return SlotState.STARTING if record.runner is not None else SlotState.COMING
 
 
+def is_jobless(record: Record) -> bool:
+    """No job is known to be this runner's, whether it still runs or not."""
+    over = record.outcome is not None or record.cancel is not None or record.completed is not None
+    return not over and not record.named_at_ns
+
+
+def waits_for_the_word(record: Record) -> bool:
+    """The runner has ended with a job whose end the platform has not told."""
+    platform = record.platform
+    if platform is None or record.outcome is not None or not record.named_at_ns or record.refused is not None:
+        return False
+    return platform.exit is not None and record.completed is None
+
+
 def ended_without_job(record: Record) -> bool:
     """The runner ended by itself before any job was named: the next one may fare no better."""
-    outcome = record.outcome
-    return outcome is not None and not record.named_at_ns and outcome.reason is not EndReason.CANCELLED
+    if record.named_at_ns or record.cancel is not None:
+        return False
+    if record.outcome is not None:
+        return record.outcome.reason is not EndReason.CANCELLED
+    return record.platform is not None and record.platform.exit is not None
 
 
 @dataclass(frozen=True, slots=True)

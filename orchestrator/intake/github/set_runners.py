@@ -19,8 +19,10 @@ from orchestrator.intake.github.demand import (
     Slot,
     SlotState,
     ended_without_job,
+    is_jobless,
     plan,
     slot_of,
+    waits_for_the_word,
 )
 from orchestrator.intake.github.errors import BusyError
 from orchestrator.intake.github.messages import JobMessage
@@ -69,6 +71,7 @@ class SetRunners:
         self._busy: set[JobId] = set()
         self._done: set[JobId] = set()
         self._exited: dict[JobId, float] = {}
+        self._failed: set[JobId] = set()
         self._lock = asyncio.Lock()
         self._patient = Patient(source.timing.surplus_grace)
         self._fill = Backoff(source.timing.fill_first, source.timing.fill_longest)
@@ -98,13 +101,19 @@ class SetRunners:
         """A record of this set is at its end: a runner that never had a job makes the next filler wait."""
         if record.id not in self._ids:
             return
+        self._see_failure(record)
         self._forget(record.id)
         self.ledger.settled(runner_name(record.id))
-        now = self._now()
         if record.named_at_ns:
             self._fill.succeeded()
-        elif ended_without_job(record) and now >= self._fill.until:
-            # Many that fail at once are one failure.
+
+    def _see_failure(self, record: Record) -> None:
+        """Many that fail at once are one failure; each is seen once, as soon as its runner has ended."""
+        if record.id in self._failed or not ended_without_job(record):
+            return
+        self._failed.add(record.id)
+        now = self._now()
+        if now >= self._fill.until:
             self._fill.failed(now, random.uniform(0.5, 1.0))  # noqa: S311 -- spreads load, hides nothing
 
     def hear(self, jobs: Sequence[JobMessage]) -> Envelope:
@@ -126,6 +135,7 @@ class SetRunners:
             if record is None:
                 self._forget(job_id)
                 continue
+            self._see_failure(record)
             slot = slot_of(record)
             if job_id in self._done:
                 slot = replace(slot, state=SlotState.OVER)
@@ -140,7 +150,7 @@ class SetRunners:
         found = []
         for job_id in self._ids:
             record = self._engine().record(job_id)
-            if record is None or not _waits_for_the_word(record):
+            if record is None or not waits_for_the_word(record):
                 self._exited.pop(job_id, None)
                 continue
             since = self._exited.setdefault(job_id, now)
@@ -160,6 +170,7 @@ class SetRunners:
         self._busy.discard(job_id)
         self._done.discard(job_id)
         self._exited.pop(job_id, None)
+        self._failed.discard(job_id)
 
     @property
     def bound(self) -> int:
@@ -258,11 +269,21 @@ class SetRunners:
         )
         return JobOffer(key, spec, Caller(self._source.issuer, f"scale-set:{config.key}"))
 
+    async def let_go(self, ids: Iterable[JobId]) -> None:
+        """Give up those of these runners that have no job, at once: they end with this daemon. Repeat it while it ends.
+
+        Raises:
+            TryAgainError: the engine could not take it.
+        """
+        async with self._lock:
+            for job_id in [one for one in ids if one in self._ids and one not in self._busy]:
+                await self._take_back(job_id)
+
     async def _take_back(self, job_id: JobId) -> None:
         """The registration goes first: GitHub refuses that for a runner that got a job meanwhile, and nobody else can
         know it."""
         record = self._engine().record(job_id)
-        if record is None or slot_of(record).state >= SlotState.BUSY:
+        if record is None or not is_jobless(record):
             return
         if record.bound:
             try:
@@ -278,18 +299,7 @@ class SetRunners:
 
     def counts(self) -> dict[str, int]:
         """Slots by state, for the status page."""
-        return _counted(self.slots())
-
-
-def _waits_for_the_word(record: Record) -> bool:
-    platform = record.platform
-    if platform is None or record.outcome is not None or not record.named_at_ns or record.refused is not None:
-        return False
-    return platform.exit is not None and record.completed is None
-
-
-def _counted(slots: Iterable[Slot]) -> dict[str, int]:
-    found = {state.name.lower(): 0 for state in SlotState}
-    for slot in slots:
-        found[slot.state.name.lower()] += 1
-    return found
+        found = {state.name.lower(): 0 for state in SlotState}
+        for slot in self.slots():
+            found[slot.state.name.lower()] += 1
+        return found

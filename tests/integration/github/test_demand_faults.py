@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
@@ -116,13 +117,14 @@ async def test_runners_that_fail_at_once_are_made_again_with_a_pause():
         tries = []
 
         async def broken(plant: Plant, name):
-            tries.append(name)
+            tries.append(time.monotonic())
             return 1 if len(tries) < 4 else await plant.do_job(name)
 
         plant.behave = broken
         run = plant.dispatch(1)
         records = await done(plant, run)
         assert len(tries) == 4
+        assert tries[3] - tries[0] >= 0.05 + 0.1 + 0.2
         assert len(succeeded(records)) == 1
         assert reasons(records).count("exit_nonzero") == 3
 
@@ -148,6 +150,7 @@ async def test_no_more_runners_than_the_pool_and_the_set_allow():
 async def test_room_that_comes_while_a_poll_waits_is_told_at_once():
     async with plant_of(capacity=1, start=False) as plant:
         plant.github.options.poll_hold = 60
+        plant.poll_seconds = 60
         plant.free = lambda pool: plant_free[0]
         plant_free = [0]
         run = plant.dispatch(1)

@@ -68,6 +68,29 @@ async def test_a_kill_at_any_call_loses_no_job(flavour):
     assert await kills(flavour, 1) > 30
 
 
+async def test_runners_that_wait_outlive_the_daemon_and_are_counted():
+    async with plant_of() as plant:
+        plant.github.options.poll_hold = 0.05
+        begun = asyncio.Event()
+
+        async def late(plant: Plant, name):
+            await begun.wait()
+            return await plant.do_job(name)
+
+        plant.behave = late
+        run = plant.dispatch(2)
+        await plant.until(lambda: len(plant.handed_out) == 2)
+        await plant.kill()
+        await plant.start()
+        await plant.until(lambda: plant.source.tally.polls >= 3)
+        assert plant.source.status().sets[0].slots["free"] == 2
+        assert len(plant.backend.created_uids) == 2
+        begun.set()
+        await plant.github.until(lambda: run.done)
+        await plant.at_rest()
+        assert len(succeeded(await plant.assert_kept())) == 2
+
+
 @pytest.mark.slow
 async def test_a_task_that_is_cancelled_at_any_moment_ends_cleanly():
     """A stop, not a kill: after any number of turns of the loop the source ends in time and leaves no session."""

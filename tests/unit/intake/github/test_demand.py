@@ -90,6 +90,8 @@ def test_which_ends_make_the_next_runner_wait(reason, named, failed):
     outcome = Outcome(Result.ERROR, reason, "")
     assert ended_without_job(replace(RECORD, outcome=outcome, platform=platform(named_at_ns=named))) is failed
     assert not ended_without_job(RECORD)
+    assert ended_without_job(replace(RECORD, platform=platform(exit=EXIT))), "as soon as the runner is gone"
+    assert not ended_without_job(replace(RECORD, platform=platform(exit=EXIT), cancel=JobCancelRequested("x")))
 
 
 # --- messages
