@@ -12,7 +12,7 @@ from orchestrator.intake.github.facts import FactsDisagreeError, check_agreement
 from orchestrator.intake.github.messages import JobMessage
 from orchestrator.intake.github.names import registered_names, runner_of
 from orchestrator.intake.github.rest_objects import RunJob
-from orchestrator.intake.github.set_runners import SCALE_SET
+from orchestrator.intake.github.runner_offer import SCALE_SET
 from orchestrator.intake.github.source_config import EngineOf
 from orchestrator.intake.github.tally import Tally
 from orchestrator.intake.github.waits import Waits

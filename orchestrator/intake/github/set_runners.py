@@ -28,14 +28,13 @@ from orchestrator.intake.github.errors import BusyError
 from orchestrator.intake.github.messages import JobMessage
 from orchestrator.intake.github.names import demand_key, filler_key, ref_of_key, runner_of
 from orchestrator.intake.github.registrations import Registrations
+from orchestrator.intake.github.runner_offer import SCALE_SET, runner_offer
 from orchestrator.intake.github.source_config import EngineOf, FreeRunners, ScaleSetConfig, SourceConfig
 from orchestrator.intake.github.tally import Tally
-from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec
+from orchestrator.model.job import JobId, JobKey
 from orchestrator.model.record import Record
 from orchestrator.model.runner import runner_name
 
-SCALE_SET: str = "scale_set"
-"""Name in `JobSpec.claimed` of the set that demanded a runner."""
 _MOST = 100_000
 """Runners of a set that has no bound of its own."""
 _AT_ONCE = 64
@@ -229,11 +228,9 @@ class SetRunners:
         lasting = self._patient.lasting(len(todo.surplus), now)
         for job_id in todo.surplus[:lasting]:
             await self._take_back(job_id)
-        waits = (
-            [self._fill.until] if self.short else [],
-            [now + self._source.timing.surplus_grace] if todo.surplus else [],
-        )
-        self.look_at = min((time for group in waits for time in group), default=None)
+        self.look_at = self._fill.until if self.short else None
+        if todo.surplus:
+            self.look_soon_by(now + self._source.timing.surplus_grace)
 
     async def _offer_all(self, keys: Sequence[JobKey]) -> int:
         """Many at once, so that they share the journal's commits; returns how many are new."""
@@ -248,7 +245,7 @@ class SetRunners:
 
     async def _offer(self, key: JobKey) -> bool:
         try:
-            record, new = await self._engine().offer(self._offer_of(key))
+            record, new = await self._engine().offer(runner_offer(self._source, self._config, key))
         except GiveUpError as error:
             # Its message would come again for ever; the service's count asks for another runner in its place.
             _log.error("runner %s is not offered: %s [%s]", key.id, error, error.reason)
@@ -257,24 +254,9 @@ class SetRunners:
             self._ids[record.id] = None
         return new
 
-    def _offer_of(self, key: JobKey) -> JobOffer:
-        config = self._config
-        spec = JobSpec(
-            name=f"runner of scale set {config.name}",
-            pool=config.pool,
-            script=config.script,
-            claimed={SCALE_SET: config.key},
-            awaits_platform_job=True,
-            platform_egress=self._source.platform_egress,
-        )
-        return JobOffer(key, spec, Caller(self._source.issuer, f"scale-set:{config.key}"))
-
     async def let_go(self, ids: Iterable[JobId]) -> None:
-        """Give up those of these runners that have no job, at once: they end with this daemon. Repeat it while it ends.
-
-        Raises:
-            TryAgainError: the engine could not take it.
-        """
+        """Give up those of these runners that have no job, at once; repeat it while the daemon ends. Raises TryAgainError
+        when the engine could not take it."""
         async with self._lock:
             for job_id in [one for one in ids if one in self._ids and one not in self._busy]:
                 await self._take_back(job_id)
