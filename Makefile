@@ -45,6 +45,10 @@ $(READY): requirements/dev.txt pyproject.toml
 demo: $(READY) ## the main job, end to end, in this terminal
 	@$(BIN)/python tests/demo/run.py
 
+.PHONY: demo-github
+demo-github: $(READY) ## jobs of GitHub Actions in this terminal, with a server that stands in for GitHub
+	@$(BIN)/python tests/demo/github.py
+
 .PHONY: demo-cluster
 demo-cluster: $(READY) ## the same as pods, on the cluster of KUBECONFIG or one of its own
 	@CLUSTER="$$(realpath -m "$(CLUSTER)")" tests/demo/run-cluster

@@ -13,7 +13,13 @@ from orchestrator.testing.github.model import Flavour, JobPlan, Options
 from orchestrator.testing.github.runner_folder import lay_out
 from orchestrator.testing.github.server import GitHubServer
 
+_SYSTEM_PYTHON = "/usr/bin/python3"
 _SAMPLE = ('echo "Hello from $RUNNER_NAME: job $GITHUB_JOB of run $GITHUB_RUN_ID"', "sleep 1", "echo done")
+
+
+def _python() -> str:
+    """Sandboxes see all of `/usr`, and this interpreter perhaps not."""
+    return _SYSTEM_PYTHON if os.access(_SYSTEM_PYTHON, os.X_OK) else sys.executable
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--token-file", type=Path, help="write a personal token there")
     made.add_argument("--key-file", type=Path, help="write the app's private key there")
     made.add_argument("--runner-folder", type=Path, help="lay the runner program out there, as run.sh")
+    made.add_argument("--runner-python", default=_python(), help="what runs it in the sandbox [%(default)s]")
     return made
 
 
@@ -64,7 +71,7 @@ def tell(server: GitHubServer, chosen: argparse.Namespace) -> None:
             _write_secret(path, secret)
             lines.append(f"written       {path}")
     if chosen.runner_folder is not None:
-        lines.append(f"runner        {lay_out(chosen.runner_folder.resolve())}")
+        lines.append(f"runner        {lay_out(chosen.runner_folder.resolve(), chosen.runner_python)}")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
 

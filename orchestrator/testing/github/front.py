@@ -193,6 +193,8 @@ def _trace_headers(endpoint: Endpoint) -> dict[str, str]:
 def _written(reply: Reply, headers: dict[str, str]) -> web.Response:
     if reply.body is None:
         return web.Response(status=reply.status, headers=headers | reply.headers)
+    if isinstance(reply.body, str):
+        return web.Response(status=reply.status, text=reply.body, headers=headers | reply.headers)
     return _json(reply.status, reply.body, headers | reply.headers)
 
 

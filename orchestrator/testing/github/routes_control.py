@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,15 +11,18 @@ import msgspec
 from orchestrator.testing.github.assignment import statistics
 from orchestrator.testing.github.documents import run_conclusion, run_status
 from orchestrator.testing.github.faults import Fault, Faults
-from orchestrator.testing.github.model import JobPlan
+from orchestrator.testing.github.model import JobPlan, Run
 from orchestrator.testing.github.state import GitHubState
 from orchestrator.testing.github.wire import ApiError, Call, Endpoint, Plane, Reply
 
 _MAX_COPIES = 100_000
+_LOG_SECONDS = 120.0
 
 
 class ControlRoutes:
-    """`POST /_control/dispatch`, `/faults`, `/step`, `/cancel/{id}`, and `GET /_control/state`; all JSON, no token."""
+    """`POST /_control/dispatch`, `/faults`, `/step`, `/cancel/{id}`, and `GET /_control/state`; all JSON, no token.
+    `GET /_control/log/{id}` is what the page of a run would show at its end, as text; `last` is the latest run.
+    """
 
     def __init__(self, state: GitHubState, faults: Faults, counters: Callable[[], dict[str, int]]) -> None:
         self._state = state
@@ -28,6 +32,7 @@ class ControlRoutes:
     def endpoints(self) -> list[Endpoint]:
         table = [
             ("GET", "/_control/state", self._report),
+            ("GET", "/_control/log/{id}", self._log),
             ("POST", "/_control/dispatch", self._dispatch),
             ("POST", "/_control/faults", self._fault),
             ("POST", "/_control/step", self._step),
@@ -84,14 +89,25 @@ class ControlRoutes:
         return Reply(200, {"now": self._state.clock.now()})
 
     async def _cancel(self, call: Call) -> Reply:
-        run = self._state.runs.get(call.number("id"))
-        if run is None:
-            raise ApiError(404, "No such run.")
-        self._state.cancel(run)
+        self._state.cancel(self._run(call))
         return Reply(204)
 
+    async def _log(self, call: Call) -> Reply:
+        """Waits until the run is done, for two minutes at most."""
+        run = self._run(call)
+        with contextlib.suppress(TimeoutError):
+            await self._state.until(lambda: run.done, _LOG_SECONDS)
+        return Reply(200, "".join(f"== {job.plan.name}: {job.conclusion or job.state}\n{job.log}" for job in run.jobs))
 
-def _run_document(run: Any) -> dict[str, Any]:
+    def _run(self, call: Call) -> Run:
+        runs = self._state.runs
+        run = next(reversed(runs.values()), None) if call.place["id"] == "last" else runs.get(call.number("id"))
+        if run is None:
+            raise ApiError(404, "No such run.")
+        return run
+
+
+def _run_document(run: Run) -> dict[str, Any]:
     return {
         "id": run.id,
         "status": run_status(run),

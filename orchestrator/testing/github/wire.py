@@ -56,7 +56,7 @@ class Call:
 
 @dataclass(slots=True)
 class Reply:
-    """`body` is anything JSON can say; None is no body at all."""
+    """`body` is anything JSON can say, sent as JSON unless it is a text; None is no body at all."""
 
     status: int = 200
     body: Any = None

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from walkthrough import PROJECT, Walk, blocks, commands, environment, plain
+from walkthrough import PROJECT, Walk, commands, environment, follow, free_port, plain
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.timeout(180)]
 
 PAGE = PROJECT / "docs" / "tutorial" / "first-job.md"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -33,19 +26,7 @@ def walk(tmp_path: Path) -> Iterator[Walk]:
 
 
 def test_every_step_prints_what_the_page_shows(walk):
-    done = 0
-    for language, block in blocks(PAGE.read_text(encoding="utf-8")):
-        if language == "diff":
-            walk.change(block)
-        elif language == "console":
-            for command in commands(block):
-                printed = {plain(line) for line in walk.perform(command)}
-                missing = [line for line in command.shown if plain(line) not in printed]
-                assert missing == [], f"{command.text} printed {sorted(printed)}"
-                done += 1
-        else:
-            walk.write(block)
-    assert done > 20
+    assert follow(walk, PAGE.read_text(encoding="utf-8")) > 20
     assert walk.daemon is None, "the tutorial ends with the daemon stopped"
 
 

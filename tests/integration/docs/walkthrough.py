@@ -12,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,7 +26,8 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[3]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# ([\w./-]+\.\w+)\n")
-ID = re.compile(r"dispatch\.([0-9a-f]{32})\.1")
+ID = re.compile(r"\b\w+\.([0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f-]{27}-[0-9a-z]+)\.1\b")
+FOLDER = re.compile(r"^mkdir (/tmp/[\w-]+)", re.MULTILINE)
 PATIENCE_SECONDS = 60
 
 
@@ -63,7 +66,10 @@ def plain(line: str) -> str:
         return f"event {event[1]}"
     for pattern, word in (
         (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"),
-        (r"[0-9a-f]{12,}", "HEX"),
+        (r"\b[0-9a-f]{8}-[0-9a-f-]{27}-[0-9a-z]+\b|\b[0-9a-f]{8}-[0-9a-f]{3}\b", "HEX"),
+        (r"\bcount-[0-9a-f]{16}\b", "HEX"),
+        (r"[0-9a-f]{12,}(-[0-9a-z]{4}\b)?", "HEX"),
+        (r"#\d{4,}|\bruns/\d{4,}|/\d{4,}/\d{4,}/1/\d{4,}", "NUMBER"),
         (r"127\.0\.0\.1:\d+|:\d{4,5}\b", "ADDRESS"),
         (r"\b\d+(\.\d+)? ?(µs|ms|s|min)\b", "DURATION"),
         (r"\b\d+(\.\d+)? [kM]?i?B\b", "SIZE"),
@@ -175,12 +181,42 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return kept | fixed | {"ORCHESTRATOR_STATE_DIR": str(folder / "state")} | more
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def follow(walk: Walk, page: str) -> int:
+    """Do all steps of a page; how many commands there were.
+
+    Raises:
+        AssertionError: a command did not print a line that the page shows for it.
+    """
+    done = 0
+    for language, block in blocks(page):
+        if language == "diff":
+            walk.change(block)
+        elif language == "console":
+            for command in commands(block):
+                printed = {plain(walk.adapt(line)) for line in walk.perform(command)}
+                missing = [line for line in command.shown if plain(walk.adapt(line)) not in printed]
+                assert missing == [], f"{command.text} printed {sorted(printed)}, and not {missing}"
+                done += 1
+        else:
+            walk.write(block)
+    return done
+
+
 def _refresh(path: Path) -> None:
-    """Write what the commands print today into the page."""
+    """Write what the commands print today into the page. One that names its folder below /tmp is done there."""
     page = path.read_text(encoding="utf-8")
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "first-job"
+    named = FOLDER.search(page)
+    with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
+        folder = Path(named[1]) if named else Path(temporary) / "first-job"
         folder.mkdir()
+        if named:
+            stack.callback(shutil.rmtree, folder)
         walk = Walk(folder, environment(Path(temporary)))
         old: dict[str, str] = {}
 

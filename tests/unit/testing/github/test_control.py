@@ -47,6 +47,20 @@ async def test_jobs_are_dispatched_and_seen(control):
     assert (await control("GET", "state?runs=0")).json["jobs"] == {"all": 3, "done": 3}
 
 
+async def test_a_runs_logs_are_there_when_it_is_done(control):
+    jobs = [{"name": "a"}, {"name": "b", "waits": True}]
+    run = control.github.state.runs[
+        (await control("POST", "dispatch", json={"repository": "acme/shop", "jobs": jobs})).json["id"]
+    ]
+    run.jobs[0].log = "hello\n"
+    asking = asyncio.create_task(control("GET", f"log/{run.id}"))
+    await control("POST", f"cancel/{run.id}")
+    told = await asyncio.wait_for(asking, 20)
+    assert (told.status, told.body.decode()) == (200, "== a: cancelled\nhello\n== b: cancelled\n")
+    assert (await control("GET", "log/last")).body == told.body
+    assert (await control("GET", "log/1")).status == 404
+
+
 @pytest.mark.parametrize(
     "body",
     [
