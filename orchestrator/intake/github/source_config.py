@@ -45,7 +45,8 @@ class SourceTiming:
     `retry_first` to `retry_longest` is the wait after failures in a row, and `fill_first` to `fill_longest` the one
     after runners that ended without a job. `capacity_pace` is the least time between two polls that are ended early
     because there is more room, `acquirable_pace` the one between two looks for jobs to acquire that no message told of.
-    `naming_limit` is how long a job's name is looked for, `end_grace` how long after its runner's end the message of
+    `naming_limit` is how long a job's name is looked for, `hook_patience` how long the message of its start waits for
+    the runner's hook, which may have the job's own token; `end_grace` how long after its runner's end the message of
     a job's end is waited for before GitHub's API is asked. `sweep` is the time between two comparisons with GitHub's
     list of runners, `idle_sweep` the one while nothing runs. `busy_limit` is how long a runner that GitHub calls busy
     holds up its record's end, `close` how long the end of a session may take.
@@ -61,6 +62,7 @@ class SourceTiming:
     capacity_pace: float = 2.0
     acquirable_pace: float = 30.0
     naming_limit: float = 600.0
+    hook_patience: float = 10.0
     end_grace: float = 15.0
     sweep: float = 300.0
     idle_sweep: float = 3600.0
