@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Final
@@ -25,7 +25,7 @@ from orchestrator.intake.github.webhook_source import WebhookSource
 from orchestrator.lifecycle.engine import Engine
 from orchestrator.lifecycle.ports import JobSource, Revoker, RunnerIdentity
 from orchestrator.model.events import Fact, JobFinished, RunnerDeleted
-from orchestrator.model.job import PoolName
+from orchestrator.model.job import JobId, PoolName
 from orchestrator.model.record import Record
 from orchestrator.model.source import SourceState
 from orchestrator.server.deps import HookReport
@@ -116,6 +116,14 @@ class GitHubSources:
     def begin_drain(self) -> None:
         for one in self.opened.values():
             one.source.begin_drain()
+
+    async def let_go(self, ids: Collection[JobId]) -> None:
+        """Give up those of these runners that still wait for a job, while the daemon drains; repeat it.
+
+        Raises:
+            TryAgainError: the journal could not take it.
+        """
+        await asyncio.gather(*(one.source.let_go(ids) for one in self.opened.values()))
 
     def _of(self, record: Record) -> Opened:
         one = self.opened.get(record.offer.key.source)

@@ -36,6 +36,7 @@ EXIT_NOT_STARTED = 1
 EXIT_WORK_LEFT = 2
 
 _TEARDOWN_AFTER_DRAIN_SECONDS = 15
+_LET_GO_SECONDS = 0.5
 
 
 def run(settings: Settings, ready: Callable[[str], None] | None = None, reread: Reread | None = None) -> int:
@@ -173,7 +174,11 @@ async def _drain(rooms: Rooms, drain: Drain) -> bool:
     rooms.platforms.begin_drain()
     limit = rooms.settings.deadlines.drain_seconds
     _log.info("draining", extra={"active_jobs": len(_ends_with_us(rooms)), "limit_seconds": limit})
-    if await _quiet(rooms, limit, drain.hurry):
+    async with asyncio.TaskGroup() as group:
+        letting_go = group.create_task(_let_go_of_the_idle(rooms), name="letting-go")
+        quiet = await _quiet(rooms, limit, drain.hurry)
+        letting_go.cancel("drained")
+    if quiet:
         return True
     # Local sandboxes die with the daemon: end their jobs with a true reason while we still can. Again and again,
     # for a runner that was being made may have claimed its job meanwhile.
@@ -182,6 +187,17 @@ async def _drain(rooms: Rooms, drain: Drain) -> bool:
         if await _quiet(rooms, 1.0, None):
             return True
     return False
+
+
+async def _let_go_of_the_idle(rooms: Rooms) -> None:
+    """Runners that wait for a job, and those that are being made for one, would hold us up for nothing: whatever job
+    they are for stays with its platform, for the next daemon."""
+    while True:
+        try:
+            await rooms.platforms.let_go(_ends_with_us(rooms))
+        except OrchestratorError as error:
+            _log.warning("runners without a job are not given up yet: %s", error)
+        await asyncio.sleep(_LET_GO_SECONDS)
 
 
 def _ends_with_us(rooms: Rooms) -> list[JobId]:

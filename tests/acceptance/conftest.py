@@ -10,9 +10,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from installation import Installation
+from github_site import GitHubSite, github_server
+from installation import Installation, free_port
 from witness import Witness
 
+from orchestrator.testing.github.server import GitHubServer
 from orchestrator.testing.otlp import OtlpReceiver
 
 
@@ -47,3 +49,15 @@ async def installed(tmp_path: Path, witness: Witness) -> AsyncIterator[Callable[
 async def here(installed: Callable[..., Installation], receiver: OtlpReceiver) -> Installation:
     """An installation whose traces go to `receiver`, with no daemon yet."""
     return installed(otlp=receiver.endpoint)
+
+
+@pytest.fixture
+async def github() -> AsyncIterator[GitHubServer]:
+    async with github_server(free_port()) as server:
+        yield server
+
+
+@pytest.fixture
+def site(github: GitHubServer, installed: Callable[..., Installation], witness: Witness) -> GitHubSite:
+    """An installation that listens to `github`, with no daemon yet."""
+    return GitHubSite(installed(), github, witness)

@@ -98,14 +98,15 @@ class Installation:
         self._session: aiohttp.ClientSession | None = None
         self._seen: dict[tuple[int, float], str] = {}
         self._mounts = self._our_mounts()
-        self._uid_base = 300_000_000 + (os.getpid() % 4096) * 400_000 + next(_uid_ranges) * _UIDS
+        self.uid_base = 300_000_000 + (os.getpid() % 4096) * 400_000 + next(_uid_ranges) * _UIDS
+        """First of the host user ids that are this installation's alone, for pools that `settings` name."""
         self.configure(otlp, **settings)
 
     def configure(self, otlp: str = "", **settings: Any) -> None:
         """Write the configuration file; `settings` replace whole top-level keys, `capacity` is the pool's."""
         capacity = settings.pop("capacity", 2)
         rules = [self.witness.rule] if self.witness else []
-        sandbox = {"host_uid_base": self._uid_base}
+        sandbox = {"host_uid_base": self.uid_base}
         document: dict[str, Any] = {
             "state_dir": str(self.state),
             "server": {"port": self.port},
@@ -220,7 +221,7 @@ class Installation:
             if pid in alive and alive[pid].info["create_time"] == born
         ]
         # As root the gateway and each sandbox have a user id of their own, out of this installation's range.
-        uids = range(self._uid_base - 1, self._uid_base + _UIDS - 1)
+        uids = range(self.uid_base - 1, self.uid_base + _UIDS - 1)
         found += [f"process {pid} of a sandbox or gateway" for pid, p in alive.items() if p.info["uids"].real in uids]
         found += [f"mount {mount}" for mount in self._our_mounts() - self._mounts]
         instance = hashlib.sha256(str(self.state.resolve()).encode()).hexdigest()[:12]

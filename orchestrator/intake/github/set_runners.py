@@ -255,8 +255,11 @@ class SetRunners:
         return new
 
     async def let_go(self, ids: Iterable[JobId]) -> None:
-        """Give up those of these runners that have no job, at once; repeat it while the daemon ends. Raises TryAgainError
-        when the engine could not take it."""
+        """Give up those of these runners that have no job, at once; repeat it while the daemon ends.
+
+        Raises:
+            TryAgainError: the engine could not take it.
+        """
         async with self._lock:
             for job_id in [one for one in ids if one in self._ids and one not in self._busy]:
                 await self._take_back(job_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from orchestrator.errors import OrchestratorError
@@ -30,6 +30,7 @@ from orchestrator.intake.github.stats import EndpointCount
 from orchestrator.intake.github.sweep import RunnerSweep
 from orchestrator.intake.github.tally import Tally
 from orchestrator.intake.github.trouble import Trouble
+from orchestrator.model.job import JobId
 from orchestrator.model.record import Record
 from orchestrator.model.source import Failure
 
@@ -180,6 +181,11 @@ class GitHubSource:
         """Ask GitHub for no more jobs than there are runners for."""
         for one in self._sets.values():
             one.loop.draining = True
+
+    async def let_go(self, ids: Collection[JobId]) -> None:
+        """See `SetRunners.let_go`."""
+        for one in self._sets.values():
+            await one.runners.let_go(ids)
 
     def capacity_changed(self) -> None:
         """A pool may have more room now; a hint that costs nothing, for whenever any runner has ended."""

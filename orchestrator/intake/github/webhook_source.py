@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from orchestrator.intake.github.connect import GitHub
@@ -24,6 +24,7 @@ from orchestrator.intake.github.sweep import RunnerSweep
 from orchestrator.intake.github.tally import Tally
 from orchestrator.intake.github.webhook_inbox import WebhookInbox
 from orchestrator.intake.github.webhook_work import WebhookWork
+from orchestrator.model.job import JobId
 from orchestrator.model.record import Record
 from orchestrator.model.source import Failure
 
@@ -192,6 +193,11 @@ class WebhookSource:
     def begin_drain(self) -> None:
         """Demand no more runners."""
         self._work.draining = True
+
+    async def let_go(self, ids: Collection[JobId]) -> None:
+        """See `SetRunners.let_go`."""
+        for runners in self._rules:
+            await runners.let_go(ids)
 
     def capacity_changed(self) -> None:
         """A pool may have more room now; a hint that costs nothing."""
