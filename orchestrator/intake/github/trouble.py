@@ -37,13 +37,15 @@ class Trouble:
         now = self.failure
         if before is None or before.reason != now.reason:
             way_out = f"; fix: {now.fix}" if now.fix else ""
-            _log.warning("%s fails: %s [%s]%s", self._work, now.message, now.reason, way_out)
+            extra = {"reason": now.reason}
+            _log.warning("%s fails: %s [%s]%s", self._work, now.message, now.reason, way_out, extra=extra)
 
     def over(self) -> None:
         """It worked."""
         if self.failure is not None:
             seconds = max(time.time_ns() - self.failure.since_ns, 0) / 1e9
-            _log.info("%s works again, after %.1f s [%s]", self._work, seconds, self.failure.reason)
+            extra = {"reason": self.failure.reason}
+            _log.info("%s works again, after %.1f s [%s]", self._work, seconds, self.failure.reason, extra=extra)
             self.failure = None
 
     def dropped(self) -> None:

@@ -96,7 +96,7 @@ async def test_away_and_back(program, tmp_path):
     def away() -> None:
         daemon.start()
         line = daemon.said("listening to scale set default/zt of GitHub source acme fails: ")
-        assert line["level"] == "warning"
+        assert (line["level"], line["reason"]) == ("warning", "github_unavailable")
         assert "[github_unavailable]; fix: see whether GitHub and the way to it" in line["event"]
         asked = Asked(tmp_path / "state")
         assert json.loads(asked.get("/readyz"))["ready"] is True
