@@ -167,11 +167,15 @@ class SessionLoop:
         await self._runners.demand(count, statistics.running if statistics else 0, envelope.assigned)
 
     async def _finish(self, session: Session, number: int, envelope: Envelope, done: asyncio.Event) -> None:
-        """Names first, results second, then the acknowledgement: a kill before it brings the message again."""
+        """Names and results, then the acknowledgement: a kill before it brings the message again.
+
+        No result waits for a name: finding one takes seconds, and until its result is there a runner keeps its slot.
+        """
         try:
             tell = self._telling.tell
-            await asyncio.gather(*(tell(self._naming.started, job) for job in envelope.started))
-            await asyncio.gather(*(tell(self._naming.completed, job) for job in envelope.completed))
+            names = (tell(self._naming.started, job) for job in envelope.started)
+            results = (tell(self._naming.completed, job) for job in envelope.completed)
+            await asyncio.gather(*names, *results)
             await self._client.acknowledge(session, number)
         except OrchestratorError as error:
             # It comes again, at the latest with another session, and all of this is idempotent.
