@@ -122,6 +122,24 @@ bench-kubernetes: $(READY) $(PEERS:%=build/peers/%/.ready) ## the benchmarks on 
 		timeout --kill-after=10 1200 $(BIN)/python tests/benchmarks/kubernetes/$$bench.py || failed="$$failed $$bench"; done; \
 	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 
+# The cluster, for jobs as pods, is ended whatever happens; without one that part is left out, and said so.
+.PHONY: bench-github
+bench-github: $(READY) ## the benchmarks of GitHub Actions: bursts in sandboxes and as pods, idle sets
+	@failed=; \
+	for bench in burst idle; do echo "== $$bench"; \
+		timeout --kill-after=10 1200 $(BIN)/python tests/benchmarks/github/$$bench.py || failed="$$failed $$bench"; done; \
+	if [ -z "$${KUBECONFIG:-}" ] && [ ! -x "$(CLUSTER)/up" ]; then \
+		echo "bench-github: pods NOT RUN. There is neither KUBECONFIG nor $(CLUSTER)/up."; \
+		echo "  fix: point KUBECONFIG to a cluster for measurements, or CLUSTER to the cluster programs"; \
+		[ "$${REQUIRE_CLUSTER:-}" != 1 ] || failed="$$failed pods"; \
+	else \
+		if [ -z "$${KUBECONFIG:-}" ]; then \
+			"$(CLUSTER)/build"; env=$$("$(CLUSTER)/up" --no-scheduler --controllers '*,-nodelifecycle'); eval "$$env"; \
+			trap '"$(CLUSTER)/down"' EXIT; fi; \
+		echo "== pods"; \
+		timeout --kill-after=10 1200 $(BIN)/python tests/benchmarks/github/pods.py || failed="$$failed pods"; fi; \
+	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
+
 # Without buildah and root nothing is built, and said so; REQUIRE_IMAGES=1 makes that an error.
 .PHONY: images
 images: $(READY) ## container images from Debian's packages; BASE=name@sha256:... builds on another base

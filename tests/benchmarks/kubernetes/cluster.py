@@ -92,8 +92,8 @@ def writes(counted: Counter[str]) -> int:
 class Node:
     """The scripted node in a process of its own, so that its processor time is nobody's."""
 
-    def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, str(HERE / "node.py"), *arguments]
+    def __init__(self, *arguments: str, program: Path = HERE / "node.py") -> None:
+        command = [sys.executable, str(program), *arguments]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()

@@ -73,7 +73,7 @@ class Agents:
     async def _by_tls(self, url: str, token: str) -> str:
         if self._session is None:
             trust = ssl.create_default_context(cafile=self._ca_file)
-            connector = aiohttp.TCPConnector(force_close=True, ssl=trust, socket_factory=_pods_socket)
+            connector = aiohttp.TCPConnector(force_close=True, ssl=trust, socket_factory=pods_socket)
             self._session = aiohttp.ClientSession(connector=connector)
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         try:
@@ -114,7 +114,7 @@ class Agents:
         return str(msgspec.json.decode(await self._client.request("POST", path, body=body))["status"]["token"])
 
 
-def _pods_socket(info: Any) -> socket.socket:
+def pods_socket(info: Any) -> socket.socket:
     made = socket.socket(*info[:3])
     made.setblocking(False)
     made.bind((next(_PEERS), 0))
