@@ -89,7 +89,6 @@ class GitHubSource:
         self._free = free
         self._notes = notes if notes is not None else ForgetfulNotes()
         self.tally = Tally()
-        self.naming = JobNaming(config.name, facts, github.rest, engine, self.tally)
         self._registrations = Registrations(
             source=config.name,
             client=github.actions,
@@ -97,6 +96,10 @@ class GitHubSource:
             place=self._place,
             tally=self.tally,
             busy_limit_seconds=config.timing.busy_limit,
+        )
+        names_of = self._registrations.names_of
+        self.naming = JobNaming(
+            config.name, facts, github.rest, engine, self.tally, names_of, config.timing.hook_patience
         )
         self._sets = {one.key: self._set(one) for one in config.scale_sets}
         self._sweep = RunnerSweep(
@@ -152,7 +155,7 @@ class GitHubSource:
     async def _sweep_on(self) -> None:
         """While nothing runs and nothing is suspicious there is little to find."""
         timing = self._config.timing
-        idle = 0.0
+        idle = timing.idle_sweep  # an earlier daemon may have left something
         while True:
             await asyncio.sleep(timing.sweep)
             idle += timing.sweep
