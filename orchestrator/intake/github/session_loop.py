@@ -231,7 +231,7 @@ class SessionLoop:
 
     def _capacity(self) -> int:
         counted = self._runners.capacity()
-        return min(counted, self._runners.assigned or 0) if self.draining else counted
+        return min(counted, self._runners.held()) if self.draining else counted
 
     async def _pace(self) -> None:
         """Let a burst gather: jobs that come together cost one message, not one each."""

@@ -183,6 +183,10 @@ class SetRunners:
         going = len(slots) - counted
         return max(min(counted + max(self._free(self._config.pool), 0), self.bound - going), 0)
 
+    def held(self) -> int:
+        """How many jobs the set has a runner for, or a runner on its way."""
+        return sum(slot.counts for slot in self.slots())
+
     async def demand(self, assigned: int | None, running: int, jobs: Sequence[JobMessage]) -> None:
         """Offer what the service wants, durably. `jobs` are those announced just now, `assigned` and `running` its
         counts; `assigned` is None if they are not believed.

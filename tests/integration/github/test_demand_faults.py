@@ -144,7 +144,7 @@ async def test_no_more_runners_than_the_pool_and_the_set_allow():
         records = await done(plant, run)
         assert len(succeeded(records)) == 6
         assert most <= 2
-        assert 1 <= plant.source.status().sets[0].announced <= 2
+        await plant.until(lambda: plant.source.status().sets[0].announced == 2)
 
 
 async def test_room_that_comes_while_a_poll_waits_is_told_at_once():
@@ -170,7 +170,8 @@ async def test_a_draining_source_asks_for_no_more():
         first = plant.dispatch(1)
         await done(plant, first)
         plant.source.begin_drain()
-        await plant.until(lambda: plant.source.status().sets[0].announced == 0)
+        (one,) = plant.github.state.sets.values()
+        await plant.until(lambda: one.capacity == 0)
         run = plant.dispatch(1)
         await asyncio.sleep(0.2)
         assert run.jobs[0].state is JobState.QUEUED
