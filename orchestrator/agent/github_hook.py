@@ -1,4 +1,4 @@
-"""`orchestrator-github-hook job-started | job-completed`: what GitHub's runner runs before and after its one job.
+"""`orchestrator-github-hook job-started`: what GitHub's runner runs before its one job.
 
 Before any step it reports which job this is, with GitHub's own token for the job where its workflow grants
 `id-token: write`, and waits until the job is named and policy has answered. A job that is denied gets the reasons in
@@ -42,10 +42,8 @@ class Refused(Exception):  # noqa: N818 -- a verdict on the job, not a fault
 
 
 def main(arguments: list[str]) -> int:
-    if arguments == ["job-completed"]:
-        return completed()
     if arguments != ["job-started"]:
-        print("usage: orchestrator-github-hook job-started | job-completed", file=sys.stderr)
+        print("usage: orchestrator-github-hook job-started", file=sys.stderr)
         return 2
     try:
         answer = until_named(time.monotonic() + LIMIT_SECONDS)
@@ -58,14 +56,6 @@ def main(arguments: list[str]) -> int:
         say("error", f"this job cannot be reported: {type(error).__name__}: {error}", "no identity for this job")
         return 1
     print(f"job {answer['job_id']}, trace {answer['traceparent'].split('-')[1]}")
-    return 0
-
-
-def completed() -> int:
-    """A line for who reads the log. The job's end is told by GitHub, never by what runs beside the job."""
-    job = os.environ.get("ORCHESTRATOR_JOB_ID", "")
-    if job:
-        print(f"job {job}: evidence is made when the runner is gone")
     return 0
 
 

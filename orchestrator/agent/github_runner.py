@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 JIT_FILE = "jitconfig"
 MAX_JIT_BYTES = 1 << 20
 HOOK = "orchestrator-github-hook"
+COMPLETED = r"""if [ -n "$ORCHESTRATOR_JOB_ID" ]; then
+    printf 'job %s: evidence is made when the runner is gone\n' "$ORCHESTRATOR_JOB_ID"
+fi"""
+"""Without a program of ours: an interpreter's start would be a quarter of all that such a job costs."""
 LISTENER = os.path.join("bin", "Runner.Listener")
 COPY = "actions-runner"
 LEFT_OUT = frozenset({"_diag", "_work"})
@@ -74,18 +78,21 @@ def runner_environment(variables: dict[str, str], jit: str, hooks: tuple[str, st
 
 
 def hooks(home: str) -> tuple[str, str]:
-    """Job-started and job-completed: the runner takes only files that end in `.sh` and lie outside its own folder."""
+    """Job-started and job-completed: the runner takes only files that end in `.sh` and lie outside its own folder.
+
+    The latter is a line for who reads the log: the job's end is told by GitHub, never by what runs beside the job.
+    """
     program = os.path.join(os.path.dirname(os.path.abspath(__file__)), HOOK)
     folder = os.path.join(home, ".orchestrator")
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    return written(folder, program, "job-started"), written(folder, program, "job-completed")
-
-
-def written(folder: str, program: str, event: str) -> str:
-    path = os.path.join(folder, event + ".sh")
     quoted = "'" + program.replace("'", "'\\''") + "'"
+    return written(folder, "job-started", f"exec {quoted} job-started"), written(folder, "job-completed", COMPLETED)
+
+
+def written(folder: str, event: str, command: str) -> str:
+    path = os.path.join(folder, event + ".sh")
     with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(f"#!/bin/sh\nexec {quoted} {event}\n")
+        file.write(f"#!/bin/sh\n{command}\n")
     os.chmod(path, 0o500)
     return path
 

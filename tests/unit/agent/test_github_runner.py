@@ -72,10 +72,19 @@ def test_the_program_takes_over_with_its_registration_and_hooks(place):
     assert (arguments, jit, deprecated, files, trap) == ("one two words", JIT, "1", "no files", "1")
     assert not (place.files / "jitconfig").exists()
     hook = place.program.parent / "orchestrator-github-hook"
+    assert Path(started).read_text() == f"#!/bin/sh\nexec '{hook}' job-started\n"
     for path, event in ((started, "job-started"), (completed, "job-completed")):
         assert path.endswith(f"{event}.sh")
-        assert Path(path).read_text() == f"#!/bin/sh\nexec '{hook}' {event}\n"
         assert stat.S_IMODE(Path(path).stat().st_mode) == 0o500
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_the_end_of_a_job_is_one_line_and_never_a_failure(place, shell):
+    completed = place.run().stdout.splitlines()[5]
+    for job, line in (("forge.slot.1", "job forge.slot.1: evidence is made when the runner is gone\n"), ("", "")):
+        environment = {"PATH": os.environ["PATH"]} | ({"ORCHESTRATOR_JOB_ID": job} if job else {})
+        done = subprocess.run([shell, "-e", completed], env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, line, "")
 
 
 def test_a_registration_is_good_once(place):
