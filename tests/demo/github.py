@@ -103,7 +103,7 @@ def shown(job: Job) -> list[str]:
     """Print what GitHub's page of the job would show; what is wrong with it."""
     console.print()
     console.rule(f"at GitHub: {job.plan.name}, {job.conclusion}")
-    console.print(job.log.strip(), markup=False, highlight=False)
+    console.print(job.log.strip(), markup=False, highlight=False, soft_wrap=True)
     conclusion, words = EXPECTED[job.plan.name]
     problems = [] if job.conclusion == conclusion else [f"{job.plan.name} ended as {job.conclusion} at GitHub"]
     problems += [] if words in job.log else [f"the log of {job.plan.name} does not say {words!r}"]
@@ -129,7 +129,7 @@ async def command(folder: Path, *words: str) -> None:
         sys.executable, "-m", "orchestrator", *words, env=variables, stdout=asyncio.subprocess.PIPE
     )
     output, _ = await done.communicate()
-    console.print(output.decode().rstrip(), markup=False, highlight=False)
+    console.print(output.decode().rstrip(), markup=False, highlight=False, soft_wrap=True)
     if done.returncode:
         raise DemoError(f"orchestrator {words[0]} ended with exit code {done.returncode}")
 
