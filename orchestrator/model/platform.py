@@ -69,8 +69,9 @@ class PlatformState:
 
     @property
     def live(self) -> bool:
-        """The job is named and allowed and its runner still there: an identity may exist."""
-        return bool(self.named_at_ns) and self.refused is None and self.exit is None
+        """The job is named and allowed, its platform has not said that it is over, and its runner is still there: an
+        identity may exist."""
+        return bool(self.named_at_ns) and self.refused is None and self.completed is None and self.exit is None
 
 
 def named_offer(offer: JobOffer, job: PlatformJob) -> JobOffer:

@@ -7,7 +7,7 @@ answer serves everybody who waits for it, and for a while those who come later.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -25,7 +25,11 @@ JOBS_SECONDS: Final = 2.0
 BRANCH_SECONDS: Final = 60.0
 """How long a branch may count as protected after its protection was taken away."""
 MAX_EARLIER_ATTEMPTS: Final = 3
+EARLIER_SECONDS: Final = 30.0
+"""As `JOBS_SECONDS`, of an attempt that is not the latest: its jobs had their runners long ago."""
 _MAX_ENTRIES: Final = 2000
+_MAX_JOB_LISTS: Final = 200
+"""Of runs; one list may have thousands of jobs."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -52,9 +56,12 @@ class _Entry(Generic[V]):
 class _Answers(Generic[K, V]):
     """The last answer for each key; of those who ask at once one fetches. The oldest keys are forgotten."""
 
-    def __init__(self, fetch: Callable[[K], Awaitable[V]], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, fetch: Callable[[K], Awaitable[V]], monotonic: Callable[[], float], most: int = _MAX_ENTRIES
+    ) -> None:
         self._fetch = fetch
         self._monotonic = monotonic
+        self._most = most
         self._entries: dict[K, _Entry[V]] = {}
 
     def known(self, key: K) -> V | None:
@@ -66,7 +73,7 @@ class _Answers(Generic[K, V]):
         """An answer that is at most `max_age` seconds old; the errors are those of fetching it."""
         entry = self._entries.pop(key, None) or _Entry()
         self._entries[key] = entry
-        if len(self._entries) > _MAX_ENTRIES:
+        if len(self._entries) > self._most:
             del self._entries[next(iter(self._entries))]
         async with entry.lock:
             if entry.found is None or self._monotonic() - entry.found[0] >= max_age:
@@ -77,6 +84,18 @@ class _Answers(Generic[K, V]):
 _Place = tuple[str, str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Runner:
+    """As GitHub knows it; without ids the name decides."""
+
+    name: str
+    ids: Collection[int]
+
+    def job_in(self, jobs: Iterable[RunJob]) -> RunJob | None:
+        fits = (job for job in jobs if job.runner_name == self.name and (not self.ids or job.runner_id in self.ids))
+        return next(fits, None)
+
+
 class JobFacts:
     """Facts of the jobs of one source. `issuer` is the one of GitHub's job tokens, `monotonic` gives seconds.
 
@@ -84,16 +103,25 @@ class JobFacts:
     """
 
     def __init__(self, source: FactSource, url: GitHubUrl, issuer: str, monotonic: Callable[[], float]) -> None:
-        self._source = source
         self._shown: dict[str, RunJob] = {}
         self._url = url
         self._issuer = issuer
         self._runs: _Answers[_Place, WorkflowRun] = _Answers(lambda place: source.workflow_run(*place), monotonic)
-        self._jobs: _Answers[_Place, list[RunJob]] = _Answers(lambda place: source.run_jobs(*place), monotonic)
+        self._jobs: _Answers[_Place, list[RunJob]] = _Answers(
+            lambda place: source.run_jobs(*place), monotonic, _MAX_JOB_LISTS
+        )
+        self._earlier: _Answers[tuple[_Place, int], list[RunJob]] = _Answers(
+            lambda key: source.run_jobs(*key[0], key[1]), monotonic, _MAX_JOB_LISTS
+        )
         self._branches: _Answers[tuple[str, str, str], Branch | None] = _Answers(
             lambda place: source.branch(*place), monotonic
         )
         self._tags: _Answers[tuple[str, str, str], bool] = _Answers(lambda place: source.tag_exists(*place), monotonic)
+
+    def covers(self, owner: str, repository: str) -> bool:
+        """Whether a stranger may point to this repository: one of the source's own. Anybody may give a runner of their
+        own, in a repository of theirs, the name that one of ours has."""
+        return self._url.covers(owner, repository)
 
     def saw(self, job: RunJob) -> None:
         """The API has shown this job just now: it need not be asked which one its runner has."""
@@ -103,20 +131,31 @@ class JobFacts:
                 del self._shown[next(iter(self._shown))]
 
     async def by_runner(
-        self, owner: str, repository: str, run_id: int, registered: str, *, workflow_ref: str = ""
+        self,
+        owner: str,
+        repository: str,
+        run_id: int,
+        registered: str,
+        *,
+        runner_ids: Collection[int] = (),
+        workflow_ref: str = "",
     ) -> PlatformJob | None:
         """The job of this run that GitHub has given to the runner registered under this name; None: not yet known.
 
-        `workflow_ref` is the message's `job_workflow_ref`, which tells the ref for certain; empty where there is none.
+        `runner_ids` are those that the runner can have, none where they are not known: names are unique in one scope
+        of registrations only. `workflow_ref` is the message's `job_workflow_ref`, which tells the ref for certain;
+        empty where there is none.
 
         Raises:
             FactsDisagreeError: the run is of another repository.
         """
         place = (owner, repository, run_id)
-        job = _of_runner(self._jobs.known(place) or (), registered) or self._shown.get(registered)
+        runner = _Runner(registered, runner_ids)
+        shown = self._shown.get(registered)
+        job = runner.job_in(self._jobs.known(place) or ()) or runner.job_in((shown,) if shown else ())
         if job is None or job.run_id != run_id:
             jobs = await self._jobs.get(place, JOBS_SECONDS)
-            job = _of_runner(jobs, registered) or await self._of_earlier(place, jobs, registered)
+            job = runner.job_in(jobs) or await self._of_earlier(place, jobs, runner)
         return None if job is None else await self.by_job(owner, repository, job, workflow_ref=workflow_ref)
 
     async def by_job(self, owner: str, repository: str, job: RunJob, *, workflow_ref: str = "") -> PlatformJob:
@@ -147,11 +186,11 @@ class JobFacts:
                 raise FactsDisagreeError("the API does not know the run that the token is of") from error
         return facts.job_from_claims(self._url, self._issuer, claims, run=run, name=name)
 
-    async def _of_earlier(self, place: _Place, jobs: list[RunJob], registered: str) -> RunJob | None:
+    async def _of_earlier(self, place: _Place, jobs: list[RunJob], runner: _Runner) -> RunJob | None:
         """When a run was started again meanwhile, its earlier jobs are no more among the latest ones."""
         latest = max((job.run_attempt for job in jobs), default=1)
         for attempt in range(latest - 1, max(latest - 1 - MAX_EARLIER_ATTEMPTS, 0), -1):
-            job = _of_runner(await self._source.run_jobs(*place, attempt), registered)
+            job = runner.job_in(await self._earlier.get((place, attempt), EARLIER_SECONDS))
             if job is not None:
                 return job
         return None
@@ -168,7 +207,3 @@ class JobFacts:
         head = (owner, repository, run.head_branch)
         branch = await self._branches.get(head, BRANCH_SECONDS)
         return facts.ref_of_head(run, branch, tag=await self._tags.get(head, BRANCH_SECONDS))
-
-
-def _of_runner(jobs: list[RunJob] | tuple[()], registered: str) -> RunJob | None:
-    return next((job for job in jobs if job.runner_name == registered), None)

@@ -47,6 +47,8 @@ _FROM_CLAIMS: Final[Mapping[str, str]] = {
 
 _IDS: Final = ("repository_id", "repository_owner_id", "run_id", "run_attempt", "check_run_id")
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,18}")
+_PLAIN: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]*\Z")
+"""As claims of a token must be."""
 _REF: Final = re.compile(r"refs/(heads|tags|pull)/[^\x00-\x20\x7f~^:?*\[\\]{1,500}")
 
 
@@ -128,7 +130,7 @@ def job_from_api(
     }
     if not workflow_ref and not run.referenced_workflows:
         facts["job_workflow_ref"] = facts.get("workflow_ref", "")
-    known = {name: value for name, value in facts.items() if value and len(value) <= MAX_FACT}
+    known = {name: value for name, value in facts.items() if value and len(value) <= MAX_FACT and _PLAIN.match(value)}
     known["ref_protected"] = "true" if ref.protected and ref.ref.startswith("refs/heads/") else "false"
     known["fork"] = _fork(run)
     return _job(url, issuer, known, job.name, proof="api")
@@ -154,12 +156,17 @@ def _job(url: GitHubUrl, issuer: str, facts: Mapping[str, str], name: str, *, pr
     subject = f"repo:{owner}@{facts.get('repository_owner_id', '')}/{repository}@{facts['repository_id']}"
     return PlatformJob(
         key=job_key(url, facts),
-        name=name[:MAX_NAME] or f"job #{facts['check_run_id']}",
+        name=_printable(name[:MAX_NAME]) or f"job #{facts['check_run_id']}",
         caller=Caller(issuer, subject, dict(sorted(facts.items()))),
         pipeline=f"{facts['repository']}/runs/{facts['run_id']}"[:MAX_NAME],
         deployment_environment=facts.get("environment", ""),
         proof=proof,
     )
+
+
+def _printable(name: str) -> str:
+    """A workflow's author chooses it, and people see it in their terminals."""
+    return "".join(sign if sign.isprintable() else " " for sign in name).strip()
 
 
 def workflow_file(run: WorkflowRun) -> str:

@@ -79,7 +79,7 @@ class JobNaming:
         return record
 
     async def started(self, message: JobMessage) -> None:
-        """GitHub gave a job to a runner: find out its facts and name it, or see whether the name it has fits: if it does
+        """GitHub gave a job to a runner: find out its facts and name it, or see whether the name that it has fits. If
         not, the record ends, as soon as the API confirms that.
 
         A job that cannot be named is not tried again: nobody vouches for it, and its record ends without identity.

@@ -95,6 +95,11 @@ class Registrations:
         names = registered_names(runner_name(record.id))
         return names if known is None else names[: known.tries]
 
+    def ids_of(self, record: Record) -> tuple[int, ...]:
+        """GitHub's numbers for the record's runner; none where an earlier daemon registered it."""
+        known = self._known.get(record.id)
+        return () if known is None else tuple(known.ids)
+
     async def files(self, record: Record) -> Mapping[str, str]:
         """The secret files of a record that was just claimed; none for a record of another source.
 

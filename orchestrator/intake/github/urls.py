@@ -86,6 +86,17 @@ class GitHubUrl:
     def encrypted(self) -> bool:
         return self.scheme == "https"
 
+    def covers(self, owner: str, repository: str) -> bool:
+        """Whether the repository certainly is within the scope. Of an enterprise no name tells."""
+        same_owner = owner.lower() == self.owner.lower()
+        match self.scope:
+            case Scope.REPOSITORY:
+                return same_owner and repository.lower() == self.repository.lower()
+            case Scope.ORGANIZATION:
+                return same_owner and bool(repository)
+            case Scope.ENTERPRISE:
+                return False
+
 
 def parse_github_url(text: str, *, force_server: bool = False) -> GitHubUrl:
     """Take a configuration URL apart; `force_server` treats any host as GHES.

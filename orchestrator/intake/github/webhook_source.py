@@ -95,7 +95,6 @@ class WebhookSource:
         self._github = github
         self._inbox = inbox
         self.tally = Tally()
-        self.naming = JobNaming(name, facts, github.rest, engine, self.tally)
         runners = RestRunners(github.rest, config.rules, config.mark)
         self._registrations = Registrations(
             source=name,
@@ -105,6 +104,9 @@ class WebhookSource:
             tally=self.tally,
             busy_limit_seconds=timing.busy_limit,
         )
+        # A webhook tells of all runners of the organisation, also of those that others made and called as they liked.
+        ids_of = self._registrations.ids_of
+        self.naming = JobNaming(name, facts, github.rest, engine, self.tally, ids_of=ids_of)
         self._rules = tuple(
             SetRunners(config.source, rule.runners, engine, free, self._registrations, self.tally)
             for rule in config.rules

@@ -18,7 +18,7 @@ from typing import Final
 from orchestrator.errors import GiveUpError
 from orchestrator.intake.github.errors import UnreadableAnswerError
 from orchestrator.intake.github.fields import Fields, read_object
-from orchestrator.intake.github.urls import GitHubUrl, Scope
+from orchestrator.intake.github.urls import GitHubUrl
 
 MAX_BODY_BYTES: Final = 25 << 20
 """What GitHub sends at most; larger payloads it does not deliver at all."""
@@ -115,7 +115,8 @@ def read_job(head: DeliveryHead, body: bytes, url: GitHubUrl) -> JobHint | None:
         )
     except UnreadableAnswerError:
         raise WebhookRefusedError("The payload is no workflow_job event.", reason="webhook_malformed") from None
-    if not hint.action or hint.run_id <= 0 or hint.job_id <= 0 or not _is_ours(url, owner, name):
+    # Nobody makes us ask for repositories of others with our token.
+    if not hint.action or hint.run_id <= 0 or hint.job_id <= 0 or not url.covers(owner, name):
         return None
     return hint
 
@@ -124,15 +125,3 @@ def _action(data: Fields) -> str:
     """Empty for an action that is not known: there may be new ones."""
     action = data.text("action", 64)
     return action if action in _ACTIONS else ""
-
-
-def _is_ours(url: GitHubUrl, owner: str, name: str) -> bool:
-    """Whether the source may look at this repository: nobody makes us ask for others with our token."""
-    same_owner = owner.lower() == url.owner.lower()
-    match url.scope:
-        case Scope.REPOSITORY:
-            return same_owner and name.lower() == url.repository.lower()
-        case Scope.ORGANIZATION:
-            return same_owner and bool(name)
-        case Scope.ENTERPRISE:
-            return False

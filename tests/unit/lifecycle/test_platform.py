@@ -230,6 +230,12 @@ def test_exit_0_proves_nothing():
     assert outcome(step).exit_code == 0
 
 
+def test_the_identity_ends_with_the_platforms_word_though_the_runner_goes_on():
+    assert HAS_JOB.live
+    assert not record(*TO_RUNNING, NAMED, COMPLETED).live
+    assert not record(*TO_RUNNING, COMPLETED, NAMED).live
+
+
 def test_a_runner_that_outlives_its_job_is_ended_with_an_alarm():
     job = record(*TO_RUNNING, NAMED, COMPLETED)
     until = job.platform.completed_at_ns + 8 * SECOND

@@ -197,3 +197,28 @@ async def test_a_failed_call_is_not_remembered(finder, api):
         await finder.by_job("acme", "shop", replace(JOB, run_id=77))
     api.run = replace(RUN, id=77)
     assert (await finder.by_job("acme", "shop", replace(JOB, run_id=77))).caller.facts["run_id"] == "77"
+
+
+async def test_an_earlier_attempt_is_not_asked_for_at_every_look(finder, api, now):
+    """Whoever waits for a job that is not there asks every two seconds."""
+    api.jobs = {None: [replace(JOB, run_attempt=3, runner_name="runner-other")], 1: [], 2: []}
+    for _ in range(5):
+        assert await finder.by_runner("acme", "shop", 9001, OURS) is None
+        now[0] += JOBS_SECONDS
+    assert sorted(api.asked) == ["jobs"] * 5 + ["jobs 1", "jobs 2"]
+
+
+async def test_a_runner_of_the_same_name_that_has_another_number_is_somebody_elses(finder, api):
+    api.jobs[None] = [replace(JOB, runner_name=OURS, runner_id=7)]
+    assert await finder.by_runner("acme", "shop", 9001, OURS, runner_ids=(8, 9)) is None
+    finder.saw(replace(JOB, runner_name=OURS, runner_id=7))
+    assert await finder.by_runner("acme", "shop", 9001, OURS, runner_ids=(8, 9)) is None
+    assert await finder.by_runner("acme", "shop", 9001, OURS, runner_ids=(7,)) is not None
+    assert await finder.by_runner("acme", "shop", 9001, OURS) is not None
+
+
+async def test_lists_of_jobs_are_kept_of_few_runs(finder, api):
+    api.jobs = {None: []}
+    for run_id in range(1, 500):
+        assert await finder.by_runner("acme", "shop", run_id, OURS) is None
+    assert len(finder._jobs._entries) == 200

@@ -200,3 +200,14 @@ def test_hostile_claims_never_break_the_mapping(changes):
         assert job.caller.facts["ref_protected"] in ("true", "false")
         assert all(job.caller.facts.values())
         assert job.key.count("/") == 4
+
+
+def test_what_a_terminal_or_the_journal_cannot_take_is_not_in_a_name_or_a_fact():
+    job = job_from_api(
+        URL, ISSUER, replace(RUN, actor="kim\x1b[2J"), replace(JOB, name="a\ud800\x1b[2J\u202eb"), ResolvedRef()
+    )
+    assert job.name == "a  [2J b"
+    assert "actor" not in job.caller.facts
+    named = job_from_claims(URL, ISSUER, {**CLAIMS, "workflow": "ci\u202e\x9b"})
+    assert named is not None
+    assert named.name.isprintable()

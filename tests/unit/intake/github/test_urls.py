@@ -92,3 +92,14 @@ def test_any_path_is_read_or_refused_and_stays_on_its_host(path):
         return
     assert url.host == "ghes.example"
     assert url.api_path.count("/") == (3 if url.scope is Scope.REPOSITORY else 2)
+
+
+def test_which_repositories_certainly_are_in_the_scope():
+    organisation = parse_github_url("https://github.com/acme")
+    assert organisation.covers("ACME", "shop")
+    assert not organisation.covers("acme", "")
+    assert not organisation.covers("mallory", "shop")
+    one = parse_github_url("https://github.com/acme/shop")
+    assert one.covers("Acme", "Shop")
+    assert not one.covers("acme", "other")
+    assert not parse_github_url("https://github.com/enterprises/acme").covers("acme", "shop")
