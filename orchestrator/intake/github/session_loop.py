@@ -28,6 +28,8 @@ from orchestrator.intake.github.trouble import Trouble
 _SESSION_ENDING = (SessionGoneError, SessionConflictError, ScaleSetGoneError)
 _FAILURES_OF_A_SESSION = 5
 """After so many failures in a row the session itself is suspected, and a new one made."""
+_FULL = 50
+"""Jobs of the longest message; behind one the next is ready, and waiting for more to gather would save no call."""
 _MOST_PENDING = 64
 """Messages that wait for their acknowledgement at once; more are not fetched."""
 
@@ -123,7 +125,8 @@ class SessionLoop:
             self.look_soon()
             if message is None:
                 continue
-            self._heard_at = self._now()
+            full = len(message.jobs) + message.skipped >= _FULL
+            self._heard_at = float("-inf") if full else self._now()
             await self._take(session, message, group)
             cursor = max(cursor, message.id)
 

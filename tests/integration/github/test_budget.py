@@ -61,3 +61,11 @@ async def test_an_idle_set_costs_one_long_poll():
         asked = {endpoint: count for endpoint, count in after.items() if count}
         assert asked.keys() == {"GET /scalesets/message"}
         assert asked["GET /scalesets/message"] <= 7
+
+
+async def test_behind_a_full_message_the_next_is_fetched_at_once():
+    """Jobs gather for a while between two messages, which saves nothing when there are more than one can hold."""
+    async with plant_of(capacity=150, timing=replace(QUICK, pace=60.0), start=False) as plant:
+        plant.dispatch(120)
+        await plant.start()
+        await plant.until(lambda: plant.source.tally.messages == 3, 10)
