@@ -110,14 +110,12 @@ def shown(job: Job) -> list[str]:
     return problems + (["a denied job's step ran"] if "this never runs\n" in job.log else [])
 
 
-async def known(api: Api) -> set[str]:
-    """Ids of the jobs that the daemon knows, once it is done with each."""
+async def finished(api: Api, ids: list[str]) -> None:
+    """Wait until the daemon is done with these jobs, each of which it must know."""
     async with asyncio.timeout(SECONDS):
-        while True:
-            jobs = (await api.call("GET", "/v1/jobs"))["jobs"]
-            if jobs and all(job["phase"] == "finished" for job in jobs):
-                return {job["id"] for job in jobs}
-            await asyncio.sleep(0.05)
+        for job_id in ids:
+            while (await api.call("GET", f"/v1/jobs/{job_id}"))["phase"] != "finished":
+                await asyncio.sleep(0.05)
 
 
 async def command(folder: Path, *words: str) -> None:
@@ -147,14 +145,12 @@ async def demo(folder: Path) -> list[str]:
             console.print(f"stand-in for GitHub: {github.url}; daemon: {url}, process {daemon.pid}")
             jobs = await workflow(github)
             problems = [problem for job in jobs for problem in shown(job)]
-            ids = await known(Api(url, folder / "state" / "caller-token", session, console))
+            ids = [found[1] for job in jobs if (found := JOB_ID.search(job.log))]
+            problems += [] if len(ids) == len(jobs) else ["a job's log does not say which job it is here"]
+            await finished(Api(url, folder / "state" / "caller-token", session, console), ids)
             await command(folder, "jobs")
-            for job in jobs:
-                named = JOB_ID.search(job.log)
-                if named and named[1] in ids:
-                    await command(folder, "trace", named[1])
-                else:
-                    problems.append(f"the daemon does not know {job.plan.name}")
+            for job_id in ids:
+                await command(folder, "trace", job_id)
             await command(folder, "sources")
         if daemon.returncode:
             problems.append(f"the daemon ended with exit code {daemon.returncode}")
