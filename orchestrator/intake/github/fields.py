@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from orchestrator.intake.github.errors import UnreadableAnswerError
 
@@ -16,6 +16,7 @@ MAX_SHOWN: Final = 256
 MAX_ITEMS: Final = 20_000
 _BOM: Final = b"\xef\xbb\xbf"
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(\d{1,12}))?([Zz]|[+-]\d\d:\d\d)")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _LARGEST: Final = 1 << 63
 
 
@@ -59,14 +60,14 @@ class Fields:
         value = self._data.get(name)
         if value is None:
             return ""
-        if not isinstance(value, str) or len(value) > limit:
+        if not _is_text(value, limit):
             raise self._wrong(name, f"a string of at most {limit} characters")
         return value
 
     def shown(self, name: str) -> str:
         """A string for people, cut where it is too long; anything else than a string counts as empty."""
         value = self._data.get(name)
-        return value[:MAX_SHOWN] if isinstance(value, str) else ""
+        return value[:MAX_SHOWN].encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
     def number(self, name: str) -> int:
         """A whole number, 0 when absent; strings of digits are taken as numbers."""
@@ -104,7 +105,7 @@ class Fields:
         found = []
         for item in self.items(name):
             value = item.get("name") if isinstance(item, dict) else item
-            if not isinstance(value, str) or len(value) > MAX_TEXT:
+            if not _is_text(value, MAX_TEXT):
                 raise self._wrong(name, "a list of strings")
             found.append(value)
         return tuple(found)
@@ -143,6 +144,13 @@ class Fields:
 
     def _wrong(self, name: str, wanted: str) -> UnreadableAnswerError:
         return UnreadableAnswerError(f"the answer's {self._path(name)} is not {wanted}")
+
+
+def _is_text(value: object, limit: int) -> TypeGuard[str]:
+    """JSON can carry halves of surrogate pairs, which no later stage could encode."""
+    if not isinstance(value, str) or len(value) > limit:
+        return False
+    return value.isascii() or _SURROGATE.search(value) is None
 
 
 def time_ns(text: str) -> int | None:

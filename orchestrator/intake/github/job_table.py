@@ -15,6 +15,9 @@ from orchestrator.intake.github.rest_objects import RunJob
 MAX_OVER: Final = 20_000
 """Jobs remembered as over, so that an answer which was long under way does not bring one back."""
 
+MAX_OPEN: Final = 20_000
+"""Jobs remembered as queued or running. Of running ones nobody asks: one whose end no webhook told stays here."""
+
 _RANKS: Final = {"queued": 0, "in_progress": 1, "completed": 2}
 """A job never goes back: another attempt is another job. *waiting*, *pending* and *requested* want no runner yet."""
 
@@ -95,6 +98,9 @@ class JobTable:
                 del self._over[next(iter(self._over))]
         elif known.rule is not None:
             self._open[job.id] = known
+            if len(self._open) > MAX_OPEN:
+                running = (number for number, one in self._open.items() if one.job.status == "in_progress")
+                del self._open[next(running, next(iter(self._open)))]
         return known
 
     def forget(self, job_id: int) -> None:

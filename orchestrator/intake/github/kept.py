@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from orchestrator.errors import OrchestratorError, TryAgainError
@@ -23,7 +23,7 @@ T = TypeVar("T")
 class Held(Generic[T]):
     """A value and for how many seconds from now it is good."""
 
-    value: T
+    value: T = field(repr=False)
     life: float
 
 

@@ -120,7 +120,8 @@ class MissedDeliveries:
             OrchestratorError: as `RestClient`; what was found before is done.
         """
         now = self._clock_ns()
-        since = max(self._looked_ns - OVERLAP_NS, now - REACH_NS)
+        # A clock that was ahead for a while must not hide what failed since.
+        since = max(min(self._looked_ns, now) - OVERLAP_NS, now - REACH_NS)
         failed: dict[str, HookDelivery] = {}
         arrived: set[str] = set()
         for delivery in await self._recent(since):

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from orchestrator.intake.github.rest_objects import RateLimit
+
+MAX_RESOURCES: Final = 64
+"""Kinds of limits that are told apart; GitHub has about a dozen, and each is a label of metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,8 @@ class CallStats:
         self._waited += waiting
 
     def limit(self, found: RateLimit) -> None:
-        self._limits[found.resource] = found
+        if found.resource in self._limits or len(self._limits) < MAX_RESOURCES:
+            self._limits[found.resource] = found
 
     def picture(self) -> Stats:
         return Stats(dict(self._endpoints), dict(self._limits), self._waited)

@@ -108,3 +108,14 @@ def test_times_agree_with_the_standard_library(moment):
     text = moment.isoformat()
     expected = moment - datetime(1970, 1, 1, tzinfo=UTC)
     assert time_ns(text) == (expected.days * 86_400 + expected.seconds) * 10**9 + expected.microseconds * 1000
+
+
+@pytest.mark.parametrize("value", ["a\ud800", ["a\udfff"], [{"name": "\udc00"}]])
+def test_text_that_no_later_stage_could_encode_is_wrong(value):
+    data = Fields({"t": value}, "")
+    with pytest.raises(UnreadableAnswerError):
+        data.text("t") if isinstance(value, str) else data.texts("t")
+
+
+def test_shown_text_can_be_encoded():
+    assert Fields({"t": "a\ud800\xe4"}, "").shown("t") == "a?\xe4"

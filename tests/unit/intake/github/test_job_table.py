@@ -9,6 +9,7 @@ from github_examples import JOB
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.intake.github import job_table
 from orchestrator.intake.github.job_table import MAX_OVER, JobTable, Place
 from orchestrator.intake.github.messages import JobMessageKind
 
@@ -116,3 +117,12 @@ def test_any_order_of_news_ends_where_each_job_was_furthest(news):
         furthest[number] = max(rank, furthest.get(number, -1))
     assert [known.job.id for known in table.queued(0)] == sorted(n for n, rank in furthest.items() if rank == 0)
     assert [known.job.id for known in table.running(0)] == sorted(n for n, rank in furthest.items() if rank == 1)
+
+
+def test_running_jobs_whose_end_nobody_told_are_forgotten_before_queued_ones(table, monkeypatch):
+    monkeypatch.setattr(job_table, "MAX_OPEN", 3)
+    table.see(SHOP, replace(QUEUED, id=1))
+    for number in range(2, 9):
+        table.see(SHOP, replace(RUNNING, id=number))
+    assert [known.job.id for known in table.queued(0)] == [1]
+    assert [known.job.id for known in table.running(0)] == [7, 8]

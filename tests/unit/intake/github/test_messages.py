@@ -180,3 +180,11 @@ _job = st.fixed_dictionaries({name: _json | st.just(value) for name, value in CO
 def test_no_job_message_can_break_an_envelope(jobs, statistics):
     message = parse_message(envelope(jobs, statistics=statistics))
     assert len(message.jobs) + message.skipped == len(jobs)
+
+
+def test_a_job_whose_id_cannot_be_encoded_does_not_hold_up_the_others():
+    """It would come again for ever, and nothing behind it."""
+    jobs = [{"messageType": "JobAssigned", "jobId": word} for word in ("a", "b\ud800", "c")]
+    envelope = {"messageId": 1, "messageType": "RunnerScaleSetJobMessages", "body": json.dumps(jobs)}
+    message = parse_message(json.dumps(envelope).encode())
+    assert ([job.job_id for job in message.jobs], message.skipped) == (["a", "c"], 1)

@@ -8,8 +8,8 @@ from github_examples import JOB
 
 from orchestrator.intake.github.errors import NotFoundError, UnavailableError
 from orchestrator.intake.github.job_table import JobTable, Place
-from orchestrator.intake.github.rest_objects import RunJob
-from orchestrator.intake.github.rest_poll import MAX_PLACES, PLACES_AT_A_LOOK, QueuedJobs
+from orchestrator.intake.github.rest_objects import DeliveryPage, HookDelivery, RunJob
+from orchestrator.intake.github.rest_poll import MAX_PLACES, PLACES_AT_A_LOOK, MissedDeliveries, QueuedJobs
 
 QUEUED = replace(JOB, status="queued", labels=("x64",), runner_name="")
 
@@ -90,3 +90,32 @@ async def test_a_job_that_is_queued_no_more_is_looked_at():
     found = await queued.look()
     assert sorted((one.job.id, one.job.status) for one in found) == [(1, "in_progress"), (3, "queued")]
     assert sorted(known.job.id for known in table.queued(0)) == [1, 3], "GitHub does not know the other any more"
+
+
+@dataclass
+class Hook:
+    """One failed delivery that the inbox never had."""
+
+    at_ns: int = 0
+    again: list[int] = field(default_factory=list)
+
+    async def hook_deliveries(self, hook_id: int | None, cursor: str) -> DeliveryPage:
+        failed = HookDelivery(7, "guid", "workflow_job", "queued", "timed out", 0, False, self.at_ns)
+        return DeliveryPage((failed,) if self.at_ns else ())
+
+    async def redeliver(self, delivery_id: int, hook_id: int | None) -> None:
+        self.again.append(delivery_id)
+
+    async def knows(self, delivery: str) -> bool:
+        return False
+
+
+async def test_a_clock_that_was_ahead_for_a_while_hides_no_failed_delivery():
+    hook, now, year = Hook(), [1_800_000_000 * 10**9], 365 * 86_400 * 10**9
+    missed = MissedDeliveries(hook, hook, None, lambda: now[0])  # type: ignore[arg-type]
+    now[0] += year
+    await missed.look()
+    now[0] -= year
+    hook.at_ns = now[0] - 60 * 10**9
+    await missed.look()
+    assert hook.again == [7]

@@ -14,6 +14,7 @@ from orchestrator.intake.github.connection import Timing
 from orchestrator.intake.github.kept import Held, Kept
 from orchestrator.intake.github.protocol import Repeat
 from orchestrator.intake.github.rate_gate import LONGEST_STRIKE, RateGate
+from orchestrator.intake.github.rest_objects import RateLimit
 from orchestrator.intake.github.retry import Retries, may_repeat
 from orchestrator.intake.github.stats import CallStats
 from orchestrator.intake.github.urls import parse_github_url
@@ -220,3 +221,12 @@ async def test_who_fetches_may_be_cancelled():
     assert await second == "v"
     with pytest.raises(asyncio.CancelledError):
         await first
+
+
+def test_kinds_of_limits_are_bounded_for_each_is_a_label_of_metrics():
+    stats = CallStats()
+    for number in range(1000):
+        stats.limit(RateLimit(f"made-up-{number}", 10, 5, 0))
+    stats.limit(RateLimit("made-up-0", 10, 4, 0))
+    limits = stats.picture().limits
+    assert (len(limits), limits["made-up-0"].remaining) == (64, 4)
