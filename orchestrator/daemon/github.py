@@ -24,7 +24,7 @@ from orchestrator.intake.github.webhook_receiver import WebhookReceiver
 from orchestrator.intake.github.webhook_source import WebhookSource
 from orchestrator.lifecycle.engine import Engine
 from orchestrator.lifecycle.ports import JobSource, Revoker, RunnerIdentity
-from orchestrator.model.events import Fact, JobFinished, RunnerDeleted
+from orchestrator.model.events import Fact, JobFinished, RunnerDeleted, RunnerExited
 from orchestrator.model.job import JobId, PoolName
 from orchestrator.model.record import Record
 from orchestrator.model.source import SourceState
@@ -37,7 +37,8 @@ ASK_AGAIN_SECONDS: Final = 2.0
 
 EngineOf = Callable[[], Engine]
 
-_FREEING = (JobFinished, RunnerDeleted)
+_AFTER_THE_ENGINE: Final = 0.01
+_NEWS = (JobFinished, RunnerDeleted, RunnerExited)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +103,14 @@ class GitHubSources:
             await asyncio.sleep(ASK_AGAIN_SECONDS)
 
     def observe(self, facts: Sequence[Fact]) -> None:
-        """For `journal.subscribe`: pools have more room."""
-        if any(isinstance(fact.event, _FREEING) for fact in facts):
-            for one in self.opened.values():
-                one.source.capacity_changed()
+        """For `journal.subscribe`: pools have more room, or a job's end is due though no message tells it."""
+        if self.opened and any(isinstance(fact.event, _NEWS) for fact in facts):
+            # The feed runs before the engine's own records have changed.
+            asyncio.get_running_loop().call_later(_AFTER_THE_ENGINE, self._look_soon)
+
+    def _look_soon(self) -> None:
+        for one in self.opened.values():
+            one.source.capacity_changed()
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Begin to listen; the engine has adopted all that the journal had."""
