@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from node import IMAGES, PYTHON, ROOT, Node, NoNodeError, of_layers, python_base
+from node import IMAGES, PYTHON, ROOT, Node, NoNodeError, of_layers, python_base, runner_layer
 from product import ALLOWED, Product, Witness, installed
 
 BUSYBOX_POD = {"image": "runner.local/busybox:1", "cpu": "300m", "memory": "96Mi", "workspace": "16Mi", "tmp": "16Mi",
@@ -25,7 +25,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
     try:
         found = Node.found()
         base = python_base(ROOT / "images/base/packages")
-        archive = of_layers(PYTHON, [base], tmp_path_factory.mktemp("image") / "python.tar")
+        place = tmp_path_factory.mktemp("image")
+        archive = of_layers(PYTHON, [base, runner_layer(place / "runner.tar")], place / "python.tar")
         found.load(archive)
         archive.unlink()
         found.load(IMAGES / "agent.oci.tar")

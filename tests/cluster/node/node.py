@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
+import io
 import json
 import os
 import shutil
@@ -26,7 +27,9 @@ ROOT = Path(__file__).resolve().parents[3]
 IMAGES = ROOT / "build/images"
 BUSYBOX = "runner.local/busybox:1"
 PYTHON = "runner.local/python:1"
-"""Debian with Python: the base that `make images` made."""
+"""Debian with Python: the base that `make images` made, and a stand-in for GitHub's runner."""
+RUN_SH = "/opt/github-runner/run.sh"
+"""The stand-in for GitHub's runner in that image."""
 
 Json = dict[str, Any]
 
@@ -172,6 +175,19 @@ def of_layers(name: str, layers: list[Path], target: Path) -> Path:
             written = Path(place, path)
             written.write_text(json.dumps(document))
             outer.add(written, path)
+    return target
+
+
+def runner_layer(target: Path) -> Path:
+    """A layer with the stand-in for GitHub's runner program."""
+    program = f"{Path(RUN_SH).parent}/runner.py"
+    script = f'#!/bin/sh\nexec python3 -I -S {program} "$@"\n'.encode()
+    source = (ROOT / "orchestrator/testing/github/runner.py").read_bytes()
+    with tarfile.open(target, "w") as layer:
+        for path, data, mode in ((RUN_SH, script, 0o755), (program, source, 0o644)):
+            entry = tarfile.TarInfo(path.lstrip("/"))
+            entry.size, entry.mode = len(data), mode
+            layer.addfile(entry, io.BytesIO(data))
     return target
 
 
