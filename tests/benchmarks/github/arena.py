@@ -230,7 +230,7 @@ async def send(platform: Platform, daemon: Daemon, jobs: int, at_once: int) -> B
     await listening(platform)
     memory = rss_mib(daemon.pid)
     alone: list[Job] = []
-    for number in range(min(ALONE, jobs)):
+    for number in range(max(1, min(ALONE, jobs // 5))):
         await asyncio.sleep(PAUSE_SECONDS)
         alone += platform.burst(1, lambda _, number=number: plan(number))
         await platform.until_done(alone, daemon)
