@@ -198,7 +198,7 @@ def said(log: str) -> list[str]:
 
 async def test_a_job_is_named_by_its_hook_and_then_reaches_what_policy_allows(world, forge):
     job_id = await forge.offer()
-    await world.until(lambda: bool(world.rooms.engine.record(job_id).named_at_ns))
+    await world.until(lambda: world.rooms.engine.record(job_id).platform.exit is not None)
     await forge.completed(job_id)
     await world.finished(job_id)
     log = await world.log(job_id)
