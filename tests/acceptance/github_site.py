@@ -45,18 +45,23 @@ class GitHubSite:
         self.stopped: list[psutil.Process] = []
         self.configure(**settings)
 
-    def configure(self, *, capacity: int = 2, deadlines: dict[str, float] | None = None, **settings: Any) -> None:
+    def configure(
+        self, *, capacity: int = 2, app: bool = True, deadlines: dict[str, float] | None = None, **settings: Any
+    ) -> None:
+        """`app` asks for tokens as a GitHub App does, whose clock must be GitHub's; else there is a personal token."""
         here, github = self.here, self.github
         runner = lay_out(here.folder / "runner", PYTHON)
         key = here.folder / "app.pem"
         key.write_text(github.app.private_key, encoding="ascii")
         key.chmod(0o600)
         rule = {"host": HOST, "port": github.port, "protocol": "http"}
-        app = {
-            "client_id": github.app.client_id,
-            "installation_id": int(github.app.installation_id),
-            "private_key_file": str(key),
-        }
+        token = here.folder / "token"
+        token.write_text(github.personal_token, encoding="ascii")
+        token.chmod(0o600)
+        credential: dict[str, Any] = {"token_file": str(token)}
+        if app:
+            ids = {"client_id": github.app.client_id, "installation_id": int(github.app.installation_id)}
+            credential = {"app": {**ids, "private_key_file": str(key)}}
         pool = {
             "name": "default",
             "capacity": capacity,
@@ -66,7 +71,7 @@ class GitHubSite:
         source = {
             "name": SOURCE,
             "url": github.config_url("acme"),
-            "app": app,
+            **credential,
             "hosts": [rule],
             "scale_sets": [{"name": SET, "pool": "default", "runner_command": [str(runner)]}],
         }
