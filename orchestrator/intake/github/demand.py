@@ -19,6 +19,7 @@ from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName, runner_name
 
 MAX_REMEMBERED: Final = 10_000
+_UNTOLD_SECONDS: Final = 60.0
 
 
 class SlotState(IntEnum):
@@ -104,7 +105,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._closed: dict[_Round, None] = {}
-        self._running: dict[str, str] = {}
+        self._running: dict[str, RunnerName | None] = {}
         self._open: dict[str, None] = {}
 
     @property
@@ -118,7 +119,7 @@ class Ledger:
 
     def settled(self, runner: RunnerName) -> None:
         """The record of this runner is at its end: its job needs no other one."""
-        for ref in [ref for ref, name in self._running.items() if runner_of(name) == runner]:
+        for ref in [ref for ref, name in self._running.items() if name == runner]:
             self._open.pop(ref, None)
 
     def read(self, jobs: Iterable[JobMessage]) -> Envelope:
@@ -137,7 +138,7 @@ class Ledger:
                 if ref not in waiting:
                     self._open.pop(ref, None)
             elif job.kind is JobMessageKind.STARTED and _round(job) not in self._closed:
-                _remember(self._running, ref, job.runner_name)
+                _remember(self._running, ref, runner_of(job.runner_name))
                 _remember(self._open, ref, None)
                 taken.add(ref)
                 waiting.pop(ref, None)
@@ -157,14 +158,44 @@ class Ledger:
         if job.assigned_at_ns is not None:
             _remember(self._closed, _round(job), None)
 
+    def runs_on(self, runner: RunnerName) -> bool:
+        """Whether a message told that a job runs on it, and none that the job is over."""
+        return runner in self._running.values()
+
     def strays(self, slots: Sequence[Slot], running: int) -> int:
         """Jobs that run, as far as GitHub knows, on what is no slot of ours any more: a new runner is not for them.
 
         `running` is the service's own count: a job whose end no message told is no stray for ever.
         """
         counted = {runner_name(slot.job_id) for slot in slots if slot.counts}
-        told = sum(1 for name in self._running.values() if runner_of(name) not in counted)
+        told = sum(1 for name in self._running.values() if name not in counted)
         return min(told, max(running - sum(slot.state is SlotState.BUSY for slot in slots), 0))
+
+
+class Untold:
+    """Jobs that have ended here, of which GitHub has not said so yet: it still counts them, and they need no runner.
+
+    A job that was refused is one, until its runner has told GitHub. Each counts for `_UNTOLD_SECONDS` at most.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[RunnerName, float] = {}
+
+    def over_at(self, now: float) -> float | None:
+        """When none of them counts any more; None when that is so."""
+        return max((until for until in self._until.values() if until > now), default=None)
+
+    def ended(self, runner: RunnerName, now: float) -> None:
+        self._until.setdefault(runner, now + _UNTOLD_SECONDS)
+
+    def told(self, runner: RunnerName) -> None:
+        self._until.pop(runner, None)
+
+    def count(self, ledger: Ledger, now: float) -> int:
+        """How many there are besides those that the ledger knows to run."""
+        # Kept for longer than they count: a record whose end takes long is seen again and again.
+        self._until = {runner: until for runner, until in self._until.items() if until > now - 3600}
+        return sum(until > now and not ledger.runs_on(runner) for runner, until in self._until.items())
 
 
 _Round = tuple[str, int | None]

@@ -184,7 +184,17 @@ class JobFacts:
                 run = await self._runs.get((owner, repository, int(claims.get("run_id", "0"))), RUN_SECONDS)
             except NotFoundError as error:
                 raise FactsDisagreeError("the API does not know the run that the token is of") from error
-        return facts.job_from_claims(self._url, self._issuer, claims, run=run, name=name)
+        whole = await self._with_protection(claims)
+        return facts.job_from_claims(self._url, self._issuer, whole, run=run, name=name)
+
+    async def _with_protection(self, claims: Mapping[str, str]) -> Mapping[str, str]:
+        """Tokens of older servers do not tell whether a branch is protected; the API does."""
+        ref = claims.get("ref", "")
+        if claims.get("ref_protected") or not ref.startswith("refs/heads/"):
+            return claims
+        owner, _, repository = claims.get("repository", "").partition("/")
+        branch = await self._branches.get((owner, repository, ref.removeprefix("refs/heads/")), BRANCH_SECONDS)
+        return {**claims, "ref_protected": "true" if branch is not None and branch.protected else "false"}
 
     async def _of_earlier(self, place: _Place, jobs: list[RunJob], runner: _Runner) -> RunJob | None:
         """When a run was started again meanwhile, its earlier jobs are no more among the latest ones."""

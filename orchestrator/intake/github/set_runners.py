@@ -18,6 +18,7 @@ from orchestrator.intake.github.demand import (
     Plan,
     Slot,
     SlotState,
+    Untold,
     ended_without_job,
     is_jobless,
     plan,
@@ -71,6 +72,7 @@ class SetRunners:
         self._done: set[JobId] = set()
         self._exited: dict[JobId, float] = {}
         self._failed: set[JobId] = set()
+        self._untold = Untold()
         self._lock = asyncio.Lock()
         self._patient = Patient(source.timing.surplus_grace)
         self._fill = Backoff(source.timing.fill_first, source.timing.fill_longest)
@@ -101,10 +103,15 @@ class SetRunners:
         if record.id not in self._ids:
             return
         self._see_failure(record)
+        self._see_untold(record)
         self._forget(record.id)
         self.ledger.settled(runner_name(record.id))
         if record.named_at_ns:
             self._fill.succeeded()
+
+    def _see_untold(self, record: Record) -> None:
+        if record.outcome is not None and record.named_at_ns and record.completed is None:
+            self._untold.ended(runner_name(record.id), self._now())
 
     def _see_failure(self, record: Record) -> None:
         """Many that fail at once are one failure; each is seen once, as soon as its runner has ended."""
@@ -121,6 +128,8 @@ class SetRunners:
         for known, messages in ((self._busy, envelope.started), (self._done, envelope.completed)):
             for message in messages:
                 runner = runner_of(message.runner_name)
+                if runner is not None and known is self._done:
+                    self._untold.told(runner)
                 record = self._engine().record_of_runner(runner) if runner is not None else None
                 if record is not None and record.id in self._ids:
                     known.add(record.id)
@@ -135,6 +144,7 @@ class SetRunners:
                 self._forget(job_id)
                 continue
             self._see_failure(record)
+            self._see_untold(record)
             slot = slot_of(record)
             if job_id in self._done:
                 slot = replace(slot, state=SlotState.OVER)
@@ -220,7 +230,8 @@ class SetRunners:
         if assigned is None:
             todo = plan(self.ledger.open, announced, slots, 0, self.bound)
             return Plan(offers=todo.offers, withheld=todo.withheld)
-        return plan(assigned, announced, slots, self.ledger.strays(slots, self._running), self.bound)
+        strays = self.ledger.strays(slots, self._running) + self._untold.count(self.ledger, self._now())
+        return plan(assigned, announced, slots, strays, self.bound)
 
     async def _act(self, todo: Plan) -> None:
         now = self._now()
@@ -235,6 +246,8 @@ class SetRunners:
         self.look_at = self._fill.until if self.short else None
         if todo.surplus:
             self.look_soon_by(now + self._source.timing.surplus_grace)
+        if (due := self._untold.over_at(now)) is not None:
+            self.look_soon_by(due)
 
     async def _offer_all(self, keys: Sequence[JobKey]) -> int:
         """Many at once, so that they share the journal's commits; returns how many are new."""
@@ -285,10 +298,3 @@ class SetRunners:
                 return
         await self._engine().cancel(job_id, "github", "no job is left for this runner")
         self._tally.taken_back += 1
-
-    def counts(self) -> dict[str, int]:
-        """Slots by state, for the status page."""
-        found = {state.name.lower(): 0 for state in SlotState}
-        for slot in self.slots():
-            found[slot.state.name.lower()] += 1
-        return found

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from orchestrator.intake.github.demand import Slot, SlotState
 from orchestrator.intake.github.messages import Message, Statistics
 from orchestrator.intake.github.trouble import Trouble, first_failure
 from orchestrator.model.source import Failure, WaitCounts
@@ -104,3 +105,11 @@ class SetPicture:
     def error_reason(self) -> str:
         """Of the failure; empty while all works."""
         return self.failure.reason if self.failure is not None else ""
+
+
+def by_state(slots: Iterable[Slot]) -> dict[str, int]:
+    """How many runners are in each state, in the words of the status page."""
+    found = {state.name.lower(): 0 for state in SlotState}
+    for slot in slots:
+        found[slot.state.name.lower()] += 1
+    return found

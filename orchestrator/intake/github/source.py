@@ -17,7 +17,7 @@ from orchestrator.intake.github.rest_objects import RateLimit
 from orchestrator.intake.github.session_loop import SessionLoop
 from orchestrator.intake.github.set_runners import SetRunners
 from orchestrator.intake.github.set_session import SetSession
-from orchestrator.intake.github.set_status import SetPicture, SetStatus, waiting_for
+from orchestrator.intake.github.set_status import SetPicture, SetStatus, by_state, waiting_for
 from orchestrator.intake.github.source_config import (
     EngineOf,
     ForgetfulNotes,
@@ -228,7 +228,7 @@ class GitHubSource:
 
     def _picture(self, one: _Set) -> SetPicture:
         status, runners = one.status, one.runners
-        slots = runners.counts()
+        slots = by_state(runners.slots())
         return SetPicture(
             name=one.config.key,
             pool=one.config.pool,

@@ -17,7 +17,7 @@ from orchestrator.intake.github.rest_objects import RateLimit
 from orchestrator.intake.github.rest_poll import MissedDeliveries, QueuedJobs
 from orchestrator.intake.github.rest_runners import LabelRule, RestRunners
 from orchestrator.intake.github.set_runners import SetRunners
-from orchestrator.intake.github.set_status import SetPicture, Stage, waiting_for
+from orchestrator.intake.github.set_status import SetPicture, Stage, by_state, waiting_for
 from orchestrator.intake.github.source_config import EngineOf, FreeRunners, SourceConfig
 from orchestrator.intake.github.stats import EndpointCount
 from orchestrator.intake.github.sweep import RunnerSweep
@@ -246,7 +246,7 @@ class WebhookSource:
     def _picture(self, number: int) -> SetPicture:
         """Of one rule. GitHub keeps no count of it, and is told of none."""
         config, runners = self._config.rules[number].runners, self._rules[number]
-        slots, free, failure = runners.counts(), self._free(config.pool), self._work.failure
+        slots, free, failure = by_state(runners.slots()), self._free(config.pool), self._work.failure
         return SetPicture(
             name=config.key,
             pool=config.pool,

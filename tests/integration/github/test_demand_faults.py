@@ -184,6 +184,7 @@ async def test_a_denied_job_has_no_identity_and_the_source_goes_on():
         records = await done(plant, run)
         assert reasons(records) == [EndReason.POLICY_DENIED.value]
         assert (plant.source.tally.refused, run.jobs[0].conclusion) == (1, "failure")
+        assert plant.source.tally.filled == 0, "GitHub still counts the job when its runner is gone"
 
 
 async def test_names_wait_for_githubs_api_and_hold_nothing_up():

@@ -15,6 +15,7 @@ from orchestrator.intake.github.demand import (
     Patient,
     Slot,
     SlotState,
+    Untold,
     believed,
     ended_without_job,
     plan,
@@ -262,3 +263,17 @@ def test_no_number_of_failures_breaks_the_wait(count):
     backoff = Backoff(1, 60)
     for _ in range(count):
         assert 0 < backoff.failed(0) <= 60
+
+
+def test_a_job_that_ended_here_is_no_demand_until_github_says_so():
+    untold, ledger, runner = Untold(), Ledger(), RunnerName("runner-" + "a" * 24)
+    assert (untold.count(ledger, 0), untold.over_at(0)) == (0, None)
+    untold.ended(runner, 10)
+    untold.ended(runner, 50)
+    assert (untold.count(ledger, 60), untold.over_at(60)) == (1, 70)
+    assert (untold.count(ledger, 70), untold.over_at(70)) == (0, None)
+    untold.ended(runner, 71)
+    assert untold.count(ledger, 72) == 0, "a record that takes long to end is not counted anew"
+    untold.told(runner)
+    untold.ended(runner, 80)
+    assert untold.count(ledger, 81) == 1

@@ -180,6 +180,18 @@ async def test_claims_alone_need_no_call(finder, api):
     assert api.asked == []
 
 
+async def test_what_an_older_servers_token_does_not_tell_of_its_branch_is_asked_for(finder, api):
+    claims = {name: value for name, value in CLAIMS.items() if name != "ref_protected"}
+    job = await finder.by_claims(claims)
+    assert job is not None
+    assert job.caller.facts["ref_protected"] == "true"
+    assert api.asked == ["branch main"]
+    del api.branches["main"]
+    job = await finder.by_claims(claims | {"ref": "refs/heads/gone"})
+    assert job is not None
+    assert job.caller.facts["ref_protected"] == "false"
+
+
 async def test_claims_of_a_pull_request_need_one(finder, api):
     api.run = replace(RUN, event="pull_request", head_repository=FORK)
     claims = CLAIMS | {"event_name": "pull_request"}
