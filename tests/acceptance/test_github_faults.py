@@ -30,6 +30,7 @@ async def in_order(site: GitHubSite, jobs: int = 1) -> None:
     assert ends == [Result.SUCCESS] * jobs
 
 
+@pytest.mark.slow
 async def test_github_is_away_for_a_while(site: GitHubSite) -> None:
     """While a job runs and none can be asked for; its runner reports once GitHub is back."""
     await site.here.start()
