@@ -94,7 +94,7 @@ def job_from_claims(
     if run is not None:
         told = {"run_id": str(run.id), "repository_id": str(run.repository.id), "event_name": run.event}
         check_agreement(facts, told)
-        facts["fork"] = _fork(run)
+        facts |= _fork(run)
     elif facts.get("event_name", "") not in FORK_EVENTS:
         facts["fork"] = "false"
     shown = name or f"{claims.get('workflow') or 'job'} #{claims['check_run_id']}"
@@ -132,7 +132,7 @@ def job_from_api(
         facts["job_workflow_ref"] = facts.get("workflow_ref", "")
     known = {name: value for name, value in facts.items() if value and len(value) <= MAX_FACT and _PLAIN.match(value)}
     known["ref_protected"] = "true" if ref.protected and ref.ref.startswith("refs/heads/") else "false"
-    known["fork"] = _fork(run)
+    known |= _fork(run)
     return _job(url, issuer, known, job.name, proof="api")
 
 
@@ -144,10 +144,13 @@ def _commit(run: WorkflowRun, ref: ResolvedRef) -> dict[str, str]:
     return found
 
 
-def _fork(run: WorkflowRun) -> str:
-    """A head whose repository is gone was a fork's."""
+def _fork(run: WorkflowRun) -> dict[str, str]:
+    """A head whose repository is gone was a fork's. That of a `workflow_run` is the repository's own whoever caused the
+    run before it, which is not told."""
     own = run.head_repository is not None and run.head_repository.id == run.repository.id
-    return "false" if own else "true"
+    if own and run.event == "workflow_run":
+        return {}
+    return {"fork": "false" if own else "true"}
 
 
 def _job(url: GitHubUrl, issuer: str, facts: Mapping[str, str], name: str, *, proof: str) -> PlatformJob:

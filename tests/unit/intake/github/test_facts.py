@@ -211,3 +211,14 @@ def test_what_a_terminal_or_the_journal_cannot_take_is_not_in_a_name_or_a_fact()
     named = job_from_claims(URL, ISSUER, {**CLAIMS, "workflow": "ci\u202e\x9b"})
     assert named is not None
     assert named.name.isprintable()
+
+
+def test_a_run_that_another_run_caused_is_not_said_to_be_of_no_fork():
+    """It has the repository's own head, even if a fork's pull request caused the run before it."""
+    run = replace(RUN, event="workflow_run")
+    named = job_from_claims(URL, ISSUER, {**CLAIMS, "event_name": "workflow_run"}, run=run)
+    assert named is not None
+    assert "fork" not in named.caller.facts
+    assert "fork" not in job_from_api(URL, ISSUER, run, JOB, MAIN).caller.facts
+    foreign = replace(run, head_repository=FORK)
+    assert job_from_api(URL, ISSUER, foreign, JOB, MAIN).caller.facts["fork"] == "true"
