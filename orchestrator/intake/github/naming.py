@@ -78,9 +78,9 @@ class JobNaming:
             return None
         return record
 
-    async def started(self, message: JobMessage) -> None:
+    async def started(self, message: JobMessage, *, over: bool = False) -> None:
         """GitHub gave a job to a runner: find out its facts and name it, or see whether the name that it has fits. If
-        not, the record ends, as soon as the API confirms that.
+        not, the record ends, as soon as the API confirms that. Of a job that is `over` no hook has more to say.
 
         A job that cannot be named is not tried again: nobody vouches for it, and its record ends without identity.
 
@@ -88,7 +88,7 @@ class JobNaming:
             TryAgainError: GitHub's API or the journal gave no answer, or the API does not know it yet.
         """
         record = self._record_of(message)
-        if record is not None and record.platform is not None and not record.named_at_ns:
+        if record is not None and record.platform is not None and not record.named_at_ns and not over:
             await self._let_hook_speak(record.id)
             record = self._record_of(message)
         if record is None:

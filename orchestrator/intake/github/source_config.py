@@ -62,7 +62,7 @@ class SourceTiming:
     capacity_pace: float = 2.0
     acquirable_pace: float = 30.0
     naming_limit: float = 600.0
-    hook_patience: float = 10.0
+    hook_patience: float = 30.0
     end_grace: float = 15.0
     sweep: float = 300.0
     idle_sweep: float = 3600.0

@@ -106,7 +106,9 @@ class WebhookSource:
         )
         # A webhook tells of all runners of the organisation, also of those that others made and called as they liked.
         ids_of = self._registrations.ids_of
-        self.naming = JobNaming(name, facts, github.rest, engine, self.tally, ids_of=ids_of)
+        self.naming = JobNaming(
+            name, facts, github.rest, engine, self.tally, ids_of=ids_of, hook_patience=timing.hook_patience
+        )
         self._rules = tuple(
             SetRunners(config.source, rule.runners, engine, free, self._registrations, self.tally)
             for rule in config.rules
@@ -154,6 +156,7 @@ class WebhookSource:
             await asyncio.wait([task])
             if not task.cancelled() and (error := task.exception()) is not None:
                 _log.error("the webhooks of %s had ended by themselves", self._config.source.name, exc_info=error)
+        await self._work.close()
 
     async def _run(self) -> None:
         config, work, often = self._config, self._work, self._work.again_and_again

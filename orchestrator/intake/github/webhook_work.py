@@ -71,6 +71,7 @@ class WebhookWork:
         self._now = now
         self._changed = asyncio.Event()
         self._tries: dict[str, int] = {}
+        self._naming_now: set[asyncio.Task[None]] = set()
         self.draining = False
         """Demand no more runners."""
         self._troubles: dict[str, Trouble] = {}
@@ -149,14 +150,36 @@ class WebhookWork:
         if runner_of(known.job.runner_name) is None:
             return None
         self._facts.saw(known.job)
+        if known.job.status != "completed":
+            # The runner's hook goes first, and nobody else's job waits for that.
+            naming = asyncio.create_task(self._name(known), name=f"name job {known.job.id}")
+            self._naming_now.add(naming)
+            naming.add_done_callback(self._naming_now.discard)
+            return None
         try:
-            await self._naming.started(known.message(JobMessageKind.STARTED))
-            if known.job.status == "completed":
-                await self._naming.completed(known.message(JobMessageKind.COMPLETED))
+            await self._naming.started(known.message(JobMessageKind.STARTED), over=True)
+            await self._naming.completed(known.message(JobMessageKind.COMPLETED))
         except TryAgainError as error:
             self._table.forget(known.job.id)
             return error
         return None
+
+    async def _name(self, known: KnownJob) -> None:
+        """A name that cannot be found now is looked for again when the job's end is told, or the next poll sees it."""
+        try:
+            await self._naming.started(known.message(JobMessageKind.STARTED))
+        except OrchestratorError as error:
+            self._table.forget(known.job.id)
+            _log.warning("job %d is not named by a webhook: %s", known.job.id, error)
+        except Exception:  # noqa: BLE001 -- one job's defect is not the others'
+            _log.exception("job %d is not named by a webhook", known.job.id)
+
+    async def close(self) -> None:
+        """End what goes on beside the loops."""
+        under_way = tuple(self._naming_now)
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _demand(self, number: int, news: Sequence[KnownJob]) -> TryAgainError | None:
         """As many runners as jobs that are queued, besides those that have one."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from dataclasses import replace
 
 import pytest
-from github_plant import Plant, succeeded
+from github_plant import QUICK, Plant, succeeded
 from webhook_plant import MARK, rule, webhook_plant
 
+from orchestrator.errors import TryAgainError
 from orchestrator.intake.github.job_table import Place
 from orchestrator.intake.github.names import registered_name
 from orchestrator.intake.github.webhook_receiver import Receipt
@@ -35,6 +38,38 @@ async def test_jobs_get_runners_names_and_results(tmp_path):
         await plant.until(lambda: plant.inbox.waiting == 0)
         calls = sum(plant.source.status().calls.values())
         assert calls <= 6 * len(run.jobs) + 5, plant.source.status().calls
+
+
+async def test_a_hook_that_goes_first_holds_up_nobody(tmp_path):
+    """The first job's hook says nothing, and its job is named when its end is told; the second one's speaks."""
+    ended = asyncio.Event()
+
+    async def behave(self: Plant, name: RunnerName) -> int:
+        runner = await self.take_job(name)
+        if runner is None or not runner.busy:
+            return 0
+        if runner.job.plan.name == "job 0":
+            await ended.wait()
+        while runner.job.plan.name != "job 0" and not self._named(name):
+            with contextlib.suppress(TryAgainError):
+                await self.source.naming.reported(name, "acme/shop", runner.job.run.id)
+            await asyncio.sleep(0.01)
+        self.github.state.finish(runner, "succeeded")
+        return 0
+
+    async with webhook_plant(tmp_path, start=False) as plant:
+        plant.timing = replace(QUICK, hook_patience=600.0)
+        plant.behave = behave
+        await plant.start()
+        run = plant.dispatch(2)
+        await plant.github.until(lambda: run.jobs[1].conclusion == "success", 8)
+        await plant.until(lambda: bool(plant.source.naming._hooks))
+        assert not run.jobs[0].conclusion
+        ended.set()
+        await plant.github.until(lambda: run.done, 8)
+        await plant.at_rest()
+        assert len(succeeded(await plant.assert_kept())) == 2
+        await plant.until(lambda: plant.inbox.waiting == 0 and not plant.source.naming._hooks)
 
 
 @pytest.mark.parametrize("lost", [{"queued"}, {"in_progress"}, {"completed"}, {"queued", "in_progress", "completed"}])
