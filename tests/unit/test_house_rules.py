@@ -46,6 +46,7 @@ TASK_MAKERS: dict[str, str] = {
     "orchestrator/egress/resolve.py": "a lookup shared by connections, kept by host name",
     "orchestrator/intake/github/source.py": "the loops of its scale sets, kept and ended by the source",
     "orchestrator/intake/github/webhook_source.py": "the loops of its webhooks, kept and ended by the source",
+    "orchestrator/intake/github/webhook_work.py": "names that are waited for, kept in a set and ended by the source",
     "orchestrator/journal/logs.py": "a callback cannot wait; the flush is kept by its log",
     "orchestrator/lifecycle/workqueue.py": "the workers, kept in a set and drained at the end",
     "orchestrator/server/tls_entrance.py": "takes connections and their handshakes, kept and ended by the entrance",
