@@ -348,3 +348,18 @@ async def plant_of(
             if plant.lives:
                 with contextlib.suppress(Exception):
                     await plant.stop()
+
+
+async def over_a_kill(plant: Plant, gate: Gate, run: Run) -> bool:
+    """Until the run is done, with the daemon started again when its gate killed it; whether that happened."""
+    killed = asyncio.ensure_future(gate.killed.wait())
+    done = asyncio.ensure_future(plant.github.until(lambda: run.done, 20))
+    await asyncio.wait({killed, done}, return_when=asyncio.FIRST_COMPLETED)
+    killed.cancel()
+    was_killed = gate.killed.is_set()
+    gate.passes_left = None
+    if was_killed:
+        await plant.kill()
+        await plant.start()
+    await done
+    return was_killed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from github_plant import Gate, Plant, plant_of, succeeded
+from github_plant import Gate, Plant, over_a_kill, plant_of, succeeded
 
 from orchestrator.testing.github.model import Flavour
 
@@ -21,16 +21,7 @@ async def killed_after(passes: int, flavour: Flavour) -> bool:
         gate = Gate()
         gate.passes_left = passes
         await plant.start(gate=gate)
-        killed = asyncio.ensure_future(gate.killed.wait())
-        done = asyncio.ensure_future(plant.github.until(lambda: run.done, 20))
-        await asyncio.wait({killed, done}, return_when=asyncio.FIRST_COMPLETED)
-        killed.cancel()
-        was_killed = gate.killed.is_set()
-        gate.passes_left = None
-        if was_killed:
-            await plant.kill()
-            await plant.start()
-        await done
+        was_killed = await over_a_kill(plant, gate, run)
         await finished(plant, run)
         return was_killed
 

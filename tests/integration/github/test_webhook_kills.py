@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
-from github_plant import Gate, succeeded
+from github_plant import Gate, over_a_kill, succeeded
 from webhook_plant import webhook_plant
 
 from orchestrator.intake.github.job_table import Place
@@ -22,16 +21,7 @@ async def killed_after(passes: int, folder: Path) -> bool:
         gate.passes_left = passes
         await plant.start(gate=gate)
         run = plant.dispatch(2)
-        killed = asyncio.ensure_future(gate.killed.wait())
-        done = asyncio.ensure_future(plant.github.until(lambda: run.done, 20))
-        await asyncio.wait({killed, done}, return_when=asyncio.FIRST_COMPLETED)
-        killed.cancel()
-        was_killed = gate.killed.is_set()
-        gate.passes_left = None
-        if was_killed:
-            await plant.kill()
-            await plant.start()
-        await done
+        was_killed = await over_a_kill(plant, gate, run)
         await plant.at_rest()
         await plant.source.sweep()
         await plant.source.sweep()
