@@ -31,8 +31,6 @@ class Stats:
 
     endpoints: Mapping[str, EndpointCount] = field(default_factory=dict)
     limits: Mapping[str, RateLimit] = field(default_factory=dict)
-    waited_seconds: float = 0.0
-    """Time spent waiting before retries, all calls together."""
 
     @property
     def calls(self) -> int:
@@ -45,7 +43,6 @@ class CallStats:
     def __init__(self) -> None:
         self._endpoints: dict[str, EndpointCount] = {}
         self._limits: dict[str, RateLimit] = {}
-        self._waited = 0.0
 
     def sent(self, endpoint: str, status: int, seconds: float) -> None:
         """A request ended; `status` 0 means without an answer."""
@@ -61,14 +58,13 @@ class CallStats:
             by_class={**was.by_class, kind: was.by_class.get(kind, 0) + 1},
         )
 
-    def retried(self, endpoint: str, waiting: float) -> None:
+    def retried(self, endpoint: str) -> None:
         was = self._endpoints.get(endpoint, EndpointCount())
         self._endpoints[endpoint] = replace(was, retries=was.retries + 1)
-        self._waited += waiting
 
     def limit(self, found: RateLimit) -> None:
         if found.resource in self._limits or len(self._limits) < MAX_RESOURCES:
             self._limits[found.resource] = found
 
     def picture(self) -> Stats:
-        return Stats(dict(self._endpoints), dict(self._limits), self._waited)
+        return Stats(dict(self._endpoints), dict(self._limits))

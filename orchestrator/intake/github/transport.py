@@ -56,7 +56,7 @@ class Transport:
                 error.args = (f"{error.call}: {error}",)
                 raise
 
-        retries = Retries(self.timing, lambda waiting: self.stats.retried(request.endpoint, waiting))
+        retries = Retries(self.timing, lambda _waiting: self.stats.retried(request.endpoint))
         return await retries.run(request.repeat, once)
 
     async def close(self) -> None:

@@ -177,14 +177,6 @@ class WebhookSource:
         """
         await self._work.act(await self._queued.look())
 
-    async def look_for_missed(self) -> None:
-        """Ask for deliveries that failed once more.
-
-        Raises:
-            OrchestratorError: GitHub did not answer, or does not let us.
-        """
-        await self._missed.look()
-
     async def sweep(self) -> None:
         """Compare GitHub's list of our runners with the records once.
 

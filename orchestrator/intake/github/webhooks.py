@@ -20,8 +20,6 @@ from orchestrator.intake.github.errors import UnreadableAnswerError
 from orchestrator.intake.github.fields import Fields, read_object
 from orchestrator.intake.github.urls import GitHubUrl
 
-MAX_BODY_BYTES: Final = 25 << 20
-"""What GitHub sends at most; larger payloads it does not deliver at all."""
 JOB_EVENT: Final = "workflow_job"
 
 _SIGNATURE: Final = re.compile(r"sha256=([0-9a-f]{64})")
