@@ -10,6 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from orchestrator.model.credential_events import CredentialRevoked as CredentialRevoked
+from orchestrator.model.credential_events import ExchangeDecided as ExchangeDecided
+from orchestrator.model.credential_events import TokenIssued as TokenIssued
+from orchestrator.model.credential_events import TokenRefused as TokenRefused
 from orchestrator.model.decision import Decision
 from orchestrator.model.egress import EgressProof
 from orchestrator.model.job import JobId, JobOffer
@@ -144,34 +148,6 @@ class JobFinished:
 
 
 @dataclass(frozen=True, slots=True)
-class ExchangeDecided:
-    """Policy's answer to one token request, recorded before a token exists."""
-
-    audience: str
-    decision: Decision
-
-
-@dataclass(frozen=True, slots=True)
-class TokenIssued:
-    """A token went to the job: never its value, only what names it. Times are Unix seconds."""
-
-    jti: str
-    audience: str
-    subject: str
-    algorithm: str
-    key_id: str
-    issued_at: int
-    expires_at: int
-    session_tags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRefused:
-    audience: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class EgressDecided:
     """The gateway's verdict on one connection, at its end for an allowed one. Byte counts are the payload's.
 
@@ -209,6 +185,14 @@ class ProvenanceSigned:
 
     envelope: str
     digests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptSigned:
+    """The control plane's DSSE envelope (JSON text) over what the job had and how each of it ended."""
+
+    envelope: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,9 +260,11 @@ Event = (
     | ExchangeDecided
     | TokenIssued
     | TokenRefused
+    | CredentialRevoked
     | EgressDecided
     | ArtifactReported
     | ProvenanceSigned
+    | ReceiptSigned
     | LogClosed
     | SpansRelayed
     | AlarmRaised

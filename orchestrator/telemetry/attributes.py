@@ -174,6 +174,8 @@ def _lifecycle_row(event: events.Event) -> _Row | None:
             return "artifact.reported", Severity.INFO, {**keys, "artifact.size_bytes": size}
         case events.ProvenanceSigned(digests=digests):
             return "provenance.signed", Severity.INFO, {"provenance.digests": digests}
+        case events.ReceiptSigned(digest=digest):
+            return "receipt.signed", Severity.INFO, {"receipt.digest": digest}
         case events.LogClosed(bytes_kept=kept, bytes_dropped=dropped, secrets_masked=masked):
             return (
                 "log.closed",

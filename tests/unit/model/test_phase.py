@@ -32,7 +32,7 @@ LEGAL: dict[tuple[Phase, type], Phase] = {
 NOTES = {
     e.JobOffered, e.JobRefused, e.JobWaited, e.JobCancelRequested, e.RunnerDeleted, e.ExchangeDecided, e.TokenIssued,
     e.TokenRefused, e.EgressDecided, e.ArtifactReported, e.ProvenanceSigned, e.LogClosed, e.SpansRelayed, e.AlarmRaised,
-    e.DaemonRestarted, e.PlatformJobNamed, e.PlatformJobCompleted, e.RunnerExited,
+    e.DaemonRestarted, e.PlatformJobNamed, e.PlatformJobCompleted, e.RunnerExited, e.CredentialRevoked, e.ReceiptSigned,
 }  # fmt: skip
 EVERY = get_args(e.Event)
 
