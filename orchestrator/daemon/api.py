@@ -50,6 +50,7 @@ def api_server(rooms: Rooms, drain: Draining) -> ApiServer:
         logs=LogReaderAdapter(rooms.logs, lambda: rooms.engine),
         authenticate=rooms.callers.verify,
         documents=rooms.issuer,
+        issuers={name: issuer for name, issuer in rooms.issuers.items() if name},
         introspect=rooms.introspection.introspect,
         trace=lambda facts: trace_document(facts, rooms.url),
         metrics=metrics,

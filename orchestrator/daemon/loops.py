@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from functools import partial
 from typing import Any
 
 from orchestrator.daemon.egress_keeper import LOOK_SECONDS
 from orchestrator.daemon.presence import Presence
 from orchestrator.daemon.rooms import Rooms
 from orchestrator.errors import OrchestratorError
+from orchestrator.identity.keys import KeyStore
 from orchestrator.lifecycle.observation import SECOND
 
 _log = logging.getLogger("orchestrator")
@@ -24,7 +26,9 @@ def periodic_loops(rooms: Rooms, presence: Presence) -> Iterator[tuple[str, Coro
     """Each loop by name, to be run in the root task group."""
     yield "sweep", _every(rooms.settings.deadlines.sweep_seconds, "sweep", rooms.sweep.run)
     yield "egress", _every(LOOK_SECONDS, "look at runners' egress", rooms.egress_keeper.look)
-    yield "key-rotation", _every(_ROTATION_LOOK_SECONDS, "key rotation", lambda: _rotate(rooms))
+    for name, issuer in rooms.issuers.items():
+        rotate = partial(_rotate, rooms, issuer.keys)
+        yield f"key-rotation {name}".strip(), _every(_ROTATION_LOOK_SECONDS, f"key rotation {name}".strip(), rotate)
     yield "compaction", _every(_COMPACTION_SECONDS, "compaction", lambda: _compact(rooms))
     for name, room in rooms.backends.items():
         yield f"backend-{name}", _every(_UPKEEP_SECONDS, f"upkeep of backend {name}", room.upkeep)
@@ -43,8 +47,8 @@ async def _every(seconds: float, name: str, work: Callable[[], Awaitable[object]
             _log.exception("%s failed", name)
 
 
-async def _rotate(rooms: Rooms) -> None:
-    plan = await asyncio.to_thread(rooms.keys.rotate, rooms.clock.now_ns() / SECOND)
+async def _rotate(rooms: Rooms, keys: KeyStore) -> None:
+    plan = await asyncio.to_thread(keys.rotate, rooms.clock.now_ns() / SECOND)
     if plan:
         _log.info("signing keys rotated")
 

@@ -20,6 +20,7 @@ from orchestrator.daemon.closing import push_closing
 from orchestrator.daemon.egress_keeper import EgressKeeper
 from orchestrator.daemon.gauges import watch_backends, watch_rooms
 from orchestrator.daemon.github import GitHubSources, open_github
+from orchestrator.daemon.identity import open_identity
 from orchestrator.daemon.runner_requests import runner_api_for, runner_deps
 from orchestrator.errors import ConfigurationError
 from orchestrator.evidence.provenance import Builder
@@ -28,9 +29,8 @@ from orchestrator.evidence.store import EvidenceStore
 from orchestrator.identity.exchange import Collaborators, Exchange
 from orchestrator.identity.introspect import Introspection
 from orchestrator.identity.issuer import Issuer
-from orchestrator.identity.keys import KeyStore
+from orchestrator.identity.issuers import IssuerSet
 from orchestrator.identity.rate import RateLimit
-from orchestrator.identity.replay import ReplayStore
 from orchestrator.identity.verify import CallerVerifier
 from orchestrator.intake import dispatch
 from orchestrator.journal.logs import LogStore
@@ -71,8 +71,7 @@ class Rooms:
     journal: SqliteJournal
     logs: LogStore
     masker: Masker
-    keys: KeyStore
-    issuer: Issuer
+    issuers: IssuerSet
     callers: CallerVerifier
     introspection: Introspection
     policy_engine: PolicyEngine
@@ -85,6 +84,11 @@ class Rooms:
     platforms: GitHubSources
     metrics: Metrics
     exporter: TraceExporter
+
+    @property
+    def issuer(self) -> Issuer:
+        """The one of the daemon's own URL."""
+        return self.issuers.main
 
 
 def prepare_state_dir(folder: Path) -> None:
@@ -120,13 +124,6 @@ class _Store:
 
 
 @dataclass(frozen=True)
-class _Identity:
-    keys: KeyStore
-    issuer: Issuer
-    callers: CallerVerifier
-
-
-@dataclass(frozen=True)
 class _Evidence:
     attester: Attester
     lookup: EvidenceLookup
@@ -141,7 +138,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     clock = SystemClock()
     pools = slices.pools(settings)
     store = await _store(settings, clock, stack)
-    identity = _identity(settings, url, clock, stack)
+    identity = open_identity(settings, url, clock, stack)
     evidence = _evidence(settings, Builder(url, __version__), pools, store.journal)
     policy_engine = await _policy_engine(settings, stack)
     policy = PolicyDecider(policy_engine, evidence.lookup, clock)
@@ -170,7 +167,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
             max_jobs=settings.server.max_queued_jobs,
         )
     )
-    exchange = _exchange(identity.issuer, policy, engine, pools, store.masker)
+    exchange = _exchange(identity.issuers.main, policy, engine, pools, store.masker)
     keeper = EgressKeeper(engine_later, backends, clock)
     push_closing(stack, "egress keeper", keeper.close)
     asked = runner_deps(engine, exchange, pools, relay, store.masker, platforms, keeper)
@@ -185,9 +182,9 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     watch_backends(metrics, backends.values())
     metrics.watch_sources(platforms.states)
     return Rooms(
-        settings, url, secrets.token_hex(8), clock, pools, store.journal, store.logs, store.masker, identity.keys,
-        identity.issuer, identity.callers, Introspection(identity.issuer, engine.bound_record), policy_engine, backends,
-        runner_api, asked, engine, sweep, keeper, platforms, metrics, exporter,
+        settings, url, secrets.token_hex(8), clock, pools, store.journal, store.logs, store.masker, identity.issuers,
+        identity.callers, Introspection(identity.issuers, engine.bound_record), policy_engine, backends, runner_api,
+        asked, engine, sweep, keeper, platforms, metrics, exporter,
     )  # fmt: skip
 
 
@@ -198,20 +195,6 @@ async def _store(settings: Settings, clock: SystemClock, stack: AsyncExitStack) 
     logs = LogStore(settings.state_dir / "logs", settings.logs.max_bytes_per_job, masker)
     push_closing(stack, "job logs", logs.close)
     return _Store(journal, logs, masker)
-
-
-def _identity(settings: Settings, url: str, clock: SystemClock, stack: AsyncExitStack) -> _Identity:
-    keys = KeyStore.open(settings.state_dir / "keys", slices.rotation(settings), time.time())
-    issuer = Issuer(slices.issuer(settings, url), keys, clock.now_ns)
-    callers = CallerVerifier(
-        slices.callers(settings),
-        local=issuer,
-        replay=ReplayStore(settings.state_dir / "spent-tokens", time.time()),
-        clock_ns=clock.now_ns,
-        monotonic=time.monotonic,
-    )
-    push_closing(stack, "caller verification", callers.close)
-    return _Identity(keys, issuer, callers)
 
 
 def _evidence(

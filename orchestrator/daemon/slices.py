@@ -7,6 +7,8 @@ from pathlib import Path
 from orchestrator.backends.sandbox.config import SandboxConfig, SandboxPool
 from orchestrator.egress.config import GatewayConfig
 from orchestrator.identity.issuer import AudienceConfig, IssuerConfig
+from orchestrator.identity.issuers import MAIN, issuer_url
+from orchestrator.identity.jwks import INTROSPECTION_PATH
 from orchestrator.identity.rotation import RotationSchedule
 from orchestrator.identity.verify import CallerIssuerConfig
 from orchestrator.lifecycle.observation import SECOND, Deadlines
@@ -14,6 +16,7 @@ from orchestrator.model.egress import EgressRule
 from orchestrator.model.job import PoolName
 from orchestrator.model.pool import Pool
 from orchestrator.settings import PoolSettings, SandboxSettings, Settings
+from orchestrator.settings.identity import IssuerSettings
 
 SANDBOX: str = "sandbox"
 
@@ -105,15 +108,30 @@ def gateway(settings: Settings, *, root: bool) -> GatewayConfig:
     )
 
 
-def issuer(settings: Settings, url: str) -> IssuerConfig:
-    given = settings.identity
-    audiences = {name: AudienceConfig(one.algorithm, one.max_ttl_seconds) for name, one in given.audiences.items()}
-    return IssuerConfig(url, audiences, given.token_ttl_seconds, given.caller_token_ttl_seconds)
+def issuer(settings: Settings, url: str, name: str = MAIN) -> IssuerConfig:
+    """The issuer of the daemon's own URL, or the one of this name."""
+    given, own = settings.identity, _own(settings, name)
+    return IssuerConfig(
+        issuer_url(url, name),
+        {
+            audience: AudienceConfig(one.algorithm, one.max_ttl_seconds)
+            for audience, one in given.audiences.items()
+            if not own.audiences or audience in own.audiences
+        },
+        own.token_ttl_seconds or given.token_ttl_seconds,
+        given.caller_token_ttl_seconds,
+        url + INTROSPECTION_PATH,
+    )
 
 
-def rotation(settings: Settings) -> RotationSchedule:
+def rotation(settings: Settings, name: str = MAIN) -> RotationSchedule:
     given = settings.identity
-    return RotationSchedule(given.rotation_seconds, given.publish_ahead_seconds, given.retire_seconds)
+    seconds = _own(settings, name).rotation_seconds or given.rotation_seconds
+    return RotationSchedule(seconds, given.publish_ahead_seconds, given.retire_seconds)
+
+
+def _own(settings: Settings, name: str) -> IssuerSettings:
+    return settings.identity.issuers[name] if name else IssuerSettings()
 
 
 def callers(settings: Settings) -> tuple[CallerIssuerConfig, ...]:

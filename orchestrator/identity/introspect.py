@@ -7,9 +7,8 @@ from the moment its end is recorded, and after a restart of the daemon too.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from orchestrator.identity.issuer import Issuer
 from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
@@ -17,11 +16,20 @@ from orchestrator.model.runner import RunnerName
 _INACTIVE: Final[Mapping[str, Any]] = {"active": False}
 
 
-class Introspection:
-    """`bound_record` gives the running job that is bound to exactly this runner, or None."""
+class Opener(Protocol):
+    """One issuer, or all of ours (`issuers.IssuerSet`)."""
 
-    def __init__(self, issuer: Issuer, bound_record: Callable[[RunnerIdentity], Record | None]) -> None:
-        self._issuer = issuer
+    def open(self, token: str) -> Mapping[str, Any] | None: ...
+
+
+class Introspection:
+    """For the tokens of all our issuers, told apart by `iss`: who asks has to look at it, as at the audience.
+
+    `bound_record` gives the running job that is bound to exactly this runner, or None.
+    """
+
+    def __init__(self, issuers: Opener, bound_record: Callable[[RunnerIdentity], Record | None]) -> None:
+        self._issuers = issuers
         self._bound_record = bound_record
 
     async def introspect(self, token: str) -> dict[str, Any]:
@@ -29,7 +37,7 @@ class Introspection:
 
         Caller tokens are inactive here as well: no third party has business with them.
         """
-        claims = self._issuer.open(token)
+        claims = self._issuers.open(token)
         if claims is None or "job_id" not in claims:
             return dict(_INACTIVE)
         record = self._bound_record(RunnerIdentity(RunnerName(claims["runner"]), claims["runner_uid"]))

@@ -38,6 +38,8 @@ class AudienceConfig:
 class IssuerConfig:
     """`issuer` is the URL byte for byte; `audiences` are the only ones a job can ever get a token for.
 
+    `introspection_url` is where its tokens are asked about; empty for below its own URL.
+
     Raises:
         ConfigurationError: a value that would make tokens unusable or unsafe.
     """
@@ -46,6 +48,7 @@ class IssuerConfig:
     audiences: Mapping[str, AudienceConfig] = field(default_factory=dict)
     token_ttl_seconds: int = 300
     caller_token_ttl_seconds: int = 600
+    introspection_url: str = ""
 
     def __post_init__(self) -> None:
         if not self.issuer.startswith(("http://", "https://")) or self.issuer.endswith("/"):
@@ -110,7 +113,7 @@ class Issuer:
         return self._clock_ns() // 1_000_000_000
 
     def discovery(self) -> dict[str, Any]:
-        return discovery_document(self.config.issuer)
+        return discovery_document(self.config.issuer, self.config.introspection_url)
 
     def jwks(self) -> dict[str, Any]:
         return jwks_document(self.keys.published())

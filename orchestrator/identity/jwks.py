@@ -85,15 +85,17 @@ def jwks_document(keys: Iterable[Jwk]) -> dict[str, Any]:
     return {"keys": [dict(key) for key in keys]}
 
 
-def discovery_document(issuer: str) -> dict[str, Any]:
+def discovery_document(issuer: str, introspection_url: str = "") -> dict[str, Any]:
     """What relying parties read first; `issuer` is byte-equal to the `iss` of every token.
+
+    `introspection_url` is for an issuer whose tokens are asked about elsewhere than below its own URL.
 
     There is no token endpoint: exchange happens only on a runner's own listener, never on the public API.
     """
     return {
         "issuer": issuer,
         "jwks_uri": issuer + JWKS_PATH,
-        "introspection_endpoint": issuer + INTROSPECTION_PATH,
+        "introspection_endpoint": introspection_url or issuer + INTROSPECTION_PATH,
         "introspection_endpoint_auth_methods_supported": ["none"],
         "response_types_supported": ["id_token"],
         "subject_types_supported": ["public"],
@@ -107,6 +109,7 @@ CLAIMS_SUPPORTED: Final = (
     *("iss", "sub", "aud", "exp", "iat", "nbf", "jti"),
     *("job_id", "job_name", "attempt", "source", "pool", "trust_tier", "isolation", "runner", "runner_uid"),
     *("environment", "artifact_digest", "caller", "caller_issuer", "decision_id"),
+    *("stage", "runner_image_digest", "role", "trust_rule"),
     *("repository", "repository_id", "repository_owner", "repository_owner_id", "ref", "sha"),
     "https://aws.amazon.com/tags",
 )

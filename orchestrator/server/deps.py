@@ -174,6 +174,8 @@ class ServerDeps:
     """What watches platforms for jobs. Must not block."""
     webhooks: Mapping[str, WebhookReceiver] = field(default_factory=dict)
     """By the source's name."""
+    issuers: Mapping[str, Documents] = field(default_factory=dict)
+    """Issuers of their own by name, besides `documents`."""
     limits: Limits = field(default_factory=Limits)
 
 

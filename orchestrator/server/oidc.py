@@ -6,7 +6,7 @@ from aiohttp import web
 
 from orchestrator.server import schemas
 from orchestrator.server.body import read_form, read_query
-from orchestrator.server.deps import ServerDeps
+from orchestrator.server.deps import Documents, ServerDeps
 from orchestrator.server.dispatch import json_response
 from orchestrator.server.problems import Fault, ProblemError
 
@@ -27,7 +27,7 @@ class Oidc:
 
     async def discovery(self, request: web.Request) -> web.Response:
         read_query(request, schemas.NoQuery)
-        return self._cached(self._deps.documents.discovery())
+        return self._cached(self._of(request).discovery())
 
     async def authorization_server(self, request: web.Request) -> web.Response:
         """RFC 8414: the same document under the path that OAuth clients look at."""
@@ -35,7 +35,15 @@ class Oidc:
 
     async def jwks(self, request: web.Request) -> web.Response:
         read_query(request, schemas.NoQuery)
-        return self._cached(self._deps.documents.jwks())
+        return self._cached(self._of(request).jwks())
+
+    def _of(self, request: web.Request) -> Documents:
+        """The issuer that the path names; the daemon's own URL is the one without a name."""
+        name = request.match_info.get("issuer")
+        documents = self._deps.documents if name is None else self._deps.issuers.get(name)
+        if documents is None:
+            raise ProblemError("There is no such issuer.", reason="not_found")
+        return documents
 
     async def introspect(self, request: web.Request) -> web.Response:
         """RFC 7662. Who holds a token may ask about it; a token that is no good says *inactive* and no more."""

@@ -21,7 +21,7 @@ _PROBLEM_NAMES = {
     400: "The request is malformed",
     401: "The caller's token is missing or refused",
     403: "The caller may not see this, or the sender's signature is missing or refused",
-    404: "There is no such job or source, or it is another caller's",
+    404: "There is no such job, source or issuer, or it is another caller's",
     408: "The body came too slowly",
     413: "The body is too large",
     415: "The media type is not supported",
@@ -94,7 +94,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     return result
 
 
-SOURCE_PATTERN = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+NAME_PATTERN = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 WEBHOOK_HEADERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     (
         "X-Hub-Signature-256",
@@ -161,7 +161,7 @@ def _problem(status: int) -> dict[str, Any]:
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
-    patterns = {"job_id": schemas.JOB_ID_PATTERN, "source": SOURCE_PATTERN}
+    patterns = {"job_id": schemas.JOB_ID_PATTERN, "source": NAME_PATTERN, "issuer": NAME_PATTERN}
     return [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": patterns[name]}}
         for name in re.findall(r"\{(\w+)\}", path)

@@ -9,12 +9,12 @@ from orchestrator.settings.github import (
     ScaleSetSettings,
     WebhookRunnerSettings,
 )
+from orchestrator.settings.identity import IdentitySettings
 from orchestrator.settings.load import load_settings
 from orchestrator.settings.tree import (
     CallerIssuer,
     DeadlineSettings,
     EgressSettings,
-    IdentitySettings,
     JournalSettings,
     LogSettings,
     PolicySettings,

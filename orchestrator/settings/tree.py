@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from orchestrator.model.pool import TrustTier
 from orchestrator.settings.fields import Bytes, EgressRuleSettings, Group, HostPattern, Name, Seconds
 from orchestrator.settings.github import GitHubSettings
+from orchestrator.settings.identity import IdentitySettings
 from orchestrator.settings.kubernetes import KubernetesSettings, PodSettings
 from orchestrator.state_dir import default_state_dir
 
@@ -68,28 +69,6 @@ class CallerIssuer(Group):
             except re.error as error:
                 raise ValueError(f"pattern for claim {claim!r} is not a regular expression: {error}") from None
         return value
-
-
-class AudienceSettings(Group):
-    algorithm: Literal["RS256", "ES256"] = "RS256"
-    """Signature algorithm for tokens of this audience; RS256 is the one every cloud accepts."""
-    max_ttl_seconds: int = Field(default=900, ge=10, le=86400)
-    """Longest life of a token for this audience, in seconds."""
-
-
-class IdentitySettings(Group):
-    audiences: dict[str, AudienceSettings] = Field(default_factory=dict)
-    """Audiences that jobs may ask for. Policy decides who may; an audience not listed is refused to all."""
-    token_ttl_seconds: int = Field(default=300, ge=10, le=3600)
-    """Life of an issued token unless audience, policy or the job's deadline make it shorter."""
-    rotation_seconds: Seconds = 7 * 86400
-    """How long one key signs before the next takes over."""
-    publish_ahead_seconds: Seconds = 86400
-    """How long a new key is published before it signs, so that caches of the key set know it."""
-    retire_seconds: Seconds = 86400 + 3600 + 600
-    """How long an old key stays published: longest token, 10 minutes of clock skew, a day of caches."""
-    caller_token_ttl_seconds: int = Field(default=600, ge=30, le=3600)
-    """Life of the local caller token in the state folder, renewed at half of it."""
 
 
 class PolicySettings(Group):

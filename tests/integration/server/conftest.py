@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator.identity.introspect import Introspection
 from orchestrator.identity.issuer import AudienceConfig, Issuer, IssuerConfig
+from orchestrator.identity.issuers import issuer_url
 from orchestrator.identity.keys import KeyStore
 from orchestrator.identity.replay import ReplayStore
 from orchestrator.identity.rotation import RotationSchedule
@@ -237,6 +238,7 @@ async def api(
     backend.subscribe(engine.runner_changed)
     keys = KeyStore.open(key_folder, RotationSchedule(), time.time())
     issuer = Issuer(IssuerConfig(LOCAL, {"cloud": AudienceConfig()}), keys, time.time_ns)
+    prod = Issuer(IssuerConfig(issuer_url(LOCAL, "prod"), {"cloud": AudienceConfig()}), keys, time.time_ns)
     forge_key = ec.generate_private_key(ec.SECP256R1())
     jwk = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(forge_key.public_key())) | {
         "kid": "forge",
@@ -260,6 +262,7 @@ async def api(
         logs=logs,
         authenticate=lambda token, key: verifier.verify(token, idempotency_key=key),
         documents=issuer,
+        issuers={"prod": prod},
         introspect=Introspection(issuer, engine.bound_record).introspect,
         trace=trace_document,
         metrics=lambda _accept: (b"up 1\n", "text/plain; version=0.0.4; charset=utf-8"),

@@ -222,6 +222,19 @@ async def test_public_documents_need_no_token(api):
     await problem(big, 413, "body_too_large")
 
 
+async def test_an_issuer_of_its_own_has_documents_of_its_own(api):
+    url = f"{api.url}/issuers/prod"
+    config = await (await api.client.get(f"{url}/.well-known/openid-configuration")).json()
+    mirror = await api.client.get(f"{api.url}/.well-known/oauth-authorization-server/issuers/prod")
+    assert await mirror.json() == config
+    assert config["issuer"] == f"{api.issuer.url}/issuers/prod"
+    keys = await api.client.get(f"{url}/jwks.json")
+    assert (await keys.json())["keys"]
+    for path in ("openid-configuration", "jwks.json"):
+        unknown = f"{api.url}/issuers/stage/{'' if path == 'jwks.json' else '.well-known/'}{path}"
+        await problem(await api.client.get(unknown), 404, "not_found")
+
+
 async def test_health_readiness_and_metrics(api):
     assert await (await api.client.get(f"{api.url}/healthz")).json() == {"status": "ok"}
     ready = await api.client.get(f"{api.url}/readyz")

@@ -34,6 +34,10 @@ expected-statuses = [400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 422, 428,
 # Nobody here has a secret or the name of a source, so no delivery is ever taken in.
 include-name = "POST /webhooks/github/{source}"
 warnings = false
+
+[[operations]]
+include-path-regex = "issuers/"
+parameters = { "path.issuer" = "prod" }
 """
 
 

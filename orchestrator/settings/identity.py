@@ -1,0 +1,57 @@
+"""Settings of who jobs are to others: audiences, issuers, key rotation, and the trust maps."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from orchestrator.settings.fields import Group, Name, Seconds
+
+TokenSeconds = Annotated[int, Field(ge=10, le=3600)]
+
+
+class AudienceSettings(Group):
+    algorithm: Literal["RS256", "ES256"] = "RS256"
+    """Signature algorithm for tokens of this audience; RS256 is the one every cloud accepts."""
+    max_ttl_seconds: int = Field(default=900, ge=10, le=86400)
+    """Longest life of a token for this audience, in seconds."""
+
+
+class IssuerSettings(Group):
+    """An issuer of its own: its URL is `server.public_url` with `/issuers/` and its name, its keys lie in a folder of
+    their own, and a token of another issuer never verifies under it. The trust map says who gets them."""
+
+    audiences: tuple[str, ...] = Field(default=(), max_length=200)
+    """Those of `identity.audiences` for which it issues, and no other. Empty: all of them."""
+    token_ttl_seconds: TokenSeconds | None = None
+    """Life of its tokens; none: `identity.token_ttl_seconds`."""
+    rotation_seconds: Seconds | None = None
+    """How long one of its keys signs; none: `identity.rotation_seconds`."""
+
+
+class IdentitySettings(Group):
+    audiences: dict[str, AudienceSettings] = Field(default_factory=dict)
+    """Audiences that jobs may ask for. Policy decides who may; an audience not listed is refused to all."""
+    issuers: dict[Name, IssuerSettings] = Field(default_factory=dict, max_length=16)
+    """Issuers besides the daemon's own URL, by name: one for each environment whose keys are to be apart."""
+    token_ttl_seconds: TokenSeconds = 300
+    """Life of an issued token unless audience, policy or the job's deadline make it shorter."""
+    rotation_seconds: Seconds = 7 * 86400
+    """How long one key signs before the next takes over."""
+    publish_ahead_seconds: Seconds = 86400
+    """How long a new key is published before it signs, so that caches of the key set know it."""
+    retire_seconds: Seconds = 86400 + 3600 + 600
+    """How long an old key stays published: longest token, 10 minutes of clock skew, a day of caches."""
+    caller_token_ttl_seconds: int = Field(default=600, ge=30, le=3600)
+    """Life of the local caller token in the state folder, renewed at half of it."""
+
+    @model_validator(mode="after")
+    def _issuers_issue_what_is_listed(self) -> IdentitySettings:
+        for name, issuer in self.issuers.items():
+            unknown = sorted(set(issuer.audiences) - set(self.audiences))
+            if unknown:
+                raise ValueError(
+                    f"issuers.{name}.audiences names {unknown[0]!r}, which is not listed under identity.audiences"
+                )
+        return self
