@@ -23,6 +23,9 @@ from orchestrator.model.job import JobId
 READERS = 2
 """Threads: a long list must not hold up a short look."""
 
+PAGE_BYTES = 4 << 20
+"""A page of facts ends with the one that makes it longer than this."""
+
 T = TypeVar("T")
 
 
@@ -39,6 +42,9 @@ class Reader:
     async def facts_of(self, job_id: JobId) -> Sequence[Fact]:
         # Text that is no Unicode cannot even be asked for, so it names nothing.
         return await self._on_thread(lambda run: _facts(run, job_id)) if job_id.isascii() else []
+
+    async def facts_after(self, seq: int, limit: int) -> Sequence[Fact]:
+        return await self._on_thread(lambda run: _facts_after(run, seq, limit))
 
     async def job_named(self, key: str) -> JobId | None:
         if any("\ud800" <= letter <= "\udfff" for letter in key):  # it cannot even be asked for
@@ -131,6 +137,19 @@ Run = Callable[..., sqlite3.Cursor]
 def _facts(run: Run, job_id: JobId) -> Sequence[Fact]:
     row = run(rows.FACTS_OF_JOB, (job_id,)).fetchone()
     return rows.unpack(job_id, row[1]) if row else []
+
+
+def _facts_after(run: Run, seq: int, limit: int) -> Sequence[Fact]:
+    found: list[Fact] = []
+    size = 0
+    cursor = run(rows.FACTS_AFTER, (seq, limit))
+    for row in cursor:
+        found.append(rows.fact_of(row))
+        size += len(row[4])
+        if size > PAGE_BYTES:
+            break
+    cursor.close()
+    return found
 
 
 def _number_of(run: Run, job_id: JobId) -> int:

@@ -1,4 +1,4 @@
-"""What age does to finished jobs, and how the index is made anew. Works on a `Store`, on its thread.
+"""What age does to finished jobs, how the index is made anew, where numbers go on. Works on a `Store`, on its thread.
 
 Unfinished jobs are never touched. A compacted job keeps one fact, `JobCompacted`, with its number (so its
 place in lists) and its fingerprint (so a late replay of its dispatch call is still recognised).
@@ -115,3 +115,9 @@ def reindex(store: Store) -> int:
 
     store.transaction(work)
     return len(numbers)
+
+
+def continue_after(store: Store, seq: int) -> None:
+    """Give no fact a number up to `seq` from now on: what was put back from an older copy repeats none."""
+    store.seq = max(store.seq, seq)
+    store.transaction(store.note_last_seq)

@@ -34,6 +34,12 @@ FACTS_OF_JOB = _PACKED.format(where="job = (SELECT job FROM jobs WHERE job_id = 
 FACTS_OF_NUMBER = _PACKED.format(where="job = ?")
 FACTS_OF_OPEN = _PACKED.format(where="job IN (SELECT job FROM jobs WHERE open = 1)")
 
+# In order of `seq`, whatever their jobs
+FACTS_AFTER = (
+    "SELECT facts.seq, jobs.job_id, at_ns, kind, data, crc FROM facts JOIN jobs USING (job)"
+    " WHERE facts.seq > ? ORDER BY facts.seq LIMIT ?"
+)
+
 LINE_COLUMNS = "job_id, name, pool, pipeline, caller_id, phase, offered_at_ns, finished_at_ns, result, reason"
 
 _unpack = msgspec.json.Decoder(list[tuple[int, int, str, msgspec.Raw, int]]).decode
@@ -123,6 +129,18 @@ def unpack(job_id: JobId, packed: bytes) -> list[Fact]:
             raise index.damaged(job_id)
         facts.append(Fact(job_id, at_ns, codec.decode(kind, raw), seq))
     return facts
+
+
+def fact_of(row: Sequence[Any]) -> Fact:
+    """The fact of a row of `FACTS_AFTER`.
+
+    Raises:
+        GiveUpError: reason `journal_corrupt` or `journal_newer`.
+    """
+    seq, job_id, at_ns, kind, data, crc = row
+    if crc is not None and checksum(seq, data) != crc:
+        raise index.damaged(job_id)
+    return Fact(job_id, at_ns, codec.decode(kind, data), seq)
 
 
 def summary_of(row: Sequence[Any]) -> JobSummary:

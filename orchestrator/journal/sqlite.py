@@ -97,6 +97,11 @@ class SqliteJournal:
         """Which opening of this file this is, from 1; stored with each fact."""
         return self._store.epoch
 
+    @property
+    def last_seq(self) -> int:
+        """The highest `seq` that any fact here ever had, 0 before the first."""
+        return self._store.seq
+
     async def append(self, facts: Sequence[tuple[JobId, Event]]) -> Sequence[Fact]:
         """See `orchestrator.lifecycle.ports.Journal`. A cancelled caller is let go when its append is decided.
 
@@ -135,6 +140,14 @@ class SqliteJournal:
     async def facts_of(self, job_id: JobId) -> Sequence[Fact]:
         """All facts of one job in order; of a compacted job only its `JobCompacted`, which no fold begins with."""
         return await self._reader.facts_of(job_id)
+
+    async def facts_after(self, seq: int, limit: int) -> Sequence[Fact]:
+        """The facts of all jobs after `seq`, in order: `limit` at most, fewer when they are large, none at the end."""
+        return await self._reader.facts_after(seq, limit)
+
+    async def continue_after(self, seq: int) -> None:
+        """Have what is stored from now on come after `seq`, though nothing here has such a number."""
+        await self._do(lambda store: retention.continue_after(store, seq))
 
     async def job_named(self, key: str) -> JobId | None:
         """See `orchestrator.lifecycle.ports.Journal`."""

@@ -53,7 +53,7 @@ class Store:
         self.lines: dict[JobId, Line] = {}
         self.healthy = True
         self.epoch = 0
-        self._seq = 0
+        self.seq = 0
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -90,7 +90,7 @@ class Store:
         run("UPDATE meta SET value = value + 1 WHERE key = 'epoch'")
         self.epoch = self._meta("epoch")
         run("COMMIT")
-        self._seq = max(self._meta("last_seq"), run("SELECT ifnull(max(seq), 0) FROM facts").fetchone()[0])
+        self.seq = max(self._meta("last_seq"), run("SELECT ifnull(max(seq), 0) FROM facts").fetchone()[0])
         names = dict(run("SELECT job, job_id FROM jobs WHERE open = 1"))
         for number, packed in run(rows.FACTS_OF_OPEN):
             line = index.line_of(number, rows.unpack(names[number], packed))
@@ -104,7 +104,7 @@ class Store:
         staged: dict[JobId, Line] = {}
         values: list[Any] = []
         answers: list[Answer] = []
-        seq = self._seq
+        seq = self.seq
         alone = self._alone(appends)
         try:
             if not alone:
@@ -130,7 +130,7 @@ class Store:
         except BaseException:
             self._roll_back()
             raise
-        self._seq = seq
+        self.seq = seq
         self.healthy = self.healthy or bool(values)
         for job_id, line in staged.items():
             if line.open:
@@ -214,7 +214,7 @@ class Store:
                 named += rows.naming(line)
             elif line.open and known is not None:
                 continue
-            if line.open or known is not None or line.number > self._seq:
+            if line.open or known is not None or line.number > self.seq:
                 lines += rows.fields(line)
                 if not line.open:
                     finished.append(line.number)
@@ -261,7 +261,7 @@ class Store:
 
     def note_last_seq(self) -> None:
         """Keep the highest `seq` even when its row goes; call within `transaction`."""
-        self._connection.execute("UPDATE meta SET value = ? WHERE key = 'last_seq'", (self._seq,))
+        self._connection.execute("UPDATE meta SET value = ? WHERE key = 'last_seq'", (self.seq,))
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of one statement, for retention and repair; call changes within `transaction`."""
@@ -269,9 +269,9 @@ class Store:
 
     def insert_fact(self, number: int, job_id: JobId, at_ns: int, kind: str, data: bytes) -> None:
         """A job's new first row; call within `transaction`."""
-        self._seq += 1
-        crc = rows.checksum(self._seq, data)
-        self._insert_facts((self._seq, number, job_id, at_ns, kind, data, crc, self.epoch))
+        self.seq += 1
+        crc = rows.checksum(self.seq, data)
+        self._insert_facts((self.seq, number, job_id, at_ns, kind, data, crc, self.epoch))
 
     def insert_lines(self, lines: Sequence[Line]) -> None:
         """List lines of whole jobs; call within `transaction`."""

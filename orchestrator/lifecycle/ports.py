@@ -44,7 +44,10 @@ class Journal(Protocol):
         which: a cancelled caller is let go no sooner.
 
         Raises:
-            TryAgainError: nothing was stored (disk full, journal closed); reason `journal_unavailable`.
+            TryAgainError: reason `journal_unavailable`: nothing was stored (disk full, journal closed). Reason
+                `audit_unavailable`: the audit log did not take them. Nothing was stored where that was known before;
+                else they are stored, and nothing may be done about them yet: no feed has heard of them, and reads
+                raise the same until the audit log has them.
             GiveUpError: nothing was stored; reason `job_known`, an offer of a job that is there already, finished
                 or not; `job_unknown`, a fact of one that is not.
         """
@@ -116,10 +119,34 @@ class Attester(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A way in or out that a job's runner had, in a word, and how it was taken away; `left` for what could not be."""
+
+    what: str
+    how: str
+    left: bool = False
+
+
 class Revoker(Protocol):
     """Something that holds live access for a job and drops it at the job's end (gateway, runner API)."""
 
-    async def revoke(self, record: Record) -> None: ...
+    async def revoke(self, record: Record) -> Sequence[Withdrawn] | None:
+        """Drop it; what was dropped goes on the job's receipt. None when nothing was held, or nobody need know."""
+        ...
+
+
+class Sealer(Protocol):
+    """Makes a job's receipt, the last thing before it is finished."""
+
+    def withdrawn(self, record: Record, access: Sequence[Withdrawn]) -> None:
+        """Every revoker has done its work for this job, and this is what they say. May be told again."""
+        ...
+
+    async def seal(self, record: Record, absent_ns: int, notes: Sequence[Event]) -> Sequence[Event]:
+        """Facts to append together with `notes` and the finish. `absent_ns` is when a look found the runner gone, 0 for
+        a job that had none."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,7 @@ REASONS: Mapping[str, Kind] = {
     "queue_full": Kind(429, "The queue is full"),
     "draining": Kind(503, "The daemon is stopping"),
     "journal_unavailable": Kind(503, "The journal cannot be written"),
+    "audit_unavailable": Kind(503, "The audit log cannot be written"),
     "issuer_unreachable": Kind(503, "The token's issuer cannot be reached"),
     "too_many_streams": Kind(503, "Too many streams are open"),
     "table_not_ready": Kind(503, "There is no table of runners yet"),

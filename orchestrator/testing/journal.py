@@ -7,6 +7,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from orchestrator.errors import TryAgainError
 from orchestrator.journal import index
@@ -71,6 +72,14 @@ class MemoryJournal:
     @property
     def healthy(self) -> bool:
         return not self._closed and not self._failing
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def last_seq(self) -> int:
+        return self._seq
 
     async def append(self, facts: Sequence[tuple[JobId, Event]]) -> Sequence[Fact]:
         """See `orchestrator.lifecycle.ports.Journal`."""
@@ -149,6 +158,16 @@ class MemoryJournal:
         facts = list(self._facts.get(job_id, ()))
         await self._read()
         return facts
+
+    async def facts_after(self, seq: int, limit: int) -> Sequence[Fact]:
+        """See `SqliteJournal.facts_after`."""
+        after = (fact for facts in self._facts.values() for fact in facts if fact.seq > seq)
+        found = sorted(after, key=attrgetter("seq"))[:limit]
+        await self._read()
+        return found
+
+    async def continue_after(self, seq: int) -> None:
+        self._seq = max(self._seq, seq)
 
     async def job_named(self, key: str) -> JobId | None:
         found = self._named.get(key)

@@ -1,4 +1,4 @@
-"""What every journal promises, held against the one in memory and the one on disk."""
+"""What every journal promises, held against the one in memory, the one on disk, and both behind an audit trail."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import GiveUpError, TryAgainError
+from orchestrator.journal.audited import AuditedJournal
 from orchestrator.journal.port import JobQuery
 from orchestrator.journal.sqlite import SqliteJournal
 from orchestrator.model import events
@@ -21,9 +22,11 @@ from orchestrator.model.phase import Phase
 from orchestrator.model.platform import PlatformJob
 from orchestrator.model.record import fold
 from orchestrator.model.runner import runner_name
+from orchestrator.testing.clock import SteppedClock as Timers
 from orchestrator.testing.journal import MemoryJournal
+from orchestrator.testing.trail import MemoryTrail
 
-Journal = MemoryJournal | SqliteJournal
+Journal = MemoryJournal | SqliteJournal | AuditedJournal[events.Fact]
 ALLOWED = Decision("1", Stage.ADMISSION, Verdict.ALLOW)
 DENIED = Decision("2", Stage.EXCHANGE, Verdict.DENY)
 DONE = Outcome(Result.SUCCESS, EndReason.COMPLETED, "completed", 0)
@@ -46,11 +49,18 @@ def clock() -> SteppedClock:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-async def journal(request: pytest.FixtureRequest, tmp_path: Path, clock: SteppedClock) -> AsyncIterator[Journal]:
-    made: Journal
+async def stored(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: SteppedClock
+) -> AsyncIterator[MemoryJournal | SqliteJournal]:
+    made: MemoryJournal | SqliteJournal
     made = MemoryJournal(clock) if request.param == "memory" else await SqliteJournal.open(tmp_path / "j.db", clock)
     yield made
     await made.close()
+
+
+@pytest.fixture(params=["bare", "audited"])
+def journal(request: pytest.FixtureRequest, stored: MemoryJournal | SqliteJournal) -> Journal:
+    return stored if request.param == "bare" else AuditedJournal(stored, MemoryTrail(), Timers())
 
 
 def offer(platform_id: str, pool: str = "default", pipeline: str = "", subject: str = "s") -> JobOffer:
@@ -399,3 +409,22 @@ async def test_a_key_is_known_as_long_as_anything_of_its_job_is(journal: Journal
         assert await journal.job_named("1") == job.key.id
     await journal.compact(clock.ns + 2_000, 10, 1_000, exporting=False)
     assert await journal.job_named("1") is None
+
+
+async def test_facts_of_all_jobs_are_read_on_from_any_number(stored: MemoryJournal | SqliteJournal) -> None:
+    assert stored.last_seq == 0
+    first, second = offer("a"), offer("b")
+    facts = list(await stored.append([offered(first), offered(second)]))
+    facts += await stored.append([(first.key.id, events.JobWaited(events.WaitReason.POOL_FULL)), *ended(second.key.id)])
+    assert list(await stored.facts_after(0, 100)) == facts
+    assert list(await stored.facts_after(facts[1].seq, 2)) == facts[2:4]
+    assert list(await stored.facts_after(facts[-1].seq, 100)) == []
+    assert stored.last_seq == facts[-1].seq
+
+
+async def test_numbers_go_on_where_they_are_told_to(stored: MemoryJournal | SqliteJournal) -> None:
+    [before] = await stored.append([offered(offer("a"))])
+    await stored.continue_after(before.seq + 1000)
+    await stored.continue_after(before.seq)
+    [after] = await stored.append([offered(offer("b"))])
+    assert after.seq == before.seq + 1001
