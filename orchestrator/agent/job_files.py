@@ -17,6 +17,8 @@ COMMANDS = {
     "orchestrator-github-runner": "github_runner.py",
     "orchestrator-github-hook": "github_hook.py",
 }
+LIBRARY = "tokens"
+"""The folder of modules that `orchestrator-token` finds in `../lib`."""
 FILES = "files"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """For images that set none."""
@@ -36,6 +38,7 @@ def write(work: dict[str, Any], ca_pem: str, folder: str, workspace: str) -> Non
     for name, source in COMMANDS.items():
         with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), source), "rb") as file:
             put(os.path.join(commands, name), b"#!/usr/bin/env python3\n" + file.read(), 0o555)
+    leave_library(os.path.join(folder, "lib", LIBRARY))
     ca_file, script = os.path.join(folder, "ca.pem"), os.path.join(folder, "job.sh")
     put(ca_file, ca_pem.encode(), 0o444)
     put(script, work["job"]["script"].encode("utf-8", "surrogateescape"), 0o444)
@@ -44,6 +47,17 @@ def write(work: dict[str, Any], ca_pem: str, folder: str, workspace: str) -> Non
         found["ORCHESTRATOR_FILES"] = leave_files(work["files"], folder)
     start = start_script(found, commands, script, workspace)
     put(os.path.join(folder, "start"), start, 0o444)
+
+
+def leave_library(place: str) -> None:
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), LIBRARY)
+    os.makedirs(place, exist_ok=True)
+    for parent in (os.path.dirname(place), place):
+        os.chmod(parent, 0o755)
+    for name in sorted(os.listdir(source)):
+        if name.endswith(".py"):
+            with open(os.path.join(source, name), "rb") as file:
+                put(os.path.join(place, name), file.read(), 0o444)
 
 
 def leave_files(files: dict[str, str], folder: str) -> str:

@@ -395,7 +395,7 @@ def test_the_agent_claims_over_tls_and_leaves_the_job_for_its_container(agent_sa
     claimed = json.loads(done.stdout)
     assert claimed["request"].startswith("POST /runner/v1/claim HTTP/1.1\r\n")
     assert "Authorization: Bearer a-token" in claimed["request"]
-    assert claimed["files"] == ["bin", "ca.pem", "job.sh", "start"]
+    assert claimed["files"] == ["bin", "ca.pem", "job.sh", "lib", "start"]
     assert claimed["commands"] == [
         "orchestrator-artifact",
         "orchestrator-github-hook",

@@ -25,6 +25,8 @@ COMMANDS = {
     "orchestrator-github-runner": "github_runner.py",
     "orchestrator-github-hook": "github_hook.py",
 }
+LIBRARY = "tokens"
+"""The folder of modules that `orchestrator-token` finds in `../lib`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +97,15 @@ class Plans:
 def _commands(python: Path) -> list[CarriedFile]:
     """The commands that jobs find on PATH, with the sandbox's interpreter in the first line."""
     first = f"#!{python} -I\n".encode()
-    return [
+    programs = [
         CarriedFile(f"{command.HOME}/bin/{name}", 0o555, first + _agent_file(file)) for name, file in COMMANDS.items()
     ]
+    folder = Path(orchestrator.agent.__file__).parent / LIBRARY
+    modules = [
+        CarriedFile(f"{command.HOME}/lib/{LIBRARY}/{path.name}", 0o444, path.read_bytes())
+        for path in sorted(folder.glob("*.py"))
+    ]
+    return programs + modules
 
 
 def _agent_file(name: str) -> bytes:

@@ -496,6 +496,9 @@ async def test_the_agent_claims_and_the_jobs_container_runs_the_work(started):
         code, words = await world.agent()
         assert (code, words) == (0, "")
         modes = {path.name: path.stat().st_mode & 0o777 for path in world.work.rglob("*") if path.is_file()}
+        modules = {path.name for path in (world.work / "lib/tokens").iterdir()}
+        assert {"__init__.py", "main.py", "exchange.py"} < modules
+        assert {modes.pop(name) for name in modules} == {0o444}
         assert modes == {
             "start": 0o444, "job.sh": 0o444, "ca.pem": 0o444, "orchestrator-token": 0o555,
             "orchestrator-artifact": 0o555, "orchestrator-github-runner": 0o555, "orchestrator-github-hook": 0o555,

@@ -124,7 +124,7 @@ def test_traces_go_to_the_relay_when_there_is_one():
     assert variables["OTEL_SERVICE_NAME"] == WORK["job"].get("name", "job")
 
 
-@pytest.mark.parametrize("name", ["main.py", "token.py", "artifact.py"])
+@pytest.mark.parametrize("name", ["main.py", "artifact.py"])
 def test_each_file_stands_alone(name):
     """One file each goes into the sandbox: only the standard library may be imported."""
     source = (Path(orchestrator.agent.__file__).parent / name).read_text()
@@ -135,6 +135,20 @@ def test_each_file_stands_alone(name):
         elif isinstance(node, ast.ImportFrom):
             imported.add(node.module.split(".")[0])
     assert imported <= set(sys.stdlib_module_names)
+
+
+def test_the_commands_modules_stand_alone():
+    """They are delivered as one folder: relative imports among themselves, else the standard library."""
+    folder = Path(orchestrator.agent.__file__).parent / "tokens"
+    own = {path.stem for path in folder.glob("*.py")}
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert {alias.name.split(".")[0] for alias in node.names} <= set(sys.stdlib_module_names), path
+            elif isinstance(node, ast.ImportFrom) and node.level:
+                assert {node.module} <= own if node.module else {alias.name for alias in node.names} <= own, path
+            elif isinstance(node, ast.ImportFrom):
+                assert node.module.split(".")[0] in sys.stdlib_module_names, path
 
 
 def test_the_agent_imports_nothing_slow():

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from orchestrator.agent import token
+from orchestrator.agent.tokens import exchange
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,4 @@ from orchestrator.agent import token
     ],
 )  # fmt: skip
 def test_a_refusal_names_the_rule_and_the_reference(body, said):
-    assert token.refusal(json.dumps(body).encode()) == said
+    assert exchange.refusal(json.dumps(body).encode()) == said

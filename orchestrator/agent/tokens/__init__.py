@@ -1,0 +1,5 @@
+"""The command `orchestrator-token`: a job's own tokens, and what clouds and other parties give for them.
+
+Delivered into sandboxes and pods as a folder beside the command, so: standard library only, Python 3.9 or newer,
+imports among these modules relative, and no module loaded before its subcommand needs it.
+"""

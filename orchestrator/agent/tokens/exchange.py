@@ -1,0 +1,102 @@
+"""One exchange with the runner API: the runner's token for an ID token of this job, for one audience (RFC 8693)."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+
+GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
+TOKEN_TYPE = "urn:ietf:params:oauth:token-type:"
+MAX_ANSWER = 1 << 20
+TIMEOUT_SECONDS = 30
+
+
+class RefusedError(Exception):
+    """Somebody said no. `status` is the HTTP status; `retry_after` in seconds, 0 where none was given."""
+
+    def __init__(self, message: str, status: int = 400, retry_after: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+    @property
+    def final(self) -> bool:
+        """Whether asking again cannot help."""
+        return self.status < 500 and self.status != 429
+
+
+class Answer:
+    """What the exchange gave. `role` is the one the token is for, "" when no trust map names roles."""
+
+    def __init__(self, document: dict[str, object], asked_role: str = "") -> None:
+        token, life = document.get("access_token"), document.get("expires_in", 0)
+        if not isinstance(token, str) or not token:
+            raise ValueError("the answer holds no token")
+        if not isinstance(life, int) or life < 0:
+            raise ValueError("the answer's expires_in is no number of seconds")
+        self.document = document
+        self.token = token
+        self.expires_in = life
+        self.role = str(document.get("scope") or asked_role)
+
+
+def exchange(audience: str, role: str = "") -> Answer:
+    """Ask for a token; never through a proxy.
+
+    `role` is sent as the one `scope` value; the installation's trust map must list it for this job.
+
+    Raises:
+        RefusedError: the exchange said no, and why.
+        OSError, ValueError, KeyError: no usable answer, or this is no job.
+    """
+    with open(os.environ["ORCHESTRATOR_TOKEN_FILE"], encoding="ascii") as file:
+        subject = file.read().strip()
+    fields = {
+        "grant_type": GRANT,
+        "subject_token": subject,
+        "subject_token_type": TOKEN_TYPE + "access_token",
+        "audience": audience,
+        "requested_token_type": TOKEN_TYPE + "id_token",
+    }
+    if role:
+        fields["scope"] = role
+    request = urllib.request.Request(
+        os.environ["ORCHESTRATOR_EXCHANGE_URL"],
+        data=urllib.parse.urlencode(fields).encode(),
+        headers={"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"},
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), *trust())
+    try:
+        with opener.open(request, timeout=TIMEOUT_SECONDS) as response:
+            document = json.loads(response.read(MAX_ANSWER))
+    except urllib.error.HTTPError as error:
+        wait = error.headers.get("Retry-After", "")
+        said = f"{error.code} {refusal(error.read(MAX_ANSWER))}"
+        raise RefusedError(said, error.code, int(wait) if wait.isdigit() else 0) from None
+    if not isinstance(document, dict):
+        raise ValueError("the answer holds no token")  # noqa: TRY004 -- data, not a type
+    return Answer(document, role)
+
+
+def trust() -> list[urllib.request.BaseHandler]:
+    """In a cluster the runner API speaks TLS under a CA of its own, and nobody else's word counts."""
+    ca = os.environ.get("ORCHESTRATOR_CA_FILE")
+    if not ca:
+        return []
+    import ssl  # some small Pythons have none, and a sandbox needs none
+
+    return [urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca))]
+
+
+def refusal(body: bytes) -> str:
+    """What an OAuth error (RFC 6749 5.2), with our explanation, or a problem document (RFC 9457) says."""
+    try:
+        problem = json.loads(body)
+        names = ("error", "reason", "explanation", "error_description", "detail", "title")
+        words = [problem.get(name) for name in names]
+        return ": ".join(str(word) for word in words if word) or "refused"
+    except (ValueError, AttributeError):
+        return "refused"

@@ -1,0 +1,106 @@
+"""Which subcommand, and how it ends: exit 0 with what was asked for on standard output, 1 refused, 2 anything else."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from .exchange import Answer, RefusedError, exchange
+
+OVERVIEW = """usage: orchestrator-token [print] --audience AUDIENCE [--role ROLE] [--json] [--out FILE [--watch]]
+       orchestrator-token COMMAND --help
+
+An ID token of this job for one audience, or what another party gives for one.
+
+  print        the token itself, to standard output or into a file that is kept fresh
+  env          shell lines for the SDKs of aws, gcp and azure: eval "$(orchestrator-token env aws --role ARN)"
+  aws          session credentials, as a credential_process prints them
+  gcp          external-account credentials for Google's libraries
+  kubernetes   a credential for kubectl (client.authentication.k8s.io/v1)
+  vault        log in to Vault or OpenBao
+  rfc8693      exchange the token at another party's endpoint (RFC 8693)
+"""
+
+COMMANDS = ("print", "env", "aws", "gcp", "gcp-answer", "kubernetes", "vault", "rfc8693")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = sys.argv[1:] if arguments is None else arguments
+    if given and given[0] in ("-h", "--help"):
+        print(OVERVIEW, end="")
+        return 0
+    name = given[0] if given and given[0] in COMMANDS else "print"
+    rest = given[1:] if given and given[0] in COMMANDS else given
+    try:
+        said = run(name, rest)
+    except RefusedError as error:
+        print(f"orchestrator-token: {error}", file=sys.stderr)
+        return 1
+    except KeyError as error:
+        print(f"orchestrator-token: {error} is not set: this is no job's script", file=sys.stderr)
+        return 2
+    except (OSError, ValueError) as error:
+        print(f"orchestrator-token: {error}", file=sys.stderr)
+        return 2
+    if said:
+        print(said)
+    return 0
+
+
+def run(name: str, arguments: list[str]) -> str:
+    if name == "print":
+        return print_token(arguments)
+    if name == "env":
+        from . import variables
+
+        return variables.env(arguments)
+    from . import commands
+
+    return commands.run(name, arguments)
+
+
+def parser(name: str, purpose: str, audience: str = "", more: str = "") -> argparse.ArgumentParser:
+    """Of one subcommand, with what all of them take. `audience` is the one that its party expects."""
+    made = argparse.ArgumentParser(
+        prog=f"orchestrator-token {name}", description=purpose, epilog=more, allow_abbrev=False
+    )
+    default = f"; default {audience}" if audience else ""
+    made.add_argument(
+        "--audience",
+        required=not audience,
+        default=audience,
+        help=f"who the token is for, as that party expects it in 'aud'{default}",
+    )
+    made.add_argument("--role", default="", help="role there, which the trust map must list for this job")
+    return made
+
+
+def print_token(arguments: list[str]) -> str:
+    made = parser("print", "An ID token of this job for one audience.")
+    made.add_argument("--json", action="store_true", help="print the whole answer (token, type, lifetime)")
+    made.add_argument("--out", metavar="FILE", help="write the token into this file (mode 0600) instead")
+    made.add_argument(
+        "--watch", action="store_true", help="go on in the background, and keep the file fresh until the job ends"
+    )
+    options = made.parse_args(arguments)
+    if options.watch and not options.out:
+        made.error("--watch needs --out")
+    if options.json and options.out:
+        made.error("--json and --out exclude each other")
+    if options.out:
+        into_file(options.out, options.audience, options.role, watch=options.watch)
+        return ""
+    answer = exchange(options.audience, options.role)
+    return json.dumps(answer.document) if options.json else answer.token
+
+
+def into_file(path: str, audience: str, role: str, *, watch: bool) -> Answer:
+    """Ask and write; with `watch` a process in the background goes on doing so."""
+    from . import files
+
+    answer = exchange(audience, role)
+    files.put(path, answer.token)
+    if watch:
+        files.keep_fresh(path, answer, lambda: exchange(audience, role))
+    return answer
