@@ -7,10 +7,7 @@ public half to do so.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -19,10 +16,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from orchestrator.errors import ConfigurationError, TryAgainError
+from orchestrator.errors import ConfigurationError
+from orchestrator.evidence.private_file import open_or_make, private_folder
 
 _FILE: Final = "evidence.pem"
-_MAX_BYTES: Final = 16 << 10
 
 
 def key_id(public: ec.EllipticCurvePublicKey) -> str:
@@ -61,20 +58,8 @@ def open_evidence_key(folder: Path) -> EvidenceKey:
         TryAgainError: `keys_unavailable`.
     """
     path = folder / _FILE
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _refuse_unsafe(folder.lstat(), folder, stat.S_IFDIR)
-        data = _read(path)
-        if data is None:
-            key = generate_evidence_key()
-            _write(path, key.private)
-            return key
-    except OSError as error:
-        raise TryAgainError(
-            f"the evidence key cannot be read or written: {error.strerror}",
-            reason="keys_unavailable",
-            fix="check free space and permissions of the state folder",
-        ) from error
+    private_folder(folder)
+    data = open_or_make(path, lambda: _pem(generate_evidence_key().private))
     try:
         private = serialization.load_pem_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -89,46 +74,7 @@ def open_evidence_key(folder: Path) -> EvidenceKey:
     return EvidenceKey(key_id(private.public_key()), private)
 
 
-def _refuse_unsafe(info: os.stat_result, what: Path, kind: int) -> None:
-    if stat.S_IFMT(info.st_mode) != kind:
-        raise ConfigurationError(f"{what} is not what it should be", reason="keys_unsafe", fix="remove it")
-    if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
-        raise ConfigurationError(
-            f"{what} belongs to user id {info.st_uid} with mode {stat.S_IMODE(info.st_mode):04o}: "
-            "others may have read the private key",
-            reason="keys_unsafe",
-            fix="replace the key if others use this machine; then only the daemon's user may have access",
-        )
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        # Never through a link: the check must be about the file that is read.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        _refuse_unsafe(os.fstat(file.fileno()), path, stat.S_IFREG)
-        return file.read(_MAX_BYTES)
-
-
-def _write(path: Path, private: ec.EllipticCurvePrivateKey) -> None:
-    """Whole or not at all: written beside its place, synced, then renamed."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(
-            private.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
+def _pem(private: ec.EllipticCurvePrivateKey) -> bytes:
+    return private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
