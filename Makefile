@@ -56,12 +56,19 @@ demo-cluster: $(READY) ## the same as pods, on the cluster of KUBECONFIG or one 
 # No test touches the cluster that somebody works with by chance: only test-cluster looks at KUBECONFIG.
 .PHONY: test
 test: $(READY) ## the quick tests
-	@env -u KUBECONFIG $(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
+	@env -u KUBECONFIG $(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not attack" $(PYTEST_ARGS)
 
 .PHONY: test-slow
 test-slow: $(READY) ## the tests that take longer than a few seconds
 	@env -u KUBECONFIG $(BIN)/pytest -q -m slow $(PYTEST_ARGS) || { code=$$?; \
 		if [ $$code -eq 5 ]; then echo "no slow test is collected"; else exit $$code; fi; }
+
+# Only a whole run that passed says something; CI looks whether the page in the repository is what it shows.
+.PHONY: test-attacks
+test-attacks: $(READY) ## attacks against a running daemon, and the page that tells what became of them
+	@rm -f build/attacks.json
+	@env -u KUBECONFIG $(BIN)/pytest -q -m attack tests/attacks $(PYTEST_ARGS)
+	@$(BIN)/python tests/attacks/evidence.py $(if $(CI),--check)
 
 # The folder with the programs that build, start and end a cluster on this machine.
 CLUSTER ?= ../shared/cluster
@@ -85,7 +92,7 @@ format: $(READY) ## write the code as ruff wants it
 
 .PHONY: coverage
 coverage: $(READY) ## the quick tests with line and branch coverage
-	@$(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not slow" --cov --cov-report=term --cov-report=html:build/coverage $(PYTEST_ARGS)
+	@$(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not attack" --cov --cov-report=term --cov-report=html:build/coverage $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: $(READY) ## each benchmark, as ratios measured in one run
