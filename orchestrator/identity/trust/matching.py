@@ -21,6 +21,9 @@ from orchestrator.identity.trust.refusals import (
 MAX_CANDIDATES: Final = 100
 """Grants that an explanation shows."""
 
+_Pinned = tuple[tuple[Condition, ...], GrantRule]
+"""A grant behind its pins, which are looked at first."""
+
 
 class Audience:
     """The grants of one document for one audience."""
@@ -29,16 +32,16 @@ class Audience:
         self.environment = environment
         self.audience = audience
         self.grants = tuple(grants)
-        self._by_pin: dict[str, dict[str, list[GrantRule]]] = {}
+        self._by_pin: dict[str, dict[str, list[_Pinned]]] = {}
         for grant in self.grants:
             values = self._by_pin.setdefault(grant.key.claim, {})
             for value in grant.key.values:
-                values.setdefault(value, []).append(grant)
+                values.setdefault(value, []).append((grant.pins, grant))
 
     def of_the_job(self, facts: Mapping[str, str]) -> list[GrantRule]:
         """The grants whose pins all hold: those that somebody has written for this identity."""
-        found = (grants.get(facts.get(claim, ""), ()) for claim, grants in self._by_pin.items())
-        return [grant for grants in found for grant in grants if _all_hold(grant.pins, facts)]
+        found = (values.get(facts.get(claim, ""), ()) for claim, values in self._by_pin.items())
+        return [grant for pinned in found for pins, grant in pinned if _all_hold(pins, facts)]
 
     def grant(self, facts: Mapping[str, str], role: str) -> Grant | Refusal:
         own = self.of_the_job(facts)

@@ -74,6 +74,17 @@ class TrustMap:
         return frozenset(grant.target.audience for document in self.documents for grant in document.grants)
 
     @property
+    def unscoped(self) -> tuple[str, ...]:
+        """Rules that pin an id of a platform but not the issuer that gave it: ids are unique within one issuer only, so
+        with several issuers of callers somebody else's repository may have the same."""
+        return tuple(
+            grant.rule
+            for document in self.documents
+            for grant in document.grants
+            if not any(one.claim == "caller_issuer" for one in grant.pins)
+        )
+
+    @property
     def issuers(self) -> frozenset[str]:
         """Names of the issuers that documents want for themselves."""
         return frozenset(document.issuer for document in self.documents if document.issuer)
