@@ -14,6 +14,14 @@ MAX_ROWS: Final = 32
 """Destinations of one job that are told apart, of each kind; the others are counted together."""
 
 
+MAX_INT: Final = 2**63 - 1
+
+
+def bounded(number: int) -> int:
+    """What a record can carry of a number that the world chose."""
+    return max(-MAX_INT, min(number, MAX_INT))
+
+
 class EgressTally:
     """Of one job. The agent's own proof that forbidden egress fails is counted apart."""
 
@@ -42,17 +50,22 @@ class EgressTally:
         """For a record. `granted` are the host names that policy had granted, which are no secret."""
         return {
             "allowed": [
-                {"rule": rule[:300], "connections": sums[0], "bytes_up": sums[1], "bytes_down": sums[2]}
+                {
+                    "rule": rule[:300],
+                    "connections": bounded(sums[0]),
+                    "bytes_up": bounded(sums[1]),
+                    "bytes_down": bounded(sums[2]),
+                }
                 for rule, sums in sorted(self._allowed.items())
             ],
             "refused": [
                 {
                     "host": host if host in granted else keyed.of("host", host),
-                    "port": port,
+                    "port": bounded(port),
                     "reason": reason[:64],
-                    "connections": connections,
+                    "connections": bounded(connections),
                 }
                 for (host, port, reason), connections in sorted(self._refused.items())
             ],
-            "probes": self._canaries,
+            "probes": bounded(self._canaries),
         }

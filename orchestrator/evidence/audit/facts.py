@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
 
-from orchestrator.evidence.audit.egress_tally import EgressTally
+from orchestrator.evidence.audit.egress_tally import EgressTally, bounded
 from orchestrator.evidence.audit.keyed import KeyedHash
 from orchestrator.evidence.audit.record import AuditEvent
 from orchestrator.model import events
@@ -194,9 +194,9 @@ class JobFacts:
             "algorithm": event.algorithm[:MAX_TEXT],
             "key_id": event.key_id[:MAX_TEXT],
             "issuer": event.issuer[:MAX_TEXT],
-            "issued_at": event.issued_at,
-            "expires_at": event.expires_at,
-            "session_expires_at": event.session_expires_at,
+            "issued_at": bounded(event.issued_at),
+            "expires_at": bounded(event.expires_at),
+            "session_expires_at": bounded(event.session_expires_at),
             "session_tags": _some(event.session_tags),
             "target": event.target[:MAX_TEXT],
             "role": event.role[:MAX_TEXT],
@@ -258,8 +258,12 @@ def _nothing(_job: _Job, _event: events.JobCancelRequested) -> dict[str, Any]:
 
 
 def _ended(_job: _Job, event: events.JobEnded) -> dict[str, Any]:
-    outcome = event.outcome
-    return {"result": outcome.result.value, "reason": outcome.reason.value, "exit_code": outcome.exit_code}
+    outcome, code = event.outcome, event.outcome.exit_code
+    return {
+        "result": outcome.result.value,
+        "reason": outcome.reason.value,
+        "exit_code": None if code is None else bounded(code),
+    }
 
 
 def _signed(_job: _Job, event: events.ProvenanceSigned) -> dict[str, Any]:

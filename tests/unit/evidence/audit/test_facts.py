@@ -241,6 +241,7 @@ st.register_type_strategy(JobKey, st.builds(JobKey, COMPONENT, COMPONENT, st.int
 st.register_type_strategy(
     PlatformJob, st.builds(PlatformJob, st.text(min_size=1, max_size=MAX_KEY), st.text(), st.builds(Caller))
 )
+st.register_type_strategy(int, st.integers(-(2**63), 2**63 - 1))
 ANY = st.one_of([st.builds(kind) for kind in get_args(events.Event)])
 
 
