@@ -160,21 +160,21 @@ Note = Callable[..., Awaitable[None]]
 
 
 def masked_note(note: Note, mask: Callable[[str], str]) -> Note:
-    """`note` for facts of token requests, whose audience is the job's own word: a secret in it is masked.
+    """`note` for facts of token requests, whose audience and role are the job's own words: a secret in them is masked.
 
     Facts outlive the masker's knowledge of a job's secrets, so masking when they are read would be too late.
     """
 
     def clean(event: Event) -> Event:
-        return replace(event, audience=mask(event.audience)) if isinstance(event, _ASKED) else event
+        if isinstance(event, TokenRefused):
+            words = {name: mask(getattr(event, name)) for name in ("audience", "role", "detail")}
+            return replace(event, **words)
+        return replace(event, audience=mask(event.audience)) if isinstance(event, ExchangeDecided) else event
 
     async def masked(job_id: JobId, *notes: Event) -> None:
         await note(job_id, *map(clean, notes))
 
     return masked
-
-
-_ASKED = (ExchangeDecided, TokenRefused)
 
 
 class EgressAdapter:

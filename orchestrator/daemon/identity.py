@@ -1,8 +1,9 @@
-"""Opens who we are to others: keys, issuers, and the checking of callers."""
+"""Opens who we are to others: keys, issuers, the trust map, the checking of callers, and the exchange."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,25 +11,37 @@ from pathlib import Path
 from orchestrator.daemon import slices
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.closing import push_closing
+from orchestrator.daemon.trust import TrustHolder
 from orchestrator.errors import ConfigurationError
+from orchestrator.identity.exchange import Collaborators, Exchange, Note
 from orchestrator.identity.issuer import Issuer
 from orchestrator.identity.issuers import MAIN, IssuerSet
 from orchestrator.identity.keys import KeyStore
 from orchestrator.identity.private_file import private_folder
+from orchestrator.identity.rate import RateLimit
 from orchestrator.identity.replay import ReplayStore
 from orchestrator.identity.verify import CallerVerifier
+from orchestrator.journal.redact import Masker
+from orchestrator.lifecycle.engine import Engine
+from orchestrator.lifecycle.ports import Policy
+from orchestrator.model.job import JobId, PoolName
+from orchestrator.model.pool import Pool
 from orchestrator.settings import Settings
+
+_EXCHANGES_PER_SECOND = 5.0
+_EXCHANGE_BURST = 20
 
 
 @dataclass(frozen=True)
 class Identity:
-    """All issuers, and who may call."""
+    """All issuers, who may call, and who may get what."""
 
     issuers: IssuerSet
     callers: CallerVerifier
+    trust: TrustHolder
 
 
-def open_identity(settings: Settings, url: str, clock: SystemClock, stack: AsyncExitStack) -> Identity:
+async def open_identity(settings: Settings, url: str, clock: SystemClock, stack: AsyncExitStack) -> Identity:
     """Load keys, or make the first ones, and put the issuers together.
 
     Raises:
@@ -53,7 +66,22 @@ def open_identity(settings: Settings, url: str, clock: SystemClock, stack: Async
         monotonic=time.monotonic,
     )
     push_closing(stack, "caller verification", callers.close)
-    return Identity(issuers, callers)
+    trust = TrustHolder(settings.identity.trust_maps, issuers, lambda _audience: False)
+    await trust.load()
+    return Identity(issuers, callers, trust)
+
+
+def exchange_of(
+    identity: Identity, policy: Policy, engine: Engine, note: Note, pools: Mapping[PoolName, Pool], masker: Masker
+) -> Exchange:
+    """The exchange for jobs of all backends."""
+
+    def mask(job_id: JobId, secret: str) -> None:
+        masker.register(job_id, secret)
+
+    asked = Collaborators(policy, engine.bound_record, pools.get, note, mask, identity.trust.current)
+    rate = RateLimit(per_second=_EXCHANGES_PER_SECOND, burst=_EXCHANGE_BURST, monotonic=time.monotonic)
+    return Exchange(identity.issuers, asked, rate)
 
 
 def _issuer(settings: Settings, url: str, name: str, clock: SystemClock) -> Issuer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -20,17 +19,16 @@ from orchestrator.daemon.closing import push_closing
 from orchestrator.daemon.egress_keeper import EgressKeeper
 from orchestrator.daemon.gauges import watch_backends, watch_rooms
 from orchestrator.daemon.github import GitHubSources, open_github
-from orchestrator.daemon.identity import open_identity
+from orchestrator.daemon.identity import exchange_of, open_identity
 from orchestrator.daemon.runner_requests import runner_api_for, runner_deps
+from orchestrator.daemon.trust import TrustHolder
 from orchestrator.errors import ConfigurationError
 from orchestrator.evidence.provenance import Builder
 from orchestrator.evidence.signing_key import EvidenceKey, open_evidence_key
 from orchestrator.evidence.store import EvidenceStore
-from orchestrator.identity.exchange import Collaborators, Exchange
 from orchestrator.identity.introspect import Introspection
 from orchestrator.identity.issuer import Issuer
 from orchestrator.identity.issuers import IssuerSet
-from orchestrator.identity.rate import RateLimit
 from orchestrator.identity.verify import CallerVerifier
 from orchestrator.intake import dispatch
 from orchestrator.journal.logs import LogStore
@@ -38,9 +36,9 @@ from orchestrator.journal.redact import Masker
 from orchestrator.journal.sqlite import SqliteJournal
 from orchestrator.lifecycle.actions import Performer
 from orchestrator.lifecycle.engine import Engine
-from orchestrator.lifecycle.ports import Attester, JobSource, Policy, Revoker
+from orchestrator.lifecycle.ports import Attester, JobSource, Revoker
 from orchestrator.lifecycle.sweep import Sweep
-from orchestrator.model.job import JobId, PoolName
+from orchestrator.model.job import PoolName
 from orchestrator.model.pool import Pool
 from orchestrator.policy.bundle import BundleHolder, default_bundle
 from orchestrator.policy.decide import PolicyDecider
@@ -52,9 +50,6 @@ from orchestrator.telemetry import relay as spans
 from orchestrator.telemetry.export import ExportOptions, TraceExporter
 from orchestrator.telemetry.metrics import Metrics
 from orchestrator.telemetry.otlp_http import OtlpClient, Receiver
-
-_EXCHANGES_PER_SECOND = 5.0
-_EXCHANGE_BURST = 20
 
 PolicyEngine = BundleHolder | OpaServerEngine
 
@@ -73,6 +68,7 @@ class Rooms:
     masker: Masker
     issuers: IssuerSet
     callers: CallerVerifier
+    trust: TrustHolder
     introspection: Introspection
     policy_engine: PolicyEngine
     backends: Mapping[str, BackendRoom]
@@ -138,7 +134,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     clock = SystemClock()
     pools = slices.pools(settings)
     store = await _store(settings, clock, stack)
-    identity = open_identity(settings, url, clock, stack)
+    identity = await open_identity(settings, url, clock, stack)
     evidence = _evidence(settings, Builder(url, __version__), pools, store.journal)
     policy_engine = await _policy_engine(settings, stack)
     policy = PolicyDecider(policy_engine, evidence.lookup, clock)
@@ -167,7 +163,8 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
             max_jobs=settings.server.max_queued_jobs,
         )
     )
-    exchange = _exchange(identity.issuers.main, policy, engine, pools, store.masker)
+    note = masked_note(engine.note, store.masker.text)
+    exchange = exchange_of(identity, policy, engine, note, pools, store.masker)
     keeper = EgressKeeper(engine_later, backends, clock)
     push_closing(stack, "egress keeper", keeper.close)
     asked = runner_deps(engine, exchange, pools, relay, store.masker, platforms, keeper)
@@ -183,8 +180,8 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     metrics.watch_sources(platforms.states)
     return Rooms(
         settings, url, secrets.token_hex(8), clock, pools, store.journal, store.logs, store.masker, identity.issuers,
-        identity.callers, Introspection(identity.issuers, engine.bound_record), policy_engine, backends, runner_api,
-        asked, engine, sweep, keeper, platforms, metrics, exporter,
+        identity.callers, identity.trust, Introspection(identity.issuers, engine.bound_record), policy_engine,
+        backends, runner_api, asked, engine, sweep, keeper, platforms, metrics, exporter,
     )  # fmt: skip
 
 
@@ -228,19 +225,6 @@ def _revokers(
 def _reporters(masker: Masker, platforms: GitHubSources) -> dict[str, JobSource]:
     told = {name: ForgettingSource(masker, source) for name, source in platforms.reporters.items()}
     return {dispatch.SOURCE: ForgettingSource(masker), **told}
-
-
-def _exchange(
-    issuer: Issuer, policy: Policy, engine: Engine, pools: Mapping[PoolName, Pool], masker: Masker
-) -> Exchange:
-    def mask(job_id: JobId, secret: str) -> None:
-        masker.register(job_id, secret)
-
-    return Exchange(
-        issuer,
-        Collaborators(policy, engine.bound_record, pools.get, masked_note(engine.note, masker.text), mask),
-        RateLimit(per_second=_EXCHANGES_PER_SECOND, burst=_EXCHANGE_BURST, monotonic=time.monotonic),
-    )
 
 
 async def _start(backends: Mapping[str, BackendRoom], engine: Engine, stack: AsyncExitStack) -> None:

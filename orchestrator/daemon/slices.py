@@ -121,6 +121,7 @@ def issuer(settings: Settings, url: str, name: str = MAIN) -> IssuerConfig:
         own.token_ttl_seconds or given.token_ttl_seconds,
         given.caller_token_ttl_seconds,
         url + INTROSPECTION_PATH,
+        own=name != MAIN,
     )
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
 from orchestrator.errors import GiveUpError
 from orchestrator.lifecycle.provision import run_limit_seconds
+from orchestrator.model.decision import Decision
 from orchestrator.model.job import Caller
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
@@ -29,6 +30,7 @@ _TRANSITIVE_TAGS: Final = frozenset({"repository", "repository_id", "environment
 
 _FACT_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MAX_FACTS: Final = 64
+_DIGEST_PINNED: Final = re.compile(r"[^@\s]+@(sha256:[0-9a-f]{64})")
 
 RESERVED_CLAIMS: Final = frozenset(
     {
@@ -48,6 +50,7 @@ RESERVED_CLAIMS: Final = frozenset(
         ),
         *("job_id", "job_name", "attempt", "source", "pool", "trust_tier", "isolation", "runner", "runner_uid"),
         *("environment", "artifact_digest", "caller", "caller_issuer", "decision_id"),
+        *("runner_image_digest", "role", "trust_rule"),
     }
 )
 """Names that a caller's fact can never take in our tokens. `azp` among them: some verifiers let it override `aud`."""
@@ -106,8 +109,9 @@ def _hashed(full: str) -> str:
     return f"sha256:{hashlib.sha256(full.encode()).hexdigest()}"
 
 
-def session_tags(tags: Mapping[str, str]) -> dict[str, Any]:
-    """Policy's session tags in the form AWS STS reads; repository and environment are passed on to assumed roles.
+def session_tags(tags: Mapping[str, str], transitive: Iterable[str] = ()) -> dict[str, Any]:
+    """Session tags in the form AWS STS reads. Those named `transitive`, and repository and environment, are passed on
+    to the roles that a session assumes.
 
     Raises:
         GiveUpError: `session_tags_invalid`; AWS would refuse the token, and says so less clearly.
@@ -125,10 +129,28 @@ def session_tags(tags: Mapping[str, str]) -> dict[str, Any]:
         if key.casefold() in seen:
             raise _bad_tags("two keys differ in case only")
         seen.add(key.casefold())
+    passed_on = _TRANSITIVE_TAGS | {key.casefold() for key in transitive}
     return {
         "principal_tags": {key: [value] for key, value in tags.items()},
-        "transitive_tag_keys": sorted(key for key in tags if key.casefold() in _TRANSITIVE_TAGS),
+        "transitive_tag_keys": sorted(key for key in tags if key.casefold() in passed_on),
     }
+
+
+def merged_tags(policys: Mapping[str, str], granted: Mapping[str, str]) -> dict[str, str]:
+    """Policy's session tags and those of the trust map's grant as one table. Neither may overrule the other.
+
+    Raises:
+        GiveUpError: `session_tags_conflict`, one key with two values.
+    """
+    said = {key.casefold(): (key, value) for key, value in granted.items()}
+    for key, value in policys.items():
+        if said.get(key.casefold(), (key, value)) != (key, value):
+            raise GiveUpError(
+                f"policy and the trust map give the session tag {key!r} different values",
+                reason="session_tags_conflict",
+                fix="set the tag in one of the two only, or to the same value",
+            )
+    return {**policys, **granted}
 
 
 def _tag_character(character: str) -> bool:
@@ -137,9 +159,9 @@ def _tag_character(character: str) -> bool:
 
 def _bad_tags(detail: str) -> GiveUpError:
     return GiveUpError(
-        f"policy's session tags are not what AWS accepts: {detail}",
+        f"the session tags are not what AWS accepts: {detail}",
         reason="session_tags_invalid",
-        fix="correct session_tags in the policy bundle",
+        fix="correct session_tags in the policy bundle or the trust map",
     )
 
 
@@ -170,7 +192,27 @@ def job_claims(record: Record, pool: Pool, *, decision_id: str) -> dict[str, Any
         claims["environment"] = spec.deployment_environment
     if spec.artifact_digest:
         claims["artifact_digest"] = spec.artifact_digest
+    if pinned := _DIGEST_PINNED.fullmatch(pool.base):
+        claims["runner_image_digest"] = pinned[1]
     return claims
+
+
+def lifetime_seconds(record: Record, pool: Pool, decision: Decision, caps: Iterable[int], now: int) -> int:
+    """How long a credential may live from `now` on (Unix seconds): the shortest of `caps`, policy's limits at admission
+    and at this exchange, and what is left until the job's deadline.
+
+    Raises:
+        GiveUpError: `ttl_invalid`, `job_deadline_passed`.
+    """
+    limits = list(caps)
+    wishes = (decision.obligations.token_ttl_seconds, record.obligations.token_ttl_seconds)
+    limits += [wish for wish in wishes if wish is not None]
+    if min(limits) <= 0:
+        raise GiveUpError("policy set a token life of 0 s", reason="ttl_invalid", fix="correct token_ttl_seconds")
+    left = deadline_seconds(record, pool) - now
+    if left <= 0:
+        raise GiveUpError("the job's time is over", reason="job_deadline_passed", fix="raise its timeout_seconds")
+    return min(*limits, left)
 
 
 def deadline_seconds(record: Record, pool: Pool) -> int:

@@ -1,8 +1,11 @@
 """A runner's own token for one of ours (RFC 8693): checked, decided, recorded, checked again, then signed.
 
-The order is the point. Policy's answer and the token's facts are durable before the token exists, and
-between the last look at the job's record and the signature nothing awaits: no token can be signed for a
-job whose end is recorded. Whatever goes wrong on the way, no token comes out.
+The order is the point: live record, listed audience, policy, trust map; both must allow. The answers and the token's
+facts are durable before the token exists, and between the last look at the job's record and the signature nothing
+awaits: no token can be signed for a job whose end is recorded. Whatever goes wrong on the way, no token comes out.
+
+Where a third party makes the credential (`brokered`), its making takes the signature's place, and the last look comes
+after it: what a job may not have any more by then is ended instead of handed over.
 """
 
 from __future__ import annotations
@@ -14,9 +17,15 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
-from orchestrator.identity.grammar import ExchangeRefusedError, ExchangeRequest
-from orchestrator.identity.issuer import Issuer, TokenDraft
+from orchestrator.identity import exchange_refusals as refusals
+from orchestrator.identity.brokered import Broker, BrokeredDraft, CredentialNotMadeError
+from orchestrator.identity.grammar import ACCESS_TOKEN_TYPE, ExchangeRefusedError, ExchangeRequest
+from orchestrator.identity.issuer import TokenDraft, Trusted
+from orchestrator.identity.issuers import MAIN, IssuerSet
 from orchestrator.identity.rate import RateLimit
+from orchestrator.identity.trust.answers import Refusal
+from orchestrator.identity.trust.facts import trust_facts
+from orchestrator.identity.trust.trust_map import TrustMap
 from orchestrator.lifecycle.ports import Policy, RunnerIdentity
 from orchestrator.model.decision import Decision
 from orchestrator.model.events import Event, ExchangeDecided, TokenRefused
@@ -33,12 +42,17 @@ class Note(Protocol):
     def __call__(self, job_id: JobId, *events: Event) -> Awaitable[None]: ...
 
 
+def _no_trust_map() -> TrustMap | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Collaborators:
     """What an exchange asks of the rest of the daemon.
 
-    `record_of` is the record that the runner is bound to, or None; `pool_of` a configured pool;
-    `on_secret` is told each token before it leaves, so that the job's log masks it.
+    `record_of` is the record that the runner is bound to, or None; `pool_of` a configured pool; `on_secret` is told
+    each token before it leaves, so that the job's log masks it. `trust` gives the trust map in force, None where none
+    is configured; `broker` is for audiences of third parties, which only a trust map can grant.
     """
 
     policy: Policy
@@ -46,20 +60,36 @@ class Collaborators:
     pool_of: Callable[[PoolName], Pool | None]
     note: Note
     on_secret: Callable[[JobId, str], None]
+    trust: Callable[[], TrustMap | None] = _no_trust_map
+    broker: Broker | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One request of a live job, on its way; `reference` names its refusal, if it comes to one."""
+
+    record: Record
+    pool: Pool
+    request: ExchangeRequest
+    reference: str
+
+    @property
+    def audience(self) -> str:
+        return self.request.audience
 
 
 class Exchange:
-    """One per daemon. `monotonic` gives seconds for the rate limit, per (runner uid, listed audience)."""
+    """One per daemon. `monotonic` of `rate` gives seconds, for each (runner uid, listed audience)."""
 
     def __init__(
         self,
-        issuer: Issuer,
+        issuers: IssuerSet,
         collaborators: Collaborators,
         rate: RateLimit,
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
-        self._issuer = issuer
+        self._issuers = issuers
         self._with = collaborators
         self._rate = rate
         self._timeout_seconds = timeout_seconds
@@ -80,149 +110,129 @@ class Exchange:
             raise
         except (TryAgainError, TimeoutError) as error:
             reason = error.reason if isinstance(error, TryAgainError) else "exchange_timeout"
-            raise _unavailable(reference, reason) from error
+            raise refusals.unavailable(reference, reason) from error
         except GiveUpError as error:
-            raise _ended(reference) if error.reason == "job_finished" else _failed(reference) from error
+            over = error.reason == "job_finished"
+            raise (refusals.ended if over else refusals.failed)(reference) from error
         except Exception as error:  # whatever a collaborator raises must end in a refusal
-            raise _failed(reference) from error
+            raise refusals.failed(reference) from error
 
     async def _exchange(self, runner: RunnerIdentity, request: ExchangeRequest, reference: str) -> dict[str, Any]:
         record = self._live_record(runner, reference)
         pool = self._with.pool_of(record.offer.spec.pool)
         if pool is None:
-            raise _failed(reference)
-        listed = request.audience in self._issuer.config.audiences
-        # Audiences that are not listed share one bucket: the job chooses their names.
-        wait = self._rate.take((runner.uid, request.audience if listed else ""))
-        if wait > 0:
-            raise _too_many(reference, wait)
-        if not listed:
-            await self._with.note(record.id, TokenRefused(request.audience, "audience_unlisted"))
-            raise ExchangeRefusedError(
-                "invalid_target",
-                f"audience {request.audience!r} is not one that jobs of this installation can ask for",
-                reason="audience_unlisted",
-                reference=reference,
-                fix="ask the operator to list it under identity.audiences",
-            )
+            raise refusals.failed(reference)
+        asked = _Asked(record, pool, request, reference)
+        await self._check_target(runner, asked)
         decision = await self._with.policy.exchange(record, pool, request.audience)
-        draft = await self._decide(record, pool, request.audience, decision, reference)
+        draft = await self._decide(asked, decision)
         # From here to the signature nothing may await.
         record = self._live_record(runner, reference, same=record)
-        token = self._issuer.sign(draft)
+        if isinstance(draft, BrokeredDraft):
+            return await self._brokered(runner, asked, draft)
+        token = self._issuers.by_url(draft.claims["iss"]).sign(draft)
         self._with.on_secret(record.id, token)
-        return {
-            "access_token": token,
-            "issued_token_type": request.issued_token_type,
-            "token_type": "N_A",
-            "expires_in": draft.lifetime_seconds,
-        }
+        return _answer(token, request.issued_token_type, "N_A", draft.lifetime_seconds, draft.issued.role)
 
-    async def _decide(
-        self, record: Record, pool: Pool, audience: str, decision: Decision, reference: str
-    ) -> TokenDraft:
+    async def _check_target(self, runner: RunnerIdentity, asked: _Asked) -> None:
+        """Whether anybody could have a token for this audience and scope, and whether it is not asked for too often."""
+        listed = self._issuers.lists(asked.audience) or self._is_brokered(asked.audience)
+        # Audiences that are not listed share one bucket: the job chooses their names.
+        wait = self._rate.take((runner.uid, asked.audience if listed else ""))
+        if wait > 0:
+            raise refusals.too_many(asked.reference, wait)
+        refusal = None
+        if not listed:
+            refusal = refusals.unlisted(asked.audience, asked.reference)
+        elif asked.request.role and self._with.trust() is None:
+            refusal = refusals.no_roles_here(asked.reference)
+        if refusal is not None:
+            await self._with.note(asked.record.id, TokenRefused(asked.audience, refusal.reason, asked.request.role))
+            raise refusal
+
+    def _is_brokered(self, audience: str) -> bool:
+        return self._with.broker is not None and self._with.broker.serves(audience)
+
+    async def _decide(self, asked: _Asked, decision: Decision) -> TokenDraft | BrokeredDraft:
         """Record the decision and what follows from it, in one write; the draft if a token follows."""
+        audience, role = asked.audience, asked.request.role
         decided = ExchangeDecided(audience, decision)
         if not decision.allowed:
-            reason = f"policy_{decision.verdict.value}"
-            await self._with.note(record.id, decided, TokenRefused(audience, reason))
-            raise ExchangeRefusedError(
-                "invalid_target",
-                f"no token for {audience!r}: {decision.explain()}",
-                reason=reason,
-                reference=reference,
-                fix="meet the rule named above, or ask the owners of the policy",
-            )
+            refusal = refusals.by_policy(audience, decision, asked.reference)
+            await self._with.note(asked.record.id, decided, TokenRefused(audience, refusal.reason, role))
+            raise refusal
+        trusted = self._trusted(asked)
+        if isinstance(trusted, Refusal):
+            told = TokenRefused(audience, trusted.code, role, trusted.rule, trusted.message)
+            await self._with.note(asked.record.id, decided, told)
+            raise refusals.by_trust_map(audience, trusted, asked.reference)
         try:
-            draft = self._issuer.draft(record, pool, audience, decision)
+            draft = self._draft(asked, decision, trusted)
         except OrchestratorError as error:
-            await self._with.note(record.id, decided, TokenRefused(audience, error.reason))
-            raise ExchangeRefusedError(
-                "invalid_target",
-                f"no token for {audience!r}: {error}",
-                reason=error.reason,
-                reference=reference,
-                fix=error.fix,
-            ) from error
-        await self._with.note(record.id, decided, draft.issued)
+            rule = trusted.grant.rule if trusted else ""
+            detail = str(error) if trusted else ""
+            await self._with.note(asked.record.id, decided, TokenRefused(audience, error.reason, role, rule, detail))
+            raise refusals.unfit(audience, error, asked.reference) from error
+        await self._with.note(asked.record.id, decided, draft.issued)
         return draft
+
+    def _trusted(self, asked: _Asked) -> Trusted | Refusal | None:
+        """What the trust map says; None where there is none, and policy's word is enough."""
+        trust = self._with.trust()
+        if trust is None:
+            return None
+        answer = trust.grant(trust_facts(asked.record, asked.pool), asked.audience, asked.request.role)
+        return answer if isinstance(answer, Refusal) else Trusted(answer, trust.digest)
+
+    def _draft(self, asked: _Asked, decision: Decision, trusted: Trusted | None) -> TokenDraft | BrokeredDraft:
+        record, pool, audience = asked.record, asked.pool, asked.audience
+        if self._with.broker is not None and self._with.broker.serves(audience):
+            if trusted is None:
+                raise GiveUpError(
+                    "credentials of third parties need a grant, and there is no trust map",
+                    reason="trust_no_grant",
+                    fix="ask the operator for a trust map (identity.trust_maps)",
+                )
+            return self._with.broker.draft(record, pool, audience, decision, trusted)
+        issuer = self._issuers.of(trusted.grant.issuer if trusted else MAIN)
+        return issuer.draft(record, pool, audience, decision, trusted)
+
+    async def _brokered(self, runner: RunnerIdentity, asked: _Asked, draft: BrokeredDraft) -> dict[str, Any]:
+        """Have the credential made that is recorded already, and hand it over if the job is still there to have it."""
+        broker, issued = self._with.broker, draft.issued
+        assert broker is not None, "only a broker drafts one"
+        try:
+            made = await broker.make(asked.record.id, draft)
+        except CredentialNotMadeError as error:
+            never = issued.jti if error.certain else ""
+            told = TokenRefused(asked.audience, error.reason, issued.role, issued.rule, str(error), never)
+            await self._with.note(asked.record.id, told)
+            raise refusals.not_made(asked.audience, error, asked.reference) from error
+        try:
+            # From here on nothing may await.
+            self._live_record(runner, asked.reference, same=asked.record)
+            self._with.on_secret(asked.record.id, made.secret)
+        except BaseException:
+            broker.abandon(issued.jti)
+            raise
+        life = min(draft.lifetime_seconds, made.expires_at - issued.issued_at)
+        return _answer(made.secret, ACCESS_TOKEN_TYPE, "Bearer", life, issued.role)
 
     def _live_record(self, runner: RunnerIdentity, reference: str, same: Record | None = None) -> Record:
         record = self._with.record_of(runner)
         if record is None or not record.bound:
-            raise _ended(reference)
+            raise refusals.ended(reference)
         if not runner.uid or record.bound_uid != runner.uid or record.runner != runner.name:
-            raise ExchangeRefusedError(
-                "invalid_request",
-                "this runner is not the one that the job is bound to",
-                reason="runner_not_bound",
-                reference=reference,
-                status=401,
-            )
+            raise refusals.another_runner(reference)
         if record.cancel is not None or (same is not None and record.id != same.id):
-            raise _ended(reference)
+            raise refusals.ended(reference)
         if not record.live:
-            raise _without_identity(record, reference)
+            raise refusals.without_identity(record, reference)
         return record
 
 
-def _ended(reference: str) -> ExchangeRefusedError:
-    return ExchangeRefusedError(
-        "invalid_request", "the job has ended or is being cancelled", reason="job_ended", reference=reference
-    )
-
-
-def _without_identity(record: Record, reference: str) -> ExchangeRefusedError:
-    """The runner is there, and the job that its platform gave it is not known yet, is refused, or has ended with it."""
-    if record.refused is not None:
-        return ExchangeRefusedError(
-            "invalid_request",
-            f"policy refused this job: {record.refused.explain()}",
-            reason="job_refused",
-            reference=reference,
-            fix="meet the rule named above, or ask the owners of the policy",
-        )
-    if record.named_at_ns:
-        return _ended(reference)
-    return ExchangeRefusedError(
-        "invalid_request",
-        "the platform has not named the job of this runner yet, so it has no identity",
-        reason="job_not_named",
-        reference=reference,
-        fix="ask again when the job-started hook has ended",
-    )
-
-
-def _failed(reference: str) -> ExchangeRefusedError:
-    return ExchangeRefusedError(
-        "server_error",
-        "the exchange failed on our side",
-        reason="exchange_failed",
-        status=500,
-        reference=reference,
-        fix="tell the operator the reference",
-    )
-
-
-def _unavailable(reference: str, reason: str) -> ExchangeRefusedError:
-    return ExchangeRefusedError(
-        "temporarily_unavailable",
-        "the exchange cannot be recorded or decided now",
-        reason=reason,
-        status=503,
-        reference=reference,
-        retry_after_seconds=1,
-        fix="try again",
-    )
-
-
-def _too_many(reference: str, wait: float) -> ExchangeRefusedError:
-    return ExchangeRefusedError(
-        "slow_down",
-        "too many token requests for this audience",
-        reason="rate_limited",
-        status=429,
-        reference=reference,
-        retry_after_seconds=max(1, round(wait + 0.5)),
-        fix="keep a token until it expires instead of asking for each use",
-    )
+def _answer(token: str, issued_type: str, token_type: str, life: int, role: str) -> dict[str, Any]:
+    """RFC 8693 section 2.2.1; `scope` is there when the token is for a role, whether it was asked for or chosen."""
+    scope = {"scope": role} if role else {}
+    answer = {"access_token": token, "issued_token_type": issued_type, "token_type": token_type, "expires_in": life}
+    return answer | scope

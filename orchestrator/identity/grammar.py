@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,9 +15,12 @@ _TYPE: Final = "urn:ietf:params:oauth:token-type:"
 JWT_TYPE: Final = f"{_TYPE}jwt"
 ID_TOKEN_TYPE: Final = f"{_TYPE}id_token"
 SUBJECT_TYPES: Final = frozenset({JWT_TYPE, f"{_TYPE}access_token"})
+ACCESS_TOKEN_TYPE: Final = f"{_TYPE}access_token"
 REQUESTED_TYPES: Final = frozenset({JWT_TYPE, ID_TOKEN_TYPE})
 
 MAX_AUDIENCE_CHARS: Final = 255
+_ROLE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,512}")
+"""One scope token of RFC 6749 section 3.3: printable ASCII without space, quotation mark and backslash."""
 _MAX_FIELDS: Final = 16
 _MAX_NAME_CHARS: Final = 64
 _MAX_VALUE_CHARS: Final = 1024
@@ -70,16 +74,19 @@ class ExchangeRefusedError(GiveUpError):
 
 @dataclass(frozen=True, slots=True)
 class ExchangeRequest:
+    """`role` is the one scope that was asked for, by which the trust map knows a role at the audience; often empty."""
+
     subject_token: str = field(repr=False)
     audience: str
     issued_token_type: str = ID_TOKEN_TYPE
+    role: str = ""
 
 
 def parse_request(fields: Iterable[tuple[str, str]]) -> ExchangeRequest:
     """The request these form fields make.
 
     A field may come once only (RFC 6749 section 3.2), an empty one counts as absent, unknown ones are
-    ignored. There is no default audience and no more than one; no scopes; nobody acts for a job.
+    ignored. There is no default audience and no more than one; at most one scope; nobody acts for a job.
 
     Raises:
         ExchangeRefusedError: `invalid_request`, `unsupported_grant_type`, `invalid_scope`, `invalid_target`.
@@ -95,8 +102,13 @@ def parse_request(fields: Iterable[tuple[str, str]]) -> ExchangeRequest:
     for name in ("actor_token", "actor_token_type"):
         if name in form:
             raise _invalid(f"{name} is not accepted: nobody acts for a job")
-    if "scope" in form:
-        raise ExchangeRefusedError("invalid_scope", "scope is not accepted", reason="scope_unsupported")
+    role = form.get("scope", "")
+    if role and not _ROLE.fullmatch(role):
+        raise ExchangeRefusedError(
+            "invalid_scope",
+            "scope names one role: up to 512 printable ASCII characters, without spaces",
+            reason="scope_malformed",
+        )
     if "resource" in form:
         raise ExchangeRefusedError(
             "invalid_target", "resource is not accepted, name an audience", reason="resource_unsupported"
@@ -117,7 +129,7 @@ def parse_request(fields: Iterable[tuple[str, str]]) -> ExchangeRequest:
             f"an audience has at most {MAX_AUDIENCE_CHARS} printable characters",
             reason="audience_malformed",
         )
-    return ExchangeRequest(form["subject_token"], audience, requested)
+    return ExchangeRequest(form["subject_token"], audience, requested, role)
 
 
 def _once(fields: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
 import jwt
 
 from orchestrator.errors import ConfigurationError, GiveUpError
-from orchestrator.identity.claims import AWS_TAGS_CLAIM, deadline_seconds, job_claims, session_tags
+from orchestrator.identity.claims import AWS_TAGS_CLAIM, job_claims, lifetime_seconds, merged_tags, session_tags
 from orchestrator.identity.jwks import ALGORITHMS, discovery_document, jwks_document
 from orchestrator.identity.keys import KeyStore, SigningKey
 from orchestrator.identity.signature import TokenInvalidError, open_token, read_header
+from orchestrator.identity.trust.answers import Grant
 from orchestrator.model.decision import Decision
 from orchestrator.model.events import TokenIssued
 from orchestrator.model.pool import Pool
@@ -38,7 +39,8 @@ class AudienceConfig:
 class IssuerConfig:
     """`issuer` is the URL byte for byte; `audiences` are the only ones a job can ever get a token for.
 
-    `introspection_url` is where its tokens are asked about; empty for below its own URL.
+    `introspection_url` is where its tokens are asked about; empty for below its own URL. `own` marks an issuer that is
+    not the daemon's own URL: facts then name it.
 
     Raises:
         ConfigurationError: a value that would make tokens unusable or unsafe.
@@ -49,6 +51,7 @@ class IssuerConfig:
     token_ttl_seconds: int = 300
     caller_token_ttl_seconds: int = 600
     introspection_url: str = ""
+    own: bool = False
 
     def __post_init__(self) -> None:
         if not self.issuer.startswith(("http://", "https://")) or self.issuer.endswith("/"):
@@ -72,6 +75,34 @@ class IssuerConfig:
     def longest_token_seconds(self) -> int:
         cap = max((audience.max_ttl_seconds for audience in self.audiences.values()), default=0)
         return max(min(self.token_ttl_seconds, cap), self.caller_token_ttl_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """The trust map's grant for one token, and the digest of the map that gave it."""
+
+    grant: Grant
+    digest: str
+
+    def claims(self) -> dict[str, str]:
+        """`trust_rule`, and `role` where the grant has one."""
+        role = {"role": self.grant.role} if self.grant.role else {}
+        return {"trust_rule": self.grant.rule, **role}
+
+    def told(self, issued: TokenIssued) -> TokenIssued:
+        """The fact with what the trust map adds to it.
+
+        A session at the target begins at the latest when the target, with its slack, stops taking the token.
+        """
+        grant, target = self.grant, self.grant.target
+        return replace(
+            issued,
+            role=grant.role,
+            rule=grant.rule,
+            trust_digest=self.digest,
+            session_expires_at=issued.expires_at + target.slack_seconds + target.session_seconds,
+            target=target.name,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +149,17 @@ class Issuer:
     def jwks(self) -> dict[str, Any]:
         return jwks_document(self.keys.published())
 
-    def draft(self, record: Record, pool: Pool, audience: str, decision: Decision) -> TokenDraft:
-        """The token that policy's *allow* stands for; not yet signed.
+    def draft(
+        self, record: Record, pool: Pool, audience: str, decision: Decision, trusted: Trusted | None = None
+    ) -> TokenDraft:
+        """The token that policy's *allow* and the trust map's grant stand for; not yet signed.
 
-        Its life is the shortest of: audience's cap, policy's limit at admission and at this exchange, the
-        default, and what is left until the job's deadline.
+        `trusted` is None where there is no trust map. The token's life is the shortest of: audience's cap, the grant's,
+        policy's limit at admission and at this exchange, the default, and what is left until the job's deadline.
 
         Raises:
             GiveUpError: `audience_unlisted`, `not_allowed`, `job_deadline_passed`, `session_tags_invalid`,
-                `ttl_invalid`, `claims_too_large`.
+                `session_tags_conflict`, `ttl_invalid`, `claims_too_large`.
         """
         settings = self.config.audiences.get(audience)
         if settings is None:
@@ -134,11 +167,16 @@ class Issuer:
         if not decision.allowed:
             raise GiveUpError("policy did not allow this token", reason="not_allowed")
         now = self.now()
-        lifetime = self._lifetime(record, pool, settings, decision, now)
+        caps = [settings.max_ttl_seconds, self.config.token_ttl_seconds]
+        caps += [trusted.grant.max_ttl_seconds] if trusted else []
+        lifetime = lifetime_seconds(record, pool, decision, caps, now)
         tags = decision.obligations.session_tags
         claims = job_claims(record, pool, decision_id=decision.id)
+        if trusted:
+            tags = merged_tags(tags, trusted.grant.session_tags)
+            claims |= trusted.claims()
         if tags:
-            claims[AWS_TAGS_CLAIM] = session_tags(tags)
+            claims[AWS_TAGS_CLAIM] = session_tags(tags, trusted.grant.transitive if trusted else ())
         claims |= self._envelope(audience, now, lifetime)
         if len(json.dumps(claims)) > _MAX_CLAIMS_BYTES:
             raise GiveUpError(
@@ -146,7 +184,8 @@ class Issuer:
                 reason="claims_too_large",
                 fix="map fewer claims to facts, or set fewer session tags",
             )
-        return self._drafted(claims, settings.algorithm, tuple(sorted(tags)))
+        draft = self._drafted(claims, settings.algorithm, tuple(sorted(tags)))
+        return draft if trusted is None else replace(draft, issued=trusted.told(draft.issued))
 
     def mint_caller_token(self, subject: str = OPERATOR) -> tuple[str, int]:
         """A token for the local command line, audience our own URL, and its end in Unix seconds."""
@@ -182,17 +221,6 @@ class Issuer:
         now = self.now()
         return claims if claims["iat"] <= now < claims["exp"] and claims.get("nbf", 0) <= now else None
 
-    def _lifetime(self, record: Record, pool: Pool, settings: AudienceConfig, decision: Decision, now: int) -> int:
-        limits = [settings.max_ttl_seconds, self.config.token_ttl_seconds]
-        wishes = (decision.obligations.token_ttl_seconds, record.obligations.token_ttl_seconds)
-        limits += [wish for wish in wishes if wish is not None]
-        if min(limits) <= 0:
-            raise GiveUpError("policy set a token life of 0 s", reason="ttl_invalid", fix="correct token_ttl_seconds")
-        left = deadline_seconds(record, pool) - now
-        if left <= 0:
-            raise GiveUpError("the job's time is over", reason="job_deadline_passed", fix="raise its timeout_seconds")
-        return min(*limits, left)
-
     def _envelope(self, audience: str, now: int, lifetime: int) -> dict[str, Any]:
         return {
             "iss": self.url,
@@ -214,5 +242,6 @@ class Issuer:
             issued_at=claims["iat"],
             expires_at=claims["exp"],
             session_tags=tags,
+            issuer=self.url if self.config.own else "",
         )
         return TokenDraft(claims, key, issued)

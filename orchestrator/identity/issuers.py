@@ -69,6 +69,10 @@ class IssuerSet:
             )
         return issuer
 
+    def by_url(self, url: str) -> Issuer:
+        """The issuer with this `iss`, which has to be one of ours."""
+        return self._by_url[url]
+
     def lists(self, audience: str) -> bool:
         """Whether any issuer may issue for this audience."""
         return any(audience in issuer.config.audiences for issuer in self._by_name.values())

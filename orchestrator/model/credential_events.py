@@ -22,8 +22,9 @@ class TokenIssued:
     `role`, `rule` and `trust_digest` (`sha256:<hex>` of the trust map) are empty without a trust map. `issuer` is the
     `iss`, empty for the daemon's own URL. `session_expires_at` is the latest moment at which a session made from this
     token at its target can still live: the token's own end plus the target's slack and longest session; 0 when the
-    target is not known. `kind` is `id_token`, or the kind of a credential that a third party made for us, such as
-    `github_installation`; `jti` then names it by a keyed hash.
+    target is not known. `kind` is `id_token`, or the kind of a credential that a third party makes for us, such as
+    `github_installation`: that is recorded before it is made, so `jti` is a name of our own for it, and `expires_at` the
+    latest moment at which it can still live.
     """
 
     jti: str
@@ -45,13 +46,17 @@ class TokenIssued:
 
 @dataclass(frozen=True, slots=True)
 class TokenRefused:
-    """`rule` and `detail` say which rule of the trust map refused it, and by which claim."""
+    """`rule` and `detail` say which rule of the trust map refused it, and by which claim.
+
+    `jti` is set when a third party was to make a credential that had been recorded as issued, and certainly made none.
+    """
 
     audience: str
     reason: str
     role: str = ""
     rule: str = ""
     detail: str = ""
+    jti: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""Settings of who jobs are to others: audiences, issuers, key rotation, and the trust maps."""
+"""Settings of who jobs are to others: audiences, issuers, key rotation, trust maps."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -35,6 +36,10 @@ class IdentitySettings(Group):
     """Audiences that jobs may ask for. Policy decides who may; an audience not listed is refused to all."""
     issuers: dict[Name, IssuerSettings] = Field(default_factory=dict, max_length=16)
     """Issuers besides the daemon's own URL, by name: one for each environment whose keys are to be apart."""
+    trust_maps: tuple[Path, ...] = Field(default=(), max_length=100)
+    """Trust maps: which verified facts may get which audience and role. Files, or folders of `.yaml` files, with one
+    document for each environment; read again on SIGHUP. Once there is one, a job without a grant gets no token at all;
+    policy must allow it as well. Empty: policy alone decides."""
     token_ttl_seconds: TokenSeconds = 300
     """Life of an issued token unless audience, policy or the job's deadline make it shorter."""
     rotation_seconds: Seconds = 7 * 86400

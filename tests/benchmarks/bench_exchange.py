@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from orchestrator.identity.exchange import Collaborators, Exchange
 from orchestrator.identity.grammar import JWT_TYPE, TOKEN_EXCHANGE, parse_request
 from orchestrator.identity.issuer import AudienceConfig, Issuer, IssuerConfig
+from orchestrator.identity.issuers import IssuerSet
 from orchestrator.identity.keys import KeyStore
 from orchestrator.identity.rate import RateLimit
 from orchestrator.identity.rotation import RotationSchedule
@@ -131,7 +132,7 @@ class Ours:
             on_secret=lambda job_id, token: None,
         )
         rate = RateLimit(per_second=1e9, burst=1 << 30, monotonic=time.monotonic)
-        self.exchange = Exchange(self.issuer, collaborators, rate)
+        self.exchange = Exchange(IssuerSet(self.issuer), collaborators, rate)
         self.runner = RunnerIdentity(runner_name(record.id), "uid-1")
         self.record = record
 

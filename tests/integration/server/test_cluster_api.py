@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from orchestrator.agent.job_files import start_script
 from orchestrator.errors import TryAgainError
 from orchestrator.identity.exchange import Collaborators, Exchange
+from orchestrator.identity.issuers import IssuerSet
 from orchestrator.identity.job_credential import JobCredentials
 from orchestrator.identity.rate import RateLimit
 from orchestrator.identity.serving_certificate import ServingCertificate
@@ -162,7 +163,7 @@ async def cluster(api, tmp_path, peers) -> AsyncIterator[Cluster]:
         return SpansRelayed(1, 0)
 
     exchange = Exchange(
-        api.issuer,
+        IssuerSet(api.issuer),
         Collaborators(
             policy=FixedPolicy(),
             record_of=api.engine.bound_record,

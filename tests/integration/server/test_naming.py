@@ -14,6 +14,7 @@ import pytest
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.identity.exchange import Collaborators, Exchange
 from orchestrator.identity.grammar import JWT_TYPE, TOKEN_EXCHANGE
+from orchestrator.identity.issuers import IssuerSet
 from orchestrator.identity.rate import RateLimit
 from orchestrator.journal.redact import Masker
 from orchestrator.lifecycle.ports import RunnerIdentity
@@ -104,7 +105,7 @@ class Credentials:
 @pytest.fixture
 async def forge(api) -> AsyncIterator[Forge]:
     exchange = Exchange(
-        api.issuer,
+        IssuerSet(api.issuer),
         Collaborators(
             policy=FixedPolicy(),
             record_of=api.engine.bound_record,

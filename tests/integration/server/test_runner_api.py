@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from orchestrator.identity.exchange import Collaborators, Exchange
 from orchestrator.identity.grammar import JWT_TYPE, TOKEN_EXCHANGE
+from orchestrator.identity.issuers import IssuerSet
 from orchestrator.identity.rate import RateLimit
 from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model.events import AlarmRaised, ArtifactReported, JobEnded, SpansRelayed
@@ -79,7 +80,7 @@ async def runners(api) -> AsyncIterator[Runners]:
         return SpansRelayed(2, 1)
 
     exchange = Exchange(
-        api.issuer,
+        IssuerSet(api.issuer),
         Collaborators(
             policy=FixedPolicy(),
             record_of=api.engine.bound_record,

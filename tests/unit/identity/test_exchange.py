@@ -11,6 +11,7 @@ from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.identity.exchange import Collaborators, Exchange
 from orchestrator.identity.grammar import ExchangeRefusedError, ExchangeRequest
 from orchestrator.identity.introspect import Introspection
+from orchestrator.identity.issuers import IssuerSet
 from orchestrator.identity.rate import RateLimit
 from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model.decision import Decision, Reason, Stage, Verdict
@@ -38,6 +39,7 @@ class World:
     note_error: BaseException | None = None
     before_policy_returns: object = None
     before_note_returns: object = None
+    trust: object = None
 
     async def admit(self, record, pool):
         raise AssertionError("not asked at an exchange")
@@ -91,7 +93,7 @@ def exchange(world, issuer, clock):
         on_secret=world.on_secret,
     )
     rate = RateLimit(per_second=1, burst=5, monotonic=clock.monotonic)
-    return Exchange(issuer, collaborators, rate, timeout_seconds=0.5)
+    return Exchange(IssuerSet(issuer), collaborators, rate, timeout_seconds=0.5)
 
 
 async def refusal(exchange, runner, request=REQUEST) -> ExchangeRefusedError:

@@ -48,6 +48,12 @@ def test_requested_token_types(kind):
     assert parse_request((GOOD | {"requested_token_type": kind}).items()).issued_token_type == kind
 
 
+@pytest.mark.parametrize("role", ["arn:aws:iam::123456789012:role/app", "deploy@p.iam.gserviceaccount.com", "a"])
+def test_one_scope_is_the_role_asked_for(role):
+    assert parse_request((GOOD | {"scope": role}).items()).role == role
+    assert refused([*GOOD.items(), ("scope", role), ("scope", role)]).error == "invalid_request"
+
+
 def test_unknown_fields_are_ignored_and_empty_ones_absent():
     request = parse_request((GOOD | {"client_note": "hello", "scope": "", "actor_token": "", "resource": ""}).items())
     assert request.audience == "cloud"
@@ -69,7 +75,11 @@ def test_unknown_fields_are_ignored_and_empty_ones_absent():
         ({"requested_token_type": "urn:ietf:params:oauth:token-type:access_token"}, "invalid_request"),
         ({"actor_token": "someone"}, "invalid_request"),
         ({"actor_token_type": JWT_TYPE}, "invalid_request"),
-        ({"scope": "openid"}, "invalid_scope"),
+        ({"scope": "two roles"}, "invalid_scope"),
+        ({"scope": "r" * 513}, "invalid_scope"),
+        ({"scope": "r\u00f6le"}, "invalid_scope"),
+        ({"scope": 'ro"le'}, "invalid_scope"),
+        ({"scope": "line\n"}, "invalid_scope"),
         ({"resource": "https://cloud.example"}, "invalid_target"),
         ({"audience": ""}, "invalid_request"),
         ({"audience": "a" * 256}, "invalid_target"),
@@ -121,5 +131,8 @@ def test_any_input_is_a_sound_request_or_a_refusal(fields):
         return
     assert [value for name, value in fields if name == "audience"] == [request.audience]
     assert [value for name, value in fields if name == "subject_token"] == [request.subject_token]
-    assert not {name for name, value in fields if value} & {"actor_token", "scope", "resource"}
+    assert not {name for name, value in fields if value} & {"actor_token", "resource"}
+    assert [value for name, value in fields if name == "scope" and value] == ([request.role] if request.role else [])
+    assert request.role.isascii()
+    assert not set(request.role) & set(' \n\r\t\\"')
     assert 0 < len(request.audience) <= 255
