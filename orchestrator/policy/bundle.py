@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from orchestrator.errors import ConfigurationError
@@ -157,18 +158,22 @@ class BundleHolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._reloading = asyncio.Lock()
-        self._engine = self._build(load_configured(folder))
+        self.bundle = load_configured(folder)
+        """The one in force."""
+        self._engine = self._build(self.bundle)
 
     @property
     def digest(self) -> str:
         """`sha256:<hex>` of the bundle in force."""
-        return self._engine.bundle_digest
+        return self.bundle.digest
 
     async def evaluate(self, input_json: str) -> Evaluation:
         return await self._engine.evaluate(input_json)
 
-    async def reload(self) -> bool:
+    async def reload(self, before: Callable[[Bundle], Awaitable[None]] | None = None) -> bool:
         """Load the folder again, off the loop; True when its content has changed. Questions go on meanwhile.
+
+        `before` is awaited with what has changed and is fit, before it is put in force; if it raises, that is not done.
 
         Raises:
             ConfigurationError: the new content is refused, and the bundle in force stays.
@@ -178,7 +183,9 @@ class BundleHolder:
             bundle = await asyncio.to_thread(load_configured, self._folder)
             if bundle.digest == self.digest:
                 return False
-            self._engine = self._build(bundle)
+            if before is not None:
+                await before(bundle)
+            self.bundle, self._engine = bundle, self._build(bundle)
             return True
 
     async def aclose(self) -> None:

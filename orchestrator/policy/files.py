@@ -11,7 +11,7 @@ import json
 import math
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,15 @@ _DATA_SUFFIXES = (".json", ".yaml", ".yml")
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """`digest` is `sha256:<hex>` over every file read: sorted path and content, each with its length."""
+    """`digest` is `sha256:<hex>` over every file read: sorted path and content, each with its length. `files` has each
+    path's own, over the content."""
 
     modules: tuple[Module, ...]
     tests: tuple[Module, ...]
     data: Mapping[str, Any]
     data_json: str
     digest: str
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def unreadable(message: str, fix: str) -> ConfigurationError:
@@ -66,6 +68,7 @@ def read_bundle(root: Path) -> Bundle:
         data=data,
         data_json=json.dumps(data, ensure_ascii=False, allow_nan=False, sort_keys=True),
         digest=_digest(files),
+        files={path: f"sha256:{hashlib.sha256(content).hexdigest()}" for path, content in sorted(files.items())},
     )
 
 

@@ -1,5 +1,6 @@
 """Every setting of the daemon, one frozen tree. Only `daemon` and `cli` read it; a room gets its own slice."""
 
+from orchestrator.settings.audit import AuditAnchorSettings, AuditSettings
 from orchestrator.settings.github import (
     GitHubAppSettings,
     GitHubOidcSettings,
@@ -26,6 +27,8 @@ from orchestrator.settings.tree import (
 )
 
 __all__ = [
+    "AuditAnchorSettings",
+    "AuditSettings",
     "CallerIssuer",
     "DeadlineSettings",
     "EgressSettings",

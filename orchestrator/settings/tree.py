@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestrator.model.pool import TrustTier
+from orchestrator.settings.audit import AuditSettings
 from orchestrator.settings.fields import Bytes, EgressRuleSettings, Group, HostPattern, Name, Seconds
 from orchestrator.settings.github import GitHubSettings
 from orchestrator.settings.identity import IdentitySettings
@@ -230,6 +231,7 @@ class Settings(BaseSettings):
     egress: EgressSettings = EgressSettings()
     deadlines: DeadlineSettings = DeadlineSettings()
     journal: JournalSettings = JournalSettings()
+    audit: AuditSettings = AuditSettings()
     logs: LogSettings = LogSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -8,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import ConfigurationError
+from orchestrator.errors import ConfigurationError, TryAgainError
 from orchestrator.model.decision import Verdict
 from orchestrator.policy.bundle import BundleHolder, default_bundle, load_bundle, run_tests
 from orchestrator.policy.canary import CANARIES, CANARY_MODULE, run_canaries
+from orchestrator.policy.files import Bundle
 from orchestrator.policy.rego import RegoFailureError, RegoProgram
 
 Write = Callable[..., Path]
@@ -88,6 +90,29 @@ async def test_the_last_good_bundle_stays(write_bundle: Write) -> None:
     assert evaluation.verdict is Verdict.ALLOW
     assert evaluation.bundle_digest == holder.digest
     assert await holder.reload() is False
+    await holder.aclose()
+
+
+async def test_what_must_come_before_a_new_bundle_comes_before_it_or_it_does_not_come(write_bundle: Write) -> None:
+    holder = BundleHolder(write_bundle())
+    first, seen = holder.digest, []
+
+    async def before(bundle: Bundle) -> None:
+        seen.append((holder.digest, bundle.digest, sorted(bundle.files)))
+        if len(seen) == 1:
+            raise TryAgainError("not yet")
+
+    assert await holder.reload(before) is False
+    assert seen == []
+    write_bundle({"data.json": '{"names": ["build", "ship"]}'})
+    with pytest.raises(TryAgainError):
+        await holder.reload(before)
+    assert holder.digest == first
+    assert (await holder.evaluate('{"job": {"name": "ship"}}')).verdict is Verdict.DENY
+    assert await holder.reload(before) is True
+    assert seen == [(first, holder.digest, sorted(holder.bundle.files))] * 2
+    digest = hashlib.sha256(b'{"names": ["build", "ship"]}').hexdigest()
+    assert holder.bundle.files["data.json"] == f"sha256:{digest}"
     await holder.aclose()
 
 
