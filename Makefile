@@ -77,6 +77,19 @@ CLUSTER ?= ../shared/cluster
 test-cluster: $(READY) ## the Kubernetes tests, on the cluster of KUBECONFIG or on clusters of their own
 	@CLUSTER="$$(realpath -m "$(CLUSTER)")" tests/cluster/run $(PYTEST_ARGS)
 
+# Programs of others that run here, in an environment of their own. What cannot be had is left out, and said so.
+build/interop/.ready: requirements/interop.txt | $(READY)
+	@rm -rf build/interop/python
+	@mkdir -p build/interop
+	@$(BIN)/uv venv --quiet --python $(BIN)/python build/interop/python
+	@if timeout 300 $(BIN)/uv pip install --quiet --python build/interop/python/bin/python --require-hashes --no-deps -r $<; \
+		then touch $@; else echo "requirements/interop.txt CANNOT BE INSTALLED" >&2; rm -rf build/interop/python; fi
+	@timeout 300 tests/interop/prepare build/interop || true
+
+.PHONY: test-interop
+test-interop: build/interop/.ready ## our tokens at programs of others: object store, web server, the clouds' own libraries
+	@env -u KUBECONFIG $(BIN)/pytest -q tests/interop $(PYTEST_ARGS)
+
 .PHONY: lint
 lint: $(READY) ## formatting, style, types and import directions
 	@failed=; \
@@ -175,6 +188,7 @@ lock: | $(BIN)/uv ## resolve the dependencies again, with hashes
 		--no-emit-index-url --no-emit-find-links --no-header"; \
 	$$lock pyproject.toml --output-file requirements/runtime.txt; \
 	$$lock pyproject.toml --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt; \
+	$$lock requirements/interop.in --output-file requirements/interop.txt; \
 	for peer in $(PEERS); do $$lock "$(PEER_LOCKS)/requirements-$$peer.in" --output-file "$(PEER_LOCKS)/requirements-$$peer.txt"; done
 
 .PHONY: clean

@@ -1,0 +1,76 @@
+"""Where the programs of others are, and whether they are: what `make test-interop` prepared below `build/interop`."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "build/interop"
+PYTHON = FOLDER / "python/bin/python"
+WEED = FOLDER / "python/bin/weed"
+APACHE = FOLDER / "apache/root"
+FIX = "run `make test-interop` where the package registries answer"
+
+
+def missing() -> dict[str, str]:
+    """What is not there, by name, with the reason."""
+    found = {}
+    if not (FOLDER / ".ready").exists() or not PYTHON.exists():
+        found["python"] = "requirements/interop.txt is not installed"
+    if not (FOLDER / "apache/.ready").exists():
+        found["apache"] = "Apache with mod_auth_openidc could not be unpacked (tests/interop/prepare)"
+    return found
+
+
+def needs(name: str) -> pytest.MarkDecorator:
+    reason = missing().get(name, "")
+    return pytest.mark.skipif(bool(reason), reason=f"NOT TESTED: {reason}; fix: {FIX}")
+
+
+def toolchain() -> list[str]:
+    """Folders that jobs see, so that they can run the clouds' own libraries."""
+    base = Path(sys.base_prefix)
+    return [str(FOLDER / "python"), *([] if base.is_relative_to("/usr") else [str(base)])]
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+class Program:
+    """A program of others as a process: started, waited for, and ended by its id whatever happens."""
+
+    def __init__(self, arguments: list[str], folder: Path, environment: dict[str, str] | None = None) -> None:
+        self.log = folder / f"{Path(arguments[0]).name}.log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                arguments, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )
+
+    async def ready(self, answers: Callable[[], bool], seconds: float = 60) -> None:
+        until = time.monotonic() + seconds
+        while not await asyncio.to_thread(answers):
+            if self.process.poll() is not None or time.monotonic() > until:
+                raise AssertionError(f"it did not start: {self.log.read_text(errors='replace')[-3000:]}")
+            await asyncio.sleep(0.05)
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(15)
