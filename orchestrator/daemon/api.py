@@ -8,6 +8,7 @@ from typing import Protocol
 
 from orchestrator.daemon.adapters import LogReaderAdapter
 from orchestrator.daemon.rooms import Rooms
+from orchestrator.daemon.trust import TrustReader
 from orchestrator.server.app import ApiServer, build_app
 from orchestrator.server.deps import Limits, PoolState, ServerDeps
 from orchestrator.telemetry.waterfall import trace_document
@@ -51,6 +52,7 @@ def api_server(rooms: Rooms, drain: Draining) -> ApiServer:
         authenticate=rooms.callers.verify,
         documents=rooms.issuer,
         issuers={name: issuer for name, issuer in rooms.issuers.items() if name},
+        trust=TrustReader(rooms.trust, rooms.pools) if rooms.trust.configured else None,
         introspect=rooms.introspection.introspect,
         trace=lambda facts: trace_document(facts, rooms.url),
         metrics=metrics,

@@ -20,7 +20,7 @@ from orchestrator.daemon.listening import keep_port, listen
 from orchestrator.daemon.loops import periodic_loops
 from orchestrator.daemon.platform_log import PlatformLog
 from orchestrator.daemon.presence import Presence
-from orchestrator.daemon.reload import PolicyReload, Reread, has_terminal
+from orchestrator.daemon.reload import Reload, Reread, has_terminal
 from orchestrator.daemon.rooms import Rooms, open_rooms, prepare_state_dir
 from orchestrator.errors import OrchestratorError
 from orchestrator.lifecycle.recovery import recover
@@ -40,7 +40,8 @@ _LET_GO_SECONDS = 0.5
 
 
 def run(settings: Settings, ready: Callable[[str], None] | None = None, reread: Reread | None = None) -> int:
-    """Run until SIGTERM or SIGINT; a second signal does not wait for running jobs. SIGHUP reloads the policy.
+    """Run until SIGTERM or SIGINT; a second signal does not wait for running jobs. SIGHUP reloads policy and
+    trust map.
 
     `ready` is called with the API's URL once jobs are taken; `reread` reads the settings again, to say on SIGHUP
     which of them need a restart. Returns 0 when drained, 1 when it could not start (the reason is on standard
@@ -76,7 +77,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread
             return EXIT_DRAINED
         rooms = await open_rooms(settings, url, stack)
         await asyncio.to_thread(keep_port, settings.state_dir, int(address[1]))
-        reload = PolicyReload(rooms.policy_engine, rooms.metrics, settings, reread)
+        reload = Reload(rooms.policy_engine, rooms.trust, rooms.notes, rooms.metrics, settings, reread)
         stack.enter_context(_signals(drain, reload))
         configure(settings.logs.level, settings.logs.format, rooms.masker.text)
         stack.callback(rooms.journal.subscribe(rooms.metrics.observe))
@@ -128,10 +129,10 @@ class Drain:
         (self.hurry if self.begun.is_set() else self.begun).set()
 
 
-async def _until_drained(rooms: Rooms, presence: Presence, drain: Drain, reload: PolicyReload) -> int:
+async def _until_drained(rooms: Rooms, presence: Presence, drain: Drain, reload: Reload) -> int:
     async with asyncio.TaskGroup() as group:
         loops = [group.create_task(work, name=name) for name, work in periodic_loops(rooms, presence)]
-        loops.append(group.create_task(reload.run_for_ever(), name="policy-reload"))
+        loops.append(group.create_task(reload.run_for_ever(), name="reload"))
         await drain.begun.wait()
         clean = await _drain(rooms, drain)
         for task in loops:
@@ -141,7 +142,7 @@ async def _until_drained(rooms: Rooms, presence: Presence, drain: Drain, reload:
 
 
 @contextlib.contextmanager
-def _signals(drain: Drain, reload: PolicyReload) -> Iterator[None]:
+def _signals(drain: Drain, reload: Reload) -> Iterator[None]:
     """Signals mean what `run` says from before anybody is told that we are here until every room is closed."""
     loop = asyncio.get_running_loop()
     hangup = _on_hangup(drain, reload)
@@ -157,7 +158,7 @@ def _signals(drain: Drain, reload: PolicyReload) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-def _on_hangup(drain: Drain, reload: PolicyReload) -> Callable[[], None]:
+def _on_hangup(drain: Drain, reload: Reload) -> Callable[[], None]:
     """SIGHUP means *reload*, except that it came from a terminal which was closed over us: then it means *stop*."""
     began_on_terminal = has_terminal()
 

@@ -1,12 +1,15 @@
-"""SIGHUP: the policy bundle is loaded again. Nothing else is, and the log says what would need a restart."""
+"""SIGHUP: policy bundle and trust map are loaded again. Nothing else is, and the log says what would need a restart."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 
+from orchestrator.daemon.audit_notes import AuditNotes
+from orchestrator.daemon.trust import TrustHolder
 from orchestrator.errors import OrchestratorError
 from orchestrator.policy.bundle import BundleHolder
 from orchestrator.policy.opa_server import OpaServerEngine
@@ -19,13 +22,24 @@ Reread = Callable[[], Settings]
 """Reads the settings again, from where the running ones came."""
 
 
-class PolicyReload:
-    """Signals that come while a reload is under way become one more reload."""
+class Reload:
+    """Policy and the trust map, each by itself: one that is refused keeps the other from nothing.
+
+    Signals that come while a reload is under way become one more reload.
+    """
 
     def __init__(
-        self, engine: BundleHolder | OpaServerEngine, metrics: Metrics, settings: Settings, reread: Reread | None
+        self,
+        engine: BundleHolder | OpaServerEngine,
+        trust: TrustHolder,
+        notes: AuditNotes,
+        metrics: Metrics,
+        settings: Settings,
+        reread: Reread | None,
     ) -> None:
         self._engine = engine
+        self._trust = trust
+        self._notes = notes
         self._metrics = metrics
         self._settings = settings
         self._reread = reread
@@ -41,29 +55,45 @@ class PolicyReload:
             await self.reload()
             await self._compare_settings()
 
-    async def reload(self) -> str:
-        """Load the policy again; `loaded`, `unchanged`, or `refused`, when what was in force stays so. Never raises."""
-        try:
-            outcome = await self._load()
-        except OrchestratorError as error:
-            outcome = "refused"
-            detail = {"reason": error.reason, "detail": str(error), "fix": error.fix}
-            _log.error("policy reload refused; the policy in force stays", extra=detail)
-        except Exception:  # noqa: BLE001 -- the old policy is in force, whatever broke
-            outcome = "refused"
-            _log.exception("policy reload failed; the policy in force stays")
-        self._metrics.policy_reloaded(outcome)
-        return outcome
+    async def reload(self) -> Mapping[str, str]:
+        """Load what there is to load; `policy` and `trust map` to `loaded`, `unchanged`, or `refused`, when what was in
+        force stays so. Never raises."""
+        outcomes = {"policy": await self._outcome("policy", self._load_policy())}
+        self._metrics.policy_reloaded(outcomes["policy"])
+        if self._trust.configured:
+            outcomes["trust map"] = await self._outcome("trust map", self._load_trust())
+            self._metrics.trust_reloaded(outcomes["trust map"])
+        return outcomes
 
-    async def _load(self) -> str:
+    async def _load_policy(self) -> bool:
         if isinstance(self._engine, OpaServerEngine):
             await self._engine.check()
             _log.info("policy belongs to the OPA server, which answers; there is nothing to reload here")
-            return "unchanged"
+            return False
         before = self._engine.digest
-        changed = await self._engine.reload()
+        changed = await self._engine.reload(self._notes.policy_loaded)
         _log.info("policy reloaded", extra={"changed": changed, "bundle": self._engine.digest, "before": before})
-        return "loaded" if changed else "unchanged"
+        return changed
+
+    async def _load_trust(self) -> bool:
+        before = self._trust.digest
+        changed = await self._trust.load(self._notes.trust_loaded)
+        _log.info("trust map reloaded", extra={"changed": changed, "digest": self._trust.digest, "before": before})
+        return changed
+
+    async def _outcome(self, what: str, loading: Awaitable[bool]) -> str:
+        reason = "internal_error"
+        try:
+            return "loaded" if await loading else "unchanged"
+        except OrchestratorError as error:
+            reason = error.reason
+            detail = {"reason": reason, "detail": str(error), "fix": error.fix}
+            _log.error(f"{what} reload refused; the one in force stays", extra=detail)
+        except Exception:  # noqa: BLE001 -- the old one is in force, whatever broke
+            _log.exception(f"{what} reload failed; the one in force stays")
+        with contextlib.suppress(OrchestratorError):  # nothing comes of it
+            await self._notes.refused(what, reason)
+        return "refused"
 
     async def _compare_settings(self) -> None:
         """Name the settings that differ on disk by now; they are read at start only."""
@@ -79,7 +109,10 @@ class PolicyReload:
             return
         names = sorted(name for name in Settings.model_fields if getattr(found, name) != getattr(self._settings, name))
         if names:
-            _log.warning("only policy is reloaded; restart to put changed settings in force", extra={"changed": names})
+            _log.warning(
+                "only policy and trust map are reloaded; restart to put changed settings in force",
+                extra={"changed": names},
+            )
 
 
 def has_terminal() -> bool:

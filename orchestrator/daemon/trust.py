@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.identity.issuers import IssuerSet
 from orchestrator.identity.trust.document import Target, TrustDocument
+from orchestrator.identity.trust.facts import trust_facts
+from orchestrator.identity.trust.inventory import inventory
 from orchestrator.identity.trust.trust_map import TrustMap
+from orchestrator.model.job import PoolName
+from orchestrator.model.pool import Pool
+from orchestrator.model.record import Record
 
 GITHUB_KIND = "github"
 
@@ -31,12 +37,23 @@ class TrustHolder:
     def configured(self) -> bool:
         return bool(self._paths)
 
+    @property
+    def digest(self) -> str:
+        """Of the map in force; empty where none is configured."""
+        return self._map.digest if self._map else ""
+
     def current(self) -> TrustMap | None:
         """The map in force; None where none is configured."""
         return self._map
 
-    async def load(self) -> bool:
+    def lists(self, audience: str) -> bool:
+        """Whether any issuer, or any third party that is configured, answers for the audience."""
+        return self._issuers.lists(audience) or self._brokered(audience)
+
+    async def load(self, before: Callable[[TrustMap], Awaitable[None]] | None = None) -> bool:
         """Read the files, check them, and put them in force; whether anything changed by it.
+
+        `before` is awaited with a map that is fit and new, before it is in force; if it raises, that is not done.
 
         Raises:
             ConfigurationError: they are not fit; the map before, if there was one, stays in force.
@@ -48,6 +65,8 @@ class TrustHolder:
             for document in found.documents:
                 self._check(document)
             changed = self._map is None or self._map.digest != found.digest
+            if changed and before is not None:
+                await before(found)
             self._map = found
             return changed
 
@@ -67,6 +86,28 @@ class TrustHolder:
             if target.kind != GITHUB_KIND and target.audience not in issuer.config.audiences:
                 whose = f"identity.issuers.{document.issuer}.audiences" if document.issuer else "identity.audiences"
                 raise _unfit(f"{where} is not listed under {whose}", "list it there, or take the target away")
+
+
+class TrustReader:
+    """`server.deps.TrustReader` over the map in force."""
+
+    def __init__(self, holder: TrustHolder, pools: Mapping[PoolName, Pool]) -> None:
+        self._holder = holder
+        self._pools = pools
+
+    def listed(self, audience: str) -> bool:
+        return self._holder.lists(audience)
+
+    def explain(self, record: Record, audience: str, role: str) -> Mapping[str, Any] | None:
+        pool, trust = self._pools.get(record.offer.spec.pool), self._holder.current()
+        if pool is None or trust is None:
+            return None
+        return trust.explain(trust_facts(record, pool), audience, role).as_json()
+
+    def inventory(self) -> Mapping[str, Any]:
+        trust = self._holder.current()
+        assert trust is not None, "a configured map is loaded at start"
+        return inventory(trust).as_json()
 
 
 def _mixed_up(target: Target) -> str:

@@ -24,6 +24,7 @@ from orchestrator.server.openapi import document
 from orchestrator.server.routes import OPERATIONS
 from orchestrator.server.sources import Sources
 from orchestrator.server.streams import Streams
+from orchestrator.server.trust import Trust
 from orchestrator.server.webhooks import Webhooks
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -47,6 +48,7 @@ def build_app(deps: ServerDeps) -> web.Application:
 
 def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
     jobs, oidc, health = Jobs(deps), Oidc(deps), Health(deps)
+    trust = Trust(deps, jobs)
     streams = Streams(deps, jobs, feed)
     described: dict[str, Any] = document(__version__)
 
@@ -60,6 +62,8 @@ def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
         "get_job": jobs.get_job,
         "cancel_job": jobs.cancel_job,
         "read_trace": jobs.read_trace,
+        "explain_trust": trust.explain_trust,
+        "trust_inventory": trust.trust_inventory,
         "list_pools": jobs.list_pools,
         "list_sources": Sources(deps).list_sources,
         "read_log": streams.read_log,

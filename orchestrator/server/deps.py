@@ -123,6 +123,22 @@ class Documents(Protocol):
     def jwks(self) -> Mapping[str, Any]: ...
 
 
+class TrustReader(Protocol):
+    """The trust map in force, for people. Answers are JSON's types. Must not block."""
+
+    def listed(self, audience: str) -> bool:
+        """Whether the settings list the audience."""
+        ...
+
+    def explain(self, record: Record, audience: str, role: str) -> Mapping[str, Any] | None:
+        """See `trust_shapes.ExplanationView`; None when the job's pool is gone."""
+        ...
+
+    def inventory(self) -> Mapping[str, Any]:
+        """See `trust_shapes.InventoryView`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class PoolState:
     """A pool, how many runners and waiting jobs it has now, and each guard that it lacks."""
@@ -176,6 +192,8 @@ class ServerDeps:
     """By the source's name."""
     issuers: Mapping[str, Documents] = field(default_factory=dict)
     """Issuers of their own by name, besides `documents`."""
+    trust: TrustReader | None = None
+    """None where no trust map is configured."""
     limits: Limits = field(default_factory=Limits)
 
 

@@ -174,7 +174,8 @@ def _query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
     parameters = []
     for name, schema in document.get("properties", {}).items():
         flat = _flatten(schema, definitions)
-        parameter = {"name": name, "in": "query", "required": False, "schema": flat}
+        required = name in document.get("required", ())
+        parameter = {"name": name, "in": "query", "required": required, "schema": flat}
         if description := flat.pop("description", ""):
             parameter["description"] = description
         parameters.append(parameter)

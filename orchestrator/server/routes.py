@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
-from orchestrator.server import schemas, shapes, source_shapes
+from orchestrator.server import schemas, shapes, source_shapes, trust_shapes
 
 JSON = "application/json"
 TEXT = "text/plain"
@@ -106,6 +106,23 @@ OPERATIONS: tuple[Operation, ...] = (
         "Read a job's trace",
         {200: Answer("Spans so far", shapes.TraceView)},
         problems=(404,),
+    ),
+    Operation(
+        "explain_trust",
+        "GET",
+        "/v1/jobs/{job_id}/trust",
+        "Read why a job gets a token for an audience, or none",
+        {200: Answer("What the trust map says now, and what was recorded", trust_shapes.TrustView)},
+        query=schemas.TrustQuery,
+        problems=(404,),
+    ),
+    Operation(
+        "trust_inventory",
+        "GET",
+        "/v1/trust",
+        "Read who could get what by the trust map; for operators",
+        {200: Answer("Every grant", trust_shapes.InventoryView)},
+        problems=(403,),
     ),
     Operation("list_pools", "GET", "/v1/pools", "List pools", {200: Answer("All pools", shapes.PoolListView)}),
     Operation(

@@ -155,6 +155,13 @@ class CancelQuery(Request):
     """Why, for people; one line."""
 
 
+class TrustQuery(Request):
+    audience: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    """Who the token would be for."""
+    role: Annotated[str, Field(pattern=r"^[!#-\[\]-~]{0,512}$")] = ""
+    """The role that the job would ask for; empty for none."""
+
+
 class NoQuery(Request):
     """An operation without query parameters; one that is given is an error."""
 

@@ -99,6 +99,15 @@ class Metrics:
         failed = "1 when the last reload of the policy bundle was refused, and an older one is in force."
         self._reload_failed = self._gauge("policy_reload_failed", failed, ())
 
+        self._trust_reloads = self._counter("trust_reload", "Reloads of the trust map.", ("outcome",))
+        failed = "1 when the last reload of the trust map was refused, and an older one is in force."
+        self._trust_failed = self._gauge("trust_reload_failed", failed, ())
+
+    def trust_reloaded(self, outcome: str) -> None:
+        """As `policy_reloaded`."""
+        self._trust_reloads.labels(outcome).inc()
+        self._trust_failed.set(outcome == "refused")
+
     def policy_reloaded(self, outcome: str) -> None:
         """`outcome` is `loaded`, `unchanged` or `refused`."""
         self._reloads.labels(outcome).inc()
@@ -129,9 +138,15 @@ class Metrics:
 
     def watch_pools(self, name: str, documentation: str, read: Callable[[str], float]) -> None:
         """As `watch`, with one value for each configured pool."""
-        gauge = self._gauge(name, documentation, ("pool",))
-        for pool in self._pools:
-            gauge.labels(pool).set_function(partial(read, pool))
+        self.watch_each(name, documentation, "pool", self._pools, read)
+
+    def watch_each(
+        self, name: str, documentation: str, label: str, values: Iterable[str], read: Callable[[str], float]
+    ) -> None:
+        """As `watch`, with one value for each value of a label."""
+        gauge = self._gauge(name, documentation, (label,))
+        for one in values:
+            gauge.labels(one).set_function(partial(read, one))
 
     def watch_count(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """As `watch`, for what only grows: a counter named `orchestrator_<name>_total`."""

@@ -31,7 +31,7 @@ from orchestrator.model.job import JobId, PoolName
 from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.model.source import SourceState
 from orchestrator.server.app import ApiServer, build_app
-from orchestrator.server.deps import Limits, PoolState, ServerDeps
+from orchestrator.server.deps import Limits, PoolState, ServerDeps, TrustReader
 from orchestrator.telemetry.waterfall import trace_document
 from orchestrator.testing.backend import MemoryBackend
 from orchestrator.testing.journal import MemoryJournal
@@ -202,6 +202,12 @@ def verdict() -> Verdict:
 
 
 @pytest.fixture
+def trust() -> TrustReader | None:
+    """Overridden by tests of the trust map."""
+    return None
+
+
+@pytest.fixture
 def webhooks() -> dict[str, Any]:
     """Overridden by tests of webhooks: receivers by their source."""
     return {}
@@ -227,6 +233,7 @@ async def api(
     verdict: Verdict,
     key_folder: Any,
     webhooks: dict[str, Any],
+    trust: TrustReader | None,
     sources: list[SourceState],
     tmp_path: Any,
 ) -> AsyncIterator[Api]:
@@ -272,6 +279,7 @@ async def api(
         local_issuer=LOCAL,
         sources=lambda: sources,
         webhooks=webhooks,
+        trust=trust,
         limits=limits,
     )
     server = ApiServer(build_app(deps), limits)

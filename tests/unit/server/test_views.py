@@ -67,7 +67,7 @@ def test_the_whole_life_is_told():
     assert view["decisions"][1]["reasons"] == [{"code": "not_yours", "message": "it is not yours"}]
     assert view["tokens"][0]["jti"] == "j"
     assert view["token_refusals"] == [
-        {"audience": "cloud", "reason": "not_yours", "role": "", "rule": "", "detail": ""}
+        {"audience": "cloud", "reason": "not_yours", "role": "", "rule": "", "detail": "", "jti": ""}
     ]
     assert view["egress"][0]["host"] == "a.example"
     assert view["artifacts"][0]["name"] == "w.whl"
