@@ -64,7 +64,10 @@ class FileAnchor:
 
     def _append_to(self, descriptor: int, data: bytes) -> None:
         size = os.fstat(descriptor).st_size
-        if os.pread(descriptor, len(data), max(0, size - len(data))) != data:
+        end = os.pread(descriptor, len(data), max(0, size - len(data)))
+        if end != data:
+            # A write that was killed may have left the beginning of a note: an empty line sets it apart.
+            data = data if end.endswith(b"\n\n") or not size else b"\n\n" + data
             try:
                 if os.write(descriptor, data) != len(data):
                     raise OSError(0, "only a part could be written")

@@ -168,20 +168,29 @@ def open_note_key(path: Path, name: str) -> NoteKey:
 
 
 def split_notes(data: bytes) -> list[str]:
-    """The notes of a file that holds one or more, each but the last followed by an empty line.
+    """The notes of a file that holds some whose texts have no empty line, each but the last followed by one.
 
-    What is no note, such as the first half of one, comes back with what follows it and is then refused when read.
+    What is no note, such as the first half of one, comes back by itself and is refused when it is read.
     """
-    notes: list[str] = []
-    begun: list[str] = []
+    found: list[str] = []
     for block in data.decode("utf-8", errors="replace").split("\n\n"):
-        if not block.strip("\n"):
+        part = block.strip("\n")
+        if not part:
             continue
-        begun.append(block.strip("\n"))
-        if block.lstrip("\n").startswith("— "):
-            notes.append("\n\n".join(begun) + "\n")
-            begun = []
-    return [*notes, *begun]
+        if part.startswith("— ") and found and not found[-1].endswith("\n"):
+            found[-1] += f"\n\n{part}\n"
+        else:
+            found.append(part)
+    return found
+
+
+def whole_notes(data: bytes) -> bytes:
+    """Up to the end of the last note that is followed by an empty line: without the torn end of a write."""
+    end = len(data)
+    while (end := data.rfind(b"\n\n", 0, end)) >= 0:
+        if data.startswith("— ".encode(), data.rfind(b"\n", 0, end) + 1):
+            return data[: end + 2]
+    return b""
 
 
 def _take_note_apart(note: str) -> tuple[str, list[tuple[str, bytes]]]:

@@ -10,7 +10,7 @@ from typing import Final
 from orchestrator.errors import ConfigurationError
 from orchestrator.evidence.audit.checkpoint import Checkpoint, read_checkpoint
 from orchestrator.evidence.audit.note import NoteRefusedError, NoteVerifier, split_notes
-from orchestrator.evidence.audit.record import RecordDamagedError, read_line
+from orchestrator.evidence.audit.record import MAX_RECORD_BYTES, RecordDamagedError, read_line
 from orchestrator.evidence.audit.segments import HISTORY, NEWEST, Segment, Start, lines_of, read_note, segments_of
 from orchestrator.evidence.audit.tree import Tree, leaf_hash
 
@@ -61,7 +61,7 @@ def replay(folder: Path, verifier: NoteVerifier) -> Replayed | None:
     offset = 0
     for line in lines_of(segment.path):
         if not line.endswith(b"\n"):
-            if offset + len(line) < segment.path.stat().st_size:
+            if len(line) > MAX_RECORD_BYTES:
                 raise tampered(folder, f"record {tree.size + 1} is longer than any record is")
             break
         seq = tree.size + 1

@@ -6,7 +6,6 @@ write left behind is cut off before the next one.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from typing import Final
 
 from orchestrator.errors import ConfigurationError, OrchestratorError, TryAgainError
 from orchestrator.evidence.audit.checkpoint import sign_checkpoint
-from orchestrator.evidence.audit.note import NoteKey
+from orchestrator.evidence.audit.note import MAX_NOTE_BYTES, NoteKey, whole_notes
 from orchestrator.evidence.audit.ownership import Ownership
 from orchestrator.evidence.audit.record import FIRST_PREV, Prepared
 from orchestrator.evidence.audit.replay import replay, tampered
@@ -27,7 +26,7 @@ from orchestrator.evidence.private_file import private_folder, sync_folder
 _FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT)
 _PROBE: Final = "probe"
 _PROBE_BYTES: Final = 64 << 10
-_FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+_FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +189,8 @@ class AuditStore:
         self.last_journal_seq = max(self.last_journal_seq, *(record.journal_seq for record in records))
 
     def _cut(self) -> None:
+        if os.fstat(self._file).st_size < self._offset:
+            raise tampered(self._folder, f"{self._segment.path.name} is shorter than what was written")
         os.ftruncate(self._file, self._offset)
         os.fsync(self._file)
         self._torn = False
@@ -213,14 +214,9 @@ class AuditStore:
         signed = sign_checkpoint(self._key, self.size, self._tree.root())
         history = os.open(self._folder / HISTORY, _FLAGS | os.O_CREAT, 0o600)
         try:
-            before = os.fstat(history).st_size
-            try:
-                _write_all(history, f"{signed.note}\n".encode())
-                os.fsync(history)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(history, before)
-                raise
+            _cut_torn_note(history)
+            _write_all(history, f"{signed.note}\n".encode())
+            os.fsync(history)
         finally:
             os.close(history)
         self._replace(NEWEST, signed.note)
@@ -247,6 +243,16 @@ class AuditStore:
         finally:
             os.close(descriptor)
             path.unlink()
+
+
+def _cut_torn_note(history: int) -> None:
+    """What a write that failed, or was killed, has left at the end."""
+    size = os.fstat(history).st_size
+    start = max(0, size - MAX_NOTE_BYTES)
+    end = os.pread(history, MAX_NOTE_BYTES, start)
+    whole = len(whole_notes(end))
+    if whole < len(end):
+        os.ftruncate(history, start + whole)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
