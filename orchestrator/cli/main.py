@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from orchestrator.cli import (
+    audit,
     cancel,
     check_config,
     gateway,
@@ -31,6 +32,7 @@ from orchestrator.cli import (
     sources,
     submit,
     trace,
+    trust,
     version,
 )
 from orchestrator.cli.exits import CommandError, ExitCode
@@ -112,6 +114,8 @@ app.command(epilog=examples(trace.EXAMPLES))(trace.trace)
 app.command(epilog=examples(cancel.EXAMPLES))(cancel.cancel)
 app.command(epilog=examples(sources.EXAMPLES))(sources.sources)
 app.add_typer(policy.app, name="policy")
+app.add_typer(audit.app, name="audit")
+app.add_typer(trust.app, name="trust")
 app.command("check-config", epilog=examples(check_config.EXAMPLES))(check_config.check_config)
 app.command(epilog=examples(manifests.EXAMPLES))(manifests.manifests)
 app.command(epilog=examples(preflight.EXAMPLES))(preflight.preflight)

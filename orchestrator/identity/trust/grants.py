@@ -122,7 +122,7 @@ def _roles(given: Mapping[str, Any], kind: Kind, kind_name: str, place: Place) -
         return ()
     place = place.at("roles")
     if kind.roles is None:
-        raise place.wrong(f"is given, but a {kind_name} target knows no roles", "remove it")
+        raise place.wrong(f"is given, but a target of kind {kind_name} knows no roles", "remove it")
     roles = texts(given["roles"], place, high=_MAX_ROLES)
     for role in roles:
         if not kind.roles.pattern.fullmatch(role):
@@ -148,7 +148,7 @@ def _tags(given: Mapping[str, Any], kind: Kind, kind_name: str, place: Place) ->
         return {}
     place = place.at("session_tags")
     if not kind.tags:
-        raise place.wrong(f"is given, but a {kind_name} target reads no session tags", "remove it")
+        raise place.wrong(f"is given, but a target of kind {kind_name} reads no session tags", "remove it")
     tags = {}
     for key, entry in named(given["session_tags"], place, _TAG_KEY, _MAX_TAGS).items():
         inner = mapping(entry, place.at(key), optional=("claim", "value"))
@@ -177,7 +177,7 @@ def _transitive(given: Mapping[str, Any], tags: Mapping[str, Tag], place: Place)
 def _permissions(given: Mapping[str, Any], kind: Kind, kind_name: str, place: Place) -> dict[str, str]:
     if not kind.permissions:
         if "permissions" in given:
-            raise place.at("permissions").wrong(f"is given, but a {kind_name} target knows none", "remove it")
+            raise place.at("permissions").wrong(f"is given, but a target of kind {kind_name} knows none", "remove it")
         return {}
     if "permissions" not in given:
         raise place.wrong("lacks permissions", "list what the installation token may do, such as contents: read")
@@ -192,7 +192,9 @@ def _repository_id(
     """The one repository an installation token is for: a written one, or the job's own, which then has to be pinned."""
     if "repository_id" in given:
         if not kind.permissions:
-            raise place.at("repository_id").wrong(f"is given, but a {kind_name} target has no repository", "remove it")
+            raise place.at("repository_id").wrong(
+                f"is given, but a target of kind {kind_name} has no repository", "remove it"
+            )
         return text(given["repository_id"], place.at("repository_id"), _REPOSITORY_ID)
     if kind.permissions and not any(one.claim == "repository_id" and one.exact for one in conditions):
         raise place.wrong(

@@ -6,21 +6,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.identity.trust.document import GrantRule
+from orchestrator.identity.trust.document import GrantRule, rule_name
 from orchestrator.identity.trust.trust_map import TrustMap
 
 
 @dataclass(frozen=True, slots=True)
 class InventoryRow:
-    """One grant as a permission: `identity` (its pins, such as `repository_id=42`) under further `conditions` (claim to
-    what it has to be), to a target and its roles. `token_seconds` is the longest life of a token; `latest_seconds` the
-    latest moment, from its issue, at which a session made from it can still live.
+    """One grant as a permission: `identities` (its pins, such as `repository_id=42`) under further `conditions` (claim
+    to what it has to be), to a target and its roles. `token_seconds` is the longest life of a token; `latest_seconds`
+    the latest moment, from its issue, at which a session made from it can still live.
     """
 
     rule: str
     environment: str
     issuer: str
-    identity: str
+    identities: tuple[str, ...]
     conditions: Mapping[str, str]
     target: str
     kind: str
@@ -38,7 +38,7 @@ class InventoryRow:
             "rule": self.rule,
             "environment": self.environment,
             "issuer": self.issuer,
-            "identity": self.identity,
+            "identities": list(self.identities),
             "conditions": dict(self.conditions),
             "target": self.target,
             "kind": self.kind,
@@ -62,11 +62,11 @@ class Inventory:
 
     def by_identity(self) -> dict[str, list[InventoryRow]]:
         """What each identity could reach."""
-        return self._grouped(lambda row: row.identity)
+        return self._grouped(lambda row: row.identities)
 
     def by_target(self) -> dict[str, list[InventoryRow]]:
         """Who could reach each target; named `environment/target`."""
-        return self._grouped(lambda row: f"{row.environment or '-'}/{row.target}")
+        return self._grouped(lambda row: (rule_name(row.environment, row.target),))
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -76,10 +76,11 @@ class Inventory:
             "by_target": {name: [row.rule for row in rows] for name, rows in self.by_target().items()},
         }
 
-    def _grouped(self, key: Callable[[InventoryRow], str]) -> dict[str, list[InventoryRow]]:
+    def _grouped(self, keys: Callable[[InventoryRow], tuple[str, ...]]) -> dict[str, list[InventoryRow]]:
         groups: dict[str, list[InventoryRow]] = {}
         for row in self.rows:
-            groups.setdefault(key(row), []).append(row)
+            for key in keys(row):
+                groups.setdefault(key, []).append(row)
         return dict(sorted(groups.items()))
 
 
@@ -96,7 +97,7 @@ def _row(grant: GrantRule) -> InventoryRow:
         rule=grant.rule,
         environment=grant.environment,
         issuer=grant.issuer,
-        identity=" ".join(f"{one.claim}={'|'.join(sorted(one.values))}" for one in pins),
+        identities=_identities(grant),
         conditions={one.claim: one.wanted() for one in grant.conditions if one not in pins},
         target=target.name,
         kind=target.kind,
@@ -109,6 +110,13 @@ def _row(grant: GrantRule) -> InventoryRow:
         permissions=grant.permissions,
         repository_id=grant.repository_id,
     )
+
+
+def _identities(grant: GrantRule) -> tuple[str, ...]:
+    """One for each value of the pin that says who; further pins stand behind it."""
+    key = grant.key
+    others = "".join(f" {one.claim}={'|'.join(sorted(one.values))}" for one in grant.pins if one is not key)
+    return tuple(f"{key.claim}={value}{others}" for value in sorted(key.values))
 
 
 def latest_seconds(grant: GrantRule) -> int:

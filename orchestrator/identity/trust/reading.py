@@ -93,20 +93,21 @@ def document(content: object, place: Place) -> TrustDocument:
     }
     shared = texts(given.get("shared_roles", ["-"]), place.at("shared_roles"), high=_MAX_SHARED_ROLES)
     grants = items(given["grants"], place.at("grants"), low=0, high=MAX_GRANTS)
+    read = tuple(
+        grant_rule(entry, environment, issuer, targets, place.at("grants", str(index)))
+        for index, entry in enumerate(grants)
+    )
+    other = _environment(given["stricter_than"], place.at("stricter_than")) if "stricter_than" in given else None
+    protected = flag(given.get("protected", False), place.at("protected"))
     return TrustDocument(
         environment=environment,
         path=place.file,
         digest=_digest(given),
         targets=targets,
-        grants=tuple(
-            grant_rule(entry, environment, issuer, targets, place.at("grants", str(index)))
-            for index, entry in enumerate(grants)
-        ),
+        grants=read,
         issuer=issuer,
-        protected=flag(given.get("protected", False), place.at("protected")),
-        stricter_than=_environment(given["stricter_than"], place.at("stricter_than"))
-        if "stricter_than" in given
-        else None,
+        protected=protected,
+        stricter_than=other,
         shared_roles=frozenset(shared) if "shared_roles" in given else frozenset(),
     )
 
@@ -127,9 +128,7 @@ def _target(name: str, entry: object, place: Place) -> Target:
     form = _GITHUB_AUDIENCE if kind_name == "github" else _AUDIENCE
     session = given.get("session_seconds", kind.session_seconds)
     if session is None:
-        raise place.wrong(
-            "lacks session_seconds", f"say how long a session of this {kind_name} target lives at most, in seconds"
-        )
+        raise place.wrong("lacks session_seconds", "say how long a session of this target lives at most, in seconds")
     return Target(
         name=name,
         kind=kind_name,
@@ -145,5 +144,6 @@ def _target(name: str, entry: object, place: Place) -> Target:
 
 
 def _digest(content: dict[str, Any]) -> str:
+    """Of a content that has been read: by then all of it is known to be plain."""
     told = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return f"sha256:{hashlib.sha256(told.encode()).hexdigest()}"
