@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Generic, TypeVar
 
 from orchestrator.daemon import verdicts
+from orchestrator.daemon.slices import SANDBOX
 from orchestrator.daemon.verdicts import VerdictNotes
 from orchestrator.egress.config import GatewayConfig
 from orchestrator.egress.process import GatewayProcess
@@ -17,7 +18,7 @@ from orchestrator.errors import GiveUpError
 from orchestrator.journal.logs import LogStore
 from orchestrator.journal.logs import LogWriter as StoredLog
 from orchestrator.journal.redact import Masker
-from orchestrator.lifecycle.ports import JobSource
+from orchestrator.lifecycle.ports import JobSource, Withdrawn
 from orchestrator.model.egress import EgressRule
 from orchestrator.model.events import (
     Event,
@@ -34,6 +35,9 @@ from orchestrator.model.runner import RunnerName
 from orchestrator.server.runner_api import RunnerApi
 
 _log = logging.getLogger(__name__)
+
+_LISTENER = (Withdrawn("runner_api_listener", "closed"),)
+_GATEWAY = (Withdrawn("egress_gateway", "closed"),)
 
 T = TypeVar("T")
 EngineOf = verdicts.EngineOf
@@ -100,7 +104,7 @@ class CutLogs:
         for facts in live:
             events = [fact.event for fact in facts]
             ran = any(isinstance(event, RunnerBound) for event in events)
-            here = any(isinstance(event, ProvisionStarted) and event.backend == "sandbox" for event in events)
+            here = any(isinstance(event, ProvisionStarted) and event.backend == SANDBOX for event in events)
             if ran and here and not any(isinstance(event, LogClosed) for event in events):
                 self._open.add(facts[0].job_id)
 
@@ -150,9 +154,11 @@ class ListenersAdapter:
     async def close(self, runner: RunnerName) -> None:
         await self._api().close(runner)
 
-    async def revoke(self, record: Record) -> None:
-        if record.runner is not None:
-            await self._api().close(record.runner)
+    async def revoke(self, record: Record) -> Sequence[Withdrawn] | None:
+        if record.runner is None:
+            return None
+        await self._api().close(record.runner)
+        return _LISTENER if record.backend == SANDBOX else None
 
 
 Note = Callable[..., Awaitable[None]]
@@ -221,9 +227,11 @@ class EgressAdapter:
         await self.gateway.close(runner)
         await self._notes.close(runner)
 
-    async def revoke(self, record: Record) -> None:
-        if record.runner is not None:
-            await self.close(record.runner)
+    async def revoke(self, record: Record) -> Sequence[Withdrawn] | None:
+        if record.runner is None:
+            return None
+        await self.close(record.runner)
+        return _GATEWAY if record.backend == SANDBOX else None
 
     async def revive(self) -> None:
         """A dead gateway is started again; runners that were open in it stay without egress."""

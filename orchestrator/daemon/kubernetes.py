@@ -28,7 +28,7 @@ from orchestrator.daemon.pod_logs import PodLogs
 from orchestrator.errors import ConfigurationError, OrchestratorError
 from orchestrator.identity.job_credential import JobCredentials
 from orchestrator.identity.serving_certificate import ServingCertificate
-from orchestrator.lifecycle.ports import Attester, Revoker, RunnerCredentials
+from orchestrator.lifecycle.ports import Attester, Revoker, RunnerCredentials, Withdrawn
 from orchestrator.model.events import Fact
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
@@ -49,6 +49,8 @@ _PATIENCE_SECONDS = 10.0
 _OUTAGE_SECONDS = 60.0
 """An API server that is away for less is no reason to be called unready."""
 _CERTIFICATE_LOOK_SECONDS = 3600.0
+
+_WITHDRAWN = (Withdrawn("runner_api", "withdrawn"), Withdrawn("egress_gateways", "withdrawn"))
 
 
 class KubernetesRoom:
@@ -156,15 +158,17 @@ class KubernetesRoom:
         """See the protocol."""
         await self._runners.align(record)
 
-    async def revoke(self, record: Record) -> None:
+    async def revoke(self, record: Record) -> Sequence[Withdrawn] | None:
         """Nothing lets the job's runner in any more when this returns, and its last output is here."""
         if record.runner is None or record.backend != KUBERNETES:
-            return
+            return None
         self._unpublished.discard(record.runner)
         if self._api is not None:
             await self._api.close(record.runner)
         if record.bound_uid:
             await asyncio.gather(self._egress.revoke(record), self._logs.settle(record))
+            return _WITHDRAWN
+        return _WITHDRAWN[:1]
 
     def checks(self) -> Mapping[str, str]:
         """Not ready only when no pool's pods can be seen for a while: one that is broken must not stop the others.

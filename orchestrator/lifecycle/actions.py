@@ -11,7 +11,7 @@ from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.lifecycle.capacity import Slots
 from orchestrator.lifecycle.observation import SECOND, Action, Failure, Observation, learnt
 from orchestrator.lifecycle.patience import Patience
-from orchestrator.lifecycle.ports import Attester, Backend, JobSource, Policy, Revoker
+from orchestrator.lifecycle.ports import Attester, Backend, JobSource, Policy, Revoker, Sealer
 from orchestrator.lifecycle.provision import runner_spec
 from orchestrator.model.events import AlarmRaised, Event
 from orchestrator.model.job import PoolName
@@ -25,13 +25,14 @@ _MAX_TEXT = 1000
 
 @dataclass(frozen=True)
 class Performer:
-    """The engine's hands. `backends` and `sources` are by name; revokers and attesters are all asked."""
+    """The engine's hands. `backends` and `sources` are by name; revokers and attesters are all asked, `sealer` last."""
 
     policy: Policy
     backends: Mapping[str, Backend]
     sources: Mapping[str, JobSource]
     revokers: Sequence[Revoker] = ()
     attesters: Sequence[Attester] = ()
+    sealer: Sealer | None = None
 
     async def ask(
         self,
@@ -87,7 +88,7 @@ class Performer:
                 await patience.wait(self._backend(record).delete(name), deadline_ns)
                 return learnt(seen, deleted=True, runner=None)
             case Action.CLOSE:
-                return learnt(seen, evidence=await self._close(record, patience))
+                return learnt(seen, evidence=await self._close(record, seen, patience))
             case Action.ASK_POLICY | Action.TAKE_SLOT:
                 raise AssertionError(f"{action.name} is answered under the lock")
 
@@ -96,14 +97,16 @@ class Performer:
         if not self.revokers:
             return
         calls = (patience.wait(revoker.revoke(record)) for revoker in self.revokers)
-        errors = [
-            answer for answer in await asyncio.gather(*calls, return_exceptions=True) if isinstance(answer, Exception)
-        ]
-        if errors:
-            raise errors[0]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        if self.sealer is not None:
+            taken = [answer for answer in answers if isinstance(answer, Sequence)]
+            self.sealer.withdrawn(record, [one for answer in taken for one in answer])
 
-    async def _close(self, record: Record, patience: Patience) -> tuple[Event, ...]:
-        """Evidence and report. One that gives up leaves an alarm; one that may do better later is tried again,
+    async def _close(self, record: Record, seen: Observation, patience: Patience) -> tuple[Event, ...]:
+        """Evidence, report and receipt. One that gives up leaves an alarm; one that may do better later is tried again,
         all of them, after each had its turn."""
         notes: list[Event] = []
         waiting: list[Exception] = []
@@ -122,6 +125,12 @@ class Performer:
             notes.append(AlarmRaised("report_refused", _text(f"{error} [{error.reason}]")))
         if waiting:
             raise waiting[0]
+        if self.sealer is not None:
+            absent_ns = seen.now_ns if record.runner is not None else 0
+            try:
+                notes.extend(await patience.wait(self.sealer.seal(record, absent_ns, tuple(notes))))
+            except GiveUpError as error:
+                notes.append(AlarmRaised("receipt_refused", _text(f"{error} [{error.reason}]")))
         return tuple(notes)
 
     def _backend(self, record: Record) -> Backend:

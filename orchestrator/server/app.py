@@ -21,6 +21,7 @@ from orchestrator.server.feed import FactFeed
 from orchestrator.server.health import Health
 from orchestrator.server.oidc import Oidc
 from orchestrator.server.openapi import document
+from orchestrator.server.receipts import Receipts
 from orchestrator.server.routes import OPERATIONS
 from orchestrator.server.sources import Sources
 from orchestrator.server.streams import Streams
@@ -49,7 +50,7 @@ def build_app(deps: ServerDeps) -> web.Application:
 def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
     jobs, oidc, health = Jobs(deps), Oidc(deps), Health(deps)
     trust = Trust(deps, jobs)
-    streams = Streams(deps, jobs, feed)
+    streams, receipts = Streams(deps, jobs, feed), Receipts(deps, jobs)
     described: dict[str, Any] = document(__version__)
 
     async def openapi(request: web.Request) -> web.Response:
@@ -62,6 +63,8 @@ def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
         "get_job": jobs.get_job,
         "cancel_job": jobs.cancel_job,
         "read_trace": jobs.read_trace,
+        "read_receipt": receipts.read_receipt,
+        "evidence_key": receipts.evidence_key,
         "explain_trust": trust.explain_trust,
         "trust_inventory": trust.trust_inventory,
         "list_pools": jobs.list_pools,

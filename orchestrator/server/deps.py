@@ -186,6 +186,8 @@ class ServerDeps:
     readiness: Readiness
     draining: Callable[[], bool]
     local_issuer: str
+    evidence_key: str
+    """The public key of receipts and provenance, as PEM."""
     sources: Callable[[], Sequence[SourceState]] = tuple
     """What watches platforms for jobs. Must not block."""
     webhooks: Mapping[str, WebhookReceiver] = field(default_factory=dict)

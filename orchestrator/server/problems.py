@@ -69,6 +69,9 @@ REASONS: Mapping[str, Kind] = {
     "webhook_overload": Kind(503, "Too much is being received"),
     # jobs
     "job_not_found": Kind(404, "There is no such job"),
+    "receipt_pending": Kind(404, "The job has no receipt yet"),
+    "receipt_missing": Kind(404, "The job has no receipt"),
+    "receipt_not_kept": Kind(404, "The receipt is not kept any more"),
     "job_finished": Kind(409, "The job is over"),
     "job_not_running": Kind(409, "The job is not running"),
     "job_ended": Kind(410, "The job has ended"),

@@ -11,6 +11,7 @@ from orchestrator.server import schemas, shapes, source_shapes, trust_shapes
 
 JSON = "application/json"
 TEXT = "text/plain"
+PEM = "application/x-pem-file"
 SSE = "text/event-stream"
 
 
@@ -106,6 +107,22 @@ OPERATIONS: tuple[Operation, ...] = (
         "Read a job's trace",
         {200: Answer("Spans so far", shapes.TraceView)},
         problems=(404,),
+    ),
+    Operation(
+        "read_receipt",
+        "GET",
+        "/v1/jobs/{job_id}/receipt",
+        "Read a finished job's receipt: a signed DSSE envelope",
+        {200: Answer("The envelope", shapes.EnvelopeView)},
+        problems=(404,),
+    ),
+    Operation(
+        "evidence_key",
+        "GET",
+        "/v1/evidence/key",
+        "Read the public key that receipts and provenance verify with",
+        {200: Answer("The key", media_type=PEM)},
+        protected=False,
     ),
     Operation(
         "explain_trust",

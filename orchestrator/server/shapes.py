@@ -77,6 +77,19 @@ class LogView(View):
     secrets_masked: int
 
 
+class SignatureView(View):
+    keyid: str
+    sig: str
+
+
+class EnvelopeView(View):
+    """A DSSE envelope. `payload` is base64 of the signed bytes."""
+
+    payload: str
+    payloadType: str  # noqa: N815 -- DSSE's name
+    signatures: list[SignatureView]
+
+
 class JobView(View):
     """A job as its facts tell it. Times are RFC 3339 in UTC, null for *not yet*.
 
@@ -114,6 +127,8 @@ class JobView(View):
     egress_omitted: int
     artifacts: list[dict[str, Any]]
     provenance: list[dict[str, Any]]
+    receipt_digest: str | None
+    """Of the signed statement, once there is one; the receipt itself is at `/receipt`."""
     alarms: list[dict[str, Any]]
     leftovers: list[str]
     log: LogView | None

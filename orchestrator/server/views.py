@@ -157,7 +157,23 @@ def _platform_view(record: Record, state: PlatformState) -> dict[str, Any]:
 
 def _blank() -> dict[str, Any]:
     lists = ("decisions", "tokens", "token_refusals", "egress", "artifacts", "provenance", "alarms", "leftovers")
-    return {name: [] for name in lists} | {"egress_omitted": 0, "log": None, "compacted": False}
+    return {name: [] for name in lists} | {
+        "egress_omitted": 0,
+        "receipt_digest": None,
+        "log": None,
+        "compacted": False,
+    }
+
+
+_LISTED: Mapping[type[events.Event], str] = {
+    events.TokenIssued: "tokens",
+    events.TokenRefused: "token_refusals",
+    events.EgressDecided: "egress",
+    events.ArtifactReported: "artifacts",
+    events.ProvenanceSigned: "provenance",
+    events.AlarmRaised: "alarms",
+}
+"""Notes that are shown as they are, and the list of the view that they go to."""
 
 
 def _add_note(view: dict[str, Any], event: events.Event) -> None:
@@ -168,18 +184,8 @@ def _add_note(view: dict[str, Any], event: events.Event) -> None:
             view["decisions"].append(_decision_view(decision, ""))
         case events.ExchangeDecided(audience, decision):
             view["decisions"].append(_decision_view(decision, audience))
-        case events.TokenIssued():
-            view["tokens"].append(_plain(event))
-        case events.TokenRefused():
-            view["token_refusals"].append(_plain(event))
-        case events.EgressDecided():
-            view["egress"].append(_plain(event))
-        case events.ArtifactReported():
-            view["artifacts"].append(_plain(event))
-        case events.ProvenanceSigned():
-            view["provenance"].append(_plain(event))
-        case events.AlarmRaised():
-            view["alarms"].append(_plain(event))
+        case events.ReceiptSigned(digest=digest):
+            view["receipt_digest"] = digest
         case events.LogClosed():
             view["log"] = _plain(event)
         case events.JobFinished(leftovers):

@@ -117,6 +117,7 @@ async def main() -> None:
     api = ApiServer(
         build_app(
             ServerDeps(
+                evidence_key="",
                 engine=engine,
                 reader=journal,
                 logs=NoLogs(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -19,6 +19,7 @@ from orchestrator.intake.github.messages import JitConfig, RunnerEntry
 from orchestrator.intake.github.names import MAX_REGISTRATIONS, registered_name, registered_names
 from orchestrator.intake.github.source_config import EngineOf
 from orchestrator.intake.github.tally import Tally
+from orchestrator.lifecycle.ports import Withdrawn
 from orchestrator.model.job import JobId
 from orchestrator.model.record import Record
 from orchestrator.model.runner import runner_name
@@ -28,6 +29,10 @@ JIT_FILE: Final = "jitconfig"
 _AT_ONCE: Final = 32
 _PAUSES: Final = (0.25, 1.0)
 """Seconds before the second and the third try."""
+
+_GONE: Final = (Withdrawn("github_registration", "gone"),)
+_USED_UP: Final = (Withdrawn("github_registration", "used_up"),)
+_LEFT: Final = (Withdrawn("github_registration", "busy", left=True),)
 
 _log = logging.getLogger(__name__)
 
@@ -152,7 +157,7 @@ class Registrations:
         record = self._engine().record(job_id)
         return record is not None and record.outcome is None and record.cancel is None
 
-    async def revoke(self, record: Record) -> None:
+    async def revoke(self, record: Record) -> Sequence[Withdrawn] | None:
         """`lifecycle.ports.Revoker`: nothing of the record's runner is registered any more when this returns.
 
         Without a call for one that never had work, and for one that did its job to the end: GitHub removes the
@@ -163,11 +168,13 @@ class Registrations:
                 to the sweep, so that no record is held up for ever.
         """
         if record.offer.key.source != self._source or not record.bound_at_ns:
-            return
+            return None
         known = self._known.setdefault(record.id, self._unknown(record))
+        answer = _GONE
         async with known.lock:
             if _ran_to_its_end(record):
                 known.ids.clear()
+                answer = _USED_UP
             try:
                 await self._remove(known)
             except BusyError:
@@ -175,7 +182,9 @@ class Registrations:
                     raise
                 self._tally.leftovers += 1
                 _log.error("GitHub keeps runner %s as busy; it is left to the sweep", runner_name(record.id))
+                answer = _LEFT
         self._known.pop(record.id, None)
+        return answer
 
     async def withdraw(self, record: Record) -> None:
         """Take the registration of a runner that waits for a job away, so that it gets none any more.

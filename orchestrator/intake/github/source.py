@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.errors import OrchestratorError
@@ -30,6 +30,7 @@ from orchestrator.intake.github.stats import EndpointCount
 from orchestrator.intake.github.sweep import RunnerSweep
 from orchestrator.intake.github.tally import Tally
 from orchestrator.intake.github.trouble import Trouble
+from orchestrator.lifecycle.ports import Withdrawn
 from orchestrator.model.job import JobId
 from orchestrator.model.record import Record
 from orchestrator.model.source import Failure
@@ -202,9 +203,9 @@ class GitHubSource:
                 one.runners.ended(record)
                 one.loop.look_soon()
 
-    async def revoke(self, record: Record) -> None:
+    async def revoke(self, record: Record) -> Sequence[Withdrawn] | None:
         """See `Registrations.revoke`."""
-        await self._registrations.revoke(record)
+        return await self._registrations.revoke(record)
 
     async def work_files(self, record: Record) -> Mapping[str, str]:
         """See `Registrations.files`."""

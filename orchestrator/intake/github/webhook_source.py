@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.intake.github.connect import GitHub
@@ -24,6 +24,7 @@ from orchestrator.intake.github.sweep import RunnerSweep
 from orchestrator.intake.github.tally import Tally
 from orchestrator.intake.github.webhook_inbox import WebhookInbox
 from orchestrator.intake.github.webhook_work import WebhookWork
+from orchestrator.lifecycle.ports import Withdrawn
 from orchestrator.model.job import JobId
 from orchestrator.model.record import Record
 from orchestrator.model.source import Failure
@@ -207,9 +208,9 @@ class WebhookSource:
                 runners.ended(record)
                 self._work.look_soon()
 
-    async def revoke(self, record: Record) -> None:
+    async def revoke(self, record: Record) -> Sequence[Withdrawn] | None:
         """See `Registrations.revoke`."""
-        await self._registrations.revoke(record)
+        return await self._registrations.revoke(record)
 
     async def work_files(self, record: Record) -> Mapping[str, str]:
         """See `Registrations.files`."""

@@ -15,6 +15,9 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from orchestrator.daemon.receipt import Receipts
+from orchestrator.evidence.receipts.making import Signer
+from orchestrator.evidence.signing_key import generate_evidence_key
 from orchestrator.identity.introspect import Introspection
 from orchestrator.identity.issuer import AudienceConfig, Issuer, IssuerConfig
 from orchestrator.identity.issuers import issuer_url
@@ -240,7 +243,8 @@ async def api(
     clock = RealClock()
     journal, backend, logs = MemoryJournal(clock), MemoryBackend(clock), MemoryLogs()
     pool = Pool(PoolName("default"), "memory", TrustTier.STANDARD, 2, "memory", "none", max_job_seconds=600)
-    performer = Performer(FixedPolicy(verdict), {"memory": backend}, {"dispatch": MemorySource()})
+    receipts = Receipts(journal, lambda: engine, generate_evidence_key(), Signer(LOCAL, "0", 60), clock)
+    performer = Performer(FixedPolicy(verdict), {"memory": backend}, {"dispatch": MemorySource()}, sealer=receipts)
     engine = Engine(journal=journal, performer=performer, pools={pool.name: pool}, clock=clock, max_jobs=max_jobs)
     backend.subscribe(engine.runner_changed)
     keys = KeyStore.open(key_folder, RotationSchedule(), time.time())
@@ -264,6 +268,7 @@ async def api(
     draining: list[bool] = []
     readiness = {"recovered": "ok", "journal": "ok", "gateway": "ok"}
     deps = ServerDeps(
+        evidence_key=receipts.public_pem,
         engine=engine,
         reader=journal,
         logs=logs,

@@ -8,12 +8,13 @@ import contextlib
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from world import POOL, Daemon, by_fact, platform_job
+from world import KEY, POOL, Daemon, by_fact, platform_job
 
 from orchestrator.errors import TryAgainError
 from orchestrator.model.phase import Phase
 from orchestrator.model.record import fold
 from orchestrator.testing.checker import broken_promises
+from orchestrator.testing.receipts import lacking, wrong_receipts
 
 
 class DaemonMachine(RuleBasedStateMachine):
@@ -43,7 +44,7 @@ class DaemonMachine(RuleBasedStateMachine):
 
     @initialize(capacity=st.integers(1, 3))
     def start(self, capacity: int) -> None:
-        self.daemon = Daemon(capacity=capacity, verdict_of=by_fact)
+        self.daemon = Daemon(capacity=capacity, verdict_of=by_fact, receipts=True)
         self.loop.run_until_complete(self.daemon.start())
 
     @rule(turns=st.integers(1, 8))
@@ -80,6 +81,12 @@ class DaemonMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.run(self.daemon.clock.advance(seconds))
 
+    @rule(data=st.data())
+    def job_gets_a_token(self, data) -> None:
+        names = self.daemon.backend.names()
+        if names:
+            self.run(self.daemon.get_token(data.draw(st.sampled_from(names))))
+
     @rule()
     def sweep(self) -> None:
         self.run(self.daemon.start_sweep())
@@ -101,6 +108,7 @@ class DaemonMachine(RuleBasedStateMachine):
         if hasattr(self, "daemon"):
             history = self.loop.run_until_complete(self.daemon.history())
             assert broken_promises(self.daemon.world, history, at_rest=False) == []
+            assert wrong_receipts(history, {KEY.id: KEY.public}) == []
 
     def teardown(self) -> None:
         try:
@@ -132,6 +140,8 @@ class DaemonMachine(RuleBasedStateMachine):
         history = await daemon.history()
         daemon.world.remaining = daemon.backend.names()
         assert broken_promises(daemon.world, history) == []
+        assert wrong_receipts(history, {KEY.id: KEY.public}) == []
+        assert lacking(daemon.signed, history, {KEY.id: KEY.public}) == []
         records = [fold(facts) for facts in history.values()]
         assert all(record.phase is Phase.FINISHED for record in records), [r.phase for r in records]
         assert {job for job, _ in daemon.source.reports} == {record.id for record in records}

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from orchestrator.daemon.receipt import Receipts
 from orchestrator.errors import OrchestratorError, TryAgainError
+from orchestrator.evidence.receipts.making import Signer
+from orchestrator.evidence.signing_key import generate_evidence_key
 from orchestrator.lifecycle.actions import Performer
 from orchestrator.lifecycle.engine import Engine
 from orchestrator.lifecycle.observation import Deadlines
-from orchestrator.lifecycle.ports import RunnerIdentity
+from orchestrator.lifecycle.ports import RunnerIdentity, Withdrawn
 from orchestrator.lifecycle.recovery import recover
 from orchestrator.lifecycle.sweep import Sweep
-from orchestrator.model.decision import Decision, Verdict
+from orchestrator.model.decision import Decision, Stage, Verdict
 from orchestrator.model.egress import EgressProof, EgressRule
-from orchestrator.model.events import Event, Fact, SpansRelayed
+from orchestrator.model.events import Event, ExchangeDecided, Fact, SpansRelayed, TokenIssued
 from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec, PoolName
 from orchestrator.model.platform import PlatformJob, PlatformResult
 from orchestrator.model.pool import Pool, TrustTier
@@ -29,6 +32,8 @@ from orchestrator.testing.source import MemorySource
 
 PROOF = EgressProof(denied=("metadata", "direct"))
 POOL = PoolName("default")
+KEY = generate_evidence_key()
+SIGNER = Signer("https://ci.example", "0", 60)
 
 
 PLATFORM_HOST = EgressRule("platform.example")
@@ -161,7 +166,15 @@ class GatedPolicy:
 class Daemon:
     """One life of the daemon after another over the same journal, backend and source."""
 
-    def __init__(self, *, capacity: int = 2, verdict: Verdict = Verdict.ALLOW, verdict_of=None, max_jobs: int = 100):
+    def __init__(
+        self,
+        *,
+        capacity: int = 2,
+        verdict: Verdict = Verdict.ALLOW,
+        verdict_of=None,
+        max_jobs: int = 100,
+        receipts: bool = False,
+    ):
         self.clock = SteppedClock()
         self.journal = MemoryJournal(self.clock)
         self.backend = MemoryBackend(self.clock)
@@ -172,13 +185,17 @@ class Daemon:
         self.max_jobs = max_jobs
         self.lives = 0
         self.revoked: list[JobId] = []
+        self.receipts = receipts
+        self.tokens = 0
+        self.signed: list[tuple[JobId, str]] = []
 
     async def start(self) -> None:
         self.lives += 1
         self.gate = Gate()
         journal = GatedJournal(self.journal, self.gate)
         backend = GatedBackend(self.backend, self.gate)
-        performer = Performer(self.policy, {"memory": backend}, {"memory": self.source}, [self], [])
+        sealer = Receipts(self.journal, lambda: self.engine, KEY, SIGNER, self.clock) if self.receipts else None
+        performer = Performer(self.policy, {"memory": backend}, {"memory": self.source}, [self], [], sealer)
         self.engine = Engine(
             journal=journal,
             performer=performer,
@@ -205,8 +222,9 @@ class Daemon:
             self.sweeping = asyncio.ensure_future(self.sweep.run())
         await self.settle()
 
-    async def revoke(self, record: Record) -> None:
+    async def revoke(self, record: Record) -> list[Withdrawn]:
         self.revoked.append(record.id)
+        return [Withdrawn("tester", "told")]
 
     async def kill(self) -> None:
         self.gate.killed.set()
@@ -283,6 +301,24 @@ class Daemon:
         task.cancel()
         await asyncio.wait({task})
         return None if task.cancelled() or task.exception() else task.result()
+
+    async def get_token(self, name: RunnerName) -> bool:
+        """As the exchange does it: facts first, and a token only if the identity still counts then."""
+        identity = RunnerIdentity(name, self.backend.view(name).uid)
+        record = self.engine.bound_record(identity)
+        if record is None or not record.live:
+            return False
+        self.tokens += 1
+        decision = Decision(f"exchange-{self.tokens}", Stage.EXCHANGE, Verdict.ALLOW)
+        issued = TokenIssued(f"jti-{self.tokens}", "cloud", record.id, "RS256", "key", 1, 2, session_expires_at=3)
+        try:
+            await self._unless_killed(self.engine.note(record.id, ExchangeDecided("cloud", decision), issued))
+        except (OrchestratorError, TimeoutError):
+            return False
+        if not self.use_identity(name):
+            return False
+        self.signed.append((record.id, issued.jti))
+        return True
 
     def use_identity(self, name: RunnerName) -> bool:
         record = self.engine.bound_record(RunnerIdentity(name, self.backend.view(name).uid))
