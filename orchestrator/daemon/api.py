@@ -33,6 +33,7 @@ def api_server(rooms: Rooms, drain: Draining) -> ApiServer:
             "journal": "ok" if rooms.journal.healthy else "the journal cannot store facts; see the daemon's log",
             "intake": "draining" if drain.begun.is_set() else "ok",
         }
+        checks |= rooms.audit.checks() if rooms.audit else {}
         for room in rooms.backends.values():
             checks |= room.checks()
         return checks
@@ -60,7 +61,6 @@ def api_server(rooms: Rooms, drain: Draining) -> ApiServer:
         readiness=readiness,
         draining=drain.begun.is_set,
         local_issuer=rooms.url,
-        evidence_key=rooms.receipts.public_pem,
         sources=rooms.platforms.states,
         webhooks=rooms.platforms.receivers,
         limits=limits,

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator import __version__
-from orchestrator.daemon.audit_anchors import AnchorRoom
+from orchestrator.daemon.audit_anchors import AnchoredPolicy, AnchorRoom
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.closing import push_closing
 from orchestrator.errors import ConfigurationError, OrchestratorError
@@ -25,6 +25,7 @@ from orchestrator.evidence.private_file import private_folder
 from orchestrator.journal.audited import WAIT_SECONDS, AuditedJournal
 from orchestrator.journal.sqlite import SqliteJournal
 from orchestrator.journal.trail import KeptJournal, unavailable
+from orchestrator.lifecycle.ports import Clock, Policy
 from orchestrator.model.events import Fact
 from orchestrator.settings import Settings
 from orchestrator.telemetry.ids import trace_id
@@ -106,6 +107,11 @@ class Audit:
             lacking = self.anchors.lacking()
             checks["audit_anchor"] = lacking or "ok"
         return checks
+
+
+def anchored(policy: Policy, audit: Audit | None, clock: Clock) -> Policy:
+    """`policy`, or with it the rule that checkpoints must be kept elsewhere, where the settings say so."""
+    return AnchoredPolicy(policy, audit.anchors, clock) if audit is not None and audit.anchors.required else policy
 
 
 async def open_audit(

@@ -64,6 +64,18 @@ class AnchorRoom:
             return ""
         return f"no anchor has accepted a checkpoint of the audit log for {limit:g} s"
 
+    @property
+    def names(self) -> Sequence[str]:
+        return [state.name for state in self.states()]
+
+    def size_of(self, name: str) -> float:
+        """How many records the last checkpoint covers that the anchor of this name has accepted since our start."""
+        return max(state.size for state in self.states() if state.name == name)
+
+    def failures_of(self, name: str) -> float:
+        """Failed tries so far of the anchor of this name."""
+        return sum(state.failures for state in self.states() if state.name == name)
+
     async def close(self) -> None:
         """Wait a moment for the last checkpoint, then let go."""
         await asyncio.gather(*(one.accepted(LAST_CHECKPOINT_SECONDS) for one in self._anchorings))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from orchestrator.daemon.audit import Audit
 from orchestrator.daemon.backends import BackendRoom
-from orchestrator.journal.sqlite import SqliteJournal
+from orchestrator.journal.trail import KeptJournal
 from orchestrator.lifecycle.sweep import Sweep
 from orchestrator.telemetry.export import TraceExporter
 from orchestrator.telemetry.metrics import Metrics
 
 
-def watch_rooms(metrics: Metrics, journal: SqliteJournal, exporter: TraceExporter, sweep: Sweep) -> None:
+def watch_rooms(metrics: Metrics, journal: KeptJournal, exporter: TraceExporter, sweep: Sweep) -> None:
     """Add them to `metrics`; docs/reference/metrics.md lists them."""
     counts = exporter.counts
     metrics.watch("journal_healthy", "1 while the journal stores facts.", lambda: float(journal.healthy))
@@ -31,3 +32,22 @@ def watch_backends(metrics: Metrics, rooms: Iterable[BackendRoom]) -> None:
         return float(sum(len(room.lacking().get(pool, ())) for room in all_rooms))
 
     metrics.watch_pools("pool_guards_missing", "Guards that a pool should have and has not.", missing)
+
+
+def watch_audit(metrics: Metrics, audit: Audit | None) -> None:
+    """Add what the audit log and its anchors know; nothing where there is none."""
+    if audit is None:
+        return
+    log, anchors = audit.log, audit.anchors
+    metrics.watch("audit_healthy", "1 while the audit log takes records.", lambda: float(log.healthy))
+    metrics.watch("audit_queue_depth", "Records that wait to become durable.", lambda: log.waiting)
+    metrics.watch_count("audit_record", "Records of the audit log, of all its life.", lambda: log.size)
+    uncovered = "Records that no signed checkpoint covers yet."
+    metrics.watch("audit_uncovered_records", uncovered, lambda: log.size - log.checkpoint.size)
+    age = "For how long no anchor has accepted the newest checkpoint, in seconds; 0 when one has, or there is none."
+    metrics.watch("audit_unanchored_seconds", age, anchors.age_seconds)
+    for name, documentation, read in (
+        ("audit_anchor_size", "Records that the anchor's last checkpoint covers.", anchors.size_of),
+        ("audit_anchor_failures", "Failed tries to bring a checkpoint to the anchor.", anchors.failures_of),
+    ):
+        metrics.watch_each(name, documentation, "anchor", anchors.names, read)

@@ -6,13 +6,16 @@ import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from orchestrator.daemon import slices
+from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.closing import push_closing
 from orchestrator.daemon.trust import TrustHolder
 from orchestrator.errors import ConfigurationError
+from orchestrator.evidence.audit.facts import DAEMON
 from orchestrator.identity.exchange import Collaborators, Exchange, Note
 from orchestrator.identity.issuer import Issuer
 from orchestrator.identity.issuers import MAIN, IssuerSet
@@ -41,7 +44,9 @@ class Identity:
     trust: TrustHolder
 
 
-async def open_identity(settings: Settings, url: str, clock: SystemClock, stack: AsyncExitStack) -> Identity:
+async def open_identity(
+    settings: Settings, url: str, clock: SystemClock, notes: AuditNotes, stack: AsyncExitStack
+) -> Identity:
     """Load keys, or make the first ones, and put the issuers together.
 
     Raises:
@@ -51,6 +56,7 @@ async def open_identity(settings: Settings, url: str, clock: SystemClock, stack:
         _issuer(settings, url, MAIN, clock),
         {name: _issuer(settings, url, name, clock) for name in settings.identity.issuers},
     )
+    await notes.keys_in_use(issuers, DAEMON)
     own = {issuer.url for name, issuer in issuers.items() if name != MAIN}
     for config in slices.callers(settings):
         if config.issuer in own:
@@ -67,7 +73,7 @@ async def open_identity(settings: Settings, url: str, clock: SystemClock, stack:
     )
     push_closing(stack, "caller verification", callers.close)
     trust = TrustHolder(settings.identity.trust_maps, issuers, lambda _audience: False)
-    await trust.load()
+    await trust.load(partial(notes.trust_loaded, actor=DAEMON))
     return Identity(issuers, callers, trust)
 
 

@@ -12,6 +12,7 @@ from orchestrator.daemon.egress_keeper import LOOK_SECONDS
 from orchestrator.daemon.presence import Presence
 from orchestrator.daemon.rooms import Rooms
 from orchestrator.errors import OrchestratorError
+from orchestrator.evidence.audit.facts import DAEMON
 from orchestrator.identity.keys import KeyStore
 from orchestrator.lifecycle.observation import SECOND
 
@@ -27,7 +28,7 @@ def periodic_loops(rooms: Rooms, presence: Presence) -> Iterator[tuple[str, Coro
     yield "sweep", _every(rooms.settings.deadlines.sweep_seconds, "sweep", rooms.sweep.run)
     yield "egress", _every(LOOK_SECONDS, "look at runners' egress", rooms.egress_keeper.look)
     for name, issuer in rooms.issuers.items():
-        rotate = partial(_rotate, rooms, issuer.keys)
+        rotate = partial(_rotate, rooms, name, issuer.keys)
         yield f"key-rotation {name}".strip(), _every(_ROTATION_LOOK_SECONDS, f"key rotation {name}".strip(), rotate)
     yield "compaction", _every(_COMPACTION_SECONDS, "compaction", lambda: _compact(rooms))
     for name, room in rooms.backends.items():
@@ -47,10 +48,11 @@ async def _every(seconds: float, name: str, work: Callable[[], Awaitable[object]
             _log.exception("%s failed", name)
 
 
-async def _rotate(rooms: Rooms, keys: KeyStore) -> None:
+async def _rotate(rooms: Rooms, name: str, keys: KeyStore) -> None:
     plan = await asyncio.to_thread(keys.rotate, rooms.clock.now_ns() / SECOND)
     if plan:
         _log.info("signing keys rotated")
+        await rooms.notes.keys_rotated(name, plan, keys, DAEMON)
 
 
 async def _compact(rooms: Rooms) -> None:

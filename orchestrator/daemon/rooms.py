@@ -13,19 +13,20 @@ from orchestrator import __version__
 from orchestrator.daemon import slices
 from orchestrator.daemon.adapters import ForgettingSource, Later, ListenersAdapter, masked_note
 from orchestrator.daemon.attest import EvidenceLookup, ProvenanceAttester
+from orchestrator.daemon.audit import Audit, anchored, open_audit
+from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.daemon.backends import AnyCredentials, BackendRoom, Neighbours, open_backends
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.closing import push_closing
 from orchestrator.daemon.egress_keeper import EgressKeeper
-from orchestrator.daemon.gauges import watch_backends, watch_rooms
+from orchestrator.daemon.gauges import watch_audit, watch_backends, watch_rooms
 from orchestrator.daemon.github import GitHubSources, open_github
 from orchestrator.daemon.identity import exchange_of, open_identity
-from orchestrator.daemon.receipt import Receipts
 from orchestrator.daemon.runner_requests import runner_api_for, runner_deps
 from orchestrator.daemon.trust import TrustHolder
 from orchestrator.errors import ConfigurationError
+from orchestrator.evidence.audit.facts import DAEMON
 from orchestrator.evidence.provenance import Builder
-from orchestrator.evidence.receipts.making import Signer
 from orchestrator.evidence.signing_key import EvidenceKey, open_evidence_key
 from orchestrator.evidence.store import EvidenceStore
 from orchestrator.identity.introspect import Introspection
@@ -36,6 +37,7 @@ from orchestrator.intake import dispatch
 from orchestrator.journal.logs import LogStore
 from orchestrator.journal.redact import Masker
 from orchestrator.journal.sqlite import SqliteJournal
+from orchestrator.journal.trail import KeptJournal
 from orchestrator.lifecycle.actions import Performer
 from orchestrator.lifecycle.engine import Engine
 from orchestrator.lifecycle.ports import Attester, JobSource, Revoker
@@ -65,7 +67,9 @@ class Rooms:
     instance: str
     clock: SystemClock
     pools: dict[PoolName, Pool]
-    journal: SqliteJournal
+    journal: KeptJournal
+    audit: Audit | None
+    notes: AuditNotes
     logs: LogStore
     masker: Masker
     issuers: IssuerSet
@@ -79,7 +83,6 @@ class Rooms:
     engine: Engine
     sweep: Sweep
     egress_keeper: EgressKeeper
-    receipts: Receipts
     platforms: GitHubSources
     metrics: Metrics
     exporter: TraceExporter
@@ -117,14 +120,15 @@ def prepare_state_dir(folder: Path) -> None:
 class _Store:
     """What everything else writes into: the journal, the jobs' logs, and the masker both of their readers need."""
 
-    journal: SqliteJournal
+    journal: KeptJournal
+    audit: Audit | None
+    notes: AuditNotes
     logs: LogStore
     masker: Masker
 
 
 @dataclass(frozen=True)
 class _Evidence:
-    key: EvidenceKey
     attester: Attester
     lookup: EvidenceLookup
 
@@ -137,16 +141,15 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     """
     clock = SystemClock()
     pools = slices.pools(settings)
-    store = await _store(settings, clock, stack)
-    identity = await open_identity(settings, url, clock, stack)
+    store = await _store(settings, url, clock, stack)
+    identity = await open_identity(settings, url, clock, store.notes, stack)
     evidence = _evidence(settings, Builder(url, __version__), pools, store.journal)
     policy_engine = await _policy_engine(settings, stack)
-    policy = PolicyDecider(policy_engine, evidence.lookup, clock)
+    await store.notes.policy_in_force(policy_engine, DAEMON)
+    policy = anchored(PolicyDecider(policy_engine, evidence.lookup, clock), store.audit, clock)
     relay = await _relay(settings, store.masker, stack)
 
     engine_later: Later[Engine] = Later()
-    signer = Signer(url, __version__, settings.deadlines.teardown_seconds)
-    receipts = Receipts(store.journal, engine_later, evidence.key, signer, clock)
     api_later: Later[RunnerApi] = Later()
     listeners = ListenersAdapter(api_later)
     near = Neighbours(settings, engine_later, listeners, store.logs, store.masker)
@@ -158,7 +161,6 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
         _reporters(store.masker, platforms),
         revokers=[*platforms.revokers, *_revokers(listeners, backends, relay)],
         attesters=[evidence.attester, *(one for room in backends.values() for one in room.attesters)],
-        sealer=receipts,
     )
     engine = engine_later.set(
         Engine(
@@ -184,30 +186,30 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     metrics = Metrics({name: pool.capacity for name, pool in pools.items()}, __version__, clock.now_ns)
     watch_rooms(metrics, store.journal, exporter, sweep)
     watch_backends(metrics, backends.values())
+    watch_audit(metrics, store.audit)
     metrics.watch_sources(platforms.states)
     return Rooms(
-        settings, url, secrets.token_hex(8), clock, pools, store.journal, store.logs, store.masker, identity.issuers,
-        identity.callers, identity.trust, Introspection(identity.issuers, engine.bound_record), policy_engine,
-        backends, runner_api, asked, engine, sweep, keeper, receipts, platforms, metrics, exporter,
+        settings, url, secrets.token_hex(8), clock, pools, store.journal, store.audit, store.notes, store.logs,
+        store.masker, identity.issuers, identity.callers, identity.trust,
+        Introspection(identity.issuers, engine.bound_record), policy_engine, backends, runner_api, asked, engine, sweep,
+        keeper, platforms, metrics, exporter,
     )  # fmt: skip
 
 
-async def _store(settings: Settings, clock: SystemClock, stack: AsyncExitStack) -> _Store:
-    journal = await SqliteJournal.open(settings.state_dir / "journal.db", clock)
-    push_closing(stack, "journal", journal.close)
+async def _store(settings: Settings, url: str, clock: SystemClock, stack: AsyncExitStack) -> _Store:
+    stored = await SqliteJournal.open(settings.state_dir / "journal.db", clock)
+    push_closing(stack, "journal", stored.close)
+    journal, audit = await open_audit(settings, url, clock, stored, stack)
     masker = Masker()
     logs = LogStore(settings.state_dir / "logs", settings.logs.max_bytes_per_job, masker)
     push_closing(stack, "job logs", logs.close)
-    return _Store(journal, logs, masker)
+    return _Store(journal, audit, AuditNotes(audit), logs, masker)
 
 
-def _evidence(
-    settings: Settings, builder: Builder, pools: Mapping[PoolName, Pool], journal: SqliteJournal
-) -> _Evidence:
+def _evidence(settings: Settings, builder: Builder, pools: Mapping[PoolName, Pool], journal: KeptJournal) -> _Evidence:
     key: EvidenceKey = open_evidence_key(settings.state_dir / "keys" / "evidence")
     kept = EvidenceStore(settings.state_dir / "evidence")
-    lookup = EvidenceLookup(kept, key, builder, pools)
-    return _Evidence(key, ProvenanceAttester(journal, pools, builder, key, kept), lookup)
+    return _Evidence(ProvenanceAttester(journal, pools, builder, key, kept), EvidenceLookup(kept, key, builder, pools))
 
 
 async def _policy_engine(settings: Settings, stack: AsyncExitStack) -> PolicyEngine:
@@ -252,7 +254,7 @@ async def _relay(settings: Settings, masker: Masker, stack: AsyncExitStack) -> s
     return spans.JobSpanRelay(client, masker.text)
 
 
-def _exporter(settings: Settings, journal: SqliteJournal, masker: Masker, url: str) -> TraceExporter:
+def _exporter(settings: Settings, journal: KeptJournal, masker: Masker, url: str) -> TraceExporter:
     endpoint = settings.telemetry.otlp_endpoint
     options = ExportOptions(
         receiver=Receiver(endpoint) if endpoint else None,

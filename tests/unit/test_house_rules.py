@@ -35,6 +35,7 @@ TASK_MAKERS: dict[str, str] = {
     "orchestrator/backends/sandbox/backend.py": "one task for each sandbox that starts or is removed, kept by its name",
     "orchestrator/backends/sandbox/sandbox.py": "the end of a sandbox, kept by it",
     "orchestrator/backends/sandbox/output.py": "a reader callback cannot wait; the drain is kept by its pipe",
+    "orchestrator/daemon/audit_anchors.py": "one task for each anchor of the audit log, kept and ended by the room",
     "orchestrator/daemon/pod_logs.py": "one task for each log that is read, kept by its runner and ended with it",
     "orchestrator/daemon/leadership.py": "renews the Lease for as long as the daemon lives, kept by its owner",
     "orchestrator/daemon/kubernetes.py": "tends the warm runners, kept and ended by the room",

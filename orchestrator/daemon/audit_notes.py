@@ -1,0 +1,90 @@
+"""What the audit log is told that concerns no job: rules and keys, as they come into force. Nothing without a log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestrator.daemon.audit import Audit
+from orchestrator.evidence.audit.record import Json
+from orchestrator.identity.issuers import IssuerSet
+from orchestrator.identity.keys import KeyStore
+from orchestrator.identity.rotation import RotationPlan
+from orchestrator.identity.trust.trust_map import TrustMap
+from orchestrator.policy.bundle import BundleHolder
+from orchestrator.policy.files import Bundle
+from orchestrator.policy.opa_server import OpaServerEngine
+
+BY_SIGNAL = "signal:SIGHUP"
+"""Who asked for a reload: whoever may send signals to the daemon."""
+
+_MOST_FILES = 100
+_PATH = 200
+"""Characters of a path: together below what a record can hold."""
+_MOST_KEYS = 64
+
+
+class AuditNotes:
+    """Each record is durable when its call returns; what it tells of comes into force after that.
+
+    Raises:
+        TryAgainError: each of them; reason `audit_unavailable`.
+    """
+
+    def __init__(self, audit: Audit | None) -> None:
+        self._audit = audit
+
+    async def _note(self, kind: str, data: Mapping[str, Json], actor: str) -> None:
+        if self._audit is not None:
+            await self._audit.note(kind, data, actor=actor)
+
+    async def policy_in_force(self, engine: BundleHolder | OpaServerEngine, actor: str) -> None:
+        """What answers from the start."""
+        if isinstance(engine, BundleHolder):
+            await self.policy_loaded(engine.bundle, actor)
+        else:
+            await self._note("policy.loaded", {"engine": "opa", "bundle_digest": ""}, actor)
+
+    async def policy_loaded(self, bundle: Bundle, actor: str = BY_SIGNAL) -> None:
+        """A bundle is about to be in force."""
+        files = {path[:_PATH]: digest for path, digest in sorted(bundle.files.items())[:_MOST_FILES]}
+        data: dict[str, Json] = {"engine": "regorus", "bundle_digest": bundle.digest, "files": files}
+        data["file_count"] = len(bundle.files)
+        await self._note("policy.loaded", data, actor)
+
+    async def trust_loaded(self, trust: TrustMap, actor: str = BY_SIGNAL) -> None:
+        """A trust map is about to be in force."""
+        documents: list[Json] = [
+            {
+                "environment": one.environment,
+                "digest": one.digest,
+                "issuer": one.issuer,
+                "protected": one.protected,
+                "grants": len(one.grants),
+            }
+            for one in trust.documents
+        ]
+        await self._note("trust.loaded", {"trust_digest": trust.digest, "documents": documents}, actor)
+
+    async def refused(self, what: str, reason: str) -> None:
+        """What was to be loaded anew, `policy` or `trust map`, is not; the one in force stays."""
+        await self._note(f"{what.partition(' ')[0]}.refused", {"reason": reason}, BY_SIGNAL)
+
+    async def keys_in_use(self, issuers: IssuerSet, actor: str) -> None:
+        """The signing keys of every issuer, as they are from the start."""
+        for name, issuer in issuers.items():
+            keys = [
+                {"kid": key.kid, "algorithm": key.algorithm, "state": key.state.value} for key in issuer.keys.states()
+            ]
+            await self._note("keys.loaded", {"issuer": name, "keys": keys[:_MOST_KEYS]}, actor)
+
+    async def keys_rotated(self, name: str, plan: RotationPlan, keys: KeyStore, actor: str) -> None:
+        """Keys of the issuer of this name have changed, by plan."""
+        data: dict[str, Json] = {
+            "issuer": name,
+            "created": [f"{algorithm} {state.value}" for algorithm, state in plan.create],
+            "activated": plan.activate,
+            "retired": plan.retire,
+            "removed": plan.remove,
+            "keys": [f"{key.kid} {key.state.value}" for key in keys.states()[:_MOST_KEYS]],
+        }
+        await self._note("keys.rotated", data, actor)
