@@ -190,6 +190,8 @@ def _add_note(view: dict[str, Any], event: events.Event) -> None:
             view["log"] = _plain(event)
         case events.JobFinished(leftovers):
             view["leftovers"] = list(leftovers)
+        case _ if type(event) in _LISTED:
+            view[_LISTED[type(event)]].append(_plain(event))
         case _:
             pass
 
