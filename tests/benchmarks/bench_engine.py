@@ -3,7 +3,7 @@
 Everything of ours runs in this process, pinned to one core; the OTLP receiver is a process of its own and not
 counted. The floor does what no engine could leave out, with the same parts on the same core: it stores the same
 facts in the same number of appends, as many jobs at once, makes and encodes each job's trace and sends it.
-Rounds alternate. The printed profile is of a round of its own, since profiling slows what it looks at.
+A third kind of round has the audit log before everything, as the daemon has. Rounds alternate. The printed profile is of a round of its own, since profiling slows what it looks at.
 
     python tests/benchmarks/bench_engine.py [jobs of a round]
 """
@@ -27,7 +27,13 @@ from pathlib import Path
 
 import uvloop
 
+from orchestrator.daemon.audit import FactTrail
 from orchestrator.daemon.clock import SystemClock
+from orchestrator.evidence.audit.facts import JobFacts
+from orchestrator.evidence.audit.keyed import KeyedHash
+from orchestrator.evidence.audit.log import AuditLog
+from orchestrator.evidence.audit.note import NoteKey
+from orchestrator.journal.audited import AuditedJournal
 from orchestrator.journal.sqlite import SqliteJournal
 from orchestrator.lifecycle.actions import Performer
 from orchestrator.lifecycle.engine import Engine
@@ -37,6 +43,7 @@ from orchestrator.model.events import Event, Fact, RunnerCreated
 from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec, PoolName
 from orchestrator.model.outcome import Result
 from orchestrator.model.pool import Pool, TrustTier
+from orchestrator.telemetry import ids
 from orchestrator.telemetry.export import ExportOptions, TraceExporter
 from orchestrator.telemetry.otlp_http import Receiver
 from orchestrator.testing.backend import MemoryBackend
@@ -46,8 +53,14 @@ from orchestrator.testing.source import MemorySource
 ROUNDS = 5
 AT_ONCE = 64
 """Jobs in flight, and the pool's capacity."""
+AUDITED = 4
+"""Facts of a job here that the audit log is told: admitted, bound, ended, finished."""
 OUTPUT = Path("build/bench/engine.json")
-THREADS = {"MainThread": "event loop: engine, work queue, feed", "journal-write": "journal's writer: stamping, SQLite"}
+THREADS = {
+    "MainThread": "event loop: engine, work queue, feed",
+    "journal-write": "journal's writer: stamping, SQLite",
+    "audit-write": "audit log's writer: chain, tree, sync",
+}
 POOL = Pool(PoolName("default"), "memory", TrustTier.STANDARD, AT_ONCE, "memory", "none")
 PROOF = EgressProof(denied=("metadata", "direct", "resolver"), reached=())
 RESOURCE = {"service.name": "orchestrator", "service.version": "0", "service.instance.id": "bench"}
@@ -160,10 +173,15 @@ def exporter_for(journal, receiver: ReceiverProcess) -> TraceExporter:
     return TraceExporter(journal, ExportOptions(Receiver(receiver.endpoint)), RESOURCE)
 
 
-async def lifecycles(jobs: int, folder: Path, receiver: ReceiverProcess) -> tuple[Round, list[Sequence[Fact]]]:
+async def lifecycles(
+    jobs: int, folder: Path, receiver: ReceiverProcess, *, audited: bool = False
+) -> tuple[Round, list[Sequence[Fact]]]:
     """What a round took, and the facts of some of its jobs."""
     clock, backend, source = SystemClock(), MemoryBackend(), MemorySource()
     journal = await SqliteJournal.open(folder / "journal.db", clock)
+    log = await AuditLog.open(folder / "audit", NoteKey.generate("bench/audit"))
+    if audited:
+        journal = AuditedJournal(journal, FactTrail(log, JobFacts(KeyedHash(bytes(32)), ids.trace_id)), clock)
     performer = Performer(FixedPolicy(), {"memory": backend}, {"dispatch": source})
     engine = Engine(journal=journal, performer=performer, pools={POOL.name: POOL}, clock=clock)
     backend.subscribe(engine.runner_changed)
@@ -197,6 +215,8 @@ async def lifecycles(jobs: int, folder: Path, receiver: ReceiverProcess) -> tupl
     facts = [await journal.facts_of(job_id) for job_id, _ in source.reports[:: max(1, jobs // 50)]]
     await engine.close()
     await journal.close()
+    assert log.size == (AUDITED * jobs if audited else 0)
+    await log.close()
     traces, _ = await asyncio.to_thread(receiver.taken)
     assert traces == jobs, f"{traces} traces of {jobs} jobs arrived"
     return taken, facts
@@ -260,7 +280,7 @@ async def main(jobs: int) -> dict[str, dict[str, object]]:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     # As the daemon sets it: sqlite3 gives up the interpreter lock at every row.
     sys.setswitchinterval(0.0005)
-    ours, bare = [], []
+    ours, bare, audited = [], [], []
     try:
         with tempfile.TemporaryDirectory() as name:
 
@@ -272,15 +292,18 @@ async def main(jobs: int) -> dict[str, dict[str, object]]:
             for _ in range(ROUNDS):
                 ours.append((await lifecycles(jobs, folder(), receiver))[0])
                 bare.append(await floor(jobs, folder(), receiver, appends))
+                audited.append((await lifecycles(jobs, folder(), receiver, audited=True))[0])
             await profile(jobs // 2, folder(), receiver)
     finally:
         receiver.close()
     median = statistics.median
     facts_of_one = sum(map(len, appends))
     print(f"\n{facts_of_one} facts of a job in {len(appends)} appends, {AT_ONCE} jobs in flight, {jobs} a round")
-    for kind in ours[0].threads_ms:
-        mine, least = (median(taken.threads_ms.get(kind, 0.0) for taken in rounds) for rounds in (ours, bare))
-        print(f"  {kind:38} {mine * 1e3:6.0f} µs CPU a job  floor {least * 1e3:6.0f}")
+    for kind in audited[0].threads_ms:
+        mine, least, with_log = (
+            median(taken.threads_ms.get(kind, 0.0) for taken in rounds) for rounds in (ours, bare, audited)
+        )
+        print(f"  {kind:38} {mine * 1e3:6.0f} µs CPU a job  floor {least * 1e3:6.0f}  audited {with_log * 1e3:6.0f}")
     cpu, floor_cpu = median(taken.cpu_ms for taken in ours), median(taken.cpu_ms for taken in bare)
     return {
         "lifecycles_per_second": figure(
@@ -288,6 +311,10 @@ async def main(jobs: int) -> dict[str, dict[str, object]]:
         ),
         "lifecycles_per_cpu_second": figure(1e3 / cpu, 1e3 / floor_cpu, "1/s"),
         "cpu_per_lifecycle": figure(cpu, floor_cpu, "ms"),
+        "audited_lifecycles_per_second": figure(
+            median(taken.rate for taken in audited), median(taken.rate for taken in ours), "1/s"
+        ),
+        "audited_cpu_per_lifecycle": figure(median(taken.cpu_ms for taken in audited), cpu, "ms"),
     }
 
 
