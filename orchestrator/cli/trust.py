@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.session import examples
+from orchestrator.cli.trust_recipe import RECIPE_EXAMPLES, recipe
 
 if TYPE_CHECKING:
     from orchestrator.identity.trust.trust_map import TrustMap
@@ -24,6 +25,8 @@ DIFF_EXAMPLES = (
 EXPLAIN_EXAMPLES = ("orchestrator trust explain --claims job.json --map trust/ sts.amazonaws.com --exit-status",)
 
 app = typer.Typer(no_args_is_help=True, help="Work with the trust map: which job may get which token.")
+
+app.command("recipe", epilog=examples(RECIPE_EXAMPLES))(recipe)
 
 Json = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 Documents = Annotated[

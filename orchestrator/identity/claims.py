@@ -73,7 +73,8 @@ def _id(value: str) -> str:
     return quote(value, safe="")
 
 
-def _issuer_tag(issuer: str) -> str:
+def issuer_tag(issuer: str) -> str:
+    """Keeps equal names of two issuers of callers apart in subjects."""
     return hashlib.sha256(issuer.encode()).hexdigest()[:10]
 
 
@@ -96,7 +97,7 @@ def subject(caller: Caller, pool: str, environment: str) -> str:
     if not facts.get("repository"):
         full = f"caller:{caller.id}:{purpose}"
         return full if len(full) <= MAX_SUBJECT_BYTES else _hashed(full)
-    tag = _issuer_tag(caller.issuer)
+    tag = issuer_tag(caller.issuer)
     full = f"from:{tag}:repo:{_repository(facts)}:{purpose}"
     if len(full) <= MAX_SUBJECT_BYTES:
         return full
