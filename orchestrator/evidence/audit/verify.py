@@ -123,7 +123,7 @@ class _Kept:
 
 def _checkpoints(folder: Path, verifier: NoteVerifier, external: Sequence[Path]) -> _Kept:
     kept = _Kept()
-    for path in (folder / NEWEST, folder / HISTORY, *sorted(folder.glob("*.start"))):
+    for path in (folder / NEWEST, folder / HISTORY, *(one.start for one in segments_of(folder))):
         try:
             kept.read(path, path.name, verifier, external=False)
         except FileNotFoundError:
