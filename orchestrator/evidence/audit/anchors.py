@@ -117,16 +117,16 @@ class Anchoring:
                 await self._anchor.put(checkpoint)
             except OrchestratorError as error:
                 self._failed(error.diagnostics())
-                wish = error.retry_after_seconds if isinstance(error, TryAgainError) else None
-                wait = max(pause, min(wish or 0.0, LONGEST_WISH_SECONDS))
+                wish = (error.retry_after_seconds if isinstance(error, TryAgainError) else None) or 0.0
             except Exception as error:  # noqa: BLE001 -- a defect of one place must not end the others, and must show
                 _log.exception("audit_anchor_failed", anchor=self._anchor.name)
                 self._failed(f"{type(error).__name__}: report this defect")
-                wait = pause
+                wish = 0.0
             else:
                 self._took(checkpoint)
                 continue
-            await self._clock.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 -- jitter
+            jittered = pause * random.uniform(0.8, 1.2)  # noqa: S311 -- no secret
+            await self._clock.sleep(max(jittered, min(wish, LONGEST_WISH_SECONDS)))
             pause = min(pause * 2, LONGEST_RETRY_SECONDS)
 
     def _took(self, checkpoint: Checkpoint) -> None:
