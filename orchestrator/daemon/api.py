@@ -54,6 +54,7 @@ def api_server(rooms: Rooms, drain: Draining) -> ApiServer:
         documents=rooms.issuer,
         issuers={name: issuer for name, issuer in rooms.issuers.items() if name},
         trust=TrustReader(rooms.trust, rooms.pools) if rooms.trust.configured else None,
+        audit=rooms.audit,
         introspect=rooms.introspection.introspect,
         trace=lambda facts: trace_document(facts, rooms.url),
         metrics=metrics,

@@ -99,6 +99,13 @@ class Audit:
         """The keyed hash of a value, to be told in its place."""
         return self._keyed.of(kind, value)
 
+    def checkpoint(self) -> str:
+        """See `server.deps.AuditDocuments`."""
+        return self.log.checkpoint.note
+
+    def vkey(self) -> str:
+        return self.log.vkey
+
     def checks(self) -> Mapping[str, str]:
         """For readiness: each check to `ok`, or to what is wrong."""
         problem = self.log.problem

@@ -12,6 +12,7 @@ from aiohttp import web
 from orchestrator import __version__
 from orchestrator.errors import ConfigurationError
 from orchestrator.server import schemas
+from orchestrator.server.audit import Audit
 from orchestrator.server.body import read_query
 from orchestrator.server.connection import ConnectionLimits, connection_factory
 from orchestrator.server.deps import Limits, ServerDeps
@@ -49,7 +50,7 @@ def build_app(deps: ServerDeps) -> web.Application:
 
 def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
     jobs, oidc, health = Jobs(deps), Oidc(deps), Health(deps)
-    trust = Trust(deps, jobs)
+    trust, audit = Trust(deps, jobs), Audit(deps)
     streams, receipts = Streams(deps, jobs, feed), Receipts(deps, jobs)
     described: dict[str, Any] = document(__version__)
 
@@ -71,6 +72,8 @@ def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
         "list_sources": Sources(deps).list_sources,
         "read_log": streams.read_log,
         "read_events": streams.read_events,
+        "audit_checkpoint": audit.checkpoint,
+        "audit_key": audit.key,
         "introspect": oidc.introspect,
         "github_webhook": Webhooks(deps.webhooks, deps.limits).receive,
         "discovery": oidc.discovery,

@@ -139,6 +139,18 @@ class TrustReader(Protocol):
         ...
 
 
+class AuditDocuments(Protocol):
+    """What the audit log shows of itself to everybody. Must not block."""
+
+    def checkpoint(self) -> str:
+        """The newest checkpoint: a signed note (C2SP tlog-checkpoint)."""
+        ...
+
+    def vkey(self) -> str:
+        """The public key that checkpoints verify with, in C2SP's text form."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class PoolState:
     """A pool, how many runners and waiting jobs it has now, and each guard that it lacks."""
@@ -196,6 +208,8 @@ class ServerDeps:
     """Issuers of their own by name, besides `documents`."""
     trust: TrustReader | None = None
     """None where no trust map is configured."""
+    audit: AuditDocuments | None = None
+    """None where no audit log is kept."""
     limits: Limits = field(default_factory=Limits)
 
 

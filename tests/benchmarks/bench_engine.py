@@ -3,7 +3,8 @@
 Everything of ours runs in this process, pinned to one core; the OTLP receiver is a process of its own and not
 counted. The floor does what no engine could leave out, with the same parts on the same core: it stores the same
 facts in the same number of appends, as many jobs at once, makes and encodes each job's trace and sends it.
-A third kind of round has the audit log before everything, as the daemon has. Rounds alternate. The printed profile is of a round of its own, since profiling slows what it looks at.
+A third kind of round has the audit log before everything, as the daemon has. Rounds alternate. The printed profile is
+of a round of its own, since profiling slows what it looks at.
 
     python tests/benchmarks/bench_engine.py [jobs of a round]
 """

@@ -81,6 +81,16 @@ class MemoryLogs:
             self.grown.notify_all()
 
 
+class AuditPapers:
+    """What an audit log shows of itself."""
+
+    def checkpoint(self) -> str:
+        return "ci.test/audit\n3\ncm9vdA==\n\n— ci.test/audit c2lnbmF0dXJl\n"
+
+    def vkey(self) -> str:
+        return "ci.test/audit+01234567+a2V5"
+
+
 @dataclass
 class Api:
     """The server, its parts, and a client."""
@@ -285,6 +295,7 @@ async def api(
         sources=lambda: sources,
         webhooks=webhooks,
         trust=trust,
+        audit=AuditPapers(),
         limits=limits,
     )
     server = ApiServer(build_app(deps), limits)
