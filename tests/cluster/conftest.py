@@ -52,6 +52,10 @@ PROOF = EgressProof(denied=("metadata", "direct"))
 POOL = PoolName("default")
 
 
+CONTROLLERS_SECONDS = 60.0
+"""A controller answers in milliseconds, or when its informers have come back: they back off by up to a minute."""
+
+
 async def until(condition, seconds: float = 15.0, every: float = 0.01):
     """The first true value of a condition (a coroutine function or a plain one)."""
     async with asyncio.timeout(seconds):
@@ -124,6 +128,26 @@ class World:
         body = msgspec.json.encode(document) if document is not None else None
         return msgspec.json.decode(await self.admin.request(method, path, body=body, **more))
 
+    async def quota(self, pods: int) -> None:
+        """A quota for the first namespace, in force: until the quota controller has counted, admission lets all in.
+        That it refuses the one kind of which there may be none shows that admission knows the count."""
+        where = f"/api/v1/namespaces/{self.namespaces[0]}"
+        await self.ensure(
+            f"{where}/resourcequotas",
+            {"metadata": {"name": "pods"}, "spec": {"hard": {"pods": str(pods), "services": "0"}}},
+        )
+        service = msgspec.json.encode({"metadata": {"name": "none"}, "spec": {"ports": [{"port": 80}]}})
+
+        async def in_force():
+            try:
+                await self.admin.request("POST", f"{where}/services", params={"dryRun": "All"}, body=service)
+            except GiveUpError as error:
+                assert "exceeded quota" in str(error)  # noqa: PT017 -- any other refusal is a defect of the test
+                return True
+            return False
+
+        await self.until(in_force, CONTROLLERS_SECONDS, 0.05)
+
     def pods(self, namespace: str | None = None) -> str:
         return f"/api/v1/namespaces/{namespace or self.namespaces[0]}/pods"
 
@@ -185,16 +209,6 @@ class World:
         made = Daemon(backend, **more)
         self._stack.push_async_callback(made.stop)
         return made
-
-    def tool(self, *arguments: str) -> None:
-        """One of the cluster's own programs, such as `restart`."""
-        tools = os.environ.get("CLUSTER", "")
-        if not tools or not os.environ.get("CLUSTER_DIR"):
-            pytest.skip("needs CLUSTER and CLUSTER_DIR, the folders of the cluster's programs and of its state")
-        subprocess.run([str(Path(tools) / arguments[0]), *arguments[1:]], check=True, timeout=90, capture_output=True)
-
-    async def restart(self, name: str, seconds: int = 1) -> None:
-        await asyncio.to_thread(self.tool, "restart", name, str(seconds))
 
     async def close(self) -> None:
         """End what was started and leave nothing in the cluster."""
@@ -297,10 +311,27 @@ class Daemon:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever asks for a node by its fixture needs one; `-m "not node"` leaves them out."""
+    """Whoever asks for a node by its fixture needs one; `-m "not node"` leaves them out.
+
+    Who kills the API server comes last: controllers are blind for up to a minute afterwards, some longer than others.
+    """
+    items.sort(key=lambda item: "restart" in getattr(item, "fixturenames", ()))
     for item in items:
         if {"node", "noded"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("node")
+
+
+@pytest.fixture
+def restart():
+    """Kills a process of the control plane, leaves it away for some seconds and starts it again."""
+    tools = os.environ.get("CLUSTER", "")
+    if not tools or not os.environ.get("CLUSTER_DIR"):
+        pytest.skip("needs CLUSTER and CLUSTER_DIR, the folders of the cluster's programs and of its state")
+
+    def restart(name: str, seconds: int) -> None:
+        subprocess.run([str(Path(tools) / "restart"), name, str(seconds)], check=True, timeout=90, capture_output=True)
+
+    return restart
 
 
 @pytest.fixture

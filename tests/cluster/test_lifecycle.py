@@ -112,16 +112,7 @@ async def test_a_lost_node_ends_the_job_and_is_told_as_stuck_until_the_pod_is_go
 
 
 async def test_a_full_quota_is_waiting_until_a_place_is_free(world):
-    await world.ensure(
-        f"/api/v1/namespaces/{world.namespaces[0]}/resourcequotas",
-        {"metadata": {"name": "pods"}, "spec": {"hard": {"pods": "1"}}},
-    )
-
-    async def in_force():
-        quota = await world.call("GET", f"/api/v1/namespaces/{world.namespaces[0]}/resourcequotas/pods")
-        return quota.get("status", {}).get("used")
-
-    await world.until(in_force)
+    await world.quota(1)
     short = replace(Deadlines(), provision_ns=SECOND // 2, capacity_ns=60 * SECOND)
     daemon = world.daemon(await world.backend(), deadlines=short)
     world.script = lambda _: Script(End.HOLD)
@@ -148,10 +139,7 @@ async def test_a_full_quota_is_waiting_until_a_place_is_free(world):
 
 
 async def test_a_quota_that_never_frees_ends_by_the_capacity_deadline(world):
-    await world.ensure(
-        f"/api/v1/namespaces/{world.namespaces[0]}/resourcequotas",
-        {"metadata": {"name": "pods"}, "spec": {"hard": {"pods": "0"}}},
-    )
+    await world.quota(0)
     deadlines = replace(Deadlines(), provision_ns=SECOND // 4, capacity_ns=2 * SECOND)
     daemon = world.daemon(await world.backend(), deadlines=deadlines)
     record = await daemon.finished(await daemon.offer(1))

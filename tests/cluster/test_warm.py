@@ -106,10 +106,7 @@ async def test_jobs_on_warm_runners_cost_two_writes_each_and_start_without_one(w
 
 
 async def test_a_full_quota_is_shared_by_jobs_and_warm_runners_without_loss(world):
-    await world.ensure(
-        f"/api/v1/namespaces/{world.namespaces[0]}/resourcequotas",
-        {"metadata": {"name": "pods"}, "spec": {"hard": {"pods": str(CAPACITY)}}},
-    )
+    await world.quota(CAPACITY)
     agents = Agents(world)
     world.script = lambda _: Script(run_seconds=0.1)
     await world.kubelet(agent=agents)
@@ -117,7 +114,7 @@ async def test_a_full_quota_is_shared_by_jobs_and_warm_runners_without_loss(worl
         await polled(world, daemon, CAPACITY)
         jobs = [await daemon.offer(number) for number in range(12)]
         for job in jobs:
-            assert (await daemon.finished(job, 60)).outcome.result is Result.SUCCESS
+            assert (await daemon.finished(job, 90)).outcome.result is Result.SUCCESS
         assert await daemon.broken() == []
 
 

@@ -92,6 +92,10 @@ class Assignments:
         """An earlier daemon meant to make this runner, and whether it did is not known."""
         self._posted.add(name)
 
+    def barred(self, name: RunnerName) -> bool:
+        """Whether `take` never gives this runner a pod, because one may have been made for it."""
+        return name in self._posted
+
     def adopt(self, name: RunnerName, uid: str) -> None:
         """The pod has a job now: whoever asks for its work gets it, and nobody else ever gets this pod."""
         self._registry.adopt(name, uid)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.backends.kubernetes import manifest
@@ -16,6 +15,7 @@ from orchestrator.backends.kubernetes.pod import Pod
 from orchestrator.backends.kubernetes.pod_api import delete_pod, get_pod, is_going, listed_pods, pod_path, readable
 from orchestrator.backends.kubernetes.registry import Place, Registry
 from orchestrator.backends.kubernetes.view import Limits
+from orchestrator.backends.kubernetes.waiting_line import WaitingLine
 from orchestrator.backends.kubernetes.warm import WarmPool
 from orchestrator.backends.kubernetes.watch import Change, PodWatch, Timing
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
@@ -53,12 +53,20 @@ class KubernetesBackend:
             namespace: PodWatch(client, namespace, selector, self._hears(namespace), timing) for namespace in namespaces
         }
         self._turns = {namespace: asyncio.Semaphore(CREATES_AT_ONCE) for namespace in namespaces}
-        self._out_of_quota: dict[str, OrderedDict[RunnerName, None]] = {name: OrderedDict() for name in namespaces}
+        self._lines = {namespace: WaitingLine(self._tell) for namespace in namespaces}
         self._tasks: list[asyncio.Task[None]] = []
         self._deleted: set[str] = set()  # uids of pods whose deletion was accepted, while they are still there
         self.guard: Callable[[KubernetesPool], str] = lambda _: ""
         """What a protected pool lacks, in words; while it lacks something it gets no pod."""
-        self.warm = WarmPool(config, client, self.registry, self._is_watched, allowed=self._is_guarded, now_ns=now_ns)
+        self.warm = WarmPool(
+            config,
+            client,
+            self.registry,
+            lambda namespace: self._watches[namespace].live,
+            lambda namespace: self._lines[namespace].for_room,
+            allowed=lambda pool: not self.guard(pool),
+            now_ns=now_ns,
+        )
 
     @classmethod
     async def open(cls, config: KubernetesConfig) -> KubernetesBackend:
@@ -83,6 +91,8 @@ class KubernetesBackend:
 
     async def close(self) -> None:
         """Stop watching. Pods go on."""
+        for line in self._lines.values():
+            line.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -104,8 +114,7 @@ class KubernetesBackend:
 
     def recheck(self, namespace: str) -> None:
         """Jobs that wait for a place in this namespace, or for its guards, look again now."""
-        for name in self._out_of_quota[namespace]:
-            self._tell(name)
+        self._lines[namespace].recheck()
 
     # lifecycle.ports.Backend
 
@@ -123,19 +132,20 @@ class KubernetesBackend:
                 return view
             self.registry.disown(spec.name)
         pool = self._pool(spec.pool)
+        line = self._lines[pool.namespace]
         if missing := self.guard(pool):
-            self._out_of_quota[pool.namespace][spec.name] = None
+            line.unguarded(spec.name)
             raise TryAgainError(missing, reason="guard_missing", fix="run: orchestrator preflight")
         taken = self.warm.take(spec.name, pool)
         if taken is not None:
-            self._out_of_quota[pool.namespace].pop(spec.name, None)
+            line.left(spec.name)
             return self.registry.view(taken, self._now_ns())
         body = self._bodies.body(spec, pool)
         with self.warm.assignments.posting(spec.name):
             async with self._turns[pool.namespace]:
                 pod = await self._post(spec, pool.namespace, body)
         self.registry.made(spec.name, Place(pool.namespace, pod.name, pod.uid))
-        self._out_of_quota[pool.namespace].pop(spec.name, None)
+        line.let_in(spec.name)
         return self.registry.view(pod, self._now_ns())
 
     async def inspect(self, name: RunnerName) -> RunnerView:
@@ -156,8 +166,8 @@ class KubernetesBackend:
         """See the port. Only ever deletes the very pod that was seen under this name."""
         place = self.registry.place(name)
         self.warm.assignments.dropped(name)
-        for waiting in self._out_of_quota.values():
-            waiting.pop(name, None)
+        for line in self._lines.values():
+            line.left(name)
         if place is None:
             found = await self._look(name)
             if found is None:
@@ -173,7 +183,7 @@ class KubernetesBackend:
             self.registry.forget(name, place.uid)
         except ConflictError:
             # Another pod has the name, which is fine, or the server lost a race with another writer.
-            now = await self._get(place.namespace, place.pod)
+            now = await get_pod(self.client, place.namespace, place.pod)
             if now is not None and now.uid == place.uid:
                 raise TryAgainError(f"{name} was being changed", reason="api_conflict") from None
             self.registry.forget(name, place.uid)
@@ -217,14 +227,14 @@ class KubernetesBackend:
             return await self._existing(spec, namespace)
         except TryAgainError as error:
             if error.reason == "quota_exhausted":
-                self._out_of_quota[namespace][spec.name] = None
+                self._lines[namespace].out_of_quota(spec.name)
             raise
         return readable(answer)
 
     async def _existing(self, spec: RunnerSpec, namespace: str) -> Pod:
         """The pod that has the name already, if it is the one that was meant to be made."""
         name = spec.name
-        pod = await self._get(namespace, name)
+        pod = await get_pod(self.client, namespace, name)
         if pod is None:
             raise TryAgainError(f"{name} has just gone", reason="runner_being_deleted")
         if pod.runner_digest != spec.digest:
@@ -240,7 +250,7 @@ class KubernetesBackend:
         adopted = self.registry.adopted_uid(name)
         place = self.registry.place(name)
         if place is not None:
-            pod = await self._get(place.namespace, place.pod)
+            pod = await get_pod(self.client, place.namespace, place.pod)
             if pod is not None and (not adopted or pod.uid == adopted):
                 return place.namespace, pod
             self.registry.forget(name, place.uid)
@@ -252,22 +262,13 @@ class KubernetesBackend:
             elif place is not None and place.namespace == namespace:
                 pod = None
             else:
-                pod = await self._get(namespace, name)
+                pod = await get_pod(self.client, namespace, name)
             if pod is not None:
                 return namespace, pod
         return None
 
-    async def _get(self, namespace: str, pod: str) -> Pod | None:
-        return await get_pod(self.client, namespace, pod)
-
     async def _listed(self, namespace: str) -> Sequence[Pod]:
         return await listed_pods(self.client, namespace, self._selector)
-
-    def _is_watched(self, namespace: str) -> bool:
-        return self._watches[namespace].live
-
-    def _is_guarded(self, pool: KubernetesPool) -> bool:
-        return not self.guard(pool)
 
     def _pool(self, name: PoolName) -> KubernetesPool:
         pool = self._config.pools.get(name)
@@ -288,9 +289,8 @@ class KubernetesBackend:
                 return
             name, freed = heard
             self._tell(name)
-            waiting = self._out_of_quota[namespace]
-            if (freed or to_have) and waiting:
-                self._tell(waiting.popitem(last=False)[0])
+            if freed or to_have:
+                self._lines[namespace].hint()
 
         return changed
 

@@ -10,7 +10,9 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from itertools import islice
 from typing import Never
 
 import msgspec
@@ -56,16 +58,20 @@ class _Patience:
         self.failures = 0
         self.until = 0.0
 
-    def failed(self, now: float, wish: float | None = None) -> None:
-        self.failures += 1
-        self.until = now + max(min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(self.failures - 1, 20)), wish or 0.0)
+    def failed(self, now: float, wish: float = 0.0, longest: float = _LONGEST_DELAY) -> None:
+        """Those that were tried together fail as one."""
+        if now >= self.until:
+            self.failures += 1
+        delay = _FIRST_DELAY * 2 ** min(max(self.failures, 1) - 1, 20)
+        self.until = max(self.until, now + max(min(longest, delay), wish))
 
 
 class WarmPool:
     """The unbound pods of all pools of one backend. Belongs to its event loop.
 
     `run` only while this daemon holds the Lease, and after every unfinished job was adopted: until then it
-    cannot be told which pods are somebody's. `watched` says whether a namespace's pods are being told now;
+    cannot be told which pods are somebody's. `watched` says whether a namespace's pods are being told now,
+    `waiting` which runners a full quota keeps out of it: while there are any, no unbound pod is made there;
     `allowed` whether a pool may have new pods at all. `created` and `deleted` count what was asked for.
     """
 
@@ -75,6 +81,7 @@ class WarmPool:
         client: ApiClient,
         registry: Registry,
         watched: Callable[[str], bool],
+        waiting: Callable[[str], Collection[RunnerName]],
         *,
         allowed: Callable[[KubernetesPool], bool] = lambda _: True,
         now_ns: Callable[[], int] = time.time_ns,
@@ -88,10 +95,14 @@ class WarmPool:
         self._client = client
         self._registry = registry
         self._watched = watched
+        self._waiting = waiting
         self._allowed = allowed
         self._now_ns = now_ns
         self._unseen: dict[str, tuple[PoolName, float]] = {}
         self._patience = {pool.name: _Patience() for pool in config.pools.values()}
+        self._made_way: dict[PoolName, set[RunnerName]] = {pool.name: set() for pool in config.pools.values()}
+        """Runners kept out by a full quota for each of whom an unbound pod was given up: one is enough, however long
+        the quota needs to count its going."""
 
     def take(self, name: RunnerName, pool: KubernetesPool) -> Pod | None:
         """`Assignments.take`, now."""
@@ -149,13 +160,18 @@ class WarmPool:
         unseen = sum(1 for owner, _ in self._unseen.values() if owner == pool.name)
         spent = {pod.uid for pod in pods if not assignments.free(pod)}
         live = assignments.live(pool)
-        made = plan(pods, live, pool, self._templates[pool.name], self._now_ns() / 1e9, spent, unseen)
+        kept_out = self._waiting(pool.namespace)
+        made_way = self._made_way[pool.name]
+        made_way.intersection_update(kept_out)
+        owed = [name for name in kept_out if assignments.barred(name) and name not in made_way]
+        made = plan(pods, live, pool, self._templates[pool.name], self._now_ns() / 1e9, spent, unseen, len(owed))
+        made_way.update(islice(owed, made.given_up))
         if any(pod.uid in assignments.polls for pod in pods):
             patience.failures = 0  # an agent that asks for work has come through all that can fail
         if made.failed:
             patience.failed(now)
-        if made.create and (now < patience.until or not self._allowed(pool)):
-            return Plan(0, made.delete, made.failed)
+        if made.create and (kept_out or now < patience.until or not self._allowed(pool)):
+            return replace(made, create=0)
         return made
 
     def _end(self, group: asyncio.TaskGroup, pods: Iterable[Pod], namespace: str, turns: asyncio.Semaphore) -> None:
@@ -183,12 +199,14 @@ class WarmPool:
             self.created += 1
         except OrchestratorError as error:
             again = isinstance(error, TryAgainError)
-            if not again or error.reason == "quota_exhausted":
+            full = error.reason == "quota_exhausted"
+            if not again or full:
                 self._unseen.pop(name, None)  # it is known not to exist
             elif name in self._unseen:
                 self._unseen[name] = (pool.name, now() + _DOUBT_SECONDS)
             patience = self._patience[pool.name]
-            patience.failed(now(), error.retry_after_seconds if isinstance(error, TryAgainError) else None)
+            wish = error.retry_after_seconds if isinstance(error, TryAgainError) else None
+            patience.failed(now(), wish or 0.0, TEND_SECONDS if full else _LONGEST_DELAY)
             if patience.failures == 1:
                 _log.warning("pool %s gets no warm runner: %s [%s]", pool.name, error, error.reason)
 

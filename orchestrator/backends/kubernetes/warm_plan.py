@@ -20,11 +20,13 @@ _EARLY = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`create` so many, delete these; `failed` of them ended by themselves, so making more is not urgent."""
+    """`create` so many, delete these. `failed` of them ended by themselves, so making more is not urgent; `given_up`
+    were fit and make room for jobs that were owed it."""
 
     create: int = 0
     delete: tuple[Pod, ...] = ()
     failed: int = 0
+    given_up: int = 0
 
 
 def begun_or_ended(pod: Pod) -> bool:
@@ -66,11 +68,13 @@ def plan(
     now: float,
     spent: Collection[str] = (),
     unseen: int = 0,
+    owed: int = 0,
 ) -> Plan:
     """What to do about a pool's unbound pods.
 
     `live` are its jobs that have a pod or want one now; they come first: unbound pods only ever fill what the
-    capacity leaves. `spent` are uids that some job once had, `unseen` pods that were made and not seen yet.
+    capacity leaves. `spent` are uids that some job once had, `unseen` pods that were made and not seen yet. `owed`
+    jobs are kept out by a full quota and cannot have an unbound pod: for each of them one goes.
     """
     room = max(0, pool.capacity - live)
     target = min(pool.warm, room)
@@ -81,10 +85,11 @@ def plan(
         if pod.uid not in spent and pristine(pod, pool, template, now) and not _overdue(pod, pool, now)
     ]
     unfit = [pod for pod in here if pod not in fit]
-    surplus = _worst_first(fit)[: max(0, len(fit) + unseen - target)]
+    surplus = _worst_first(fit)[: max(owed, len(fit) + unseen - target, 0)]
     wanted = target - (len(fit) - len(surplus)) - unseen
     failed = sum(1 for pod in unfit if pod.uid not in spent and begun_or_ended(pod))
-    return Plan(max(0, min(wanted, room - len(pods) - unseen)), (*unfit, *surplus), failed)
+    create = max(0, min(wanted, room - len(pods) - unseen))
+    return Plan(create, (*unfit, *surplus), failed, min(owed, len(surplus)))
 
 
 def _worst_first(pods: Iterable[Pod]) -> list[Pod]:

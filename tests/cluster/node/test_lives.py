@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
-import subprocess
-from pathlib import Path
 
 import pytest
 from product import Product, free_port
@@ -85,13 +82,10 @@ def waits(port: int) -> bool:
         connection.close()
 
 
-def test_an_api_server_that_dies_in_the_middle_costs_nothing(product: Product):
-    tools = Path(os.environ.get("CLUSTER", ""), "restart")
-    if not tools.is_file():
-        pytest.skip("needs CLUSTER, the folder of the cluster's programs")
+def test_an_api_server_that_dies_in_the_middle_costs_nothing(product: Product, restart):
     job = product.submit("shell", TALK)
     product.says(job, "line 5")
-    subprocess.run([str(tools), "kube-apiserver", "3"], check=True, capture_output=True, timeout=90)
+    restart("kube-apiserver", 3)
     whole(product, job)
     assert product.daemons[-1].poll() is None
     again = product.submit("shell", "echo again")

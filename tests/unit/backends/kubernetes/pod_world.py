@@ -39,10 +39,16 @@ PROOF = EgressProof(denied=("metadata", "direct"))
 
 
 class Cluster:
-    """Pods of one namespace, their versions and events; `quota` is how many may be there."""
+    """Pods of one namespace, their versions and events; `quota` is how many may be there.
+
+    While `counting` is False the quota's controller is away: pods that go still count, until `recount`.
+    """
 
     def __init__(self, quota: int = 1000) -> None:
         self.quota = quota
+        self.counting = True
+        self.refusals = 0
+        self._uncounted = 0
         self.pods: dict[str, dict] = {}
         self.most = 0
         self.daemon: Daemon | None = None
@@ -67,7 +73,8 @@ class Cluster:
                 name = pod["metadata"]["name"]
                 if name in self.pods:
                     raise ConflictError("exists", "AlreadyExists")
-                if len(self.pods) >= self.quota:
+                if len(self.pods) + self._uncounted >= self.quota:
+                    self.refusals += 1
                     raise TryAgainError("exceeded quota", reason="quota_exhausted")
                 created = dt.datetime.now(dt.UTC).isoformat()
                 pod["metadata"] |= {"uid": f"uid-{next(self._uids)}", "creationTimestamp": created}
@@ -118,8 +125,12 @@ class Cluster:
 
     def remove(self, name):
         pod = self.pods.pop(name)
+        self._uncounted += not self.counting
         self._tell("DELETED", copy.deepcopy(pod))
         self._agents.pop(pod["metadata"]["uid"]).cancel()
+
+    def recount(self):
+        self.counting, self._uncounted = True, 0
 
     # The kubelet and the agents.
 

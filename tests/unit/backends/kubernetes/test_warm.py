@@ -16,10 +16,12 @@ from orchestrator.backends.kubernetes.adoption import unfinished_runners
 from orchestrator.backends.kubernetes.config import KubernetesConfig, KubernetesPool
 from orchestrator.backends.kubernetes.manifest import template_hash
 from orchestrator.backends.kubernetes.pod import Condition, Container, Pod, Terminated, Waiting
-from orchestrator.backends.kubernetes.warm import warm_name
+from orchestrator.backends.kubernetes.warm import _Patience, warm_name
 from orchestrator.backends.kubernetes.warm_plan import best_first, plan, pristine
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.errors import GiveUpError, TryAgainError
+from orchestrator.lifecycle import backoff
+from orchestrator.lifecycle.observation import SECOND
 from orchestrator.model import events as e
 from orchestrator.model.egress import EgressProof
 from orchestrator.model.events import Fact
@@ -61,6 +63,15 @@ def test_as_many_as_wanted_and_never_more_than_the_capacity_leaves():
     assert plan([pod(1)], 0, POOL, TODAY, NOW).create == 1
     assert plan([], 0, POOL, TODAY, NOW, unseen=1).create == 1
     assert plan([pod(1), pod(2)], 0, POOL, TODAY, NOW) == plan([], 3, POOL, TODAY, NOW)
+
+
+def test_for_each_job_that_is_owed_a_place_one_that_waits_is_given_up_and_no_more():
+    pods = [pod(1), pod(2, agent=Container())]
+    for owed, gone in ((0, ()), (1, (pods[1],)), (2, (pods[1], pods[0])), (3, (pods[1], pods[0]))):
+        made = plan(pods, 0, POOL, TODAY, NOW, owed=owed)
+        assert (made.delete, made.given_up) == (gone, len(gone))
+    made = plan([pod(1, age=1001), pod(2)], 0, POOL, TODAY, NOW, owed=1)
+    assert (len(made.delete), made.given_up) == (2, 1)
 
 
 def test_what_jobs_need_is_given_back_the_least_ready_first():
@@ -228,6 +239,82 @@ async def test_jobs_and_warm_runners_together_stay_within_the_capacity(cluster, 
     assert cluster.most <= POOL.capacity
     assert await broken(cluster, daemon, journal, jobs) == []
     await daemon.stop()
+
+
+async def test_a_place_that_is_counted_late_is_taken_without_waiting_for_the_jobs_own_back_off(
+    cluster, journal, monkeypatch
+):
+    """The quota's count stands still while pods go, as after an outage of the API server: what tells of a place comes
+    before the place does."""
+    monkeypatch.setattr(backoff, "_FIRST_NS", 3600 * SECOND)
+    monkeypatch.setattr(backoff, "_LONGEST_NS", 3600 * SECOND)
+    cluster.quota = POOL.capacity
+    daemon = Daemon(cluster, CONFIG, journal)
+    await daemon.start()
+    await until(lambda: polling(daemon) == 2)
+    cluster.counting = False
+    jobs = [await daemon.offer(number) for number in range(9)]
+    await until(lambda: not cluster.pods and cluster.refusals > 6)
+    cluster.recount()
+    records = await finished(journal, jobs, 20)
+    assert {record.outcome.result for record in records} == {Result.SUCCESS}
+    assert cluster.most <= POOL.capacity
+    await until(lambda: polling(daemon) == 2)
+    assert await broken(cluster, daemon, journal, jobs) == []
+    await daemon.stop()
+
+
+async def test_idle_warm_runners_keep_no_job_out_that_may_not_have_one_of_them(cluster, journal):
+    """They fill the quota; an earlier daemon may have made the job's own pod, so it waits for a place, not for them."""
+    cluster.quota = POOL.warm
+    daemon = Daemon(cluster, CONFIG, journal)
+    await daemon.start()
+    await until(lambda: polling(daemon) == 2)
+    job = JobId("memory.job-1.1")
+    daemon.backend.adopt(runner_name(job), "")
+    assert await daemon.offer(1) == job
+    (record,) = await finished(journal, [job])
+    assert record.outcome.result is Result.SUCCESS
+    assert len([name for method, name in cluster.writes if method == "DELETE" and name.startswith("warm-")]) == 1
+    await until(lambda: polling(daemon) == 2)
+    assert await broken(cluster, daemon, journal, [job]) == []
+    await daemon.stop()
+
+
+async def test_one_warm_runner_makes_way_for_a_job_however_late_its_place_is_counted(cluster, journal):
+    cluster.quota = POOL.warm
+    daemon = Daemon(cluster, CONFIG, journal)
+    await daemon.start()
+    await until(lambda: polling(daemon) == 2)
+    cluster.counting = False
+    daemon.backend.adopt(runner_name(JobId("memory.job-1.1")), "")
+    job = await daemon.offer(1)
+    await until(lambda: len(cluster.pods) == 1)
+    refusals = cluster.refusals
+    await until(lambda: cluster.refusals > refusals + 1)
+    assert len(cluster.pods) == 1
+    cluster.recount()
+    (record,) = await finished(journal, [job])
+    assert record.outcome.result is Result.SUCCESS
+    await daemon.stop()
+
+
+def test_pods_that_are_refused_together_double_the_wait_once():
+    patience = _Patience()
+    for _ in range(8):
+        patience.failed(100.0)
+    assert (patience.failures, patience.until) == (1, 101.0)
+    for _ in range(8):
+        patience.failed(101.0, longest=15.0)
+    assert (patience.failures, patience.until) == (2, 103.0)
+    for _ in range(8):
+        patience.failed(patience.until, longest=15.0)
+    assert patience.failures == 10
+    before = patience.until
+    patience.failed(before, longest=15.0)
+    assert patience.until == before + 15.0
+    patience.failed(patience.until)
+    assert patience.until == before + 15.0 + 300.0
 
 
 async def test_without_warm_runners_a_pool_has_none(cluster, journal):
