@@ -72,6 +72,14 @@ class DaemonClient:
     def trace(self, job_id: str) -> Document:
         return self._get(f"/v1/jobs/{quote(job_id, safe='')}/trace")
 
+    def receipt(self, job_id: str) -> str:
+        """The signed envelope, as it was kept: a change of one byte would be another document."""
+        return self._text(f"/v1/jobs/{quote(job_id, safe='')}/receipt")
+
+    def evidence_key(self) -> str:
+        """The daemon's public key of receipts and provenance, as PEM."""
+        return self._text("/v1/evidence/key")
+
     def pools(self) -> Document:
         return self._get("/v1/pools")
 
@@ -126,6 +134,10 @@ class DaemonClient:
     def _get(self, path: str, query: Mapping[str, str] | None = None) -> Document:
         with self._open("GET", path, query=query) as response:
             return _document(response)
+
+    def _text(self, path: str) -> str:
+        with self._open("GET", path) as response:
+            return _read_all(response).decode("utf-8", "replace")
 
     def _stream(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
         while True:

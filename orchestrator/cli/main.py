@@ -25,6 +25,7 @@ from orchestrator.cli import (
     manifests,
     policy,
     preflight,
+    receipt,
     reference,
     run,
     runner_api_ca,
@@ -111,6 +112,7 @@ app.command(epilog=examples(jobs.EXAMPLES))(jobs.jobs)
 app.command(epilog=examples(show.EXAMPLES))(show.show)
 app.command(epilog=examples(logs.EXAMPLES))(logs.logs)
 app.command(epilog=examples(trace.EXAMPLES))(trace.trace)
+app.command(epilog=examples(receipt.EXAMPLES))(receipt.receipt)
 app.command(epilog=examples(cancel.EXAMPLES))(cancel.cancel)
 app.command(epilog=examples(sources.EXAMPLES))(sources.sources)
 app.add_typer(policy.app, name="policy")

@@ -8,6 +8,7 @@ public half to do so.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,8 @@ from orchestrator.errors import ConfigurationError
 from orchestrator.evidence.private_file import open_or_make, private_folder
 
 _FILE: Final = "evidence.pem"
+_MOST_KEYS: Final = 64
+_PUBLIC_BLOCK: Final = re.compile(r"-----BEGIN PUBLIC KEY-----[A-Za-z0-9+/=\s]+-----END PUBLIC KEY-----")
 
 
 def key_id(public: ec.EllipticCurvePublicKey) -> str:
@@ -43,6 +46,21 @@ class EvidenceKey:
         return self.public.public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         ).decode("ascii")
+
+
+def read_public_keys(pem: str) -> dict[str, ec.EllipticCurvePublicKey]:
+    """All P-256 keys in a text of PEM blocks, by key id: today's, and older ones that were kept. Empty when there are
+    none, or a block is something else."""
+    found: dict[str, ec.EllipticCurvePublicKey] = {}
+    for block in _PUBLIC_BLOCK.findall(pem)[:_MOST_KEYS]:
+        try:
+            public = serialization.load_pem_public_key(block.encode())
+        except (ValueError, UnsupportedAlgorithm):
+            return {}
+        if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
+            return {}
+        found[key_id(public)] = public
+    return found
 
 
 def generate_evidence_key() -> EvidenceKey:

@@ -26,7 +26,7 @@ def job_view(job_id: str = "dispatch.aa11bb22cc33dd44.1", **changes: Any) -> dic
         "deployment_environment": "", "artifact_digest": "", "runner": None, "platform_job": None,
         "trace_id": "ab" * 16,
         "decisions": [], "tokens": [], "token_refusals": [], "egress": [], "egress_omitted": 0, "artifacts": [],
-        "provenance": [], "alarms": [], "leftovers": [], "log": None, "compacted": False,
+        "provenance": [], "receipt_digest": None, "alarms": [], "leftovers": [], "log": None, "compacted": False,
     }  # fmt: skip
     return view | changes
 
@@ -55,6 +55,8 @@ class FakeDaemon:
         self.faults: dict[str, int] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.bodies: list[dict[str, Any]] = []
+        self.receipt = ""
+        self.evidence_key = ""
         self.sources: list[dict[str, Any]] = []
         self.after_lists: Callable[[], None] | None = None
         self.problem: tuple[int, dict[str, Any], dict[str, str]] | None = None
@@ -73,6 +75,8 @@ class FakeDaemon:
         app.router.add_get("/v1/jobs/{id}/log", self._log)
         app.router.add_get("/v1/jobs/{id}/events", self._events)
         app.router.add_get("/v1/jobs/{id}/trace", self._trace)
+        app.router.add_get("/v1/jobs/{id}/receipt", self._receipt)
+        app.router.add_get("/v1/evidence/key", self._key)
         app.router.add_get("/v1/sources", self._sources)
         return app
 
@@ -135,6 +139,15 @@ class FakeDaemon:
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(self._job(request))
+
+    async def _receipt(self, request: web.Request) -> web.StreamResponse:
+        self._job(request)
+        if not self.receipt:
+            return problem(404, "receipt_pending", "The job is not finished.", fix="ask again")
+        return web.Response(text=self.receipt, content_type="application/json")
+
+    async def _key(self, _request: web.Request) -> web.StreamResponse:
+        return web.Response(text=self.evidence_key, content_type="application/x-pem-file")
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
         job = self._job(request)

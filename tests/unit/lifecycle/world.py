@@ -195,6 +195,7 @@ class Daemon:
         journal = GatedJournal(self.journal, self.gate)
         backend = GatedBackend(self.backend, self.gate)
         sealer = Receipts(self.journal, lambda: self.engine, KEY, SIGNER, self.clock) if self.receipts else None
+        self.sealer = sealer
         performer = Performer(self.policy, {"memory": backend}, {"memory": self.source}, [self], [], sealer)
         self.engine = Engine(
             journal=journal,
