@@ -6,6 +6,7 @@ write left behind is cut off before the next one.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Sequence
@@ -139,6 +140,10 @@ class AuditStore:
         except ConfigurationError as error:
             self.problem = error
         except OSError as error:
+            if self._torn:
+                # At once if it can be done, so that nobody takes for records what was never confirmed.
+                with contextlib.suppress(OSError, ConfigurationError):
+                    self._cut()
             full = error.errno in _FULL_DISK
             fix = f"free space on the file system of {self._folder}; the daemon goes on by itself"
             detail = error.strerror or type(error).__name__
