@@ -6,6 +6,7 @@ import shlex
 import socket
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.identity.github_app import GitHubApp
@@ -18,8 +19,11 @@ from orchestrator.intake.github.urls import GitHubUrl, Scope, parse_github_url
 from orchestrator.model.egress import EgressRule
 from orchestrator.model.job import PoolName
 from orchestrator.settings.github import GitHubSettings, RunnerDemandSettings, ScaleSetSettings
+from orchestrator.settings.identity import GitHubJobAppSettings
 
 _MAX_OWNER = 100
+_JOB_APP_SECONDS = 8.0
+"""Longest call for a job's token: the job waits for it."""
 
 
 def connection(given: GitHubSettings) -> GitHubConnection:
@@ -51,20 +55,38 @@ def _permissions(given: GitHubSettings) -> Mapping[str, str]:
     return {**least_permissions(scope), **({f"{owner}_hooks": "write"} if hook else {})}
 
 
+def job_app(name: str, given: GitHubJobAppSettings) -> GitHubConnection:
+    """How the App that makes tokens for jobs is reached.
+
+    Raises:
+        ConfigurationError: the URL or the CA file is not fit.
+    """
+    url = parse_github_url(given.url)
+    app = GitHubApp(given.client_id, given.private_key_file)
+    credential = AppCredential(str(given.installation_id), app.sign)
+    tls = _tls(given.ca_file, f"identity.github_apps.{name}")
+    return GitHubConnection(url, credential, given.proxy, tls=tls, timeout_seconds=_JOB_APP_SECONDS)
+
+
 def trust(given: GitHubSettings) -> ssl.SSLContext | None:
+    """As `_tls`, for a source."""
+    return _tls(given.ca_file, f"github {given.name}")
+
+
+def _tls(ca_file: Path | None, whose: str) -> ssl.SSLContext | None:
     """The system's certificates and those of `ca_file`; None where nothing is added.
 
     Raises:
         ConfigurationError: reason `github_ca_unusable`.
     """
-    if given.ca_file is None:
+    if ca_file is None:
         return None
     context = ssl.create_default_context()
     try:
-        context.load_verify_locations(given.ca_file)
+        context.load_verify_locations(ca_file)
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(
-            f"github {given.name}: the CA file {given.ca_file} cannot be used: {error.strerror or error}",
+            f"{whose}: the CA file {ca_file} cannot be used: {error.strerror or error}",
             reason="github_ca_unusable",
             fix="name a PEM file with the certificates of the server's CA",
         ) from error

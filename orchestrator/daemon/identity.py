@@ -11,11 +11,13 @@ from pathlib import Path
 
 from orchestrator.daemon import slices
 from orchestrator.daemon.audit_notes import AuditNotes
+from orchestrator.daemon.brokered import PREFIX
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.closing import push_closing
 from orchestrator.daemon.trust import TrustHolder
 from orchestrator.errors import ConfigurationError
 from orchestrator.evidence.audit.facts import DAEMON
+from orchestrator.identity.brokered import Broker
 from orchestrator.identity.exchange import Collaborators, Exchange, Note
 from orchestrator.identity.issuer import Issuer
 from orchestrator.identity.issuers import MAIN, IssuerSet
@@ -27,7 +29,7 @@ from orchestrator.identity.verify import CallerVerifier
 from orchestrator.journal.redact import Masker
 from orchestrator.lifecycle.engine import Engine
 from orchestrator.lifecycle.ports import Policy
-from orchestrator.model.job import JobId, PoolName
+from orchestrator.model.job import PoolName
 from orchestrator.model.pool import Pool
 from orchestrator.settings import Settings
 
@@ -72,20 +74,24 @@ async def open_identity(
         monotonic=time.monotonic,
     )
     push_closing(stack, "caller verification", callers.close)
-    trust = TrustHolder(settings.identity.trust_maps, issuers, lambda _audience: False)
+    brokered = frozenset(f"{PREFIX}{name}" for name in settings.identity.github_apps)
+    trust = TrustHolder(settings.identity.trust_maps, issuers, brokered.__contains__)
     await trust.load(partial(notes.trust_loaded, actor=DAEMON))
     return Identity(issuers, callers, trust)
 
 
 def exchange_of(
-    identity: Identity, policy: Policy, engine: Engine, note: Note, pools: Mapping[PoolName, Pool], masker: Masker
+    identity: Identity,
+    policy: Policy,
+    engine: Engine,
+    note: Note,
+    pools: Mapping[PoolName, Pool],
+    masker: Masker,
+    broker: Broker | None,
 ) -> Exchange:
     """The exchange for jobs of all backends."""
-
-    def mask(job_id: JobId, secret: str) -> None:
-        masker.register(job_id, secret)
-
-    asked = Collaborators(policy, engine.bound_record, pools.get, note, mask, identity.trust.current)
+    trust = identity.trust.current
+    asked = Collaborators(policy, engine.bound_record, pools.get, note, masker.register, trust, broker)
     rate = RateLimit(per_second=_EXCHANGES_PER_SECOND, burst=_EXCHANGE_BURST, monotonic=time.monotonic)
     return Exchange(identity.issuers, asked, rate)
 

@@ -21,6 +21,7 @@ _log = logging.getLogger("orchestrator")
 _ROTATION_LOOK_SECONDS = 300.0
 _COMPACTION_SECONDS = 600.0
 _UPKEEP_SECONDS = 1.0
+_CREDENTIALS_SECONDS = 5.0
 
 
 def periodic_loops(rooms: Rooms, presence: Presence) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
@@ -33,6 +34,8 @@ def periodic_loops(rooms: Rooms, presence: Presence) -> Iterator[tuple[str, Coro
     yield "compaction", _every(_COMPACTION_SECONDS, "compaction", lambda: _compact(rooms))
     for name, room in rooms.backends.items():
         yield f"backend-{name}", _every(_UPKEEP_SECONDS, f"upkeep of backend {name}", room.upkeep)
+    if rooms.broker is not None:
+        yield "credentials", _every(_CREDENTIALS_SECONDS, "ending of credentials", rooms.broker.upkeep)
     yield "caller-token", presence.renew_for_ever()
     yield "loop-lag", rooms.metrics.sample_loop_lag()
 

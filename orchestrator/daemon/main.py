@@ -108,6 +108,8 @@ async def _take_over(rooms: Rooms, stack: AsyncExitStack) -> int:
     for room in rooms.backends.values():
         await room.adopt(live)
     recovered = await recover(rooms.journal, rooms.engine, rooms.instance)
+    if rooms.broker is not None:
+        await rooms.broker.adopt(live)
     for room in rooms.backends.values():
         await room.serve(rooms.runner_deps, stack)
     return recovered

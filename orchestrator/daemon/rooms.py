@@ -16,6 +16,7 @@ from orchestrator.daemon.attest import EvidenceLookup, ProvenanceAttester
 from orchestrator.daemon.audit import Audit, anchored, open_audit
 from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.daemon.backends import AnyCredentials, BackendRoom, Neighbours, open_backends
+from orchestrator.daemon.brokered import GitHubBroker, open_broker
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.closing import push_closing
 from orchestrator.daemon.egress_keeper import EgressKeeper
@@ -75,6 +76,7 @@ class Rooms:
     issuers: IssuerSet
     callers: CallerVerifier
     trust: TrustHolder
+    broker: GitHubBroker | None
     introspection: Introspection
     policy_engine: PolicyEngine
     backends: Mapping[str, BackendRoom]
@@ -155,11 +157,12 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     near = Neighbours(settings, engine_later, listeners, store.logs, store.masker)
     backends = await open_backends((pool.backend for pool in pools.values()), near, stack)
     platforms = open_github(settings, url, engine_later, clock.now_ns, stack)
+    broker = open_broker(settings, engine_later, store.journal, clock, store.masker, stack)
     performer = Performer(
         policy,
         {name: room.backend for name, room in backends.items()},
         _reporters(store.masker, platforms),
-        revokers=[*platforms.revokers, *_revokers(listeners, backends, relay)],
+        revokers=[*platforms.revokers, *_revokers(listeners, backends, relay), *([broker] if broker else [])],
         attesters=[evidence.attester, *(one for room in backends.values() for one in room.attesters)],
     )
     engine = engine_later.set(
@@ -173,7 +176,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
         )
     )
     note = masked_note(engine.note, store.masker.text)
-    exchange = exchange_of(identity, policy, engine, note, pools, store.masker)
+    exchange = exchange_of(identity, policy, engine, note, pools, store.masker, broker)
     keeper = EgressKeeper(engine_later, backends, clock)
     push_closing(stack, "egress keeper", keeper.close)
     asked = runner_deps(engine, exchange, pools, relay, store.masker, platforms, keeper)
@@ -190,7 +193,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     metrics.watch_sources(platforms.states)
     return Rooms(
         settings, url, secrets.token_hex(8), clock, pools, store.journal, store.audit, store.notes, store.logs,
-        store.masker, identity.issuers, identity.callers, identity.trust,
+        store.masker, identity.issuers, identity.callers, identity.trust, broker,
         Introspection(identity.issuers, engine.bound_record), policy_engine, backends, runner_api, asked, engine, sweep,
         keeper, platforms, metrics, exporter,
     )  # fmt: skip

@@ -7,17 +7,29 @@ heals a crash.
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
 
 from orchestrator.errors import GiveUpError
+from orchestrator.identity.claims import lifetime_seconds, subject
 from orchestrator.identity.issuer import Trusted
 from orchestrator.model.decision import Decision
 from orchestrator.model.events import TokenIssued
 from orchestrator.model.job import JobId
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
+
+GITHUB_INSTALLATION: Final = "github_installation"
+"""`TokenIssued.kind` of GitHub's installation tokens."""
+
+INSTALLATION_SECONDS: Final = 3600
+"""Life of an installation token; GitHub grants no other."""
+_CLOCKS_SECONDS: Final = 300
+"""How far GitHub's clock may be ahead of ours."""
+_REPOSITORY_ID: Final = re.compile(r"[1-9][0-9]{0,18}")
 
 
 class CredentialNotMadeError(GiveUpError):
@@ -53,6 +65,44 @@ class Credential:
 
     secret: str = field(repr=False)
     expires_at: int
+
+
+def installation_draft(
+    record: Record, pool: Pool, audience: str, decision: Decision, trusted: Trusted, *, vouches: str, now: int
+) -> BrokeredDraft:
+    """The installation token that policy's *allow* and the trust map's grant stand for. Pure.
+
+    It is for the repository that the grant names, or for the job's own. `vouches` is the caller issuer whose fact
+    `repository_id` is GitHub's number: another platform's repositories have numbers too. `now` is Unix seconds.
+
+    Raises:
+        GiveUpError: `not_allowed`, `github_repository_foreign`, `ttl_invalid`, `job_deadline_passed`.
+    """
+    if not decision.allowed:
+        raise GiveUpError("policy did not allow this token", reason="not_allowed")
+    grant, caller = trusted.grant, record.offer.caller
+    vouched = not grant.own_repository or caller.issuer == vouches
+    if not vouched or not _REPOSITORY_ID.fullmatch(grant.repository_id):
+        raise GiveUpError(
+            f"{grant.rule} is for the job's own repository at GitHub, and GitHub has vouched for none",
+            reason="github_repository_foreign",
+            fix="ask the owners of the trust map for a grant that names the repository_id",
+        )
+    lifetime = lifetime_seconds(record, pool, decision, (INSTALLATION_SECONDS, grant.max_ttl_seconds), now)
+    latest = now + INSTALLATION_SECONDS + _CLOCKS_SECONDS
+    issued = TokenIssued(
+        jti=secrets.token_urlsafe(16),
+        audience=audience,
+        subject=subject(caller, record.offer.spec.pool, record.offer.spec.deployment_environment),
+        algorithm="",
+        key_id="",
+        issued_at=now,
+        expires_at=latest,
+        kind=GITHUB_INSTALLATION,
+    )
+    # The credential itself is the session.
+    told = replace(trusted.told(issued), session_expires_at=latest)
+    return BrokeredDraft(told, lifetime, grant.repository_id, grant.permissions)
 
 
 class Broker(Protocol):

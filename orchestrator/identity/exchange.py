@@ -59,7 +59,7 @@ class Collaborators:
     record_of: Callable[[RunnerIdentity], Record | None]
     pool_of: Callable[[PoolName], Pool | None]
     note: Note
-    on_secret: Callable[[JobId, str], None]
+    on_secret: Callable[[JobId, str], object]
     trust: Callable[[], TrustMap | None] = _no_trust_map
     broker: Broker | None = None
 

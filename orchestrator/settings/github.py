@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from orchestrator.settings.fields import EgressRuleSettings, Group, Name, Seconds
 
@@ -52,6 +52,28 @@ def _http_url(value: str) -> SplitResult:
     if parts.query or parts.fragment:
         raise ValueError("must have no query and no fragment")
     return parts
+
+
+def _place(value: str) -> str:
+    parts = _http_url(value)
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError("must start with https://; plain http is for this machine itself only")
+    segments = [part for part in parts.path.strip("/").split("/") if part]
+    if not 1 <= len(segments) <= 2 or not all(_SEGMENT.fullmatch(part) for part in segments):
+        raise ValueError("must be https://HOST/ORG, https://HOST/OWNER/REPO or https://HOST/enterprises/NAME")
+    if len(segments) == 1 and segments[0].lower() == "enterprises":
+        raise ValueError("names no enterprise; write https://HOST/enterprises/NAME")
+    return value.rstrip("/")
+
+
+def _proxy(value: str) -> str:
+    if value and _http_url(value).path not in ("", "/"):
+        raise ValueError("must have no path; write it as http://host:port")
+    return value.rstrip("/")
+
+
+GitHubPage = Annotated[str, AfterValidator(_place)]
+ProxyUrl = Annotated[str, AfterValidator(_proxy)]
 
 
 class GitHubAppSettings(Group):
@@ -174,7 +196,7 @@ class GitHubSettings(Group):
 
     name: Name
     """Name of the source: part of its jobs' ids and of its webhook's path. Never give one's name to another."""
-    url: str
+    url: GitHubPage
     """Page of the organisation, repository or enterprise: `https://github.com/ORG`, `https://github.com/OWNER/REPO`,
     `https://github.com/enterprises/NAME`, or the same on `SUBDOMAIN.ghe.com` or a GitHub Enterprise Server."""
     app: GitHubAppSettings | None = None
@@ -184,7 +206,7 @@ class GitHubSettings(Group):
     way for an enterprise."""
     ca_file: Path | None = None
     """PEM file with further CAs that vouch for a GitHub Enterprise Server."""
-    proxy: str = ""
+    proxy: ProxyUrl = ""
     """HTTP proxy for the daemon's own requests to GitHub, e.g. `http://proxy.example:3128`; empty for none."""
     hosts: tuple[EgressRuleSettings, ...] = Field(default=(), max_length=200)
     """What the runner's program must reach to get and report its job. It may do so before anybody knows which job that
@@ -221,26 +243,6 @@ class GitHubSettings(Group):
         if value in _RESERVED:
             raise ValueError(f"{value!r} is the name of the dispatch API; choose another")
         return value
-
-    @field_validator("url")
-    @classmethod
-    def _is_a_place(cls, value: str) -> str:
-        parts = _http_url(value)
-        if parts.scheme == "http" and not is_loopback(parts.hostname):
-            raise ValueError("must start with https://; plain http is for this machine itself only")
-        segments = [part for part in parts.path.strip("/").split("/") if part]
-        if not 1 <= len(segments) <= 2 or not all(_SEGMENT.fullmatch(part) for part in segments):
-            raise ValueError("must be https://HOST/ORG, https://HOST/OWNER/REPO or https://HOST/enterprises/NAME")
-        if len(segments) == 1 and segments[0].lower() == "enterprises":
-            raise ValueError("names no enterprise; write https://HOST/enterprises/NAME")
-        return value.rstrip("/")
-
-    @field_validator("proxy")
-    @classmethod
-    def _is_a_proxy(cls, value: str) -> str:
-        if value and _http_url(value).path not in ("", "/"):
-            raise ValueError("must have no path; write it as http://host:port")
-        return value.rstrip("/")
 
     @model_validator(mode="after")
     def _fits_together(self) -> GitHubSettings:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from orchestrator.settings.fields import Group, Name, Seconds
+from orchestrator.settings.github import GitHubPage, NumberOrText, ProxyUrl
 
 TokenSeconds = Annotated[int, Field(ge=10, le=3600)]
 
@@ -31,6 +32,28 @@ class IssuerSettings(Group):
     """How long one of its keys signs; none: `identity.rotation_seconds`."""
 
 
+class GitHubJobAppSettings(Group):
+    """A GitHub App that makes installation tokens for jobs, each for one repository and with the permissions of a grant
+    of the trust map. Give it no more than jobs are to have: an App of its own, not the one that manages runners."""
+
+    url: GitHubPage
+    """Page of the organisation or user that the App is installed on: `https://github.com/ORG`, or the same on
+    `SUBDOMAIN.ghe.com` or a GitHub Enterprise Server."""
+    client_id: NumberOrText
+    """The App's client id (`Iv23…`), or its numeric id."""
+    installation_id: int = Field(gt=0, lt=1 << 63)
+    """Id of its installation on the account."""
+    private_key_file: Path
+    """PEM file with the App's private key; read again when it is replaced. Nobody else may read it (mode 0400)."""
+    issuer: str = Field(default="", max_length=512)
+    """Exact issuer of callers whose fact `repository_id` is GitHub's own number. Empty: GitHub's job tokens of the URL.
+    Jobs of other issuers get a token only by a grant that names the repository itself."""
+    ca_file: Path | None = None
+    """PEM file with further CAs that vouch for a GitHub Enterprise Server."""
+    proxy: ProxyUrl = ""
+    """HTTP proxy for these requests, e.g. `http://proxy.example:3128`; empty for none."""
+
+
 class IdentitySettings(Group):
     audiences: dict[str, AudienceSettings] = Field(default_factory=dict)
     """Audiences that jobs may ask for. Policy decides who may; an audience not listed is refused to all."""
@@ -40,6 +63,9 @@ class IdentitySettings(Group):
     """Trust maps: which verified facts may get which audience and role. Files, or folders of `.yaml` files, with one
     document for each environment; read again on SIGHUP. Once there is one, a job without a grant gets no token at all;
     policy must allow it as well. Empty: policy alone decides."""
+    github_apps: dict[Name, GitHubJobAppSettings] = Field(default_factory=dict, max_length=100)
+    """GitHub Apps whose installation tokens jobs can have, by name. A job asks for the audience `github:` and the name;
+    only a trust map can grant it, in a target of kind `github`."""
     token_ttl_seconds: TokenSeconds = 300
     """Life of an issued token unless audience, policy or the job's deadline make it shorter."""
     rotation_seconds: Seconds = 7 * 86400

@@ -36,6 +36,7 @@ TASK_MAKERS: dict[str, str] = {
     "orchestrator/backends/sandbox/sandbox.py": "the end of a sandbox, kept by it",
     "orchestrator/backends/sandbox/output.py": "a reader callback cannot wait; the drain is kept by its pipe",
     "orchestrator/daemon/audit_anchors.py": "one task for each anchor of the audit log, kept and ended by the room",
+    "orchestrator/daemon/brokered.py": "a credential being made outlives who asked; kept by its job, awaited",
     "orchestrator/daemon/pod_logs.py": "one task for each log that is read, kept by its runner and ended with it",
     "orchestrator/daemon/leadership.py": "renews the Lease for as long as the daemon lives, kept by its owner",
     "orchestrator/daemon/kubernetes.py": "tends the warm runners, kept and ended by the room",

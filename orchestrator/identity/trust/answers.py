@@ -18,7 +18,8 @@ class Grant:
     `rule` is `environment/name`; `issuer` names the issuer that signs, empty for the main one; `role` is empty where
     the grant lists none. `max_ttl_seconds` bounds the token, `session_tags` are final values, `transitive` the keys
     among them that are passed on to further sessions. `permissions` and `repository_id` are set for targets of kind
-    `github` only: what an installation token may do, and in which one repository.
+    `github` only: what an installation token may do, and in which one repository. `own_repository` says that this is
+    the job's own, whose number counts only if GitHub itself vouched for it.
     """
 
     rule: str
@@ -31,6 +32,7 @@ class Grant:
     transitive: tuple[str, ...] = ()
     permissions: Mapping[str, str] = field(default_factory=dict)
     repository_id: str = ""
+    own_repository: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return {

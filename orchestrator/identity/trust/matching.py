@@ -25,6 +25,26 @@ _Pinned = tuple[tuple[Condition, ...], GrantRule]
 """A grant behind its pins, which are looked at first."""
 
 
+class _Bucket:
+    """The grants of one identity."""
+
+    def __init__(self) -> None:
+        self._all: list[_Pinned] = []
+        self._by_role: dict[str, list[_Pinned]] = {}
+
+    def add(self, grant: GrantRule) -> None:
+        pinned = (grant.pins, grant)
+        self._all.append(pinned)
+        for role in grant.roles:
+            self._by_role.setdefault(role, []).append(pinned)
+
+    def of(self, role: str) -> Sequence[_Pinned]:
+        return self._by_role.get(role, ()) if role else self._all
+
+
+_NOTHING: Final = _Bucket()
+
+
 class Audience:
     """The grants of one document for one audience."""
 
@@ -32,23 +52,24 @@ class Audience:
         self.environment = environment
         self.audience = audience
         self.grants = tuple(grants)
-        self._by_pin: dict[str, dict[str, list[_Pinned]]] = {}
+        self._by_pin: dict[str, dict[str, _Bucket]] = {}
         for grant in self.grants:
-            values = self._by_pin.setdefault(grant.key.claim, {})
+            buckets = self._by_pin.setdefault(grant.key.claim, {})
             for value in grant.key.values:
-                values.setdefault(value, []).append((grant.pins, grant))
+                buckets.setdefault(value, _Bucket()).add(grant)
 
-    def of_the_job(self, facts: Mapping[str, str]) -> list[GrantRule]:
-        """The grants whose pins all hold: those that somebody has written for this identity."""
-        found = (values.get(facts.get(claim, ""), ()) for claim, values in self._by_pin.items())
-        return [grant for pinned in found for pins, grant in pinned if _all_hold(pins, facts)]
+    def of_the_job(self, facts: Mapping[str, str], role: str) -> list[GrantRule]:
+        """The grants whose pins all hold: those that somebody has written for this identity. With a role, those of them
+        that list it."""
+        buckets = (found.get(facts.get(claim, ""), _NOTHING) for claim, found in self._by_pin.items())
+        return [grant for bucket in buckets for pins, grant in bucket.of(role) if _all_hold(pins, facts)]
 
     def grant(self, facts: Mapping[str, str], role: str) -> Grant | Refusal:
-        own = self.of_the_job(facts)
-        if not own:
-            return not_pinned(self.environment, self.audience, self._by_pin, facts)
-        asked = [grant for grant in own if role in grant.roles] if role else own
+        asked = self.of_the_job(facts, role)
         if not asked:
+            own = self.of_the_job(facts, "") if role else ()
+            if not own:
+                return not_pinned(self.environment, self.audience, self._by_pin, facts)
             return role_not_mapped(nearest(own, facts), role, self.audience)
         matched = [grant for grant in asked if _all_hold(grant.conditions, facts)]
         if not matched:
@@ -135,4 +156,5 @@ def _granted(grant: GrantRule, facts: Mapping[str, str], role: str) -> Grant:
         transitive=grant.transitive,
         permissions=grant.permissions,
         repository_id=grant.repository_id or own_repository,
+        own_repository=bool(grant.permissions) and not grant.repository_id,
     )

@@ -125,6 +125,15 @@ class Fields:
         value = self._data.get(name)
         return None if value is None else Fields(value, self._path(name))
 
+    def table(self, name: str) -> dict[str, str]:
+        """An object whose members are all strings, by their name; empty when absent."""
+        value = self._data.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict) or not all(_is_text(text, MAX_TEXT) for one in value.items() for text in one):
+            raise self._wrong(name, "a table of strings")
+        return dict(value)
+
     def each_object(self) -> Iterator[tuple[str, Fields]]:
         """Every member that is an object, by its name; there may be few of them."""
         for name, value in list(self._data.items())[:MAX_ITEMS]:

@@ -37,6 +37,11 @@ def installation_token(url: GitHubUrl, credential: AppCredential) -> Request:
     return _rest(url, "installation_token", "POST", path, body=narrowed, credential=Credential.APP, fix=fix)
 
 
+def end_installation_token(url: GitHubUrl) -> Request:
+    """Ends the very token that it is sent with."""
+    return _rest(url, "end_installation_token", "DELETE", "/installation/token")
+
+
 def registration_token(url: GitHubUrl) -> Request:
     fix = "the App or token may not manage self-hosted runners here: see its permissions"
     return _rest(url, "registration_token", "POST", f"{url.api_path}/actions/runners/registration-token", fix=fix)

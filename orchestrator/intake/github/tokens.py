@@ -112,7 +112,7 @@ class TokenChain:
     def _token(self, answer: Answer) -> Held[str]:
         data = read_object(answer.body)
         token, ends = data.text("token", MAX_TOKEN), data.time_ns("expires_at")
-        data.need("token", _sendable(token))
+        data.need("token", sendable(token))
         life = UNKNOWN_LIFE if ends is None else ends / 1e9 - self._transport.timing.now()
         return Held(token, max(0.0, life))
 
@@ -120,12 +120,12 @@ class TokenChain:
         data = read_object(answer.body)
         url, token = data.text("url", 4096), data.text("token", MAX_TOKEN)
         data.need("url", url)
-        data.need("token", _sendable(token))
+        data.need("token", sendable(token))
         access = AdminAccess(trusted_url(url, encrypted=self._url.encrypted), token)
         return Held(access, self.life_of(token))
 
 
-def _sendable(token: str) -> bool:
+def sendable(token: str) -> bool:
     """Whether it can stand in a header: printable ASCII without spaces."""
     return bool(token) and token.isascii() and token.isprintable() and " " not in token
 

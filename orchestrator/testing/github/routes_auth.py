@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from orchestrator.testing.github.access import grant_for_installation, scope_of
 from orchestrator.testing.github.clock import rest_time
+from orchestrator.testing.github.documents import repository_document
 from orchestrator.testing.github.faults import Faults
 from orchestrator.testing.github.state import GitHubState
 from orchestrator.testing.github.tokens import App, Grant, Kind, Tokens
@@ -17,14 +18,14 @@ RUNNER_SCOPES = ("/orgs/{org}", "/repos/{owner}/{repo}", "/enterprises/{enterpri
 
 
 class AuthRoutes:
-    """`service_url` is handed out as the address of the Actions service."""
+    """`service_url` is handed out as the address of the Actions service; `url` begins the addresses in documents."""
 
     def __init__(self, state: GitHubState, tokens: Tokens, faults: Faults, app: App) -> None:
         self._state = state
         self._tokens = tokens
         self._faults = faults
         self._app = app
-        self.service_url = ""
+        self.service_url = self.url = ""
 
     def endpoints(self) -> list[Endpoint]:
         rest, bucket = Plane.REST, "actions_runner_registration"
@@ -32,6 +33,8 @@ class AuthRoutes:
         table = [
             Endpoint("POST", path, self._installation_token, rest, (Kind.APP,)),
             Endpoint("GET", "/app", self._who, rest, (Kind.APP,)),
+            Endpoint("DELETE", "/installation/token", self._end, rest, (Kind.INSTALLATION,)),
+            Endpoint("GET", "/installation/repositories", self._repositories, rest, (Kind.INSTALLATION,)),
             Endpoint("POST", "/actions/runner-registration", self._register, rest, (Kind.REGISTRATION,), bucket=bucket),
         ]
         for scope in RUNNER_SCOPES:
@@ -52,7 +55,25 @@ class AuthRoutes:
         answer: dict[str, Any] = {"token": token, "expires_at": rest_time(grant.expires_at)}
         answer["permissions"] = dict(grant.permissions)
         answer["repository_selection"] = "all" if grant.repositories is None else "selected"
+        if grant.repositories is not None:
+            answer["repositories"] = self._documents(grant)
         return Reply(201, answer)
+
+    async def _end(self, call: Call) -> Reply:
+        """The token that the call came with; a second call with it is 401."""
+        self._tokens.end(call.request.headers["Authorization"].partition(" ")[2])
+        return Reply(204)
+
+    async def _repositories(self, call: Call) -> Reply:
+        assert call.grant is not None, "the endpoint wants a token"
+        found = self._documents(call.grant)
+        return Reply(200, {"total_count": len(found), "repositories": found})
+
+    def _documents(self, grant: Grant) -> list[dict[str, Any]]:
+        """The repositories that a token reaches, by id."""
+        named = self._state.repositories.items()
+        seen = [one for name, one in named if grant.repositories is None or name in grant.repositories]
+        return [repository_document(one, self.url) for one in sorted(seen, key=lambda one: one.id)]
 
     async def _registration_token(self, call: Call) -> Reply:
         expires = self._state.clock.now() + self._state.options.registration_token

@@ -93,7 +93,7 @@ class GitHubServer:
         self.port = int(self._runner.addresses[0][1])
         self.url = f"{'https' if self._tls else 'http'}://{self.host}:{self.port}"
         runner_url = self._runner_url or self.url
-        self._rest.url = self.oidc.url = self.webhooks.url = self.url
+        self._rest.url = self._auth.url = self.oidc.url = self.webhooks.url = self.url
         self._rest.runner_url = self._service.runner_url = self.broker.runner_url = runner_url
         self._auth.service_url = f"{self.url}{TENANT}/"
         self._service.queue_url = self.url + QUEUE_PATH

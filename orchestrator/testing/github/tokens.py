@@ -117,6 +117,15 @@ class Tokens:
             del self._grants[token]
         return len(gone)
 
+    def end(self, token: str) -> None:
+        """This very token is not known from now on."""
+        self._grants.pop(token, None)
+
+    def living(self, kind: Kind) -> dict[str, Grant]:
+        """Tokens of this kind that are good now, and what for."""
+        now = self._clock.now()
+        return {token: one for token, one in self._grants.items() if one.kind is kind and one.expires_at > now}
+
     def look_up(self, scheme: str, token: str) -> Grant:
         """Raises RefusedError for a token that is unknown or has expired, or came with the wrong scheme."""
         if scheme.lower() in ("bearer", "token") and token.count(".") == 2 and token not in self._grants:
