@@ -10,18 +10,18 @@ from typing import Final
 
 from orchestrator.identity.trust.globs import Glob
 
-MAX_PAIRS: Final = 20_000
+MAX_STATES: Final = 2000
 _OTHER: Final = "\0"
 """Stands for every character that neither pattern names; no pattern can hold it."""
 
 
 class TooSimilarError(Exception):
-    """More states than `MAX_PAIRS` would have to be looked at."""
+    """More states than `MAX_STATES` would have to be looked at."""
 
 
 def overlap(one: Glob, other: Glob) -> bool:
     """Whether some text may match both; true also when that would take too long to rule out."""
-    if _heads_differ(one, other):
+    if _ends_differ(one, other):
         return False
     try:
         return any(one.accepts(mine) and other.accepts(its) for mine, its in _reachable(one, other))
@@ -37,9 +37,13 @@ def covers(outer: Glob, inner: Glob) -> bool:
         return False
 
 
-def _heads_differ(one: Glob, other: Glob) -> bool:
+def _ends_differ(one: Glob, other: Glob) -> bool:
+    """Whether what the two begin or end with already tells them apart."""
     mine, its = one.pattern.partition("*")[0], other.pattern.partition("*")[0]
-    return not (mine.startswith(its) or its.startswith(mine))
+    if not (mine.startswith(its) or its.startswith(mine)):
+        return True
+    mine, its = one.pattern.rpartition("*")[2], other.pattern.rpartition("*")[2]
+    return not (mine.endswith(its) or its.endswith(mine))
 
 
 def _reachable(first: Glob, second: Glob) -> Iterator[tuple[int, int]]:
@@ -53,7 +57,7 @@ def _reachable(first: Glob, second: Glob) -> Iterator[tuple[int, int]]:
         for character in alphabet:
             after = (first.step(pair[0], character), second.step(pair[1], character))
             if after[0] and after not in seen:
-                if len(seen) >= MAX_PAIRS:
+                if len(seen) >= MAX_STATES:
                     raise TooSimilarError
                 seen.add(after)
                 waiting.append(after)

@@ -3,12 +3,19 @@ thing in the first and another in the second."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations, product
+from typing import Final
 
 from orchestrator.identity.trust.conditions import Condition
 from orchestrator.identity.trust.document import GrantRule, TrustDocument
 from orchestrator.identity.trust.strict import Place
+
+MAX_PAIRS: Final = 4_000_000
+"""Pairs of grants that are looked at in one document."""
+
+MAX_COMPARED: Final = 2000
+"""Pairs among them that no listed value tells apart, so that their patterns are compared, which takes longer."""
 
 
 def check_overlaps(document: TrustDocument) -> None:
@@ -18,10 +25,20 @@ def check_overlaps(document: TrustDocument) -> None:
     Raises:
         ConfigurationError: `trust_map_invalid`.
     """
-    for first, second in _pairs(document):
+    compared = 0
+    for number, (first, second) in enumerate(_pairs(document)):
+        if number >= MAX_PAIRS or compared >= MAX_COMPARED:
+            raise Place(document.path, ("grants",)).wrong(
+                "has too many grants of one identity to compare them all",
+                "tell them apart by equals or one_of rather than by patterns, or put several into one",
+            )
         if first.roles and second.roles and not set(first.roles) & set(second.roles):
             continue
-        if _meet(first, second):
+        shared = [(mine, its) for mine in first.conditions for its in second.conditions if mine.claim == its.claim]
+        if not _meet(pair for pair in shared if pair[0].exact or pair[1].exact):
+            continue
+        compared += 1
+        if _meet(shared):
             raise _error(document, first, second)
 
 
@@ -42,9 +59,9 @@ def _pairs(document: TrustDocument) -> Iterator[tuple[GrantRule, GrantRule]]:
             yield from product(one, other)
 
 
-def _meet(first: GrantRule, second: GrantRule) -> bool:
-    """Whether one job may fulfil all conditions of both. Claims that only one of them names are no obstacle."""
-    return all(mine.meets(its) for mine in first.conditions for its in second.conditions if mine.claim == its.claim)
+def _meet(shared: Iterable[tuple[Condition, Condition]]) -> bool:
+    """Whether each two conditions on one claim may hold at once. Claims that only one grant names are no obstacle."""
+    return all(mine.meets(its) for mine, its in shared)
 
 
 def _error(document: TrustDocument, first: GrantRule, second: GrantRule) -> Exception:

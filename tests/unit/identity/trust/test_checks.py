@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import ConfigurationError
+from orchestrator.identity.trust import overlaps
 from orchestrator.identity.trust.checks import check
 from orchestrator.identity.trust.reading import document
 from orchestrator.identity.trust.strict import Place
@@ -198,6 +199,22 @@ def test_grants_found_by_different_pins_are_compared_too(load, prod):
     refused(load, prod, told="could both match one job")
 
 
+def test_what_would_take_too_long_to_compare_is_refused(load, prod, monkeypatch):
+    first = prod["grants"][0]
+    prod["shared_roles"] = [ROLE]
+    prod["grants"] = [
+        copy.deepcopy(first) | {"name": f"g{number}", "when": first["when"] | {"ref": {"matches": f"**a*{number}"}}}
+        for number in range(5)
+    ]
+    load(prod)
+    monkeypatch.setattr(overlaps, "MAX_COMPARED", 9)
+    refused(load, prod, told=["grants has too many grants of one identity", "equals or one_of"])
+    monkeypatch.setattr(overlaps, "MAX_COMPARED", 10)
+    load(prod)
+    monkeypatch.setattr(overlaps, "MAX_PAIRS", 9)
+    refused(load, prod, told="grants has too many grants of one identity")
+
+
 # --- one application, one environment (M-140) ---------------------------------------------------------------------
 
 
@@ -349,7 +366,6 @@ def pairs(draw):
 
 
 @given(pairs())
-@settings(max_examples=200)
 def test_what_passes_as_stricter_lives_no_longer_and_wants_no_less(contents):
     """The monotony of M-99, said in another way than the checker does."""
     prod, staging = (document(content, Place("x")) for content in contents)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import ConfigurationError
@@ -106,7 +106,6 @@ def fast_answer(trust_map: TrustMap, job, audience, role) -> tuple[str, ...]:
 
 
 @given(contents("prod"), contents(""), facts, audiences, roles)
-@settings(max_examples=100)
 def test_a_compiled_map_says_what_the_slow_one_says(prod, build, job, audience, role):
     assert fast_answer(unchecked(prod, build), job, audience, role) == slow_answer([prod, build], job, audience, role)
 
@@ -125,7 +124,6 @@ def fitting(draw, content):
 
 @given(contents("prod").filter(lambda content: content["grants"]).flatmap(
     lambda content: st.tuples(st.just(content), fitting(content), facts)))  # fmt: skip
-@settings(max_examples=100)
 def test_the_two_agree_also_on_jobs_that_nearly_match(drawn):
     content, (job, audience, role), other = drawn
     trust_map = unchecked(content)
@@ -137,7 +135,6 @@ def test_the_two_agree_also_on_jobs_that_nearly_match(drawn):
 
 @given(contents("prod").filter(lambda content: content["grants"]).flatmap(
     lambda content: st.tuples(st.just(content), fitting(content), facts)))  # fmt: skip
-@settings(max_examples=100)
 def test_no_job_is_granted_what_has_a_condition_that_does_not_hold(drawn):
     content, (job, audience, role), other = drawn
     trust_map = unchecked(content)
@@ -156,7 +153,6 @@ def test_no_job_is_granted_what_has_a_condition_that_does_not_hold(drawn):
 
 
 @given(contents("prod"), contents("staging"), contents("staging"), facts, audiences, roles)
-@settings(max_examples=100)
 def test_an_edit_of_staging_changes_no_answer_for_prod(prod, staging, edited, job, audience, role):
     """M-98: not the grant, nor a word of the refusal or of the explanation."""
     job = job | {"environment": "prod"}
@@ -168,7 +164,6 @@ def test_an_edit_of_staging_changes_no_answer_for_prod(prod, staging, edited, jo
 
 
 @given(contents("prod").flatmap(lambda content: st.tuples(st.just(content), facts)), audiences, roles)
-@settings(max_examples=100)
 def test_an_answer_is_the_same_as_its_explanation(drawn, audience, role):
     content, job = drawn
     told = unchecked(content).explain(job, audience, role)
@@ -244,7 +239,6 @@ def edits(draw):
 
 
 @given(edits().flatmap(lambda pair: st.tuples(st.just(pair), fitting(pair[1]))))
-@settings(max_examples=150)
 def test_a_change_that_does_not_widen_grants_nothing_new(drawn):
     (old, new), (job, audience, role) = drawn
     if diff(unchecked(old), unchecked(new)).widens:
