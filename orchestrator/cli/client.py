@@ -72,6 +72,15 @@ class DaemonClient:
     def trace(self, job_id: str) -> Document:
         return self._get(f"/v1/jobs/{quote(job_id, safe='')}/trace")
 
+    def trust(self, job_id: str, audience: str, role: str = "") -> Document:
+        """Why the job gets a token for the audience, or none."""
+        query = {"audience": audience} | ({"role": role} if role else {})
+        return self._get(f"/v1/jobs/{quote(job_id, safe='')}/trust", query)
+
+    def trust_inventory(self) -> Document:
+        """Who could get what by the trust map in force."""
+        return self._get("/v1/trust")
+
     def receipt(self, job_id: str) -> str:
         """The signed envelope, as it was kept: a change of one byte would be another document."""
         return self._text(f"/v1/jobs/{quote(job_id, safe='')}/receipt")

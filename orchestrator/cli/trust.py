@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.session import examples
+from orchestrator.cli.session import client_of, examples
 from orchestrator.cli.trust_recipe import RECIPE_EXAMPLES, recipe
 
 if TYPE_CHECKING:
@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 _MAX_FACTS = 200
 
 CHECK_EXAMPLES = ("orchestrator trust check trust/", "orchestrator trust check staging.yaml prod.yaml --strict")
-INVENTORY_EXAMPLES = ("orchestrator trust inventory trust/", "orchestrator trust inventory trust/ --by target --json")
+INVENTORY_EXAMPLES = ("orchestrator trust inventory", "orchestrator trust inventory trust/ --by target --json")
 DIFF_EXAMPLES = (
     "orchestrator trust diff trust/ trust-new/",
     "orchestrator trust diff old.yaml new.yaml --exit-status",
 )
-EXPLAIN_EXAMPLES = ("orchestrator trust explain --claims job.json --map trust/ sts.amazonaws.com --exit-status",)
+EXPLAIN_EXAMPLES = (
+    "orchestrator trust explain 3f2a sts.amazonaws.com",
+    "orchestrator trust explain --claims job.json --map trust/ sts.amazonaws.com --exit-status",
+)
 
 app = typer.Typer(no_args_is_help=True, help="Work with the trust map: which job may get which token.")
 
@@ -82,7 +85,11 @@ def _summary(trust_map: TrustMap) -> dict[str, Any]:
 
 @app.command("inventory", epilog=examples(INVENTORY_EXAMPLES))
 def inventory(
-    paths: Documents,
+    context: typer.Context,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH…]", help="Documents, or folders of them. Default: what the daemon has in force."),
+    ] = None,
     by: Annotated[str, typer.Option("--by", metavar="identity|target", help="Group by who, or by what.")] = "identity",
     json: Json = False,
 ) -> None:
@@ -94,11 +101,11 @@ def inventory(
 
     if by not in ("identity", "target"):
         raise UsageError("--by is identity or target")
-    found = of(_load(paths))
+    found = of(_load(paths)).as_json() if paths else client_of(context).trust_inventory()
     if json:
-        print_json(found.as_json())
+        print_json(found)
     else:
-        show(*inventory_lines(found.as_json(), by))
+        show(*inventory_lines(found, by))
 
 
 @app.command("diff", epilog=examples(DIFF_EXAMPLES))
@@ -127,29 +134,66 @@ def diff(
 
 @app.command("explain", epilog=examples(EXPLAIN_EXAMPLES))
 def explain(
-    audience: Annotated[str, typer.Argument(metavar="AUDIENCE", help="The audience of the token.")],
+    context: typer.Context,
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="[JOB] AUDIENCE", help="The job, or a beginning of its id, and the token's audience."),
+    ],
     claims: Annotated[
-        Path, typer.Option("--claims", metavar="FILE", help="The job's facts, claim to text, in JSON or YAML.")
-    ],
+        Path | None,
+        typer.Option("--claims", metavar="FILE", help="Instead of a job: its facts, claim to text, in JSON or YAML."),
+    ] = None,
     maps: Annotated[
-        list[Path], typer.Option("--map", metavar="PATH", help="A document, or a folder of them; may be repeated.")
-    ],
+        list[Path] | None,
+        typer.Option("--map", metavar="PATH", help="With --claims: a document, or a folder of them; may be repeated."),
+    ] = None,
     role: Annotated[str, typer.Option("--role", metavar="ROLE", help="The role asked for. Default: none.")] = "",
     exit_status: Annotated[bool, typer.Option("--exit-status", help="Exit with 1 when it is refused.")] = False,
     json: Json = False,
 ) -> None:
-    """Show why a job with these facts gets a token for an audience, or does not: each grant and each condition."""
+    """Show why a job gets a token for an audience, or does not: each grant, each condition, and what was recorded.
+
+    The daemon is asked about a job of its own. With `--claims` and `--map` no daemon is needed.
+    """
     from orchestrator.cli.exits import ExitCode
     from orchestrator.cli.output import print_json, show
-    from orchestrator.cli.render.trust import explanation_lines
+    from orchestrator.cli.render.trust import explanation_lines, job_lines
 
-    document = _load(maps).explain(_facts(claims), audience, role).as_json()
+    if claims is not None or maps:
+        document = _offline(names, claims, maps or [], role)
+        explanation, lines = document, explanation_lines(document)
+    else:
+        document = _of_job(context, names, role)
+        explanation, lines = document["explanation"], job_lines(document)
     if json:
         print_json(document)
     else:
-        show(*explanation_lines(document))
-    if exit_status and not document["answer"]["granted"]:
+        show(*lines)
+    if exit_status and not (explanation and explanation["answer"]["granted"]):
         raise typer.Exit(ExitCode.FAILURE)
+
+
+def _offline(names: list[str], claims: Path | None, maps: list[Path], role: str) -> dict[str, Any]:
+    """Raises UsageError: something is missing, or a job is named too."""
+    from orchestrator.cli.exits import UsageError
+
+    if len(names) != 1 or claims is None or not maps:
+        raise UsageError(
+            "without a daemon give --claims FILE, --map PATH and the audience alone",
+            fix="or name a job and an audience, without both options",
+        )
+    return _load(maps).explain(_facts(claims), names[0], role).as_json()
+
+
+def _of_job(context: typer.Context, names: list[str], role: str) -> dict[str, Any]:
+    """Raises UsageError: not exactly a job and an audience."""
+    from orchestrator.cli.exits import UsageError
+    from orchestrator.cli.ids import resolve
+
+    if len(names) != 2:
+        raise UsageError("name a job and an audience", fix="or an audience with --claims FILE and --map PATH")
+    client = client_of(context)
+    return client.trust(resolve(client, names[0]), names[1], role)
 
 
 def _load(paths: list[Path]) -> TrustMap:

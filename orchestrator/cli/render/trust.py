@@ -79,6 +79,28 @@ def explanation_lines(document: Document) -> Iterator[RenderableType]:
         yield Text(f"{document['left_out']} more are left out", "dim")
 
 
+def job_lines(document: Document) -> Iterator[RenderableType]:
+    """What the trust map says of a job now, then what was recorded; `document` is the API's."""
+    if document["explanation"] is not None:
+        yield from explanation_lines(document["explanation"])
+    else:
+        yield Text(plain(document["note"]))
+    if document["listed"] is False:
+        yield Text("the settings do not list this audience: it is refused to all", "bold red")
+    if document["recorded"]:
+        yield Text("")
+        yield _recorded(document["recorded"])
+
+
+def _recorded(facts: Sequence[Document]) -> Table:
+    table = _table("AT", "WHAT", "RULE", "ROLE", "WHY, OR WHICH")
+    for one in facts:
+        told = one.get("detail") or one.get("jti", "")
+        words = (one["at"], one["what"], one.get("rule", ""), one.get("role", ""), told)
+        table.add_row(*(plain(word or "-") for word in words))
+    return table
+
+
 def _answer(answer: Document) -> Iterator[RenderableType]:
     if answer["granted"]:
         role = f" as {answer['role']}" if answer["role"] else ""

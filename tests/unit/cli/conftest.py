@@ -58,6 +58,8 @@ class FakeDaemon:
         self.receipt = ""
         self.evidence_key = ""
         self.sources: list[dict[str, Any]] = []
+        self.trust: dict[str, Any] = {}
+        self.inventory: dict[str, Any] = {}
         self.after_lists: Callable[[], None] | None = None
         self.problem: tuple[int, dict[str, Any], dict[str, str]] | None = None
 
@@ -78,6 +80,8 @@ class FakeDaemon:
         app.router.add_get("/v1/jobs/{id}/receipt", self._receipt)
         app.router.add_get("/v1/evidence/key", self._key)
         app.router.add_get("/v1/sources", self._sources)
+        app.router.add_get("/v1/jobs/{id}/trust", self._trust)
+        app.router.add_get("/v1/trust", self._inventory)
         return app
 
     @web.middleware
@@ -157,6 +161,13 @@ class FakeDaemon:
     async def _trace(self, request: web.Request) -> web.StreamResponse:
         self._job(request)
         return web.json_response(self.trace)
+
+    async def _trust(self, request: web.Request) -> web.StreamResponse:
+        asked = {"job_id": request.match_info["id"], "audience": request.query["audience"]}
+        return web.json_response(self.trust | asked | {"role": request.query.get("role", "")})
+
+    async def _inventory(self, _request: web.Request) -> web.StreamResponse:
+        return web.json_response(self.inventory)
 
     async def _sources(self, _request: web.Request) -> web.StreamResponse:
         return web.json_response({"sources": self.sources})
