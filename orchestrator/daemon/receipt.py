@@ -55,7 +55,7 @@ class _Heard:
 
 
 class Receipts:
-    """`lifecycle.ports.Sealer`. `refused` counts jobs that were finished without a receipt.
+    """`lifecycle.ports.Sealer`.
 
     Facts are listened to, so that no job has to be read again from the journal but one that an earlier daemon began.
     """
@@ -70,7 +70,6 @@ class Receipts:
         self._clock = clock
         self._heard: dict[JobId, _Heard] = {}
         self._access: dict[JobId, Sequence[Withdrawn]] = {}
-        self.refused = 0
         journal.subscribe(self._hear)
 
     @property
@@ -93,13 +92,9 @@ class Receipts:
         try:
             story = heard.told() if heard else Story.of(await self._journal.facts_of(record.id))
             return self._sealed(record, story, absent_ns, notes)
-        except TryAgainError:
-            raise
         except OrchestratorError:
-            self.refused += 1
             raise
         except Exception as error:
-            self.refused += 1
             _log.exception("the receipt of job %s cannot be made", record.id)
             raise GiveUpError(
                 "the receipt cannot be made; the daemon's log says why", reason="receipt_failed"

@@ -20,15 +20,18 @@ from typing import Any, NamedTuple
 import aiohttp
 import psutil
 import yaml
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from witness import HOST, PREAMBLE, Witness
 
 from orchestrator.daemon.clock import SystemClock
+from orchestrator.evidence.signing_key import key_id
 from orchestrator.journal.port import JobQuery
 from orchestrator.journal.sqlite import SqliteJournal
 from orchestrator.model.events import Fact, RunnerBound
 from orchestrator.model.job import JobId
 from orchestrator.testing.checker import World, broken_promises
 from orchestrator.testing.otlp import OtlpReceiver
+from orchestrator.testing.receipts import wrong_receipts
 
 PROGRAM = (sys.executable, "-m", "orchestrator")
 GONE_SECONDS = 5.0
@@ -329,7 +332,12 @@ class Installation:
         # A script does not know its runner's uid: its first run is the bound runner's, any other is nobody's.
         runs = dict.fromkeys((JobId(visit.job_id), visit.run) for visit in self.witness.visits)
         handed_out = [(job_id, bound.pop(job_id, run)) for job_id, run in runs]
-        return broken_promises(World(list(self.accepted), handed_out), history, at_rest=at_rest)
+        private = self.seen(self.state / "keys" / "evidence" / "evidence.pem").read_bytes()
+        public = load_pem_private_key(private, None).public_key()
+        return [
+            *broken_promises(World(list(self.accepted), handed_out), history, at_rest=at_rest),
+            *wrong_receipts(history, {key_id(public): public}),
+        ]
 
 
 async def broken_traces(receiver: OtlpReceiver, views: Sequence[dict[str, Any]], seconds: float = 10) -> list[str]:

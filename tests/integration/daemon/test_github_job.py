@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 import orchestrator.testing.github
-from orchestrator.model.events import EgressDecided, PlatformJobNamed
+from orchestrator.evidence.receipts.judging import judge
+from orchestrator.evidence.receipts.signing import open_receipt
+from orchestrator.evidence.signing_key import key_id
+from orchestrator.model.events import EgressDecided, PlatformJobNamed, ReceiptSigned
 from orchestrator.model.outcome import EndReason
 from orchestrator.model.record import fold
 from orchestrator.server.deps import Limits
@@ -19,6 +23,7 @@ from orchestrator.server.webhooks import Webhooks
 from orchestrator.testing.github.model import JobPlan, Step
 from orchestrator.testing.github.server import GitHubServer
 from orchestrator.testing.github.webhooks import Hook
+from orchestrator.testing.receipts import wrong_receipts
 
 pytestmark = pytest.mark.sandbox
 
@@ -134,6 +139,25 @@ async def test_a_job_of_githubs(world, github, id_token):
     (named,) = [fact.event for fact in facts if isinstance(fact.event, PlatformJobNamed)]
     assert named.job.proof == ("oidc" if id_token else "api")
     assert named.job.caller.facts["ref"] == "refs/heads/main"
+    receipt = receipt_in(facts, world)
+    assert receipt.job.platform_key == named.job.key
+    assert [(one.what, one.how) for one in receipt.access] == [
+        ("github_registration", "used_up"),
+        ("runner_api_listener", "closed"),
+        ("egress_gateway", "closed"),
+    ]
+    assert [token.audience for token in receipt.tokens] == ["https://cache.example"]
+
+
+def receipt_in(facts, world):
+    """The job's receipt, which agrees with its facts and breaks no promise."""
+    public = load_pem_public_key(world.rooms.receipts.public_pem.encode())
+    keys = {key_id(public): public}
+    assert wrong_receipts({facts[0].job_id: facts}, keys) == []
+    (signed,) = [fact.event for fact in facts if isinstance(fact.event, ReceiptSigned)]
+    receipt, _ = open_receipt(signed.envelope, keys)
+    assert all(found.holds for found in judge(receipt)), judge(receipt)
+    return receipt
 
 
 async def test_a_job_that_policy_does_not_want(world, github):
@@ -150,6 +174,7 @@ async def test_a_job_that_policy_does_not_want(world, github):
     assert fold(facts).outcome.reason is EndReason.POLICY_DENIED
     allowed = {fact.event.host for fact in facts if isinstance(fact.event, EgressDecided) and fact.event.allowed}
     assert allowed == {HOST}
+    assert receipt_in(facts, world).tokens == []
 
 
 class TestWebhooks:
@@ -184,6 +209,7 @@ class TestWebhooks:
         assert f"of {job_id}" in job.log
         (named,) = [fact.event for fact in facts if isinstance(fact.event, PlatformJobNamed)]
         assert named.job.caller.facts["ref"] == "refs/heads/main"
+        assert receipt_in(facts, world).access[0].what == "github_registration"
         await github.webhooks.drained()
         assert {delivery.status for delivery in hook.deliveries} == {"OK"}
         assert not github.state.runners
