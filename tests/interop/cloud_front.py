@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from fake_aws import FakeAws
 from fake_entra import FakeEntra
 from fake_google import FakeGoogle
 from fake_vault import FakeVault
 from relying_party import RelyingParty
+from tls_proxy import certificates, forward, server_context
 
 ADDRESS = "127.88.0.1"
 PORT = 443
@@ -51,7 +48,6 @@ class CloudFront:
         self.daemon = daemon
         self.folder = folder
         self.ca_pem = ""
-        self.proxied: list[str] = []
 
     async def __aenter__(self) -> Self:
         self.ca_pem = certificates(self.folder, (ISSUER_HOST, *HOSTS))
@@ -64,9 +60,7 @@ class CloudFront:
         app.router.add_route("*", "/{path:.*}", self._by_host)
         self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self.runner.setup()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.folder / "server.pem")
-        await web.TCPSite(self.runner, ADDRESS, PORT, ssl_context=context).start()
+        await web.TCPSite(self.runner, ADDRESS, PORT, ssl_context=server_context(self.folder)).start()
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -76,7 +70,7 @@ class CloudFront:
     async def _by_host(self, request: web.Request) -> web.StreamResponse:
         host = request.host.partition(":")[0]
         if host == ISSUER_HOST:
-            return await self._proxy(request)
+            return await forward(request, self.daemon)
         found = self._routes(host).get(f"{request.method} {request.path}")
         if host == "iamcredentials.googleapis.com" and ":generateAccessToken" in request.path:
             request.match_info["account"] = request.path.rpartition("/")[2]
@@ -102,51 +96,3 @@ class CloudFront:
                 "POST /v1/auth/token/revoke-self": self.vault.revoke_self,
             },
         }.get(host, {})
-
-    async def _proxy(self, request: web.Request) -> web.Response:
-        self.proxied.append(request.path)
-        async with (
-            aiohttp.ClientSession() as session,
-            session.request(request.method, self.daemon + request.path, data=await request.read()) as answer,
-        ):
-            return web.Response(status=answer.status, body=await answer.read(), content_type=answer.content_type)
-
-
-def certificates(folder: Path, hosts: tuple[str, ...]) -> str:
-    """`server.pem` in `folder` for these hosts, and the authority that vouches for it."""
-    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "interop tests")])
-    server = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, hosts[0])])
-    begin = datetime.now(UTC) - timedelta(minutes=5)
-
-    def builder(subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(begin)
-            .not_valid_after(begin + timedelta(days=1))
-        )
-
-    authority_id = x509.SubjectKeyIdentifier.from_public_key(keys[0].public_key())
-    usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
-    authority = (
-        builder(name, keys[0])
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(authority_id, critical=False)
-        .sign(keys[0], hashes.SHA256())
-    )
-    names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
-    leaf = (
-        builder(server, keys[1])
-        .add_extension(names, critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(authority_id), critical=False)
-        .sign(keys[0], hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = keys[1].private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "server.pem").write_bytes(private + leaf.public_bytes(pem))
-    return authority.public_bytes(pem).decode()

@@ -37,25 +37,23 @@ class Site:
         self._server: dict[str, Any] = {"port": self.here.port} | ({"public_url": public_url} if public_url else {})
         self._identity = {"audiences": audiences, "trust_maps": [str(maps)]}
 
-    def configure(self, hosts: dict[str, tuple[str, int, str]]) -> None:
-        """`hosts` are names that jobs may reach: host to (address, port, protocol)."""
+    def configure(self, *hosts: tuple[str, str, int, str]) -> None:
+        """`hosts` are where jobs may go: name, address, port and protocol of each."""
         self.here.configure(
             server=self._server,
             callers=[self.platform.settings],
             policy={"bundle": str(Path(__file__).with_name("policy"))},
             identity=self._identity,
-            egress={"names": {host: address for host, (address, _, _) in hosts.items()}},
+            egress={"names": {host: address for host, address, _, _ in hosts}},
             pools=[self._pool(hosts)],
         )
 
-    def _pool(self, hosts: dict[str, tuple[str, int, str]]) -> dict[str, Any]:
+    def _pool(self, hosts: tuple[tuple[str, str, int, str], ...]) -> dict[str, Any]:
         return {
             "name": "default",
             "capacity": 4,
             "trust_tier": "protected",
-            "egress": [
-                {"host": host, "port": port, "protocol": protocol} for host, (_, port, protocol) in hosts.items()
-            ],
+            "egress": [{"host": host, "port": port, "protocol": protocol} for host, _, port, protocol in hosts],
             "sandbox": {"host_uid_base": self.here.uid_base, "toolchain": toolchain()},
         }
 

@@ -37,9 +37,9 @@ class FakeEntra:
     """So many requests come before a new credential is known."""
 
     def add(self, client: str, credential: dict[str, Any]) -> None:
-        assert (
-            len(credential["audiences"]) == 1 and len(credential["subject"]) <= 600 and len(credential["name"]) <= 120
-        )
+        assert len(credential["audiences"]) == 1
+        assert len(credential["subject"]) <= 600
+        assert len(credential["name"]) <= 120
         self.credentials.setdefault(client, []).append(credential)
         assert len(self.credentials[client]) <= 20
 

@@ -67,10 +67,7 @@ class Program:
             await asyncio.sleep(0.05)
 
     def end(self) -> None:
+        """At once: what it holds is for the test only."""
         if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait(15)
+            self.process.kill()
+        self.process.wait(15)

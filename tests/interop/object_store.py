@@ -88,14 +88,28 @@ class ObjectStore:
         for path in self._sockets:
             path.unlink(missing_ok=True)
 
-    def assume(self, token: str, role: str, session: str = "interop") -> str:
+    def assume(self, token: str, role: str) -> str:
         """The code of the refusal of a token, "" when credentials were given. Blocks."""
-        fields = {"Action": "AssumeRoleWithWebIdentity", "Version": "2011-06-15", "RoleArn": role,
-                  "RoleSessionName": session, "DurationSeconds": "900", "WebIdentityToken": token}  # fmt: skip
-        request = urllib.request.Request(self.url, data=urllib.parse.urlencode(fields).encode())
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                assert b"<SecretAccessKey>" in answer.read()
-                return ""
+            return "" if self.session(token, role)["SecretAccessKey"] else "empty"
         except urllib.error.HTTPError as error:
             return str(ET.fromstring(error.read()).findtext(".//{*}Code"))
+
+    def session(self, token: str, role: str) -> dict[str, str]:
+        """What was given, by the names of AWS's answer. Blocks.
+
+        Raises:
+            HTTPError: nothing was.
+        """
+        fields = {
+            "Action": "AssumeRoleWithWebIdentity",
+            "Version": "2011-06-15",
+            "RoleArn": role,
+            "RoleSessionName": "interop",
+            "DurationSeconds": "900",
+            "WebIdentityToken": token,
+        }
+        request = urllib.request.Request(self.url, data=urllib.parse.urlencode(fields).encode())
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            found = ET.fromstring(answer.read())
+        return {element.tag.rpartition("}")[2]: element.text or "" for element in found.iter()}

@@ -89,7 +89,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     folder = tmp_path_factory.mktemp("clouds")
     site = Site(folder / "site", audiences={AWS: {}, GOOGLE: {}, ENTRA: {}, VAULT: {}}, trust_maps=[TRUST_MAP],
                 public_url=ISSUER)  # fmt: skip
-    site.configure(dict.fromkeys(HOSTS, (ADDRESS, PORT, "tls")))
+    site.configure(*((host, ADDRESS, PORT, "tls") for host in HOSTS))
     try:
         async with CloudFront(folder, site.url) as front:
             await site.here.start()

@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,11 @@ from daemon_site import Site, marked
 from forge import Forge
 from interop import PYTHON, needs
 from object_store import ADMIN, HOST, PROVIDER, ObjectStore
+
+from orchestrator.errors import TryAgainError
+from orchestrator.evidence.audit.anchor_s3 import ObjectStoreAnchor, object_key
+from orchestrator.evidence.audit.checkpoint import sign_checkpoint
+from orchestrator.evidence.audit.note import NoteKey
 
 pytestmark = [needs("python"), pytest.mark.sandbox, pytest.mark.asyncio(loop_scope="module")]
 
@@ -111,7 +117,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     site = Site(folder / "site", audiences={AUDIENCE: {}, OTHER: {}}, trust_maps=documents)
     store = ObjectStore(folder / "seaweedfs", site.issuer, AUDIENCE, ROLES)
     try:
-        site.configure({HOST: ("127.0.0.1", store.port, "http")})
+        site.configure((HOST, "127.0.0.1", store.port, "http"))
         await asyncio.gather(site.here.start(), store.ready())
         await asyncio.to_thread(as_admin, store, "releases", "private")
         yield World(site, store)
@@ -208,3 +214,56 @@ async def test_what_was_given_is_on_the_jobs_record(world: World) -> None:
     (token,) = view["tokens"]
     assert (token["audience"], token["role"], token["rule"]) == (AUDIENCE, RELEASE, "prod/app-store")
     assert "eyJ" not in json.dumps(view)
+
+
+async def test_checkpoints_of_the_audit_log_are_kept_by_the_store(world: World, tmp_path: Path) -> None:
+    """With credentials that may do no more than put, and with wrong ones they are not."""
+    checkpoint = sign_checkpoint(NoteKey.generate("runners.example/audit"), 7, b"r" * 32)
+    session = await credentials(world, tmp_path / "credentials")
+    anchor = ObjectStoreAnchor(f"{world.store.url}/releases/acme/shop", "us-east-1", session)
+    try:
+        await anchor.put(checkpoint)
+        await anchor.put(checkpoint)
+    finally:
+        await anchor.close()
+    key = f"acme/shop/{object_key(checkpoint)}"
+    assert await asyncio.to_thread(as_admin_reads, world.store, "releases", key) == checkpoint.note
+    elsewhere = ObjectStoreAnchor(f"{world.store.url}/private", "us-east-1", session)
+    text = session.read_text()
+    wrong_file = tmp_path / "wrong"
+    wrong_file.touch(mode=0o600)
+    secret = text.split("aws_secret_access_key = ")[1].split()[0]
+    wrong_file.write_text(text.replace(secret, "another"))
+    wrong = ObjectStoreAnchor(f"{world.store.url}/releases/acme/shop", "us-east-1", wrong_file)
+    for refused in (elsewhere, wrong):
+        try:
+            with pytest.raises(TryAgainError) as error:
+                await refused.put(checkpoint)
+            assert error.value.reason == "anchor_refused"
+        finally:
+            await refused.close()
+
+
+async def credentials(world: World, file: Path) -> Path:
+    """Of a session, in the form that AWS's tools share."""
+    claims = world.forge.claims(AUDIENCE, environment="prod", repository_id="42", role=RELEASE, repository="acme/shop")
+    answer = await asyncio.to_thread(world.store.session, world.forge.sign(claims), RELEASE)
+    names = {"aws_access_key_id": "AccessKeyId", "aws_secret_access_key": "SecretAccessKey",
+             "aws_session_token": "SessionToken"}  # fmt: skip
+    file.touch(mode=0o600)
+    file.write_text("[default]\n" + "".join(f"{name} = {answer[field]}\n" for name, field in names.items()))
+    return file
+
+
+ADMIN_READS = """
+import boto3, sys
+store = boto3.client("s3", endpoint_url=sys.argv[1], region_name="us-east-1")
+print(store.get_object(Bucket=sys.argv[2], Key=sys.argv[3])["Body"].read().decode(), end="")
+"""
+
+
+def as_admin_reads(store: ObjectStore, bucket: str, key: str) -> str:
+    environment = {"AWS_ACCESS_KEY_ID": ADMIN[0], "AWS_SECRET_ACCESS_KEY": ADMIN[1]}
+    done = subprocess.run([PYTHON, "-c", ADMIN_READS, store.url, bucket, key], env=environment, check=True, timeout=60,
+                          capture_output=True, text=True)  # fmt: skip
+    return done.stdout
