@@ -31,8 +31,7 @@ class ObjectStore:
         ports = free_ports(8)
         self.port = ports[6]
         self.url = f"http://127.0.0.1:{self.port}"
-        self._sockets = [Path(f"/tmp/seaweedfs-{name}.sock") for name in
-                         (f"filer-grpc-{ports[5]}", f"s3-grpc-{ports[7]}", f"s3-{ports[6]}")]  # fmt: skip
+        self._ports = ports
         self._write(issuer, audience, roles)
         names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc",
                  "s3.port", "s3.port.grpc")  # fmt: skip
@@ -85,8 +84,9 @@ class ObjectStore:
 
     def end(self) -> None:
         self.program.end()
-        for path in self._sockets:
-            path.unlink(missing_ok=True)
+        for port in self._ports:  # in /tmp, whatever TMPDIR says
+            for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                path.unlink()
 
     def assume(self, token: str, role: str) -> str:
         """The code of the refusal of a token, "" when credentials were given. Blocks."""
