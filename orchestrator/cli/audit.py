@@ -95,6 +95,6 @@ def _lines(report: Report, *, own_key: bool) -> list[str]:
     made.append("the log holds" if report.ok else "the log does NOT hold")
     if report.ok and not report.external:
         made.append(
-            "no checkpoint from elsewhere was given (--checkpoint): the key's holder could have written it anew"
+            "no checkpoint from elsewhere was given (--checkpoint): who has the key could have written it anew"
         )
     return made

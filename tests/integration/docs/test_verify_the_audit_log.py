@@ -1,0 +1,28 @@
+"""The page on verifying the audit log can be done as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from walkthrough import PROJECT, Walk, environment, follow, free_port
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.timeout(120)]
+
+PAGE = PROJECT / "docs" / "how-to" / "verify-the-audit-log.md"
+
+
+@pytest.fixture
+def walk(tmp_path: Path) -> Iterator[Walk]:
+    """A reader's folder and shell, with a port of its own."""
+    folder = tmp_path / "audit"
+    folder.mkdir()
+    walk = Walk(folder, environment(tmp_path, ORCHESTRATOR_SERVER__PORT=str(free_port())))
+    yield walk
+    walk.end()
+
+
+def test_every_step_prints_what_the_page_shows(walk):
+    assert follow(walk, PAGE.read_text(encoding="utf-8")) > 12
+    assert walk.daemon is None, "the page ends with the daemon stopped"
