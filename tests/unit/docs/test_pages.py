@@ -19,6 +19,7 @@ import yaml
 from orchestrator.cli.jobfile import read_jobs
 from orchestrator.cli.main import app
 from orchestrator.cli.pages.lifecycle_drawing import lifecycle_drawing
+from orchestrator.identity.trust.reading import read_document
 from orchestrator.model.phase import MOVES, Phase
 from orchestrator.policy.bundle import _parse
 from orchestrator.policy.rego import Module
@@ -166,6 +167,8 @@ def test_every_yaml_block_is_a_configuration_or_a_job(block, tmp_path):
     path.write_text(block, encoding="utf-8")
     if document.keys() <= Settings.model_fields.keys():
         load_settings(path)
+    elif "trust_map" in document:
+        read_document(path)
     elif True in document or "scrape_configs" in document:  # `on:` of a workflow is YAML's true
         return
     else:
