@@ -84,10 +84,10 @@ build/interop/.ready: requirements/interop.txt | $(READY)
 	@$(BIN)/uv venv --quiet --python $(BIN)/python build/interop/python
 	@if timeout 300 $(BIN)/uv pip install --quiet --python build/interop/python/bin/python --require-hashes --no-deps -r $<; \
 		then touch $@; else echo "requirements/interop.txt CANNOT BE INSTALLED" >&2; rm -rf build/interop/python; fi
-	@timeout 300 tests/interop/prepare build/interop || true
 
 .PHONY: test-interop
 test-interop: build/interop/.ready ## our tokens at programs of others: object store, web server, the clouds' own libraries
+	@timeout 300 tests/interop/prepare build/interop || true
 	@env -u KUBECONFIG $(BIN)/pytest -q tests/interop $(PYTEST_ARGS)
 
 .PHONY: lint

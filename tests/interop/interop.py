@@ -38,7 +38,8 @@ def needs(name: str) -> pytest.MarkDecorator:
 def toolchain() -> list[str]:
     """Folders that jobs see, so that they can run the clouds' own libraries."""
     base = Path(sys.base_prefix)
-    return [str(FOLDER / "python"), *([] if base.is_relative_to("/usr") else [str(base)])]
+    folders = [*([FOLDER / "python"] if PYTHON.exists() else []), *([] if base.is_relative_to("/usr") else [base])]
+    return [str(folder) for folder in folders]
 
 
 def free_ports(count: int) -> list[int]:

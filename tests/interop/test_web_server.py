@@ -13,6 +13,7 @@ from forge import Forge
 from interop import free_ports, needs
 from tls_proxy import TlsProxy
 from web_server import AUDIENCE, HOST, PAGE, WebServer
+from witness import PYTHON
 
 pytestmark = [needs("apache"), pytest.mark.sandbox, pytest.mark.asyncio(loop_scope="module")]
 
@@ -73,7 +74,7 @@ def script(world: World, audience: str = AUDIENCE) -> str:
 cat > get.py <<'EOF'
 {GET}EOF
 token=$(orchestrator-token --audience {audience})
-python3 get.py "$token" {world.doors}
+{PYTHON} get.py "$token" {world.doors}
 echo "backwards $(printf %s "$token" | rev)"
 """
 
