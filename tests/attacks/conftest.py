@@ -14,7 +14,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "acc
 import evidence
 from installation import Installation
 from issuer import Platform
-from site_under_attack import Site, policy_bundle
+from site_under_attack import POLICY, Site, policy_bundle
 from threats import THREATS
 from witness import Witness
 
@@ -73,7 +73,8 @@ async def build(
         folder = tmp_path / f"site-{len(made)}"
         installation = Installation(folder, witness, otlp=receiver.endpoint)
         site = Site(installation, platform, witness, receiver)
-        site.configure(policy_bundle(folder / "policy"), settings)
+        rules = settings.pop("rules", POLICY)
+        site.configure(policy_bundle(folder / "policy", rules), settings)
         made.append(site)
         return site
 
