@@ -35,11 +35,20 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
 
 def sign_envelope(payload: bytes, payload_type: str, key: EvidenceKey) -> str:
     """The envelope as JSON text with sorted keys."""
-    signature = key.private.sign(pre_authentication_encoding(payload_type, payload), ec.ECDSA(hashes.SHA256()))
+    return envelope_text(payload, payload_type, sign(payload, payload_type, key), key.id)
+
+
+def sign(payload: bytes, payload_type: str, key: EvidenceKey) -> bytes:
+    """The signature (DER) that an envelope of this payload has."""
+    return key.private.sign(pre_authentication_encoding(payload_type, payload), ec.ECDSA(hashes.SHA256()))
+
+
+def envelope_text(payload: bytes, payload_type: str, signature: bytes, key_id: str) -> str:
+    """An envelope with one signature, as JSON text with sorted keys."""
     envelope = {
         "payload": base64.b64encode(payload).decode("ascii"),
         "payloadType": payload_type,
-        "signatures": [{"keyid": key.id, "sig": base64.b64encode(signature).decode("ascii")}],
+        "signatures": [{"keyid": key_id, "sig": base64.b64encode(signature).decode("ascii")}],
     }
     return json.dumps(envelope, sort_keys=True, separators=(",", ":"))
 

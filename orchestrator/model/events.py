@@ -189,9 +189,10 @@ class ProvenanceSigned:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptSigned:
-    """The control plane's DSSE envelope (JSON text) over what the job had and how each of it ended."""
+    """What the control plane swears the job had, and how each of it ended. `packed` is the signed statement as the
+    journal keeps it, `digest` (`sha256:<hex>`) that of the statement itself."""
 
-    envelope: str
+    packed: str
     digest: str
 
 

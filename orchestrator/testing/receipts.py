@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.evidence.receipts.document import Receipt
-from orchestrator.evidence.receipts.signing import open_receipt
+from orchestrator.evidence.receipts.signing import envelope_of, open_receipt
 from orchestrator.model import events
 from orchestrator.model.events import Fact
 from orchestrator.model.job import JobId
@@ -31,7 +31,7 @@ def lacking(
         for job_id, facts in history.items()
         for fact in facts
         if isinstance(fact.event, events.ReceiptSigned)
-        for token in open_receipt(fact.event.envelope, keys)[0].tokens
+        for token in open_receipt(envelope_of(fact.event), keys)[0].tokens
     }
     return [f"{job_id}: token {jti} is not on its receipt" for job_id, jti in signed if (job_id, jti) not in listed]
 
@@ -45,7 +45,7 @@ def _problems(facts: Sequence[Fact], keys: Mapping[str, ec.EllipticCurvePublicKe
     for fact in signed:
         assert isinstance(fact.event, events.ReceiptSigned)
         try:
-            receipt, digest = open_receipt(fact.event.envelope, keys)
+            receipt, digest = open_receipt(envelope_of(fact.event), keys)
         except OrchestratorError as error:
             yield f"not opened: {error.reason}"
             continue

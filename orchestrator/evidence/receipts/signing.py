@@ -10,9 +10,10 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator.errors import GiveUpError
-from orchestrator.evidence.envelope import EnvelopeRefusedError, open_envelope, sign_envelope
+from orchestrator.evidence.envelope import EnvelopeRefusedError, envelope_text, open_envelope, sign
 from orchestrator.evidence.provenance import IN_TOTO, STATEMENT_TYPE
 from orchestrator.evidence.receipts.document import PREDICATE_TYPE, Receipt, Statement, Subject
+from orchestrator.evidence.receipts.packing import pack, unpack
 from orchestrator.evidence.signing_key import EvidenceKey
 from orchestrator.model.events import ReceiptSigned
 
@@ -50,7 +51,17 @@ def sign_receipt(receipt: Receipt, key: EvidenceKey) -> ReceiptSigned:
         GiveUpError: see `statement_of`.
     """
     data = statement_of(receipt)
-    return ReceiptSigned(sign_envelope(data, IN_TOTO, key), digest_of(data))
+    return ReceiptSigned(pack(data, sign(data, IN_TOTO, key), key.id), digest_of(data))
+
+
+def envelope_of(signed: ReceiptSigned) -> str:
+    """The DSSE envelope (JSON text) of a receipt as the journal keeps it; the same text each time.
+
+    Raises:
+        GiveUpError: reason `receipt_damaged`.
+    """
+    statement, signature, key_id = unpack(signed.packed, MAX_STATEMENT_BYTES)
+    return envelope_text(statement, IN_TOTO, signature, key_id)
 
 
 def digest_of(statement: bytes) -> str:

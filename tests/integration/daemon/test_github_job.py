@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 import orchestrator.testing.github
 from orchestrator.evidence.receipts.judging import judge
-from orchestrator.evidence.receipts.signing import open_receipt
+from orchestrator.evidence.receipts.signing import envelope_of, open_receipt
 from orchestrator.evidence.signing_key import key_id
 from orchestrator.model.events import EgressDecided, PlatformJobNamed, ReceiptSigned
 from orchestrator.model.outcome import EndReason
@@ -155,7 +155,7 @@ def receipt_in(facts, world):
     keys = {key_id(public): public}
     assert wrong_receipts({facts[0].job_id: facts}, keys) == []
     (signed,) = [fact.event for fact in facts if isinstance(fact.event, ReceiptSigned)]
-    receipt, _ = open_receipt(signed.envelope, keys)
+    receipt, _ = open_receipt(envelope_of(signed), keys)
     assert all(found.holds for found in judge(receipt)), judge(receipt)
     return receipt
 

@@ -27,7 +27,7 @@ from orchestrator.evidence.receipts.document import (
     TokenPart,
     TokenSum,
 )
-from orchestrator.evidence.receipts.signing import sign_receipt
+from orchestrator.evidence.receipts.signing import envelope_of, sign_receipt
 from orchestrator.evidence.signing_key import generate_evidence_key
 
 JOB = "dispatch.aa11bb22cc33dd44.1"
@@ -68,7 +68,7 @@ RECEIPT = Receipt(
     artifacts=["sha256:" + "d" * 64],
     alarms=[AlarmPart(alarm="second_claim", first=AT(2), count=4)],
 )  # fmt: skip
-ENVELOPE = sign_receipt(RECEIPT, KEY).envelope
+ENVELOPE = envelope_of(sign_receipt(RECEIPT, KEY))
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_nothing_is_shown_of_a_receipt_that_was_changed(cli, kept, as_json):
 
 def test_a_receipt_that_says_what_was_left_is_shown_and_fails(cli, kept):
     left = msgspec.structs.replace(RECEIPT, leftovers=["github_registration (busy)"])
-    kept[0].write_text(sign_receipt(left, KEY).envelope)
+    kept[0].write_text(envelope_of(sign_receipt(left, KEY)))
     done = cli("receipt", "--file", str(kept[0]), "--key", str(kept[1]))
     assert done.exit_code == 1
     assert "P3 BROKEN" in done.stdout
@@ -172,7 +172,7 @@ def test_what_was_typed_does_not_fit(cli, kept, words, told):
 
 def test_texts_in_a_receipt_do_nothing_to_the_terminal(cli, kept):
     wild = msgspec.structs.replace(RECEIPT.outcome, cancelled_by="\x1b[31mbob\u202e")
-    kept[0].write_text(sign_receipt(msgspec.structs.replace(RECEIPT, outcome=wild), KEY).envelope)
+    kept[0].write_text(envelope_of(sign_receipt(msgspec.structs.replace(RECEIPT, outcome=wild), KEY)))
     shown = cli("receipt", "--file", str(kept[0]), "--key", str(kept[1])).stdout
     assert "?[31mbob?" in shown
     assert "\x1b" not in shown

@@ -6,7 +6,7 @@ import pytest
 from world import KEY, Daemon, offer
 
 from orchestrator.errors import TryAgainError
-from orchestrator.evidence.receipts.signing import open_receipt
+from orchestrator.evidence.receipts.signing import envelope_of, open_receipt
 from orchestrator.evidence.receipts.story import Story
 from orchestrator.lifecycle.observation import SECOND
 from orchestrator.lifecycle.ports import RunnerIdentity, Withdrawn
@@ -46,7 +46,7 @@ async def facts(daemon: Daemon, number: int = 1) -> list[e.Event]:
 
 
 def receipts(events: list[e.Event]):
-    return [open_receipt(event.envelope, KEYS)[0] for event in events if isinstance(event, e.ReceiptSigned)]
+    return [open_receipt(envelope_of(event), KEYS)[0] for event in events if isinstance(event, e.ReceiptSigned)]
 
 
 async def test_a_job_that_ran_has_one_in_the_commit_of_its_finish():

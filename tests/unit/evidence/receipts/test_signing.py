@@ -12,7 +12,7 @@ from orchestrator.errors import GiveUpError
 from orchestrator.evidence.envelope import EnvelopeRefusedError, sign_envelope
 from orchestrator.evidence.provenance import IN_TOTO
 from orchestrator.evidence.receipts.document import PREDICATE_TYPE
-from orchestrator.evidence.receipts.signing import digest_of, open_receipt, sign_receipt, statement_of
+from orchestrator.evidence.receipts.signing import digest_of, envelope_of, open_receipt, sign_receipt, statement_of
 from orchestrator.evidence.signing_key import generate_evidence_key, read_public_keys
 
 
@@ -25,8 +25,8 @@ def refused(envelope, keys) -> str:
 def test_what_was_signed_comes_back(key):
     receipt = told(token())
     fact = sign_receipt(receipt, key)
-    assert open_receipt(fact.envelope, {key.id: key.public}) == (receipt, fact.digest)
-    payload = base64.b64decode(json.loads(fact.envelope)["payload"])
+    assert open_receipt(envelope_of(fact), {key.id: key.public}) == (receipt, fact.digest)
+    payload = base64.b64decode(json.loads(envelope_of(fact))["payload"])
     assert digest_of(payload) == fact.digest
     statement = json.loads(payload)
     assert (statement["_type"], statement["predicateType"]) == ("https://in-toto.io/Statement/v1", PREDICATE_TYPE)
@@ -36,9 +36,9 @@ def test_what_was_signed_comes_back(key):
 def test_another_key_or_a_changed_byte_proves_nothing(key):
     other = generate_evidence_key()
     fact = sign_receipt(told(), key)
-    assert refused(fact.envelope, {other.id: other.public}) == "key_unknown"
-    assert refused(fact.envelope, {key.id: other.public}) == "signature_invalid"
-    envelope = json.loads(fact.envelope)
+    assert refused(envelope_of(fact), {other.id: other.public}) == "key_unknown"
+    assert refused(envelope_of(fact), {key.id: other.public}) == "signature_invalid"
+    envelope = json.loads(envelope_of(fact))
     payload = bytearray(base64.b64decode(envelope["payload"]))
     for place in range(0, len(payload), 97):
         changed = bytes(payload[:place]) + bytes([payload[place] ^ 1]) + bytes(payload[place + 1 :])
@@ -93,7 +93,7 @@ def test_public_keys_in_pem_todays_and_kept_ones(key):
     both = read_public_keys(f"kept in 2026:\n{other.public_pem}\n{key.public_pem}")
     assert both == {key.id: key.public, other.id: other.public}
     fact = sign_receipt(told(), key)
-    assert open_receipt(fact.envelope, both)[0] == told()
+    assert open_receipt(envelope_of(fact), both)[0] == told()
 
 
 @pytest.mark.parametrize(
