@@ -66,7 +66,7 @@ def test_why_a_job_gets_none_and_what_was_recorded(cli, daemon):
     assert "refused by staging/shop: trust_claim_mismatch" in done.stdout
     assert "ref" in done.stdout
     assert "\x1b" not in done.stdout
-    assert "no ref" in done.stdout
+    assert "no such ref" in done.stdout
     assert "fine [ok]" in done.stdout
     assert cli("trust", "explain", JOB, "cache", "--exit-status").exit_code == 1
 
