@@ -56,7 +56,7 @@ def _check_role(role: str, uses: list[_Use]) -> None:
             f"has {role!r}, which {other.rule} of another environment has, too",
             "make a role for each environment; only unprotected documents may share one, by shared_roles in each",
         )
-    if len(_applications(uses)) > 1 and not excepted:
+    if _several_applications([grant for _, grant in uses]) and not excepted:
         others = sorted({other.rule for _, other in uses if other is not grant}) or ["more than one of its own"]
         raise place.wrong(
             f"has {role!r} for several applications ({', '.join(others[:3])})",
@@ -64,10 +64,17 @@ def _check_role(role: str, uses: list[_Use]) -> None:
         )
 
 
-def _applications(uses: list[_Use]) -> set[tuple[str, str]]:
-    """Who has a role. An owner stands for any number of applications."""
-    found = {(grant.key.claim, value) for _, grant in uses for value in grant.key.values}
-    return found | {("", "") for claim, _ in found if claim == "repository_owner_id"}
+def _several_applications(grants: list[GrantRule]) -> bool:
+    """Whether more than one has the role. An owner stands for any number; one id of two issuers is two."""
+    found = {(grant.key.claim, value) for grant in grants for value in grant.key.values}
+    issuers = {
+        issuer
+        for grant in grants
+        for one in grant.pins
+        if one.claim == "caller_issuer" and grant.key.claim != "caller"
+        for issuer in one.values
+    }
+    return len(found) > 1 or len(issuers) > 1 or any(claim == "repository_owner_id" for claim, _ in found)
 
 
 def _check_audience(uses: list[_Use]) -> None:

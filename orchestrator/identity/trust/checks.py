@@ -118,14 +118,18 @@ def _check_pinned(grant: GrantRule, place: Place) -> None:
 def _check_protected(grant: GrantRule, place: Place) -> None:
     """What `protected: true` demands of each grant."""
     demands = {"ref_protected": frozenset({"true"}), "trust_tier": frozenset({TrustTier.PROTECTED.value})}
-    given = {one.claim: one for one in grant.conditions}
     for claim, wanted in demands.items():
-        condition = given.get(claim)
-        allowed = {value for value in CLOSED[claim] if condition is None or condition.allows(value)}
+        conditions = [one for one in grant.conditions if one.claim == claim]
+        allowed = {value for value in CLOSED[claim] if all(one.allows(value) for one in conditions)}
         if allowed != wanted:
             raise place.at(claim).wrong(
                 f"may be {_list(allowed)} in a protected document", f"require {claim} to equal {_list(wanted)}"
             )
+    if not any(one.claim == "caller_issuer" for one in grant.pins):
+        raise place.wrong(
+            "does not pin caller_issuer in a protected document",
+            "require it by equals or one_of: an id is unique within one issuer only",
+        )
     if grant.key.claim == "repository_owner_id":
         raise place.wrong(
             "pins no more than an owner in a protected document",

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from orchestrator.identity.trust.conditions import Comparison, Condition
-from orchestrator.identity.trust.document import GrantRule, TrustDocument, rule_name
+from orchestrator.identity.trust.document import PERMISSION_LEVELS, GrantRule, TrustDocument, rule_name
 from orchestrator.identity.trust.inventory import latest_seconds
 from orchestrator.identity.trust.trust_map import TrustMap
 
@@ -150,11 +150,13 @@ def _condition_ways(old: tuple[Condition, ...], new: tuple[Condition, ...]) -> I
 
 
 def _permission_ways(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[_Way]:
-    levels = ("", "read", "write", "admin")
     for name in dict.fromkeys((*old, *new)):
         before, after = old.get(name, ""), new.get(name, "")
         if before != after:
-            yield levels.index(after) > levels.index(before), f"{name} is {after or 'none'}, was {before or 'none'}"
+            yield (
+                PERMISSION_LEVELS.index(after) > PERMISSION_LEVELS.index(before),
+                f"{name} is {after or 'none'}, was {before or 'none'}",
+            )
 
 
 def _document_ways(old: TrustDocument, new: TrustDocument) -> Iterator[_Way]:

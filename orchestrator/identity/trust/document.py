@@ -14,6 +14,9 @@ PINS: Final = ("repository_id", "caller", "caller_issuer", "repository_owner_id"
 KEY_PINS: Final = ("repository_id", "caller", "repository_owner_id")
 """One of these every grant has; the issuer alone says nothing about who."""
 
+PERMISSION_LEVELS: Final = ("", "read", "write", "admin")
+"""Of an installation token, from nothing to most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:

@@ -15,9 +15,6 @@ MAX_FACTS: Final = 64
 """Facts of a caller that are looked at, by name; the same as get into its tokens."""
 
 _DIGEST_PINNED: Final = re.compile(r"[^@\s]+@(sha256:[0-9a-f]{64})")
-_FROM_SOURCE: Final = frozenset({"stage"})
-"""A fact of the source that a token carries under the same name."""
-
 OWN_FACTS: Final = frozenset(
     {
         *("source", "attempt", "pool", "trust_tier", "isolation", "backend", "runner_image_digest"),
@@ -41,7 +38,7 @@ def trust_facts(record: Record, pool: Pool) -> Mapping[str, str]:
     told = {
         name: value
         for name, value in sorted(caller.facts.items())[:MAX_FACTS]
-        if (name not in RESERVED_CLAIMS or name in _FROM_SOURCE) and FACT_NAME.fullmatch(name)
+        if name not in RESERVED_CLAIMS and name not in OWN_FACTS and FACT_NAME.fullmatch(name)
     }
     return told | {
         "source": key.source,

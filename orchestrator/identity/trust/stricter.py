@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.identity.trust.document import GrantRule, TrustDocument
+from orchestrator.identity.trust.document import PERMISSION_LEVELS, GrantRule, TrustDocument
 from orchestrator.identity.trust.strict import Place
 
 
@@ -14,7 +14,7 @@ def check_stricter(document: TrustDocument, documents: Mapping[str, TrustDocumen
     Each grant is held against the other document's grants to targets of the same kind: those of the same application,
     or, if that has none there, all of them. It must live no longer than the longest of these, require every claim that
     all of these require (that any requires, for the same application), and allow no value of `trust_tier` or
-    `ref_protected` that none of these allows.
+    `ref_protected` that none of these allows, nor a permission that none of these has.
 
     Raises:
         ConfigurationError: `trust_map_invalid`.
@@ -37,6 +37,7 @@ def _check_grant(grant: GrantRule, peers: list[GrantRule], place: Place) -> None
     _check_life(grant, own or peers, place)
     _check_claims(grant, own, peers, place.at("when"))
     _check_values(grant, own or peers, place.at("when"))
+    _check_permissions(grant, own or peers, place.at("permissions"))
 
 
 def _check_life(grant: GrantRule, peers: list[GrantRule], place: Place) -> None:
@@ -73,6 +74,15 @@ def _check_values(grant: GrantRule, peers: list[GrantRule], place: Place) -> Non
         if laxer:
             raise place.at(claim).wrong(
                 f"allows {' and '.join(laxer)}, which none of {_rules(peers)} allows", "allow no more than they do"
+            )
+
+
+def _check_permissions(grant: GrantRule, peers: list[GrantRule], place: Place) -> None:
+    for name, level in grant.permissions.items():
+        highest = max(PERMISSION_LEVELS.index(one.permissions.get(name, "")) for one in peers)
+        if PERMISSION_LEVELS.index(level) > highest:
+            raise place.at(name).wrong(
+                f"is {level}, more than any of {_rules(peers)} has", f"give it {PERMISSION_LEVELS[highest] or 'none'}"
             )
 
 

@@ -83,8 +83,3 @@ class TrustMap:
             for grant in document.grants
             if not any(one.claim == "caller_issuer" for one in grant.pins)
         )
-
-    @property
-    def issuers(self) -> frozenset[str]:
-        """Names of the issuers that documents want for themselves."""
-        return frozenset(document.issuer for document in self.documents if document.issuer)

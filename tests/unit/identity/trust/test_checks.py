@@ -122,16 +122,23 @@ def test_a_tag_that_a_listed_value_cannot_be_is_refused(load, prod):
 )
 def test_a_protected_document_wants_protected_refs_and_pools(load, prod, claim, condition):
     prod["protected"] = True
-    load(prod)
     when = prod["grants"][0]["when"]
+    when["caller_issuer"] = {"equals": "https://ci.example"}
+    load(prod)
     when.pop(claim)
     if condition:
         when[claim] = condition
     refused(load, prod, told=[f"when.{claim} may be", f"require {claim} to equal"])
 
 
+def test_a_protected_document_pins_the_issuer_too(load, prod):
+    load(prod)
+    refused(load, prod | {"protected": True}, told="does not pin caller_issuer in a protected document")
+
+
 def test_a_protected_document_pins_more_than_an_owner(load, prod):
     when = prod["grants"][0]["when"]
+    when["caller_issuer"] = {"equals": "https://ci.example"}
     when["repository_owner_id"] = when.pop("repository_id")
     prod["shared_roles"] = [ROLE]
     load(prod)
@@ -237,6 +244,19 @@ def test_nor_does_one_grant_give_a_role_to_several(load, prod, when):
     load(prod)
 
 
+def test_one_id_of_two_issuers_is_two_applications(load, prod):
+    first = prod["grants"][0]
+    first["when"]["caller_issuer"] = {"equals": "https://ci.example"}
+    second = copy.deepcopy(first) | {"name": "other"}
+    second["when"]["caller_issuer"] = {"equals": "https://forge.example"}
+    prod["grants"].append(second)
+    refused(load, prod, told="for several applications")
+    prod["grants"].pop()
+    load(prod)
+    first["when"]["caller_issuer"] = {"one_of": ["https://ci.example", "https://forge.example"]}
+    refused(load, prod, told="for several applications")
+
+
 def test_two_environments_do_not_share_a_role(load, prod):
     staging = copy.deepcopy(prod) | {"environment": "staging"}
     staging["targets"]["aws-prod"]["audience"] = "sts.example"  # an AWS role is the same under any audience
@@ -247,6 +267,7 @@ def test_two_environments_do_not_share_a_role(load, prod):
         content["shared_roles"] = [ROLE]
     load(prod, staging)
     prod["protected"] = True
+    prod["grants"][0]["when"]["caller_issuer"] = {"equals": "https://ci.example"}
     refused(load, prod, staging, told="of another environment has, too")
 
 
@@ -272,6 +293,7 @@ def test_a_protected_environment_shares_no_audience_without_roles(load, prod):
         contents.append(content)
     load(*contents)
     contents[1]["protected"] = True
+    contents[1]["grants"][0]["when"]["caller_issuer"] = {"equals": "https://ci.example"}
     refused(load, *contents, told=["without a role, as -/other of another environment", "an audience of its own"])
 
 
@@ -319,6 +341,20 @@ def test_lives_are_no_longer_than_there(load, prod, staging):
     prod["grants"][0]["max_ttl_seconds"] = 300
     prod["targets"]["aws-prod"]["session_seconds"] = 901
     refused(load, prod, staging, told="with session_seconds 901, longer than 900")
+
+
+def test_permissions_are_no_more_than_there(load, prod, staging):
+    prod["stricter_than"] = "staging"
+    for content in (prod, staging):
+        content["targets"] = {"source": {"kind": "github", "audience": "github:acme"}}
+        when = content["grants"][0]["when"]
+        content["grants"] = [{"name": "a", "when": when, "target": "source", "permissions": {"contents": "write"}}]
+    load(prod, staging)
+    for wider in ({"contents": "admin"}, {"contents": "read", "issues": "read"}):
+        prod["grants"][0]["permissions"] = wider
+        refused(load, prod, staging, told=["more than any of staging/a has", "fix: give it"])
+    prod["grants"][0]["permissions"] = {"contents": "read"}
+    load(prod, staging)
 
 
 def test_an_application_that_the_other_does_not_know_is_held_against_all(load, prod, staging):

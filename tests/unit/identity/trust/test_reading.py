@@ -228,7 +228,6 @@ def test_the_examples_are_a_map():
     trust_map = TrustMap.load([EXAMPLES])
     assert [one.environment for one in trust_map.documents] == ["", "prod", "staging"]
     assert trust_map.unscoped == ()
-    assert trust_map.issuers == {"prod"}
 
 
 junk = st.recursive(
