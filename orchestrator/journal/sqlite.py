@@ -1,14 +1,14 @@
 """The embedded journal: one SQLite file, one writer thread, group commit.
 
 All appends that wait when the writer is free become one transaction; an append that finds it idle is
-committed at once. What `append` has returned survives SIGKILL and power loss (WAL, synchronous=FULL).
+committed at once; in a rush they are given a moment to gather (`groups`). What `append` has returned survives
+SIGKILL and power loss (WAL, synchronous=FULL).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ import structlog
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.journal import codec, retention
+from orchestrator.journal.groups import Groups
 from orchestrator.journal.index import Compaction
 from orchestrator.journal.ownership import Ownership
 from orchestrator.journal.port import JobQuery, JobSummary
@@ -30,9 +31,6 @@ from orchestrator.model.job import JobId
 
 PROBE_SECONDS = 1.0
 """Time between two looks whether a journal that failed can store again."""
-
-MAX_GROUP = 1024
-"""Most appends of one transaction."""
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -60,7 +58,7 @@ class SqliteJournal:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._feeds: list[Callable[[Sequence[Fact]], None]] = []
-        self._queue: queue.SimpleQueue[_Waiting | _Work | None] = queue.SimpleQueue()
+        self._queue: Groups[_Waiting | _Work | None] = Groups()
         self._closed = False
         self._stopped: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._write, name="journal-write", daemon=True)
@@ -90,7 +88,7 @@ class SqliteJournal:
     @property
     def waiting(self) -> int:
         """How many writes wait for the writer, about."""
-        return self._queue.qsize()
+        return len(self._queue)
 
     @property
     def epoch(self) -> int:
@@ -242,14 +240,11 @@ class SqliteJournal:
         self._on_loop(self._settle, [(self._stopped, None)], [])
 
     def _take(self) -> list[_Waiting | _Work | None]:
-        """What waits now; when nothing does, the first thing that comes. Empty after a look at a sick journal."""
-        try:
-            first = self._queue.get(timeout=None if self._store.healthy else PROBE_SECONDS)
-        except queue.Empty:
+        """What waits now; when nothing does, what comes first. Empty after a look at a sick journal."""
+        group = self._queue.take(None if self._store.healthy else PROBE_SECONDS)
+        if not group:
             self._store.probe()
-            return []
-        # Only this thread takes things out, so what is counted is there.
-        return [first, *(self._queue.get_nowait() for _ in range(min(self._queue.qsize(), MAX_GROUP)))]
+        return group
 
     def _commit(self, waiting: Sequence[_Waiting]) -> None:
         if not waiting:

@@ -71,21 +71,20 @@ class Performer:
     async def _perform(
         self, action: Action, record: Record, seen: Observation, patience: Patience, deadline_ns: int | None
     ) -> Observation:
-        name = runner_name(record.id)
         match action:
             case Action.CREATE_RUNNER:
                 assert seen.pool is not None
                 call = self._backend(record).create(runner_spec(record, seen.pool))
                 return learnt(seen, runner=_plain(await patience.wait(call, deadline_ns)))
             case Action.LOOK_AT_RUNNER:
-                view = _plain(await patience.wait(self._backend(record).inspect(name), deadline_ns))
+                view = _plain(await patience.wait(self._backend(record).inspect(runner_name(record.id)), deadline_ns))
                 there = view.state is not RunnerState.ABSENT
                 return learnt(seen, runner=view, looks=seen.looks + 1 if seen.deleted and there else 0)
             case Action.REVOKE:
                 await self._revoke(record, patience)
                 return learnt(seen, revoked=True)
             case Action.DELETE_RUNNER:
-                await patience.wait(self._backend(record).delete(name), deadline_ns)
+                await patience.wait(self._backend(record).delete(runner_name(record.id)), deadline_ns)
                 return learnt(seen, deleted=True, runner=None)
             case Action.CLOSE:
                 return learnt(seen, evidence=await self._close(record, seen, patience))

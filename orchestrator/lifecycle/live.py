@@ -72,10 +72,11 @@ class LiveJobs:
 
     def add(self, record: Record) -> bool:
         """False when the job is here already."""
-        if record.id in self._jobs:
+        job_id = record.id
+        if job_id in self._jobs:
             return False
-        self._jobs[record.id] = LiveJob(record)
-        self._by_runner[runner_name(record.id)] = record.id
+        self._jobs[job_id] = LiveJob(record)
+        self._by_runner[runner_name(job_id)] = job_id
         return True
 
     def remove(self, job_id: JobId) -> None:

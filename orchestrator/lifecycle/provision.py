@@ -40,9 +40,10 @@ def run_limit_seconds(record: Record, pool: Pool) -> int:
 def runner_spec(record: Record, pool: Pool) -> RunnerSpec:
     """What the backend is asked for; the same record always gives the same spec."""
     margin = _DEADLINE_MARGIN_SECONDS + (NAMING_SECONDS if record.platform is not None else 0)
+    job_id = record.id
     return RunnerSpec(
-        name=runner_name(record.id),
-        job_id=record.id,
+        name=runner_name(job_id),
+        job_id=job_id,
         pool=pool.name,
         egress=record.obligations.egress,
         deadline_seconds=run_limit_seconds(record, pool) + margin,

@@ -71,7 +71,7 @@ class Worker:
             try:
                 async with job.lock:
                     await self._jobs.refresh(job)
-                    seen, step = await self._settle(job, seen)
+                    seen, step = await self._settle(job_id, job, seen)
             except TryAgainError:
                 # The journal is away. Nothing was stored and nothing was done; every fact is derived again.
                 job.failures += 1
@@ -85,7 +85,7 @@ class Worker:
                 seen = learnt(seen, evidence=(AlarmRaised("evidence_refused", error.reason),))
                 continue
             if job.record.phase is Phase.FINISHED:
-                self._drop(job.record)
+                self._drop(job_id, job.record)
                 return
             if step.action is None:
                 if step.wake_ns is not None:
@@ -93,7 +93,7 @@ class Worker:
                 return
             if step.action is Action.CLOSE:
                 # Verified gone. A source that cannot be told of the end holds up nobody else's jobs.
-                self._free(job.record)
+                self._free(job_id, job.record)
             seen = await self._perform(job, step.action, seen, step.wake_ns)
 
     async def _failing(self, job_id: JobId, error: Exception) -> None:
@@ -108,7 +108,7 @@ class Worker:
         except Exception:  # noqa: BLE001 -- what keeps the worker from working may keep this from being stored
             _log.exception("that the worker of job %s keeps failing could not be noted", job_id)
 
-    async def _settle(self, job: LiveJob, seen: Observation) -> tuple[Observation, Step]:
+    async def _settle(self, job_id: JobId, job: LiveJob, seen: Observation) -> tuple[Observation, Step]:
         """Decide until only an action with side effects, or waiting, is left; then make all facts durable at once."""
         record = job.record
         if record.phase is not seen.phase:
@@ -120,7 +120,7 @@ class Worker:
             if step.facts:
                 facts.extend(step.facts)
                 for event in step.facts:
-                    record = apply(record, Fact(record.id, seen.now_ns, event))
+                    record = apply(record, Fact(job_id, seen.now_ns, event))
                 if record.phase is not seen.phase:
                     seen = self._entering(job, seen, record.phase)
                 continue
@@ -150,13 +150,13 @@ class Worker:
         """The same observation after time has passed."""
         return learnt(seen, now_ns=self._clock.now_ns())
 
-    def _drop(self, record: Record) -> None:
-        self.queue.forget(record.id)
-        self._jobs.remove(record.id)
-        self._free(record)
+    def _drop(self, job_id: JobId, record: Record) -> None:
+        self.queue.forget(job_id)
+        self._jobs.remove(job_id)
+        self._free(job_id, record)
 
-    def _free(self, record: Record) -> None:
+    def _free(self, job_id: JobId, record: Record) -> None:
         """Give the job's slot, or its place in line, to those who wait."""
         slots = self.slots.get(record.offer.spec.pool)
-        for granted in slots.release(record.id) if slots else ():
+        for granted in slots.release(job_id) if slots else ():
             self.queue.add(granted)

@@ -138,7 +138,7 @@ def strip(pod: PodObject) -> Pod:
     """The kept fields. Words that repeat over pods are one string in memory."""
     meta, status = pod.metadata, pod.status
     labels, annotations = meta.labels or {}, meta.annotations or {}
-    conditions = {one.type: one for one in status.conditions or ()}
+    conditions = {one.type: one for one in status.conditions} if status.conditions else {}
     return Pod(
         name=meta.name,
         uid=meta.uid,
@@ -176,14 +176,18 @@ def read_pod(text: bytes | msgspec.Raw) -> Pod:
 
 def _addresses(status: _Status) -> tuple[str, ...]:
     """One for each IP family, the first one the pod's own."""
-    said = (status.podIP, *(one.ip for one in status.podIPs or ()))
-    return tuple(dict.fromkeys(address for address in said if address))
+    said = [status.podIP, *[one.ip for one in status.podIPs or ()]]
+    return tuple(dict.fromkeys(filter(None, said)))
 
 
 def _container(statuses: list[_Container] | None, name: str) -> Container:
-    state = next((one.state for one in statuses or () if one.name == name), None)
-    if state is None:
-        return _EMPTY
+    for one in statuses or ():
+        if one.name == name:
+            return _kept_state(one.state)
+    return _EMPTY
+
+
+def _kept_state(state: _State) -> Container:
     if state.terminated is not None:
         ended = state.terminated
         kept = Terminated(

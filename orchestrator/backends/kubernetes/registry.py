@@ -105,22 +105,26 @@ class Registry:
         self._pods[pod.uid] = (namespace, pod)
         self._by_name[name] = pod.uid
         self._gone.pop(name, None)
-        self._made.pop(name, None)
-        after = self.view(pod, now_ns)
+        made = name in self._made and self._made[name].uid == pod.uid
+        if made:
+            del self._made[name]
+        after = self._new_view(pod, name, now_ns)
         self._views[pod.uid] = (pod, after)
-        if before is not None and before == after and before.placed_at_ns == after.placed_at_ns:
-            stands = before.pending.obstacle if before.pending else None
-            if stands is (after.pending.obstacle if after.pending else None):
-                return None
+        stands = after.pending.obstacle if after.pending else None
+        if before is None:
+            if made and after.state is RunnerState.ALIVE and stands is None:
+                return None  # whoever made it has been told so much
+        elif before == after and stands is (before.pending.obstacle if before.pending else None):
+            return None
         ended = after.state is RunnerState.EXITED and (before is None or before.state is RunnerState.ALIVE)
         return name, ended and before is not None
 
     def view(self, pod: Pod, now_ns: int) -> RunnerView:
         """The runner as this pod shows it; an obstacle counts from when it was first seen in a row."""
         name = self.name_of(pod)
-        held = self._held(pod, name)
-        if held is not None:
-            return held
+        return self._held(pod, name) or self._new_view(pod, name, now_ns)
+
+    def _new_view(self, pod: Pod, name: RunnerName, now_ns: int) -> RunnerView:
         word = obstacle(pod)
         if word is None:
             self._obstacles.pop(pod.uid, None)

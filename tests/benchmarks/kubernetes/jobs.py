@@ -102,6 +102,7 @@ def print_steps(stories: list[list[Fact]]) -> None:
 async def added_latency(ours: Daemon, jobs: int, rate: float) -> list[float]:
     """Milliseconds from accepted to the create request, at so many offers a second."""
     accepted: dict[str, float] = {}
+    ours.note_creates()
     dice = random.Random(7)
 
     async def one() -> None:

@@ -56,7 +56,6 @@ class _Sent(msgspec.Struct):
 
 
 _SENT = msgspec.json.Decoder(_Sent)
-"""No more than the name: what the benchmark looks at counts as the product's processor time."""
 
 
 def settings_document(state: Path, pool: str, namespace: str, capacity: int, **more: object) -> dict[str, Any]:
@@ -90,7 +89,7 @@ class Jobs:
         prepare_state_dir(self.settings.state_dir)
         self.pool = PoolName(self.settings.pools[0].name)
         self.created: dict[str, float] = {}
-        """When the request that makes each pod was about to be sent."""
+        """When the request that makes each pod was about to be sent, if `note_creates` was called."""
         self.unhappy: list[str] = []
         self.bound = 0
         self.last: deque[JobId] = deque(maxlen=1000)
@@ -121,8 +120,8 @@ class Jobs:
         """From offered to finished: the pod is gone."""
         await self.done(await self.offer())
 
-    def _listen(self) -> None:
-        self.journal.subscribe(self._hear)
+    def note_creates(self) -> None:
+        """Fill `created` from now on. Not while processor time is measured: looking is no work of the product's."""
         request = self.client.request
 
         async def timed(method: str, path: str, **more: Any) -> bytes:
@@ -159,7 +158,7 @@ class Core(Jobs):
         backend.subscribe(made.engine.runner_changed)
         push_closing(made._stack, "engine", made.engine.close)
         made.client = backend.client
-        made._listen()
+        made.journal.subscribe(made._hear)
         await backend.start()
         made.claims_at = f"{made.settings.state_dir}/claims"
         server = await asyncio.start_unix_server(made._claims, made.claims_at)
@@ -194,7 +193,7 @@ class Daemon(Jobs):
         made.client = rooms.backends["kubernetes"].backend.client
         made.claims_at = made.settings.kubernetes.runner_api.url
         rooms.journal.subscribe(rooms.metrics.observe)
-        made._listen()
+        made.journal.subscribe(made._hear)
         await _take_over(rooms, made._stack)
         presence = Presence(made.settings.state_dir, "http://127.0.0.1:8455", rooms.issuer)
         loops = [asyncio.get_running_loop().create_task(work) for _, work in periodic_loops(rooms, presence)]

@@ -67,7 +67,7 @@ async def test_an_offer_cut_off_in_its_commit_is_not_stored_twice(tmp_path: Path
             call = asyncio.ensure_future(engine.offer(offer(number)))
             while not engine.unsure and not call.done():
                 await asyncio.sleep(0)
-                if number % 2 or journal._queue.qsize():
+                if number % 2 or journal.waiting:
                     call.cancel()
             await asyncio.wait({call})
             await engine.offer(offer(number))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from orchestrator.backends.kubernetes import registry as module
-from orchestrator.backends.kubernetes.pod import Pod, read_pod
+from orchestrator.backends.kubernetes.pod import Pod, read_pod, seconds
 from orchestrator.backends.kubernetes.registry import Place, Registry
 from orchestrator.backends.kubernetes.view import Limits
 from orchestrator.backends.kubernetes.watch import Change
@@ -47,6 +47,9 @@ def test_a_creations_answer_that_comes_after_the_pods_end_brings_nothing_back():
 def test_news_of_an_older_pod_do_not_stand_for_the_one_just_made():
     one = known(pod("u1"))
     one.made(NAME, Place("ns", "runner-1", "u2"))
+    assert one.find(NAME) is None
+    assert one.place(NAME).uid == "u2"
+    one.apply("ns", Change(pod("u1"), pod("u1", deletionTimestamp="2026-11-25T21:47:24Z")), 0)
     assert one.find(NAME) is None
     assert one.place(NAME).uid == "u2"
     one.apply("ns", Change(pod("u1"), None), 0)
@@ -135,3 +138,31 @@ def test_a_view_is_kept_only_for_the_same_news_and_the_same_name():
     assert one.view(first, 5).state is RunnerState.ALIVE
     one.apply("ns", Change(ended, None), 5)
     assert one._views == {}
+
+
+def test_a_pod_that_this_process_made_is_no_news_while_it_just_lives():
+    one = Registry(Limits())
+    one.made(NAME, Place("ns", "runner-1", "u1"))
+    assert one.apply("ns", Change(None, pod()), 0) is None
+    assert one.find(NAME) == ("ns", pod())
+    assert one.apply("ns", Change(pod(), pod(phase="Succeeded")), 0) == (NAME, True)
+
+
+def test_what_nobody_here_made_or_what_does_not_just_live_is_news_at_first_sight():
+    assert Registry(Limits()).apply("ns", Change(None, pod()), 0) == (NAME, False)
+    another = Registry(Limits())
+    another.made(NAME, Place("ns", "runner-1", "u0"))
+    assert another.apply("ns", Change(None, pod()), 0) == (NAME, False)
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    for shown in (pod(phase="Failed"), pod(status={"conditions": [condition]})):
+        mine = Registry(Limits())
+        mine.made(NAME, Place("ns", "runner-1", "u1"))
+        assert mine.apply("ns", Change(None, shown), 0) == (NAME, False)
+
+
+def test_a_place_alone_is_no_news_and_the_next_look_sees_it():
+    at = "2026-11-25T21:47:24Z"
+    placed = pod(status={"conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": at}]})
+    one = known(pod())
+    assert one.apply("ns", Change(pod(), placed), 0) is None
+    assert one.view(placed, 0).placed_at_ns == seconds(at) * 10**9

@@ -1,0 +1,124 @@
+"""Groups: who comes alone goes at once, who comes in a rush goes with others, nobody waits for long."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from orchestrator.journal import groups
+from orchestrator.journal.groups import GATHER_SECONDS, MOST, Groups
+
+
+class Time:
+    """Stands still but for `steps`, one at each look, and for sleeps, in which `meanwhile` happens."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.sleeps: list[float] = []
+        self.meanwhile: Callable[[], object] = lambda: None
+        self.steps: Iterator[float] = iter(())
+
+    def monotonic(self) -> float:
+        self.now += next(self.steps, 0.0)
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.now += seconds
+        self.meanwhile()
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    made = Time()
+    monkeypatch.setattr(groups, "time", made)
+    return made
+
+
+def several(waiting: Groups[str], time: Time, work_seconds: float) -> None:
+    """A group of two, worked off in that time."""
+    waiting.put("a")
+    waiting.put("b")
+    assert waiting.take() == ["a", "b"]
+    time.now += work_seconds
+
+
+def test_what_waits_is_one_group_in_order(time: Time):
+    waiting: Groups[int] = Groups()
+    for number in range(5):
+        waiting.put(number)
+    assert len(waiting) == 5
+    assert waiting.take() == [0, 1, 2, 3, 4]
+    assert not time.sleeps
+
+
+def test_one_after_the_other_nobody_waits(time: Time):
+    waiting: Groups[str] = Groups()
+    for item in "abc":
+        waiting.put(item)
+        assert waiting.take() == [item]
+        time.now += 0.001
+    assert not time.sleeps
+
+
+def test_after_a_group_of_several_the_next_one_may_grow_as_long_as_that_took(time: Time):
+    waiting: Groups[str] = Groups()
+    several(waiting, time, 0.002)
+    waiting.put("c")
+    time.meanwhile = lambda: waiting.put("d")
+    assert waiting.take() == ["c", "d"]
+    assert time.sleeps == [pytest.approx(0.002)]
+
+
+def test_a_slow_group_does_not_make_the_next_one_wait_for_long(time: Time):
+    waiting: Groups[str] = Groups()
+    several(waiting, time, 30.0)
+    waiting.put("c")
+    waiting.take()
+    assert time.sleeps == [GATHER_SECONDS]
+
+
+def test_the_rush_is_over_when_one_came_alone(time: Time):
+    waiting: Groups[str] = Groups()
+    several(waiting, time, 0.002)
+    for item in "cd":
+        waiting.put(item)
+        assert waiting.take() == [item]
+    assert len(time.sleeps) == 1
+
+
+def test_who_comes_later_does_not_wait(time: Time):
+    waiting: Groups[str] = Groups()
+    several(waiting, time, 0.002)
+    waiting.put("c")
+    time.steps = iter([0.0, 1.0])  # nothing came for a second
+    assert waiting.take() == ["c"]
+    assert not time.sleeps
+
+
+def test_nothing_comes():
+    waiting: Groups[str] = Groups()
+    assert waiting.take(patience=0.001) == []
+
+
+def test_nothing_is_lost_whoever_puts():
+    waiting: Groups[tuple[int, int]] = Groups()
+
+    def put(thread: int) -> None:
+        for number in range(MOST):
+            waiting.put((thread, number))
+
+    threads = [threading.Thread(target=put, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    taken: list[tuple[int, int]] = []
+    while len(taken) < 4 * MOST:
+        group = waiting.take(patience=10)
+        assert 1 <= len(group) <= 1 + MOST
+        taken += group
+    for thread in threads:
+        thread.join()
+    for number in range(4):
+        assert [place for thread, place in taken if thread == number] == list(range(MOST))
