@@ -166,6 +166,7 @@ def test_permissions_have_an_order(load, prod):
     ],
 )
 def test_a_documents_guards_are_changes_too(load, prod, old, new, direction):
+    prod["grants"][0]["when"]["caller_issuer"] = {"equals": "https://ci.example"}
     (one,) = diff(load(prod | old), load(prod | new)).changes
     assert (one.direction, one.rule, one.audience) == (direction, "prod/", "")
 
