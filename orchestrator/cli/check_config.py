@@ -55,7 +55,7 @@ def _try_files(settings: Settings) -> None:
     for number, caller in enumerate(settings.callers):
         if caller.jwks_file and not caller.jwks_file.is_file():
             raise ConfigurationError(f"callers.{number}.jwks_file: there is no file {caller.jwks_file}")
-    for path, file in _files_of_github(settings):
+    for path, file in (*_files_of_github(settings), *_files_of_audit(settings)):
         if not file.is_file():
             raise ConfigurationError(f"{path}: there is no file {file}")
     if settings.policy.bundle and settings.policy.engine == "regorus":
@@ -76,3 +76,16 @@ def _files_of_github(settings: Settings) -> Iterator[tuple[str, Path]]:
         for index, file in enumerate(given.webhooks.secret_files if given.webhooks else ()):
             files[f"webhooks.secret_files.{index}"] = file
         yield from ((f"github.{number}.{name}", file) for name, file in files.items() if file is not None)
+
+
+def _files_of_audit(settings: Settings) -> Iterator[tuple[str, Path]]:
+    """Each file that an anchor of the audit log needs, with the setting that names it."""
+    for number, anchor in enumerate(settings.audit.anchors):
+        http, store = anchor.http, anchor.object_store
+        files = {
+            "http.headers_file": http.headers_file if http else None,
+            "http.ca_file": http.ca_file if http else None,
+            "object_store.credentials_file": store.credentials_file if store else None,
+            "object_store.ca_file": store.ca_file if store else None,
+        }
+        yield from ((f"audit.anchors.{number}.{name}", file) for name, file in files.items() if file is not None)

@@ -24,6 +24,7 @@ def warnings_for(settings: Settings) -> list[str]:
         *_callers(settings),
         *(line for number, pool in enumerate(settings.pools) for line in _pool(f"pools.{number}", pool)),
         *github_warnings(settings),
+        *_audit(settings),
         *_state(settings),
     ]
 
@@ -79,6 +80,15 @@ def _pool(path: str, pool: PoolSettings) -> Iterator[str]:
     for folder in pool.sandbox.toolchain:
         if folder in _NOT_FOR_JOBS:
             yield f"{path}.sandbox.toolchain: every job may read {folder}, which holds more than tools"
+
+
+def _audit(settings: Settings) -> Iterator[str]:
+    if not settings.audit.enabled:
+        yield "audit.enabled: nothing is recorded before it happens, and what happened can never be proven"
+    for number, anchor in enumerate(settings.audit.anchors):
+        url = anchor.http.url if anchor.http else anchor.object_store.url if anchor.object_store else ""
+        if url.startswith("http://") and not _loopback(urlsplit(url).hostname):
+            yield f"audit.anchors.{number}: plain http beyond loopback; who is on the path can say that it was taken"
 
 
 def _state(settings: Settings) -> Iterator[str]:

@@ -43,7 +43,9 @@ class AuditAnchorSettings(Group):
     file: Path | None = None
     """File that checkpoints are appended to: on another machine's share, or append-only (`chattr +a`)."""
     http: HttpAnchorSettings | None = None
+    """Address that checkpoints are sent to."""
     object_store: ObjectStoreAnchorSettings | None = None
+    """Bucket that checkpoints are put into."""
 
     @model_validator(mode="after")
     def _one_of_them(self) -> AuditAnchorSettings:

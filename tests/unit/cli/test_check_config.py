@@ -60,6 +60,8 @@ def test_every_problem_is_named_without_its_value(check):
         ("pools: [{name: p, egress: [{host: a.example, protocol: http, port: 80}]}]", "pools.0.egress.0"),
         ("pools: [{name: p, egress: [{host: '*.example'}]}]", "top-level domain"),
         ("pools: [{name: p, sandbox: {toolchain: [/etc]}}]", "pools.0.sandbox.toolchain"),
+        ("audit: {enabled: false}", "audit.enabled"),
+        ("audit: {anchors: [{http: {url: 'http://log.example'}}]}", "audit.anchors.0"),
     ],
 )
 def test_insecure_choices_are_named(check, text, warning):
@@ -96,6 +98,10 @@ def test_what_settings_only_name_is_tried(check, tmp_path):
     done = check(f"callers: [{{issuer: 'https://i', audience: a, require: {{s: x}}, jwks_file: {tmp_path}/none}}]")
     assert done.exit_code == 1
     assert "callers.0.jwks_file" in done.stderr
+    anchor = "{url: 'https://s3.example/b', credentials_file: /nonexistent}"
+    missing = check(f"audit: {{anchors: [{{object_store: {anchor}}}]}}")
+    assert missing.exit_code == 1
+    assert "audit.anchors.0.object_store.credentials_file: there is no file /nonexistent" in missing.stderr
     missing = check(f"policy: {{bundle: {tmp_path}/none}}")
     assert missing.exit_code == 1
     assert f"policy.bundle: {tmp_path}/none: No such file or directory" in missing.stderr

@@ -33,7 +33,7 @@ CALLER = Caller(
 )
 SPEC = JobSpec("unit tests", PoolName("default"), "echo $TOKEN", {"TOKEN": "s3cret"}, 60, "staging", pipeline="mine")
 OFFER = events.JobOffered(JobOffer(KEY, SPEC, CALLER, "f" * 64))
-RULE = EgressRule("pypi.org")
+RULE = EgressRule("cache.example")
 DECISION = Decision(
     "d-1", Stage.ADMISSION, Verdict.ALLOW, (Reason("ok", "because of repo octo/app"),), Obligations((RULE,)),
     "sha256:i", "sha256:b", "regorus",
@@ -87,7 +87,7 @@ def test_an_admission_says_who_wanted_what_and_why_it_was_allowed() -> None:
             "bundle_digest": "sha256:b",
             "engine": "regorus",
         },
-        "egress": ["tls://pypi.org:443"],
+        "egress": ["tls://cache.example:443"],
         "egress_rules": 1,
         "caller": CALLER.id,
     }
@@ -178,7 +178,7 @@ def made_admission() -> AuditEvent:
 
 
 def verdict(host: str, *, allowed: bool = False, **more: Any) -> events.EgressDecided:
-    given = {"port": 443, "protocol": "tls", "rule": "tls://pypi.org:443" if allowed else "", **more}
+    given = {"port": 443, "protocol": "tls", "rule": "tls://cache.example:443" if allowed else "", **more}
     return events.EgressDecided(host, allowed=allowed, **given)
 
 
@@ -186,16 +186,16 @@ def test_the_end_sums_up_egress_and_names_no_host_that_nobody_granted() -> None:
     event = one(
         OFFER,
         ADMITTED,
-        verdict("pypi.org", allowed=True, bytes_up=10, bytes_down=20),
-        verdict("pypi.org", allowed=True, bytes_up=1, bytes_down=2, connections=3),
+        verdict("cache.example", allowed=True, bytes_up=10, bytes_down=20),
+        verdict("cache.example", allowed=True, bytes_up=1, bytes_down=2, connections=3),
         verdict("secret-in-a-name.evil.test", reason="host_not_listed", connections=5),
         verdict("secret-in-a-name.evil.test", reason="host_not_listed"),
-        verdict("pypi.org", port=80, reason="port_not_listed"),
+        verdict("cache.example", port=80, reason="port_not_listed"),
         verdict("canary.test", canary=True),
         events.JobFinished(("pod x",)),
     )
     refused = [
-        {"host": "pypi.org", "port": 80, "reason": "port_not_listed", "connections": 1},
+        {"host": "cache.example", "port": 80, "reason": "port_not_listed", "connections": 1},
         {
             "host": KEYED.of("host", "secret-in-a-name.evil.test"),
             "port": 443,
@@ -208,7 +208,7 @@ def test_the_end_sums_up_egress_and_names_no_host_that_nobody_granted() -> None:
         "leftovers": ["pod x"],
         "leftover_count": 1,
         "egress": {
-            "allowed": [{"rule": "tls://pypi.org:443", "connections": 4, "bytes_up": 11, "bytes_down": 22}],
+            "allowed": [{"rule": "tls://cache.example:443", "connections": 4, "bytes_up": 11, "bytes_down": 22}],
             "refused": refused,
             "probes": 1,
         },
