@@ -28,7 +28,10 @@ def audit_verify(
     folder: Folder = None,
     checkpoint: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Checkpoints kept elsewhere, one or many in a file. May be repeated."),
+        typer.Option(
+            metavar="PATH",
+            help="Checkpoints kept elsewhere: a file of one or many, or a folder of such files. May be repeated.",
+        ),
     ] = None,
     key: Key = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -38,7 +41,7 @@ def audit_verify(
     Needs no daemon, and may run beside one. Exit code 0: all holds; 1: something does not. Whoever has the signing key
     can write a whole log anew: only checkpoints that were kept elsewhere show that.
     """
-    from orchestrator.cli.audit_folder import log_folder, public_key
+    from orchestrator.cli.audit_folder import files_in, log_folder, public_key
     from orchestrator.cli.exits import CommandError, ExitCode
     from orchestrator.cli.output import print_json, say
     from orchestrator.evidence.audit.verify import verify
@@ -46,7 +49,7 @@ def audit_verify(
     chosen = log_folder(folder)
     verifier = public_key(key, chosen)
     try:
-        report = verify(chosen, verifier, checkpoint or ())
+        report = verify(chosen, verifier, files_in(checkpoint or ()))
     except OSError as error:
         raise CommandError(
             f"{error.filename or chosen} cannot be read: {error.strerror}", fix="check the path and its permissions"
@@ -94,7 +97,5 @@ def _lines(report: Report, *, own_key: bool) -> list[str]:
         made.append(f"unfinished at the end: {report.torn_bytes} bytes, which no one was told of")
     made.append("the log holds" if report.ok else "the log does NOT hold")
     if report.ok and not report.external:
-        made.append(
-            "no checkpoint from elsewhere was given (--checkpoint): who has the key could have written it anew"
-        )
+        made.append("no checkpoint from elsewhere was given (--checkpoint): who has the key could have written it anew")
     return made

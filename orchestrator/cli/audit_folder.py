@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,6 +65,15 @@ def public_key(given: str | None, folder: Path | None) -> NoteVerifier:
         return NoteVerifier.parse(text)
     except NoteRefusedError as error:
         raise UsageError(str(error), fix=fix) from None
+
+
+def files_in(given: Sequence[Path]) -> list[Path]:
+    """The files that are meant: those given, and all in the folders given."""
+    return [
+        path
+        for one in given
+        for path in (sorted(path for path in one.rglob("*") if path.is_file()) if one.is_dir() else [one])
+    ]
 
 
 def checkpoint_in(path: Path, verifier: NoteVerifier) -> Checkpoint:

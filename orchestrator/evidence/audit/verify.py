@@ -20,7 +20,7 @@ from orchestrator.evidence.audit.segments import HISTORY, NEWEST, lines_of, segm
 from orchestrator.evidence.audit.tree import Tree, leaf_hash
 
 MAX_CHECKPOINT_BYTES: Final = 256 << 20
-"""Most bytes that are read of one file of checkpoints."""
+"""Most bytes of one file of checkpoints: about a million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,10 @@ class _Kept:
 
     def read(self, path: Path, where: str, verifier: NoteVerifier, *, external: bool) -> None:
         with path.open("rb") as file:
-            data = file.read(MAX_CHECKPOINT_BYTES)
+            data = file.read(MAX_CHECKPOINT_BYTES + 1)
+        if len(data) > MAX_CHECKPOINT_BYTES:
+            self.refused.append(Refused(where, f"it is larger than {MAX_CHECKPOINT_BYTES} bytes: divide it"))
+            return
         notes = split_notes(whole_notes(data) if path.name == HISTORY and not external else data)
         unreadable: list[Refused] = []
         held = 0

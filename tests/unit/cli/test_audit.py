@@ -75,6 +75,20 @@ def test_verify_a_copy_with_key_and_checkpoints_from_elsewhere(audit, state, tmp
         assert (report["ok"], report["records"], report["external_checkpoints"]) == (True, 20, 5)
 
 
+def test_verify_takes_a_folder_of_checkpoints_as_a_bucket_holds_them(audit, state, tmp_path):
+    bucket = tmp_path / "bucket" / "ci.example-audit"
+    bucket.mkdir(parents=True)
+    notes = (state / "audit" / "checkpoints").read_text().split("\n\n")
+    for number in range(0, 10, 2):
+        (bucket / f"{number}.checkpoint").write_text(f"{notes[number]}\n\n{notes[number + 1]}\n")
+    report = json.loads(audit("verify", "--json", "--checkpoint", tmp_path / "bucket").stdout)
+    assert (report["ok"], report["external_checkpoints"]) == (True, 5)
+    (bucket / "2.checkpoint").write_text("5\n")
+    done = audit("verify", "--checkpoint", tmp_path / "bucket")
+    assert done.exit_code == 1
+    assert "2.checkpoint" in done.stdout
+
+
 def test_verify_names_the_first_bad_record(audit, state, tmp_path):
     [path] = (state / "audit").glob("*.jsonl")
     lines = path.read_bytes().splitlines(keepends=True)

@@ -6,16 +6,20 @@ import json
 import shutil
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from orchestrator.evidence.audit import verify as verify_module
 from orchestrator.evidence.audit.checkpoint import sign_checkpoint
 from orchestrator.evidence.audit.note import NoteKey
 from orchestrator.evidence.audit.record import prepare
 from orchestrator.evidence.audit.report import Fault
 from orchestrator.evidence.audit.segments import HISTORY, NEWEST
+from orchestrator.evidence.audit.store import AuditStore, Pace
 from orchestrator.evidence.audit.tree import Tree, leaf_hash
 from orchestrator.evidence.audit.verify import verify
 
-from .conftest import event, lines, put
+from .conftest import Clock, event, lines, put
 
 
 def chained(events, seq=1, prev="0" * 64):
@@ -260,6 +264,73 @@ def test_a_line_without_end_is_read_in_bounded_parts(written, key):
     assert finding is not None
     assert (finding.fault, finding.first) == (Fault.DAMAGED, 5)
     assert "longer" in finding.why
+
+
+def test_a_file_of_checkpoints_that_is_too_large_is_not_read_in_part(written, key, tmp_path, monkeypatch):
+    folder = written(10)
+    large = tmp_path / "large"
+    large.write_text(f"{(folder / NEWEST).read_text()}\n" * 40)
+    monkeypatch.setattr(verify_module, "MAX_CHECKPOINT_BYTES", 4000)
+    [refused] = verify(folder, key.verifier, [large]).refused
+    assert "larger than 4000 bytes" in refused.why
+
+
+edits = st.lists(
+    st.tuples(st.sampled_from(["cut", "put", "swap"]), st.floats(0, 1), st.floats(0, 0.2), st.binary(max_size=20)),
+    min_size=1,
+    max_size=3,
+)
+
+
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory):
+    """One log of 40 records and three segments, and a copy of it that tests may write to."""
+    key = NoteKey.generate("ci.example/audit")
+    good = tmp_path_factory.mktemp("settled") / "good"
+    store = AuditStore.open(good, key, Clock(), Pace(checkpoint_records=10, segment_bytes=8_000))
+    for number in range(1, 41):
+        assert store.commit([prepare(event(number))])
+        store.checkpoint_if_due()
+    store.close()
+    assert len(list(good.glob("*.jsonl"))) == 3
+    shutil.copytree(good, good.with_name("bad"))
+    return key, good, good.with_name("bad")
+
+
+@given(edits)
+def test_no_edit_of_what_was_signed_for_goes_unnoticed(settled, given_edits):
+    key, good, bad = settled
+    segments = sorted(good.glob("*.jsonl"))
+    text = b"".join(path.read_bytes() for path in segments)
+    changed = text
+    for kind, where, length, put_in in given_edits:
+        start = int(where * len(changed))
+        end = min(len(changed), start + int(length * len(changed)) + 1)
+        if kind == "cut":
+            changed = changed[:start] + changed[end:]
+        elif kind == "put":
+            changed = changed[:start] + put_in + changed[start:]
+        else:
+            moved = changed[start:end]
+            rest = changed[:start] + changed[end:]
+            changed = moved + rest
+    for path in bad.glob("*.jsonl"):
+        path.unlink()
+    at = 0
+    for path in segments:
+        size = path.stat().st_size if path is not segments[-1] else len(changed)
+        (bad / path.name).write_bytes(changed[at : at + size])
+        at += size
+    report = verify(bad, key.verifier)
+    # What follows the last newline is no record, so long as all before it is whole.
+    only_torn = changed.startswith(text) and b"\n" not in changed[len(text) :]
+    assert report.ok is only_torn
+    same = [one == other for one, other in zip(changed.split(b"\n"), text.split(b"\n"), strict=False)]
+    if report.finding is not None:
+        first_changed = same.index(False) + 1 if False in same else len(same)
+        # No record is taken for good that is not: the first bad one is named, or that one and the one before it.
+        assert report.records <= first_changed
+        assert report.finding.first <= first_changed
 
 
 def test_the_key_decides_whose_log_it_is(written):
