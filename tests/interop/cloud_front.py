@@ -16,6 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from fake_aws import FakeAws
 from fake_entra import FakeEntra
 from fake_google import FakeGoogle
+from fake_others import FakeApiServer, FakePartner
 from fake_vault import FakeVault
 from relying_party import RelyingParty
 from tls_proxy import certificates, forward, server_context
@@ -26,7 +27,7 @@ ISSUER_HOST = "runners.example"
 ISSUER = f"https://{ISSUER_HOST}"
 HOSTS = (
     *("sts.amazonaws.com", "sts.eu-central-1.amazonaws.com", "sts.googleapis.com", "iamcredentials.googleapis.com"),
-    *("login.microsoftonline.com", "vault.example"),
+    *("login.microsoftonline.com", "vault.example", "cluster.example", "sts.partner.example"),
 )
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -56,6 +57,7 @@ class CloudFront:
         self.party = RelyingParty(self.session)
         self.aws, self.google = FakeAws(self.party), FakeGoogle(self.party)
         self.entra, self.vault = FakeEntra(self.party), FakeVault(self.party, ISSUER)
+        self.cluster, self.partner = FakeApiServer(self.party), FakePartner(self.party)
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._by_host)
         self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -66,6 +68,30 @@ class CloudFront:
     async def __aexit__(self, *error: object) -> None:
         await self.runner.cleanup()
         await self.session.close()
+
+    def learn(self, recipes: dict[str, Any]) -> None:
+        """Take over what the recipes of grants say: the first file of each, by the grant's target."""
+        binding = {"aws": self._learn_aws, "gcp": self._learn_google, "azure": self._learn_entra}
+        for target, found in recipes.items():
+            if target in binding:
+                binding[target](found)
+        self.vault.roles["app-release"] = recipes["vault"]
+        self.cluster.configuration = recipes.get("cluster", {})
+        self.partner.checks = recipes.get("partner", {})
+
+    def _learn_aws(self, policy: dict[str, Any]) -> None:
+        condition = policy["Statement"][0]["Condition"]["StringEquals"]
+        self.aws.add_provider(ISSUER, [condition[f"{ISSUER_HOST}:aud"]])
+        self.aws.add_role(f"arn:aws:iam::{self.aws.account}:role/app-release", policy)
+
+    def _learn_google(self, provider: dict[str, Any]) -> None:
+        (audience,) = provider["oidc"]["allowedAudiences"]
+        account = "release@shop-prod.iam.gserviceaccount.com"
+        self.google.providers[audience.removeprefix("https:")] = provider
+        self.google.bindings[account] = [f"attribute.role/{account}"]
+
+    def _learn_entra(self, credential: dict[str, Any]) -> None:
+        self.entra.add("11111111-2222-3333-4444-555555555555", credential)
 
     async def _by_host(self, request: web.Request) -> web.StreamResponse:
         host = request.host.partition(":")[0]
@@ -91,6 +117,8 @@ class CloudFront:
                 f"GET {tenant}/v2.0/.well-known/openid-configuration": self.entra.discovery,
                 "GET /common/discovery/instance": self.entra.instance,
             },
+            "cluster.example": {"GET /version": self.cluster.handle},
+            "sts.partner.example": {"POST /token": self.partner.token},
             "vault.example": {
                 "POST /v1/auth/jwt/login": self.vault.login,
                 "POST /v1/auth/token/revoke-self": self.vault.revoke_self,

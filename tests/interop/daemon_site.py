@@ -16,7 +16,8 @@ from orchestrator.model.job import JobId
 
 
 class Site:
-    """`audiences` are settings by name, `trust_maps` are documents. `configure` says where jobs may go."""
+    """`audiences` are settings by name, `trust_maps` are documents. `tools` are more folders that jobs see.
+    `configure` says where they may go."""
 
     def __init__(
         self,
@@ -25,10 +26,12 @@ class Site:
         audiences: dict[str, Any],
         trust_maps: list[dict[str, Any]],
         public_url: str = "",
+        tools: list[str] | None = None,
     ) -> None:
         self.here = Installation(folder)
         self.url = self.here.url
         self.issuer = public_url or self.here.url
+        self._tools = tools or []
         self.platform = Platform(folder, self.issuer)
         maps = folder / "trust"
         maps.mkdir()
@@ -54,7 +57,7 @@ class Site:
             "capacity": 4,
             "trust_tier": "protected",
             "egress": [{"host": host, "port": port, "protocol": protocol} for host, _, port, protocol in hosts],
-            "sandbox": {"host_uid_base": self.here.uid_base, "toolchain": toolchain()},
+            "sandbox": {"host_uid_base": self.here.uid_base, "toolchain": toolchain() + self._tools},
         }
 
     async def submit(self, name: str, script: str, *, claims: dict[str, str] | None = None, **more: Any) -> JobId:

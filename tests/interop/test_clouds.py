@@ -110,12 +110,7 @@ async def set_up(site: Site, front: CloudFront) -> dict[str, Any]:
         assert done.code == 0, done.err
         parts = json.loads(done.out)["parts"]
         found[target] = next(json.loads(part["text"]) for part in parts if part["language"] == "json")
-    front.aws.add_provider(ISSUER, [AWS])
-    front.aws.add_role(ROLE, found["aws"])
-    front.google.providers[f"//iam.googleapis.com/{PROVIDER}"] = found["gcp"]
-    front.google.bindings[ACCOUNT] = [f"attribute.role/{ACCOUNT}"]
-    front.entra.add(CLIENT, found["azure"])
-    front.vault.roles["app-release"] = found["vault"]
+    front.learn(found)
     return found | {"subject": found["azure"]["subject"]}
 
 
