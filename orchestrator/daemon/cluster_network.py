@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -119,10 +119,20 @@ def _daemon_workload(settings: Settings, runners: tuple[Peer, ...]) -> Workload:
     egress = [Allowed((CLUSTER_DNS,), DNS_PORTS)]
     if outside:
         egress.append(Allowed(outside, API_SERVER_PORTS))
-    servers = (settings.telemetry.otlp_endpoint, settings.policy.opa_url if settings.policy.engine == "opa" else "")
+    opa = settings.policy.opa_url if settings.policy.engine == "opa" else ""
+    servers = (settings.telemetry.otlp_endpoint, opa, *_anchors(settings))
     egress.extend(_towards(url) for url in servers if url)
     labels = component_labels(given.installation, DAEMON)
     return Workload("daemon", given.namespace, labels, ingress, tuple(egress))
+
+
+def _anchors(settings: Settings) -> Iterator[str]:
+    """Where checkpoints of the audit log are sent."""
+    for anchor in settings.audit.anchors if settings.audit.enabled else ():
+        if anchor.http is not None:
+            yield anchor.http.url
+        elif anchor.object_store is not None:
+            yield anchor.object_store.url
 
 
 def _gateway_workload(settings: Settings, runners: tuple[Peer, ...]) -> Workload:

@@ -168,6 +168,13 @@ def test_the_daemon_reaches_what_it_is_told_of():
             "kubernetes": {"agent_image": "registry.example/agent:1", "api_server_cidrs": ["10.0.0.0/28"]},
             "telemetry": {"otlp_endpoint": "http://otel.tenant.svc:4318"},
             "policy": {"engine": "opa", "opa_url": "http://10.7.7.7:8181"},
+            "audit": {
+                "anchors": [
+                    {"file": "/mnt/kept"},
+                    {"http": {"url": "http://10.7.7.8:9000/checkpoints"}},
+                    {"object_store": {"url": "https://10.7.7.9/bucket", "credentials_file": "/etc/credentials"}},
+                ]
+            },
         }
     )
     policies = policy_set(given_settings)
@@ -177,6 +184,9 @@ def test_the_daemon_reaches_what_it_is_told_of():
     assert policies.allows(daemon, Endpoint("10.0.8.8", "tenant"), 4318)
     assert not policies.allows(daemon, Endpoint("10.0.8.8", "edge"), 4318)
     assert policies.allows(daemon, Endpoint("10.7.7.7"), 8181)
+    assert policies.allows(daemon, Endpoint("10.7.7.8"), 9000)
+    assert policies.allows(daemon, Endpoint("10.7.7.9"), 443)
+    assert not policies.allows(daemon, Endpoint("10.7.7.9"), 9000)
     assert policies.allows(daemon, Endpoint("10.0.8.9", "kube-system", {"k8s-app": "kube-dns"}), 53, "UDP")
     assert not policies.allows(daemon, Endpoint("10.0.8.9", "kube-system", {"k8s-app": "other"}), 53, "UDP")
 
