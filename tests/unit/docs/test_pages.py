@@ -19,6 +19,7 @@ import yaml
 from orchestrator.cli.jobfile import read_jobs
 from orchestrator.cli.main import app
 from orchestrator.cli.pages.lifecycle_drawing import lifecycle_drawing
+from orchestrator.daemon.brokered import UNACCOUNTED
 from orchestrator.identity.trust.reading import read_document
 from orchestrator.model.phase import MOVES, Phase
 from orchestrator.policy.bundle import _parse
@@ -258,8 +259,10 @@ def test_words_of_tokens_connections_and_alarms_are_in_the_page_on_reasons():
     page = text_of(DOCS / "reference" / "reasons.md")
     sources = {path: text_of(path) for path in (ROOT / "orchestrator").rglob("*.py")}
     alarms = {word for text in sources.values() for word in re.findall(r"AlarmRaised\(\"(\w+)\"", text)}
-    exchange = sources[ROOT / "orchestrator" / "identity" / "exchange.py"]
-    tokens = set(re.findall(r"reason=\"(\w+)\"", exchange))
+    identity = ROOT / "orchestrator" / "identity"
+    exchange = [sources[identity / f"{name}.py"] for name in ("exchange_refusals", "exchange", "grammar", "brokered")]
+    tokens = {word for text in exchange for word in re.findall(r"reason=\"(\w+)\"", text)}
+    alarms.add(UNACCOUNTED)
     statuses = set(
         re.findall(r"^    \"(\w+)\": ", sources[ROOT / "orchestrator" / "egress" / "answers.py"], re.MULTILINE)
     )
