@@ -30,7 +30,7 @@ def check_config(
 
     settings = load_settings(config)
     _try_files(settings)
-    warnings = warnings_for(settings)
+    warnings = [*warnings_for(settings), *_try_trust_map(settings)]
     document = shown(settings)
     if json:
         print_json({"settings": document, "warnings": warnings})
@@ -62,6 +62,25 @@ def _try_files(settings: Settings) -> None:
         from orchestrator.policy.bundle import load_configured
 
         load_configured(settings.policy.bundle)
+
+
+def _try_trust_map(settings: Settings) -> Iterator[str]:
+    """Load the trust map with all its checks; a line for each grant that several issuers of callers make unsafe.
+
+    Raises:
+        ConfigurationError: the daemon could not start with it.
+    """
+    if not settings.identity.trust_maps:
+        return
+    from orchestrator.identity.trust.trust_map import TrustMap
+
+    trust_map = TrustMap.load(settings.identity.trust_maps)
+    if len(settings.callers) + len(settings.github) > 1:
+        for rule in trust_map.unscoped:
+            yield (
+                f"identity.trust_maps: {rule} pins no caller_issuer, and jobs come from several issuers; another one's "
+                "repository or owner may have the same id"
+            )
 
 
 def _files_of_github(settings: Settings) -> Iterator[tuple[str, Path]]:

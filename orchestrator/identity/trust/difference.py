@@ -163,8 +163,12 @@ def _document_ways(old: TrustDocument, new: TrustDocument) -> Iterator[_Way]:
     if old.protected != new.protected:
         yield old.protected, f"protected is {str(new.protected).lower()}"
     if old.stricter_than != new.stricter_than:
-        yield old.stricter_than is not None, f"stricter_than is {new.stricter_than!r}, was {old.stricter_than!r}"
+        yield old.stricter_than is not None, f"stricter_than is {_other(new)}, was {_other(old)}"
     for role in sorted(new.shared_roles - old.shared_roles):
         yield True, f"{role} may be shared"
     for role in sorted(old.shared_roles - new.shared_roles):
         yield False, f"{role} may not be shared any more"
+
+
+def _other(document: TrustDocument) -> str:
+    return "nothing" if document.stricter_than is None else repr(document.stricter_than)

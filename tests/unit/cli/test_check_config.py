@@ -37,6 +37,40 @@ def test_the_environment_is_part_of_it(check, monkeypatch):
     assert document["warnings"] == []
 
 
+TRUST_MAP = """trust_map: 1
+environment: prod
+targets: {there: {kind: oidc, audience: "https://deploy.example"}}
+grants:
+  - {name: a, when: {repository_id: {equals: "42"}}, target: there, max_ttl_seconds: 60}
+"""
+CALLER = "{issuer: 'https://%s.example', audience: a, require: {sub: repo}, jwks_file: %s}"
+
+
+def test_the_trust_map_is_loaded(check, tmp_path):
+    path = tmp_path / "prod.yaml"
+    path.write_text(TRUST_MAP)
+    settings = f"identity: {{trust_maps: [{path}], audiences: {{'https://deploy.example': {{}}}}}}\n"
+    done = check(settings, "--strict")
+    assert done.exit_code == 0, done.stderr
+    path.write_text(TRUST_MAP.replace("equals", "is"))
+    done = check(settings)
+    assert done.exit_code == 1
+    assert "prod.yaml: grants.a.when.repository_id has an unknown key 'is'" in done.stderr
+
+
+def test_an_id_is_no_identity_where_several_issuers_number(check, tmp_path):
+    path, keys = tmp_path / "prod.yaml", tmp_path / "jwks.json"
+    path.write_text(TRUST_MAP)
+    keys.write_text("{}")
+    one, two = (CALLER % (name, keys) for name in ("ci", "forge"))
+    identity = f"identity: {{trust_maps: [{path}]}}\n"
+    done = check(f"{identity}callers: [{one}]\n", "--strict")
+    assert done.exit_code == 0, done.stderr
+    done = check(f"{identity}callers: [{one}, {two}]\n", "--strict")
+    assert done.exit_code == 1
+    assert "prod/a pins no caller_issuer, and jobs come from several issuers" in done.stderr
+
+
 def test_every_problem_is_named_without_its_value(check):
     done = check("server: {port: secret-thing, hsot: x}\npools: [{name: A}]")
     assert done.exit_code == 1

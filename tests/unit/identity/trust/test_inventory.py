@@ -171,6 +171,14 @@ def test_a_documents_guards_are_changes_too(load, prod, old, new, direction):
     assert (one.direction, one.rule, one.audience) == (direction, "prod/", "")
 
 
+def test_a_comparison_that_is_given_up_is_a_change(load, prod):
+    staging = copy.deepcopy(prod) | {"environment": "staging", "grants": []}
+    strict = load(prod | {"stricter_than": "staging"}, staging)
+    (one,) = diff(strict, load(prod, staging)).changes
+    assert (one.direction, one.details) == (WIDER, ("stricter_than is nothing, was 'staging'",))
+    assert not diff(load(prod, staging), strict).widens
+
+
 def test_another_issuer_counts_as_wider(load, prod):
     (one,) = diff(load(prod), load(prod | {"issuer": "other"})).changes
     assert (one.direction, one.details) == (WIDER, ("issuer is other, was prod",))

@@ -60,6 +60,7 @@ WRONG = [
     ("grants/0/default", True, ["grants.0 has an unknown key 'default'"]),
     ("grants/0/when", {}, ["grants.app-release.when must be a mapping with an entry"]),
     ("grants/0/when", None, ["grants.0 lacks when"]),
+    ("grants/0/when", {f"c{n}": {"equals": "x"} for n in range(21)}, ["when has 21 entries", "20 is the most"]),
     ("grants/0/when/Ref", {"equals": "x"}, ["when is 'Ref'"]),
     ("grants/0/when/ref", "main", ["when.ref must be a mapping, not 'main'", "equals, one_of, matches"]),
     ("grants/0/when/ref", {}, ["when.ref has 0 conditions", "exactly one"]),
