@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 Folder = Annotated[
     Path | None,
-    typer.Argument(metavar="FOLDER", help="The log's folder, or a copy. Default: `audit` in the state folder."),
+    typer.Argument(
+        metavar="FOLDER", help="The log's folder, or a copy. Default: the daemon's, by its settings or state folder."
+    ),
 ]
 Key = Annotated[
     str | None,
@@ -36,10 +39,19 @@ def log_folder(given: Path | None) -> Path:
     from orchestrator.cli.exits import UsageError
     from orchestrator.cli.target import state_dir
 
-    folder = given or state_dir() / "audit"
+    folder = given or _set_in(os.environ.get("ORCHESTRATOR_CONFIG")) or state_dir() / "audit"
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder", fix="name the folder of the audit log, or a copy of it")
     return folder
+
+
+def _set_in(config: str | None) -> Path | None:
+    """`audit.folder` of the settings file, if one is named and has it."""
+    if not config:
+        return None
+    from orchestrator.settings import load_settings
+
+    return load_settings(Path(config)).audit.folder
 
 
 def public_key(given: str | None, folder: Path | None) -> NoteVerifier:

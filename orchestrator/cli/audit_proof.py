@@ -31,7 +31,7 @@ def audit_prove(
     seq: Annotated[int | None, typer.Argument(metavar="SEQ", help="The record's number.", min=1)] = None,
     folder: Annotated[
         Path | None,
-        typer.Option(help="The log's folder, or a copy. Default: `audit` in the state folder."),
+        typer.Option(help="The log's folder, or a copy. Default: the daemon's, by its settings or state folder."),
     ] = None,
     since_checkpoint: Since = None,
     output: Annotated[Path | None, typer.Option(help="File to write. Default: standard output.")] = None,

@@ -176,12 +176,14 @@ class AuditLog:
         open_ = True
         while open_:
             open_ = self._take()
+            before = str(self._store.problem or "")
             try:
                 self._turn()
             except Exception as error:  # noqa: BLE001 -- the thread must outlive any defect, and readiness must show it
                 self._store.problem = unavailable(type(error).__name__, "report this defect")
                 with contextlib.suppress(OSError):
                     _log.exception("audit_write_failed")
+            _tell_change(before, self._store.problem)
         signed = self._store.close()
         left = [item.future for item in self._pending]
         self._on_loop(self._settle, left, 0, unavailable("it was closed before they could be written"))
@@ -245,3 +247,12 @@ class AuditLog:
             except Exception:  # noqa: BLE001 -- one reader's defect must not keep others from hearing
                 with contextlib.suppress(OSError):
                     _log.exception("audit_feed_failed")
+
+
+def _tell_change(before: str, problem: OrchestratorError | None) -> None:
+    # The daemon's own log may lie on the same full disk.
+    with contextlib.suppress(OSError):
+        if problem is None and before:
+            _log.info("audit_well_again")
+        elif problem is not None and str(problem) != before:
+            _log.error("audit_not_written", reason=problem.reason, error=str(problem), fix=problem.fix)

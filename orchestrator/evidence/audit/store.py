@@ -89,7 +89,8 @@ class AuditStore:
         self._tree = found.tree if found else Tree()
         self._prev = found.prev if found else FIRST_PREV
         self.last_journal_seq = found.journal_seq if found else 0
-        self._replace(VKEY, self.vkey + "\n")
+        if not self._has(VKEY, self.vkey + "\n"):
+            self._replace(VKEY, self.vkey + "\n")
         if found is None:
             # What a kill leaves of this is begun again: the segment's file comes last.
             self._sign()
@@ -226,6 +227,13 @@ class AuditStore:
             os.close(history)
         self._replace(NEWEST, signed.note)
         self.checkpoint = signed
+
+    def _has(self, name: str, text: str) -> bool:
+        """Spares a write: a log can be opened on a full disk, and then says that it is not healthy."""
+        try:
+            return (self._folder / name).read_text(encoding="utf-8", errors="replace") == text
+        except FileNotFoundError:
+            return False
 
     def _replace(self, name: str, text: str) -> None:
         """Whole or not at all, for readers and for a crash."""

@@ -75,6 +75,17 @@ def test_verify_a_copy_with_key_and_checkpoints_from_elsewhere(audit, state, tmp
         assert (report["ok"], report["records"], report["external_checkpoints"]) == (True, 20, 5)
 
 
+def test_the_folder_is_the_one_that_the_settings_name(audit, state, tmp_path, monkeypatch):
+    (state / "audit").rename(tmp_path / "moved")
+    assert audit("verify").exit_code == 2
+    config = tmp_path / "orchestrator.yaml"
+    config.write_text(f"audit:\n  folder: {tmp_path / 'moved'}\n")
+    monkeypatch.setenv("ORCHESTRATOR_CONFIG", str(config))
+    assert audit("verify").exit_code == 0
+    config.write_text("audit: {}\n")
+    assert audit("verify").exit_code == 2
+
+
 def test_verify_takes_a_folder_of_checkpoints_as_a_bucket_holds_them(audit, state, tmp_path):
     bucket = tmp_path / "bucket" / "ci.example-audit"
     bucket.mkdir(parents=True)

@@ -9,6 +9,7 @@ import os
 import threading
 
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.evidence.audit import log as log_module
@@ -135,6 +136,20 @@ async def test_an_event_that_cannot_be_written_takes_no_other_with_it_and_no_pla
     await log.submit([event(1)])
     await log.close()
     assert numbers(tmp_path / "audit") == [1]
+
+
+async def test_the_daemons_log_tells_once_that_it_is_sick_and_once_that_it_is_well(tmp_path, key, disk):
+    log = await AuditLog.open(tmp_path / "audit", key)
+    with capture_logs() as told:
+        disk.sick = True
+        one = log.submit([event(1)])
+        await until(lambda: disk.tries > 5)
+        disk.sick = False
+        await one
+        await log.close()
+    assert [line["event"] for line in told] == ["audit_not_written", "audit_well_again"]
+    assert told[0]["reason"] == "audit_unavailable"
+    assert "free space" in told[0]["fix"]
 
 
 async def test_a_sick_disk_holds_all_back_in_order_and_loses_nothing(tmp_path, key, disk):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from enum import StrEnum
 from hashlib import sha256
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given
@@ -126,6 +128,19 @@ def test_what_has_no_one_form_is_refused_without_repeating_it(change, told):
         prepare(event(**change))
     assert caught.value.reason == "audit_record_invalid"
     assert "x" * 50 not in str(caught.value)
+
+
+def test_kinds_of_text_and_mapping_are_written_as_what_they_are():
+    class Word(StrEnum):
+        ALLOW = "allow"
+
+    class Name(str):
+        __slots__ = ()
+
+    data = MappingProxyType({Word.ALLOW: Name("n"), "deep": [MappingProxyType({Name("k"): (Word.ALLOW,)})]})
+    record = read_line(line_of(event(outcome=Word.ALLOW, data=data)))
+    assert record.outcome == "allow"
+    assert data_of(record) == {"allow": "n", "deep": [{"k": ["allow"]}]}
 
 
 def test_size_is_bounded_and_what_fits_can_be_read_again():

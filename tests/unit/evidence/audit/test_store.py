@@ -162,6 +162,27 @@ def test_a_failure_at_any_step_confirms_nothing_and_heals(tmp_path, key, steps, 
     assert at > 20
 
 
+def test_a_log_can_be_opened_on_a_full_disk(written, key, monkeypatch):
+    folder = written(30)
+    with next(folder.glob("*.jsonl")).open("ab") as file:
+        file.write(b"torn")
+
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        store = AuditStore.open(folder, key, Clock(), Pace())
+        assert store.size == 30
+        assert not store.probe()
+        assert store.problem is not None
+        assert not (folder / "probe").exists()
+    assert store.probe()
+    assert store.commit([prepare(event(31))])
+    store.close()
+    assert verify(folder, key.verifier).records == 31
+
+
 @contextmanager
 def refused(reason, word):
     with pytest.raises(ConfigurationError) as caught:
@@ -283,7 +304,7 @@ def test_a_folder_that_others_may_read_is_refused(tmp_path, key):
         AuditStore.open(tmp_path / "audit", key, Clock(), Pace())
 
 
-@pytest.mark.parametrize("name", ["lock", "vkey.tmp", "00000000000000000001.jsonl"])
+@pytest.mark.parametrize("name", ["lock", "checkpoint", "00000000000000000001.jsonl"])
 def test_a_folder_that_cannot_be_used_is_told(written, key, name):
     folder = written(3)
     (folder / name).unlink(missing_ok=True)
