@@ -32,6 +32,13 @@ class Api:
             raise SystemExit(f"{method} {path}: {answer.status} {json.dumps(document)}")
         return document
 
+    async def text(self, path: str) -> str:
+        """An answer as it is."""
+        async with self.session.get(self.url + path, headers=self._headers()) as answer:
+            if answer.status != 200:
+                raise SystemExit(f"GET {path}: {answer.status} {await answer.text()}")
+            return await answer.text()
+
     async def run(self, body: dict) -> dict:
         """Dispatch a job and follow it to its end: a line for each phase, and each line of its log."""
         job = await self.call("POST", "/v1/jobs", {"pipeline": "demo", "timeout_seconds": JOB_SECONDS, **body})

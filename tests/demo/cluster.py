@@ -25,6 +25,7 @@ from pipeline import (
     deploy_target,
     ended_token,
     pipeline,
+    receipts,
     report,
     served_repository,
     tests_in_trace,
@@ -125,6 +126,7 @@ async def run(
     await report(api, done)
     problems = unexpected(done)
     problems += await ended_token(session, target_port, product.node.address)
+    problems += await receipts(api, done, product.state)
     return problems + tests_in_trace(receiver, done[0])
 
 

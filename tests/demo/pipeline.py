@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -14,12 +15,17 @@ from aiohttp import web
 from api import Api
 
 from orchestrator.cli import output, render
+from orchestrator.cli.render.words import between
+from orchestrator.evidence.receipts.judging import judge
+from orchestrator.evidence.receipts.signing import open_receipt
+from orchestrator.evidence.signing_key import read_public_keys
 from orchestrator.testing.otlp import OtlpReceiver
 
 PROJECT = Path(__file__).resolve().parents[2]
 JOBS = Path(__file__).parent / "jobs"
 STAGING, PROD = "https://staging.deploy.example", "https://prod.deploy.example"
 EXPECTED = {"build": "success", "curious": "success", "deploy-staging": "success", "deploy-prod": "denied"}
+KEY = "evidence.pub"
 console = output.console()
 
 
@@ -97,6 +103,39 @@ async def report(api: Api, done: list[dict]) -> None:
         console.rule(job["name"])
         console.print(render.waterfall(await api.call("GET", f"/v1/jobs/{job['id']}/trace")))
         console.print(render.job_detail(job))
+
+
+async def receipts(api: Api, done: list[dict], folder: Path) -> list[str]:
+    """Keep each job's receipt in `folder`, with the key, and show a line of it; what does not hold."""
+    console.print()
+    console.rule("receipts")
+    pem = await api.text("/v1/evidence/key")
+    (folder / KEY).write_text(pem, encoding="ascii")
+    problems = []
+    for job in done:
+        envelope = await api.text(f"/v1/jobs/{job['id']}/receipt")
+        (folder / f"{job['name']}.receipt.json").write_text(envelope, encoding="ascii")
+        receipt, digest = open_receipt(envelope, read_public_keys(pem))
+        runner, times = receipt.runner, receipt.times
+        gone = f"gone {between(times.ended, runner.absent)} after its end" if runner else "it had no runner"
+        given = f"tokens: {len(receipt.tokens)}, decisions: {len(receipt.decisions)}"
+        console.print(f"{job['name']:<14} {gone}, {given}, {digest}")
+        problems += [f"receipt of {job['name']}: {found.text}" for found in judge(receipt) if not found.holds]
+    return problems
+
+
+async def offline(folder: Path, name: str) -> list[str]:
+    """Check a kept receipt as an auditor would, with nothing of the daemon left but two files."""
+    words = ("receipt", "--file", f"{name}.receipt.json", "--key", KEY)
+    console.print()
+    console.rule(f"orchestrator {' '.join(words)}")
+    variables = {**os.environ, "ORCHESTRATOR_STATE_DIR": str(folder / "no-daemon"), "COLUMNS": str(console.width)}
+    command = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "orchestrator", *words, cwd=folder, env=variables, stdout=asyncio.subprocess.PIPE
+    )
+    shown, _ = await command.communicate()
+    console.print(shown.decode().rstrip(), markup=False, highlight=False, soft_wrap=True)
+    return [f"the receipt of {name} is not good without the daemon"] if command.returncode else []
 
 
 @asynccontextmanager

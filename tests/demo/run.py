@@ -20,7 +20,9 @@ from pipeline import (
     console,
     deploy_target,
     ended_token,
+    offline,
     pipeline,
+    receipts,
     report,
     served_repository,
     tests_in_trace,
@@ -74,8 +76,10 @@ async def demo(folder: Path) -> list[str]:
             await report(api, done)
             problems = unexpected(done)
             problems += await ended_token(session, target_port)
+            problems += await receipts(api, done, folder)
         if daemon.returncode:
             problems.append(f"the daemon ended with exit code {daemon.returncode}")
+        problems += await offline(folder, "deploy-staging")
         problems += tests_in_trace(receiver, done[0])
     return problems + told_left(residue)
 
