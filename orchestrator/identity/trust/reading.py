@@ -20,6 +20,9 @@ from orchestrator.identity.trust.strict import Place, flag, items, mapping, name
 FORMAT: Final = 1
 MAX_DOCUMENTS: Final = 64
 MAX_FILE_BYTES: Final = 4 << 20
+MAX_WRITTEN_OUT_BYTES: Final = 16 << 20
+"""Of a document as JSON, where each alias stands for all of what it repeats."""
+
 MAX_TARGETS: Final = 200
 MAX_GRANTS: Final = 2000
 _MAX_SHARED_ROLES: Final = 100
@@ -27,6 +30,16 @@ _MAX_SECONDS: Final = 3600
 _ENVIRONMENT: Final = re.compile(r"[^-\s].*")
 _AUDIENCE: Final = re.compile(r"[!-~]+")
 _GITHUB_AUDIENCE: Final = re.compile(r"github:[!-~]+")
+
+
+class _Loader(strict_yaml.StrictLoader):
+    """Without merge keys (`<<`): nothing is inherited, and nested ones grow without bound."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, "a merge key", key.start_mark)
+        super().flatten_mapping(node)
 
 
 def read_documents(paths: Iterable[Path]) -> tuple[TrustDocument, ...]:
@@ -61,13 +74,15 @@ def read_document(path: Path) -> TrustDocument:
             content = file.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
             raise place.wrong("is too large", f"a document has at most {MAX_FILE_BYTES} bytes")
-        return document(strict_yaml.load(content.decode()), place)
+        return document(yaml.load(content.decode(), Loader=_Loader), place)  # noqa: S506 -- a SafeLoader, made stricter
     except OSError as error:
         raise place.wrong(f"cannot be read: {error.strerror}", "check the path and its permissions") from None
     except UnicodeDecodeError:
         raise place.wrong("is not UTF-8 text", "save it as UTF-8") from None
     except yaml.YAMLError as error:
-        raise place.wrong(strict_yaml.describe(error), "correct the YAML; a file holds one document") from None
+        raise place.wrong(
+            strict_yaml.describe(error), "correct the YAML; a file holds one document, without merge keys"
+        ) from None
     except RecursionError:
         raise place.wrong("is nested too deeply", "write it as the reference shows") from None
 
@@ -102,7 +117,7 @@ def document(content: object, place: Place) -> TrustDocument:
     return TrustDocument(
         environment=environment,
         path=place.file,
-        digest=_digest(given),
+        digest=_digest(given, place),
         targets=targets,
         grants=read,
         issuer=issuer,
@@ -143,7 +158,12 @@ def _target(name: str, entry: object, place: Place) -> Target:
     )
 
 
-def _digest(content: dict[str, Any]) -> str:
+def _digest(content: dict[str, Any], place: Place) -> str:
     """Of a content that has been read: by then all of it is known to be plain."""
-    told = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return f"sha256:{hashlib.sha256(told.encode()).hexdigest()}"
+    digest, size = hashlib.sha256(), 0
+    for part in json.JSONEncoder(sort_keys=True, separators=(",", ":")).iterencode(content):
+        size += len(part)
+        if size > MAX_WRITTEN_OUT_BYTES:
+            raise place.wrong("repeats too much by aliases", f"written out it may have {MAX_WRITTEN_OUT_BYTES} bytes")
+        digest.update(part.encode())
+    return f"sha256:{digest.hexdigest()}"

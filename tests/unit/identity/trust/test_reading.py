@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import ConfigurationError
+from orchestrator.identity.trust import reading
 from orchestrator.identity.trust.kinds import KINDS
 from orchestrator.identity.trust.reading import MAX_DOCUMENTS, MAX_FILE_BYTES, document
 from orchestrator.identity.trust.strict import Place
@@ -190,6 +191,21 @@ def test_kinds_without_roles_take_none(load, prod):
 )
 def test_what_is_no_document_is_refused(load, text, told):
     with pytest.raises(ConfigurationError, match=told):
+        load(text)
+
+
+def test_nothing_is_merged_or_repeated_without_bound(load, prod, monkeypatch):
+    lines = ["a0: &a0 {x: 1}"] + [f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}" for n in range(1, 40)]
+    with pytest.raises(ConfigurationError, match="is not valid YAML at line 2") as caught:
+        load("\n".join(lines))
+    assert "without merge keys" in caught.value.fix
+    monkeypatch.setattr(reading, "MAX_WRITTEN_OUT_BYTES", 10_000)
+    values = {"one_of": [f"{number:0100}" for number in range(10)]}
+    for claim in "abcdefghijk":
+        prod["grants"][0]["when"][claim] = values
+    text = yaml.safe_dump(prod)
+    assert len(text) < 5000
+    with pytest.raises(ConfigurationError, match="repeats too much by aliases"):
         load(text)
 
 
