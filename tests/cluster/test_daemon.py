@@ -28,6 +28,10 @@ import yaml
 
 from orchestrator.backends.kubernetes.config import RUNNER_AUDIENCE
 from orchestrator.backends.kubernetes.pod import Pod
+from orchestrator.evidence.receipts.document import Receipt
+from orchestrator.evidence.receipts.judging import judge
+from orchestrator.evidence.receipts.signing import open_receipt
+from orchestrator.evidence.signing_key import open_evidence_key
 from orchestrator.testing.kubelet import Script
 from orchestrator.testing.otlp import OtlpReceiver
 from orchestrator.testing.pod_states import End
@@ -249,6 +253,14 @@ class Installation:
             assert answer.status < 300, text
             return json.loads(text)
 
+    async def receipt(self, job: str) -> Receipt:
+        """The finished job's, which must hold and break no promise."""
+        key = open_evidence_key(self.state / "keys" / "evidence")
+        envelope = await self.call("GET", f"/v1/jobs/{job}/receipt")
+        receipt, _ = open_receipt(json.dumps(envelope), {key.id: key.public})
+        assert all(found.holds for found in judge(receipt)), judge(receipt)
+        return receipt
+
     async def submit(self, key: str, script: str, **more) -> str:
         body = {"name": "job", "script": script, "pool": "default"} | more
         answer = await self.call("POST", "/v1/jobs", json=body, headers={"Idempotency-Key": key})
@@ -328,9 +340,19 @@ async def test_from_dispatch_to_verified_gone(installed):
     assert [one["name"] for one in finished["artifacts"]] == ["f"]
     assert [one["audience"] for one in finished["tokens"]] == ["cloud"]
     await here.until(lambda: _gone(here, pod))
+    receipt = await here.receipt(job)
+    assert [(use.uid, bool(use.bound)) for use in receipt.runner.uses] == [(document["metadata"]["uid"], True)]
+    assert (receipt.runner.backend, receipt.runner.seen_by) == ("kubernetes", "api_server")
+    assert [(one.what, one.how) for one in receipt.access] == [
+        ("runner_api", "withdrawn"),
+        ("egress_gateways", "withdrawn"),
+    ]
+    assert [token.audience for token in receipt.tokens] == ["cloud"]
+    assert receipt.artifacts == [one["digest"] for one in finished["artifacts"]]
     denied = await here.submit("k2", "true", deployment_environment="prod")
     refused = await here.phase(denied, "finished")
     assert refused["result"] == "denied", refused
+    assert (await here.receipt(denied)).runner is None
     await here.until(lambda: _exported(here, job))
 
 
@@ -394,6 +416,8 @@ async def test_a_daemon_killed_in_the_middle_leaves_the_pod_and_the_next_one_tak
     finished = await here.phase(job, "finished")
     assert (finished["result"], finished["exit_code"]) == ("failure", 3)
     assert list(here.agents) == [pod], "it never ran twice"
+    receipt = await here.receipt(job)
+    assert (receipt.daemon.restarts, receipt.runner.uses[0].uid, len(receipt.tokens)) == (1, uid, 1)
     await here.until(lambda: _exported(here, job))
 
 

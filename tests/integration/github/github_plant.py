@@ -11,7 +11,12 @@ from dataclasses import replace
 from unittest import mock
 
 from orchestrator.daemon.clock import SystemClock
+from orchestrator.daemon.receipt import Receipts
 from orchestrator.errors import OrchestratorError, TryAgainError
+from orchestrator.evidence.receipts.document import Receipt
+from orchestrator.evidence.receipts.making import Signer
+from orchestrator.evidence.receipts.signing import envelope_of, open_receipt
+from orchestrator.evidence.signing_key import generate_evidence_key
 from orchestrator.intake.github import fact_finder
 from orchestrator.intake.github.connect import GitHub
 from orchestrator.intake.github.connection import GitHubConnection, TokenCredential
@@ -27,6 +32,7 @@ from orchestrator.lifecycle.observation import SECOND, Deadlines
 from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.lifecycle.recovery import recover
 from orchestrator.model.egress import EgressProof
+from orchestrator.model.events import ReceiptSigned
 from orchestrator.model.job import JobId, PoolName
 from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.model.record import Record, fold
@@ -37,7 +43,10 @@ from orchestrator.testing.github.model import Flavour, JobPlan, Options, Run, Sc
 from orchestrator.testing.github.server import GitHubServer
 from orchestrator.testing.journal import MemoryJournal
 from orchestrator.testing.policy import FixedPolicy
+from orchestrator.testing.receipts import wrong_receipts
 
+EVIDENCE_KEY = generate_evidence_key()
+SIGNER = Signer("https://ci.example", "0", 60)
 POOL = PoolName("linux")
 SOURCE = "acme"
 PROOF = EgressProof(denied=("metadata", "direct"))
@@ -168,7 +177,10 @@ class Plant:
             free=self.free,
             notes=self.notes,
         )
-        performer = Performer(self.policy, {"memory": self.backend}, {SOURCE: self.source}, [self.source], [])
+        sealer = Receipts(
+            self.journal, lambda: self.engine, EVIDENCE_KEY, Signer("https://ci.example", "0", 60), self.clock
+        )
+        performer = Performer(self.policy, {"memory": self.backend}, {SOURCE: self.source}, [self.source], [], sealer)
         self.engine = Engine(
             journal=self.journal, performer=performer, pools=self.pools, clock=self.clock, deadlines=self.deadlines
         )
@@ -300,6 +312,12 @@ class Plant:
     async def records(self) -> list[Record]:
         return [fold(facts) for facts in await self.history_values()]
 
+    async def receipts(self) -> list[Receipt]:
+        """Of the finished records, in the order of their offers."""
+        signed = [fact.event for facts in await self.history_values() for fact in facts]
+        keys = {EVIDENCE_KEY.id: EVIDENCE_KEY.public}
+        return [open_receipt(envelope_of(event), keys)[0] for event in signed if isinstance(event, ReceiptSigned)]
+
     async def history_values(self):
         return [facts for facts in self.journal._facts.values() if facts]
 
@@ -315,6 +333,7 @@ class Plant:
             accepted=[record.id for record in records], handed_out=self.handed_out, remaining=self.backend.names()
         )
         assert broken_promises(world, history) == []
+        assert wrong_receipts(history, {EVIDENCE_KEY.id: EVIDENCE_KEY.public}) == []
         assert not self.github.state.runners, "a registration is left at GitHub"
         return records
 

@@ -123,6 +123,9 @@ async def test_a_runner_that_github_calls_busy_for_ever_holds_no_record_up():
         await plant.until(lambda: plant.source.tally.leftovers == 1)
         await plant.at_rest()
         assert run.jobs[0].state is JobState.RUNNING
+        (receipt,) = await plant.receipts()
+        assert receipt.leftovers == ["github_registration (busy)"]
+        assert [alarm.alarm for alarm in receipt.alarms if alarm.alarm == "left_behind"] == ["left_behind"]
         await plant.source.sweep()
         await plant.source.sweep()
         assert plant.github.state.runners, "a busy registration is not removed"
@@ -226,3 +229,25 @@ async def test_a_revocation_that_github_does_not_answer_is_repeated():
         await plant.engine.cancel(record.id, "test")
         await plant.at_rest()
         await plant.assert_kept()
+
+
+async def test_a_receipt_says_what_became_of_the_registration():
+    """Used up by a job that was done, gone because GitHub said so, and not there for one that was never registered."""
+    async with plant_of() as plant:
+        await done(plant, plant.dispatch(1))
+        (used_up,) = await plant.receipts()
+        assert [(one.what, one.how) for one in used_up.access] == [("github_registration", "used_up")]
+
+        async def waits(plant: Plant, name):
+            await asyncio.Event().wait()
+
+        plant.behave = waits
+        plant.github.state.assignment.hold_started = 30.0
+        plant.dispatch(1)
+        await plant.until(lambda: any(plant.engine.record(job).bound for job in plant.engine.live_ids()))
+        await plant.until(lambda: plant.source.tally.registered == 2)
+        for job in plant.engine.live_ids():
+            await plant.engine.cancel(job, "tester")
+        await plant.at_rest()
+        gone = (await plant.receipts())[1]
+        assert [(one.what, one.how) for one in gone.access] == [("github_registration", "gone")]
