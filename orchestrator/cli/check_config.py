@@ -55,7 +55,7 @@ def _try_files(settings: Settings) -> None:
     for number, caller in enumerate(settings.callers):
         if caller.jwks_file and not caller.jwks_file.is_file():
             raise ConfigurationError(f"callers.{number}.jwks_file: there is no file {caller.jwks_file}")
-    for path, file in (*_files_of_github(settings), *_files_of_audit(settings)):
+    for path, file in (*_files_of_github(settings), *_files_of_apps(settings), *_files_of_audit(settings)):
         if not file.is_file():
             raise ConfigurationError(f"{path}: there is no file {file}")
     if settings.policy.bundle and settings.policy.engine == "regorus":
@@ -72,9 +72,12 @@ def _try_trust_map(settings: Settings) -> Iterator[str]:
     """
     if not settings.identity.trust_maps:
         return
+    from orchestrator.daemon import slices
+    from orchestrator.daemon.trust import check_fit
     from orchestrator.identity.trust.trust_map import TrustMap
 
     trust_map = TrustMap.load(settings.identity.trust_maps)
+    check_fit(trust_map, slices.issued(settings), slices.brokered(settings).__contains__)
     if len(settings.callers) + len(settings.github) > 1:
         for rule in trust_map.unscoped:
             yield (
@@ -95,6 +98,13 @@ def _files_of_github(settings: Settings) -> Iterator[tuple[str, Path]]:
         for index, file in enumerate(given.webhooks.secret_files if given.webhooks else ()):
             files[f"webhooks.secret_files.{index}"] = file
         yield from ((f"github.{number}.{name}", file) for name, file in files.items() if file is not None)
+
+
+def _files_of_apps(settings: Settings) -> Iterator[tuple[str, Path]]:
+    """Each file that an App for jobs needs, with the setting that names it."""
+    for name, app in settings.identity.github_apps.items():
+        files = {"private_key_file": app.private_key_file, "ca_file": app.ca_file}
+        yield from ((f"identity.github_apps.{name}.{key}", file) for key, file in files.items() if file is not None)
 
 
 def _files_of_audit(settings: Settings) -> Iterator[tuple[str, Path]]:

@@ -16,6 +16,7 @@ from typing import Final
 
 from orchestrator.daemon import github_slice
 from orchestrator.daemon.closing import push_closing
+from orchestrator.daemon.slices import GITHUB_AUDIENCE
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.identity.brokered import (
     GITHUB_INSTALLATION,
@@ -40,7 +41,6 @@ from orchestrator.settings import Settings
 
 _log = logging.getLogger("orchestrator")
 
-PREFIX: Final = "github:"
 MAX_LIVE: Final = 16
 """Installation tokens of one job that live at once."""
 MAKING_SECONDS: Final = 10.0
@@ -83,7 +83,7 @@ class GitHubBroker:
     # The exchange's side.
 
     def serves(self, audience: str) -> bool:
-        return audience.startswith(PREFIX) and audience.removeprefix(PREFIX) in self._apps
+        return audience.startswith(GITHUB_AUDIENCE) and audience.removeprefix(GITHUB_AUDIENCE) in self._apps
 
     def draft(self, record: Record, pool: Pool, audience: str, decision: Decision, trusted: Trusted) -> BrokeredDraft:
         if len(self._vault.of_job(record.id)) + len(self._making.get(record.id, ())) >= MAX_LIVE:
@@ -92,7 +92,7 @@ class GitHubBroker:
                 reason="too_many_credentials",
                 fix="keep a token until it expires instead of asking for each use",
             )
-        vouches = self._apps[audience.removeprefix(PREFIX)].vouches
+        vouches = self._apps[audience.removeprefix(GITHUB_AUDIENCE)].vouches
         return installation_draft(record, pool, audience, decision, trusted, vouches=vouches, now=self._now())
 
     async def make(self, job_id: JobId, draft: BrokeredDraft) -> Credential:
@@ -119,7 +119,7 @@ class GitHubBroker:
 
     async def _make(self, job_id: JobId, draft: BrokeredDraft) -> Credential:
         issued = draft.issued
-        name = issued.audience.removeprefix(PREFIX)
+        name = issued.audience.removeprefix(GITHUB_AUDIENCE)
         tokens = self._apps[name].tokens
         try:
             async with asyncio.timeout(MAKING_SECONDS):

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from orchestrator.daemon import slices
 from orchestrator.daemon.audit_notes import AuditNotes
-from orchestrator.daemon.brokered import PREFIX
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.closing import push_closing
 from orchestrator.daemon.trust import TrustHolder
@@ -74,8 +73,7 @@ async def open_identity(
         monotonic=time.monotonic,
     )
     push_closing(stack, "caller verification", callers.close)
-    brokered = frozenset(f"{PREFIX}{name}" for name in settings.identity.github_apps)
-    trust = TrustHolder(settings.identity.trust_maps, issuers, brokered.__contains__)
+    trust = TrustHolder(settings.identity.trust_maps, issuers, slices.brokered(settings).__contains__)
     await trust.load(partial(notes.trust_loaded, actor=DAEMON))
     return Identity(issuers, callers, trust)
 

@@ -20,6 +20,9 @@ from orchestrator.settings.identity import IssuerSettings
 
 SANDBOX: str = "sandbox"
 
+GITHUB_AUDIENCE = "github:"
+"""Begins the audience of an App's installation tokens; its name follows."""
+
 RESTRICTED = "restricted"
 """Isolation of a pod whose pool names no RuntimeClass: every pod of ours has the restricted profile."""
 
@@ -129,6 +132,17 @@ def rotation(settings: Settings, name: str = MAIN) -> RotationSchedule:
     given = settings.identity
     seconds = _own(settings, name).rotation_seconds or given.rotation_seconds
     return RotationSchedule(seconds, given.publish_ahead_seconds, given.retire_seconds)
+
+
+def brokered(settings: Settings) -> frozenset[str]:
+    """The audiences that third parties answer for."""
+    return frozenset(f"{GITHUB_AUDIENCE}{name}" for name in settings.identity.github_apps)
+
+
+def issued(settings: Settings) -> dict[str, frozenset[str]]:
+    """Each issuer's name to the audiences that it issues for."""
+    names = (MAIN, *settings.identity.issuers)
+    return {name: frozenset(issuer(settings, "https://any.example", name).audiences) for name in names}
 
 
 def _own(settings: Settings, name: str) -> IssuerSettings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,30 +62,39 @@ class TrustHolder:
             return False
         async with self._loading:
             found = await asyncio.to_thread(TrustMap.load, self._paths)
-            for document in found.documents:
-                self._check(document)
+            check_fit(found, {name: one.config.audiences for name, one in self._issuers.items()}, self._brokered)
             changed = self._map is None or self._map.digest != found.digest
             if changed and before is not None:
                 await before(found)
             self._map = found
             return changed
 
-    def _check(self, document: TrustDocument) -> None:
-        """What the document itself cannot know: which issuers and audiences are configured."""
-        issuer = self._issuers.get(document.issuer)
-        if issuer is None:
-            known = ", ".join(name for name in self._issuers.names if name) or "none"
-            raise _unfit(
-                f"{document.path}: issuer: {document.issuer!r} is not listed under identity.issuers",
-                f"list it there, or name one that is: {known}",
-            )
-        for name, target in document.targets.items():
-            where = f"{document.path}: targets.{name}.audience: {target.audience!r}"
-            if self._brokered(target.audience) is not (target.kind == GITHUB_KIND):
-                raise _unfit(f"{where} {_mixed_up(target)}", "see docs/how-to/get-tokens.md")
-            if target.kind != GITHUB_KIND and target.audience not in issuer.config.audiences:
-                whose = f"identity.issuers.{document.issuer}.audiences" if document.issuer else "identity.audiences"
-                raise _unfit(f"{where} is not listed under {whose}", "list it there, or take the target away")
+
+def check_fit(trust: TrustMap, audiences: Mapping[str, Collection[str]], brokered: Callable[[str], bool]) -> None:
+    """What a map itself cannot know: which issuers there are, and for which audiences each of them issues.
+
+    Raises:
+        ConfigurationError: `trust_map_invalid`.
+    """
+    for document in trust.documents:
+        _check(document, audiences, brokered)
+
+
+def _check(document: TrustDocument, audiences: Mapping[str, Collection[str]], brokered: Callable[[str], bool]) -> None:
+    listed = audiences.get(document.issuer)
+    if listed is None:
+        known = ", ".join(name for name in audiences if name) or "none"
+        raise _unfit(
+            f"{document.path}: issuer: {document.issuer!r} is not listed under identity.issuers",
+            f"list it there, or name one that is: {known}",
+        )
+    for name, target in document.targets.items():
+        where = f"{document.path}: targets.{name}.audience: {target.audience!r}"
+        if brokered(target.audience) is not (target.kind == GITHUB_KIND):
+            raise _unfit(f"{where} {_mixed_up(target)}", "see docs/how-to/get-tokens.md")
+        if target.kind != GITHUB_KIND and target.audience not in listed:
+            whose = f"identity.issuers.{document.issuer}.audiences" if document.issuer else "identity.audiences"
+            raise _unfit(f"{where} is not listed under {whose}", "list it there, or take the target away")
 
 
 class TrustReader:

@@ -78,6 +78,12 @@ class IdentitySettings(Group):
     """Life of the local caller token in the state folder, renewed at half of it."""
 
     @model_validator(mode="after")
+    def _apps_need_grants(self) -> IdentitySettings:
+        if self.github_apps and not self.trust_maps:
+            raise ValueError("github_apps needs trust_maps: only a grant says which repository and which permissions")
+        return self
+
+    @model_validator(mode="after")
     def _issuers_issue_what_is_listed(self) -> IdentitySettings:
         for name, issuer in self.issuers.items():
             unknown = sorted(set(issuer.audiences) - set(self.audiences))

@@ -133,10 +133,18 @@ def _access_row(event: events.Event) -> _Row | None:
                     "token.key_id": event.key_id,
                     "token.lifetime_seconds": event.expires_at - event.issued_at,
                     "token.session_tags": event.session_tags,
+                    "token.kind": event.kind,
+                    "token.role": event.role or None,
+                    "trust.rule": event.rule or None,
+                    "trust.digest": event.trust_digest or None,
                 },
             )
-        case events.TokenRefused(audience=audience, reason=reason):
-            return "token.refused", Severity.WARN, {"token.audience": audience, "reason": reason}
+        case events.TokenRefused():
+            told: dict[str, AttributeValue | None] = {"token.audience": event.audience, "reason": event.reason}
+            told |= {"token.role": event.role or None, "trust.rule": event.rule or None}
+            return "token.refused", Severity.WARN, told
+        case events.CredentialRevoked(jti, kind):
+            return "credential.revoked", Severity.INFO, {"token.id": jti, "token.kind": kind}
         case events.EgressDecided():
             refused = not event.allowed and not event.canary
             return (

@@ -72,13 +72,14 @@ def tokens(job: Document) -> Group | None:
             Text("issued", "green"),
             Text(plain(token["audience"])),
             Text(plain(token["subject"])),
-            plain(token.get("algorithm")),
+            plain(token.get("algorithm") or token.get("kind")),
             duration(token["expires_at"] - token["issued_at"]),
             datetime.fromtimestamp(token["expires_at"], UTC).strftime("%H:%M:%SZ"),
             Text(plain(token["jti"])[:16], "dim"),
         )
     for refusal in refused[:_MOST_LINES]:
-        table.add_row(Text("refused", "magenta"), Text(plain(refusal["audience"])), Text(plain(refusal["reason"])))
+        why = " by ".join(word for word in (refusal["reason"], refusal.get("rule")) if word)
+        table.add_row(Text("refused", "magenta"), Text(plain(refusal["audience"])), Text(plain(why)))
     return Group(heading("Tokens"), table)
 
 

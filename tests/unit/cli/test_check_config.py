@@ -63,12 +63,34 @@ def test_an_id_is_no_identity_where_several_issuers_number(check, tmp_path):
     path.write_text(TRUST_MAP)
     keys.write_text("{}")
     one, two = (CALLER % (name, keys) for name in ("ci", "forge"))
-    identity = f"identity: {{trust_maps: [{path}]}}\n"
+    identity = f"identity: {{trust_maps: [{path}], audiences: {{'https://deploy.example': {{}}}}}}\n"
     done = check(f"{identity}callers: [{one}]\n", "--strict")
     assert done.exit_code == 0, done.stderr
     done = check(f"{identity}callers: [{one}, {two}]\n", "--strict")
     assert done.exit_code == 1
     assert "prod/a pins no caller_issuer, and jobs come from several issuers" in done.stderr
+
+
+def test_the_trust_map_fits_the_settings(check, tmp_path):
+    path = tmp_path / "prod.yaml"
+    path.write_text(TRUST_MAP)
+    done = check(f"identity: {{trust_maps: [{path}]}}\n")
+    assert done.exit_code == 1
+    assert "'https://deploy.example' is not listed under identity.audiences" in done.stderr
+    path.write_text(TRUST_MAP.replace("environment: prod", "environment: prod\nissuer: prod"))
+    done = check(f"identity: {{trust_maps: [{path}], audiences: {{'https://deploy.example': {{}}}}}}\n")
+    assert "issuer: 'prod' is not listed under identity.issuers" in done.stderr
+
+
+def test_an_app_for_jobs_needs_its_key_and_grants(check, tmp_path):
+    app = f"{{url: 'https://github.com/acme', client_id: Iv1, installation_id: 1, private_key_file: {tmp_path}/no.pem}}"
+    done = check(f"identity: {{github_apps: {{acme: {app}}}}}\n")
+    assert "github_apps needs trust_maps" in done.stderr
+    (tmp_path / "prod.yaml").write_text(TRUST_MAP)
+    done = check(f"identity: {{trust_maps: [{tmp_path}], github_apps: {{acme: {app}}}}}\n")
+    assert f"identity.github_apps.acme.private_key_file: there is no file {tmp_path}/no.pem" in done.stderr
+    done = check(f"identity: {{github_apps: {{acme: {app.replace('https', 'http')}}}}}\n")
+    assert "must start with https://" in done.stderr
 
 
 def test_every_problem_is_named_without_its_value(check):
