@@ -5,6 +5,7 @@ The daemon's public URL is among them: a proxy terminates TLS for it, as everywh
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -21,7 +22,8 @@ from fake_vault import FakeVault
 from relying_party import RelyingParty
 from tls_proxy import certificates, forward, server_context
 
-ADDRESS = "127.88.0.1"
+ADDRESS = f"127.88.{os.getpid() % 250}.{os.getpid() // 250 % 250 + 1}"
+"""Another one for each run of the tests."""
 PORT = 443
 ISSUER_HOST = "runners.example"
 ISSUER = f"https://{ISSUER_HOST}"

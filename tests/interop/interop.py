@@ -17,6 +17,7 @@ FOLDER = ROOT / "build/interop"
 PYTHON = FOLDER / "python/bin/python"
 WEED = FOLDER / "python/bin/weed"
 APACHE = FOLDER / "apache/root"
+AUDIT_CHECK = FOLDER / "go/audit_check"
 FIX = "run `make test-interop` where the package registries answer"
 
 
@@ -27,6 +28,8 @@ def missing() -> dict[str, str]:
         found["python"] = "requirements/interop.txt is not installed"
     if not (FOLDER / "apache/.ready").exists():
         found["apache"] = "Apache with mod_auth_openidc could not be unpacked (tests/interop/prepare)"
+    if not AUDIT_CHECK.exists():
+        found["go"] = "Go with its transparency log could not be had (tests/interop/prepare-go)"
     return found
 
 

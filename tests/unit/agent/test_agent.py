@@ -142,7 +142,7 @@ def test_the_commands_modules_stand_alone():
     folder = Path(orchestrator.agent.__file__).parent / "tokens"
     own = {path.stem for path in folder.glob("*.py")}
     for path in folder.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(), feature_version=(3, 9))):
             if isinstance(node, ast.Import):
                 assert {alias.name.split(".")[0] for alias in node.names} <= set(sys.stdlib_module_names), path
             elif isinstance(node, ast.ImportFrom) and node.level:

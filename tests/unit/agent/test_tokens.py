@@ -292,6 +292,15 @@ def test_a_token_is_not_sent_on_by_a_redirect(job, answers, capsys):
     assert [path for path, _, _ in answers.asked] == ["/exchange", "/sts"]
 
 
+def test_parties_outside_are_asked_by_the_jobs_proxy_with_its_credential(job, answers, monkeypatch):
+    monkeypatch.setenv("http_proxy", answers.url.replace("//", "//runner:pass@"))
+    answers.say("http://sts.example:8080/", CREDENTIALS)
+    assert main(["aws", "--role", ROLE, "--endpoint", "http://sts.example:8080/", "--allow-http"]) == 0
+    assert [path for path, _, _ in answers.asked] == ["/exchange", "http://sts.example:8080/"]
+    assert answers.asked[1][1]["Proxy-Authorization"] == "Basic cnVubmVyOnBhc3M="
+    assert "Proxy-Authorization" not in answers.asked[0][1], "the exchange is asked directly"
+
+
 def test_the_regions_endpoint(monkeypatch):
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_STS"):
         monkeypatch.delenv(name, raising=False)
