@@ -7,6 +7,7 @@ the same claims of them. What the module does not check by itself, issuer and au
 from __future__ import annotations
 
 import os
+import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -25,11 +26,12 @@ class WebServer:
     def __init__(self, folder: Path, issuer: str, ca_file: Path) -> None:
         folder.mkdir()
         self.keys_port, self.asks_port = free_ports(2)
-        (folder / "page").mkdir()
-        (folder / "page/index").write_text(PAGE)
-        for path in (folder, folder / "page", *folder.parents):
-            if path.stat().st_uid == os.geteuid() and not path.stat().st_mode & 0o001:
-                path.chmod(path.stat().st_mode | 0o011)
+        # Readable for the server's own user, which pytest's folders are not.
+        self._page = tempfile.TemporaryDirectory(prefix="orchestrator-interop-")
+        page = Path(self._page.name)
+        page.chmod(0o755)
+        (page / "index").write_text(PAGE)
+        (page / "index").chmod(0o644)
         modules = "\n".join(
             f"LoadModule {name}_module {APACHE}/usr/lib/apache2/modules/mod_{name}.so" for name in MODULES
         )
@@ -47,12 +49,12 @@ OIDCCABundlePath {ca_file}
 OIDCOAuthRemoteUserClaim sub
 <VirtualHost 127.0.0.1:{self.keys_port}>
   OIDCOAuthVerifyJwksUri {issuer}/jwks.json
-  {self._door("keys", folder, issuer)}
+  {door("keys", page, issuer)}
 </VirtualHost>
 <VirtualHost 127.0.0.1:{self.asks_port}>
   OIDCOAuthIntrospectionEndpoint {issuer}/v1/introspect
   OIDCOAuthTokenIntrospectionInterval -1
-  {self._door("asks", folder, issuer)}
+  {door("asks", page, issuer)}
 </VirtualHost>
 """
         (folder / "apache.conf").write_text(configuration)
@@ -64,22 +66,12 @@ OIDCOAuthRemoteUserClaim sub
             {"LD_LIBRARY_PATH": libraries, "PATH": "/usr/bin:/bin"},
         )
 
-    def _door(self, name: str, folder: Path, issuer: str) -> str:
-        return f"""Alias /{name}/ {folder}/page/
-  <Location /{name}/>
-    AuthType oauth20
-    <RequireAll>
-      Require claim iss:{issuer}
-      Require claim aud:{AUDIENCE}
-      Require claim environment:prod
-    </RequireAll>
-  </Location>"""
-
     async def ready(self) -> None:
         await self.program.ready(lambda: self.open_to("keys", "nonsense") == 401)
 
     def end(self) -> None:
         self.program.end()
+        self._page.cleanup()
 
     def open_to(self, door: str, token: str) -> int:
         """The status of a request with this token; 0 when nobody answers. Blocks."""
@@ -95,3 +87,15 @@ OIDCOAuthRemoteUserClaim sub
             return error.code
         except OSError:
             return 0
+
+
+def door(name: str, page: Path, issuer: str) -> str:
+    return f"""Alias /{name}/ {page}/
+  <Location /{name}/>
+    AuthType oauth20
+    <RequireAll>
+      Require claim iss:{issuer}
+      Require claim aud:{AUDIENCE}
+      Require claim environment:prod
+    </RequireAll>
+  </Location>"""
