@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from orchestrator.daemon.brokered import UNACCOUNTED
+from orchestrator.daemon.brokered import MAX_LIVE, UNACCOUNTED
+from orchestrator.errors import TryAgainError
+from orchestrator.identity.vault import Kept
 from orchestrator.model.events import CredentialRevoked, TokenIssued
 from orchestrator.model.job import Caller, JobId
 from orchestrator.testing.github.faults import Fault
@@ -202,6 +205,67 @@ async def test_upkeep_ends_what_is_due_what_nobody_has_and_what_is_left_of_a_job
     await world.rooms.engine.cancel(job_id, "test")
     await world.finished(job_id)
     assert len(await facts(world, job_id, CredentialRevoked)) == 1
+
+
+async def test_an_end_that_a_crash_repeats_is_on_the_record_once(world, platform):
+    """Killed after GitHub had ended it, before its file was gone: it is ended again, and told once."""
+    broker = world.rooms.broker
+    job_id = await world.offer("twice", HOLD, platform.caller(platform.shop))
+    await world.until(lambda: len(broker._vault.all()) == 1)
+    (kept,) = broker._vault.all()
+    broker.abandon(kept.jti)
+    await asyncio.gather(broker.upkeep(), broker.upkeep())
+    assert platform.server.counters[ENDING] == 1, "two at once are one"
+    broker._vault.put(kept)
+    broker.abandon(kept.jti)
+    await broker.upkeep()
+    assert platform.server.statuses[(ENDING, 401)] == 1
+    await world.rooms.engine.cancel(job_id, "test")
+    await world.finished(job_id)
+    broker._vault.put(kept)
+    await broker.upkeep()
+    assert broker._vault.all() == []
+    assert len(await facts(world, job_id, CredentialRevoked)) == 1
+
+
+async def test_one_that_has_expired_by_itself_was_not_ended_by_us(world, platform):
+    broker = world.rooms.broker
+    old = Kept("jti-old", JobId("dispatch.gone.1"), "acme", 1, 2, "ghs_old")
+    broker._vault.put(old)
+    await broker.upkeep()
+    assert broker._vault.all() == []
+    assert platform.server.counters[ENDING] == 0
+
+
+async def test_the_token_of_an_app_that_is_not_configured_any_more_is_waited_for(world, platform):
+    broker = world.rooms.broker
+    lost = Kept("jti-lost", JobId("dispatch.gone.1"), "former", 1, int(time.time()) + 600, "ghs_lost")
+    broker._vault.put(lost)
+    with pytest.raises(TryAgainError) as caught:
+        await broker.upkeep()
+    assert caught.value.reason == "credential_unrevoked"
+    assert "ghs_lost" not in str(caught.value)
+    assert broker._vault.all() == [lost]
+
+
+async def test_a_token_that_cannot_be_kept_is_given_back(world, platform, monkeypatch):
+    def full(kept):
+        raise TryAgainError("no space", reason="keys_unavailable")
+
+    monkeypatch.setattr(world.rooms.broker._vault, "put", full)
+    job = await finished(world, "full", ONCE, platform.caller(platform.shop))
+    assert job["result"] == "failure"
+    (issued,), (refused,) = job["tokens"], job["token_refusals"]
+    assert (refused["reason"], refused["jti"]) == ("keys_unavailable", issued["jti"])
+    assert platform.living == {}
+
+
+async def test_a_job_has_a_bounded_number_of_them(world, platform):
+    many = f"for i in $(seq 17); do orchestrator-token --json --audience {AUDIENCE} > a.json || exit 7; done"
+    job = await finished(world, "many", many, platform.caller(platform.shop))
+    assert (job["exit_code"], len(job["tokens"])) == (7, MAX_LIVE)
+    assert job["token_refusals"][0]["reason"] == "too_many_credentials"
+    assert platform.living == {}
 
 
 async def until_true(condition, seconds: float = 30) -> None:
