@@ -365,6 +365,15 @@ def test_an_application_that_the_other_does_not_know_is_held_against_all(load, p
     refused(load, prod, staging, told="does not require ref_protected")
 
 
+def test_what_another_application_has_to_show_there_is_not_asked_here(load, prod, staging):
+    prod["stricter_than"] = "staging"
+    other = grant(when={"repository_id": {"equals": "43"}, "actor_id": {"equals": "7"}}, roles=[f"{ROLE}-43"])
+    staging["grants"].append(other)
+    load(prod, staging)
+    staging["grants"][0]["when"]["actor_id"] = {"equals": "7"}
+    refused(load, prod, staging, told="does not require actor_id, as staging/app-deploy do")
+
+
 @pytest.mark.parametrize("other", ["prod", "nowhere", ""])
 def test_the_other_has_to_be_another_one(load, prod, staging, other):
     prod["stricter_than"] = other
