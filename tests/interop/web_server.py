@@ -27,11 +27,14 @@ class WebServer:
         folder.mkdir()
         self.keys_port, self.asks_port = free_ports(2)
         # Readable for the server's own user, which pytest's folders are not.
-        self._page = tempfile.TemporaryDirectory(prefix="orchestrator-interop-")
-        page = Path(self._page.name)
-        page.chmod(0o755)
+        self._readable = tempfile.TemporaryDirectory(prefix="orchestrator-interop-")
+        readable = Path(self._readable.name)
+        page, authority = readable / "page", readable / "ca.pem"
+        page.mkdir()
         (page / "index").write_text(PAGE)
-        (page / "index").chmod(0o644)
+        authority.write_text(ca_file.read_text())
+        for path, mode in ((readable, 0o755), (page, 0o755), (page / "index", 0o644), (authority, 0o644)):
+            path.chmod(mode)
         modules = "\n".join(
             f"LoadModule {name}_module {APACHE}/usr/lib/apache2/modules/mod_{name}.so" for name in MODULES
         )
@@ -45,7 +48,7 @@ LogLevel warn auth_openidc:debug
 Listen 127.0.0.1:{self.keys_port}
 Listen 127.0.0.1:{self.asks_port}
 StartServers 1
-OIDCCABundlePath {ca_file}
+OIDCCABundlePath {authority}
 OIDCOAuthRemoteUserClaim sub
 <VirtualHost 127.0.0.1:{self.keys_port}>
   OIDCOAuthVerifyJwksUri {issuer}/jwks.json
@@ -71,7 +74,7 @@ OIDCOAuthRemoteUserClaim sub
 
     def end(self) -> None:
         self.program.end()
-        self._page.cleanup()
+        self._readable.cleanup()
 
     def open_to(self, door: str, token: str) -> int:
         """The status of a request with this token; 0 when nobody answers. Blocks."""
