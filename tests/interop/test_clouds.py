@@ -194,6 +194,23 @@ async def test_what_passes_is_waited_for(world: World) -> None:
     assert (world.front.aws.busy, world.front.party.unreachable) == (0, 0)
 
 
+async def test_a_new_credential_of_entra_needs_its_time(world: World) -> None:
+    """AADSTS70021 until every part of Entra knows it; the file with our token is good for the next try."""
+    world.front.entra.spreading = 1
+    script = f"""
+cat > who.py <<'EOF'
+from azure.identity import WorkloadIdentityCredential
+print("token", WorkloadIdentityCredential().get_token("https://vault.azure.net/.default").token)
+EOF
+eval "$(orchestrator-token env azure --client-id {CLIENT} --tenant-id {world.front.entra.tenant})"
+{PYTHON} who.py 2> first || {PYTHON} who.py
+grep -o AADSTS70021 first | sort -u
+"""
+    token, code = (await world.run("spreading", script)).splitlines()
+    assert world.front.entra.given[token.removeprefix("token ")] == CLIENT
+    assert code == "AADSTS70021"
+
+
 async def test_what_does_not_pass_is_told(world: World) -> None:
     world.front.vault.sealed = True
     try:
