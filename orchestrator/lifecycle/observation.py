@@ -100,9 +100,11 @@ class Action(Enum):
 class Step:
     """Facts to make durable, then the action to perform, or when to look again if nothing else happens.
 
-    With an action `wake_ns` is the deadline that its answer must not outwait.
+    With an action `wake_ns` is the deadline that its answer must not outwait. `vacant` says that nothing of the runner
+    is left, though its job goes on waiting: others may have its place.
     """
 
     facts: tuple[Event, ...] = ()
     action: Action | None = None
     wake_ns: int | None = None
+    vacant: bool = False

@@ -33,7 +33,7 @@ _LONGEST_SECONDS = 7 * 86400
 def attend(record: Record, state: PlatformState, seen: Observation, deadlines: Deadlines) -> Step:
     """A runner that was handed its registration: it waits for a job, has one, or shows why it must not have it."""
     if state.exit is not None:
-        return _after_exit(state, state.exit, seen.now_ns, deadlines)
+        return _after_exit(state, state.exit, seen, deadlines)
     view = seen.runner
     if view is None and seen.failure is None:
         return Step(action=Action.LOOK_AT_RUNNER)
@@ -74,8 +74,11 @@ def _limit(record: Record, state: PlatformState, seen: Observation, deadlines: D
     return state.named_at_ns + limit * SECOND, ended(Result.TIMEOUT, EndReason.RUN_TIMEOUT, text)
 
 
-def _after_exit(state: PlatformState, view: RunnerView, now_ns: int, deadlines: Deadlines) -> Step:
-    """The runner has ended: the job ends with the platform's word, or without it when that stays out."""
+def _after_exit(state: PlatformState, view: RunnerView, seen: Observation, deadlines: Deadlines) -> Step:
+    """The runner has ended: the job ends with the platform's word, or without it when that stays out.
+
+    Until then it needs no place in its pool, if a look has found nothing of the runner.
+    """
     if state.refused is not None:
         return refusal(state.refused)
     if state.named_at_ns and state.completed is not None:
@@ -83,8 +86,11 @@ def _after_exit(state: PlatformState, view: RunnerView, now_ns: int, deadlines: 
     if view.cause not in _PLATFORM_MAY_KNOW:
         return exit_outcome(view)
     deadline = state.exited_at_ns + deadlines.completion_ns
-    if now_ns < deadline:
-        return Step(wake_ns=deadline)
+    if seen.now_ns < deadline:
+        if seen.runner is None and seen.failure is None:
+            return Step(action=Action.LOOK_AT_RUNNER, wake_ns=deadline)
+        gone = seen.runner is not None and seen.runner.state is RunnerState.ABSENT
+        return Step(wake_ns=wake_after(seen, deadline) if seen.failure else deadline, vacant=gone)
     if state.completed is not None:
         return _completed(state, state.completed)
     if view.cause is ExitCause.LOST:

@@ -87,13 +87,13 @@ class Worker:
             if job.record.phase is Phase.FINISHED:
                 self._drop(job_id, job.record)
                 return
+            if step.vacant or step.action is Action.CLOSE:
+                # Verified gone. A source that cannot be told of the end, or does not tell it, holds up no other job.
+                self._free(job_id, job.record)
             if step.action is None:
                 if step.wake_ns is not None:
                     self.queue.wake_at(job_id, step.wake_ns)
                 return
-            if step.action is Action.CLOSE:
-                # Verified gone. A source that cannot be told of the end holds up nobody else's jobs.
-                self._free(job_id, job.record)
             seen = await self._perform(job, step.action, seen, step.wake_ns)
 
     async def _failing(self, job_id: JobId, error: Exception) -> None:

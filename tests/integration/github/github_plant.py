@@ -177,16 +177,18 @@ class Plant:
             free=self.free,
             notes=self.notes,
         )
-        sealer = Receipts(
-            self.journal, lambda: self.engine, EVIDENCE_KEY, Signer("https://ci.example", "0", 60), self.clock
-        )
-        performer = Performer(self.policy, {"memory": self.backend}, {SOURCE: self.source}, [self.source], [], sealer)
+        performer = self.performer()
         self.engine = Engine(
             journal=self.journal, performer=performer, pools=self.pools, clock=self.clock, deadlines=self.deadlines
         )
         self.backend.subscribe(self.engine.runner_changed)
         await recover(self.journal, self.engine, f"life-{self.lives}")
         await self.source.start()
+
+    def performer(self) -> Performer:
+        """Of this life's source and engine."""
+        sealer = Receipts(self.journal, lambda: self.engine, EVIDENCE_KEY, SIGNER, self.clock)
+        return Performer(self.policy, {"memory": self.backend}, {SOURCE: self.source}, [self.source], [], sealer)
 
     def free(self, pool: PoolName) -> int:
         slots = self.engine.slots(pool)
@@ -333,7 +335,8 @@ class Plant:
             accepted=[record.id for record in records], handed_out=self.handed_out, remaining=self.backend.names()
         )
         assert broken_promises(world, history) == []
-        assert wrong_receipts(history, {EVIDENCE_KEY.id: EVIDENCE_KEY.public}) == []
+        problems = wrong_receipts(history, {EVIDENCE_KEY.id: EVIDENCE_KEY.public})
+        assert problems == [], problems
         assert not self.github.state.runners, "a registration is left at GitHub"
         return records
 

@@ -246,8 +246,9 @@ async def test_a_receipt_says_what_became_of_the_registration():
         plant.dispatch(1)
         await plant.until(lambda: any(plant.engine.record(job).bound for job in plant.engine.live_ids()))
         await plant.until(lambda: plant.source.tally.registered == 2)
-        for job in plant.engine.live_ids():
-            await plant.engine.cancel(job, "tester")
-        await plant.at_rest()
+        (job,) = plant.engine.live_ids()
+        await plant.engine.cancel(job, "tester")
+        await plant.until(lambda: plant.engine.record(job) is None)
         gone = (await plant.receipts())[1]
+        assert (gone.job.id, gone.outcome.reason) == (job, "cancelled")
         assert [(one.what, one.how) for one in gone.access] == [("github_registration", "gone")]

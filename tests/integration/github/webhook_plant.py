@@ -24,7 +24,6 @@ from orchestrator.intake.github.urls import parse_github_url
 from orchestrator.intake.github.webhook_inbox import WebhookInbox
 from orchestrator.intake.github.webhook_receiver import Receipt, WebhookReceiver
 from orchestrator.intake.github.webhook_source import WebhookConfig, WebhookSource
-from orchestrator.lifecycle.actions import Performer
 from orchestrator.lifecycle.engine import Engine
 from orchestrator.lifecycle.recovery import recover
 from orchestrator.testing.github.documents import job_document
@@ -107,7 +106,7 @@ class WebhookPlant(Plant):
             engine=lambda: Gated(self.engine, self.gate),
             free=self.free,
         )
-        performer = Performer(self.policy, {"memory": self.backend}, {SOURCE: self.source}, [self.source], [])
+        performer = self.performer()
         self.engine = Engine(
             journal=self.journal, performer=performer, pools=self.pools, clock=self.clock, deadlines=DEADLINES
         )

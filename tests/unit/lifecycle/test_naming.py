@@ -266,3 +266,45 @@ async def test_on_a_real_journal_the_name_outlives_the_daemon(tmp_path: Path):
         assert await again.job_named(JOB.key) == winner.id
     finally:
         await again.close()
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["daemon and runner die", "the runner vanishes"])
+async def test_a_runner_that_is_gone_gives_its_place_to_others_while_the_platforms_word_is_awaited(killed):
+    daemon = Daemon(capacity=1, verdict_of=by_fact, receipts=True)
+    await daemon.start()
+    name = await demanded(daemon, 1)
+    assert await daemon.name_job(name, JOB) == "named"
+    await daemon.offer(offer(2))
+    await daemon.settle()
+    assert not any(isinstance(event, e.ProvisionStarted) for event in await events(daemon, 2))
+    if killed:
+        await daemon.kill()
+    daemon.backend.vanish(name)
+    if killed:
+        await daemon.start()
+    await daemon.settle()
+    second = runner_name(offer(2).key.id)
+    assert daemon.backend.names() == (second,), "it has the place at once"
+    assert daemon.engine.record(offer(1).key.id).bound, "and the first record still waits for the platform's word"
+    assert daemon.engine.slots(POOL).held == 1
+    assert await daemon.complete_job(name, "failed") == "completed"
+    await daemon.settle()
+    assert ends(await events(daemon)) == [EndReason.JOB_FAILED]
+    assert daemon.engine.slots(POOL).held == 1, "the end gives no place away twice"
+    await daemon.offer(offer(3))
+    await daemon.settle()
+    assert daemon.backend.names() == (second,)
+    await at_peace(daemon)
+
+
+async def test_a_runner_that_has_ended_and_is_still_there_keeps_its_place():
+    daemon = Daemon(capacity=1, verdict_of=by_fact)
+    await daemon.start()
+    name = await demanded(daemon, 1)
+    assert await daemon.name_job(name, JOB) == "named"
+    daemon.backend.exit(name)
+    await daemon.offer(offer(2))
+    await daemon.settle()
+    assert daemon.backend.names() == (name,)
+    assert daemon.engine.slots(POOL).held == 1
+    await at_peace(daemon)

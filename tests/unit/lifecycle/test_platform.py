@@ -224,7 +224,7 @@ def test_the_first_word_of_the_platform_counts():
 def test_exit_0_proves_nothing():
     job = record(*TO_RUNNING, NAMED, EXITED)
     until = job.platform.exited_at_ns + 8 * SECOND
-    assert decide(job, at(job, until, -1), DEADLINES) == Step(wake_ns=until)
+    assert decide(job, at(job, until, -1, runner=exited()), DEADLINES) == Step(wake_ns=until)
     step = decide(job, at(job, until, 0), DEADLINES)
     assert told(step) == (Result.ERROR, EndReason.COMPLETION_UNSEEN)
     assert outcome(step).exit_code == 0
@@ -268,8 +268,26 @@ def test_a_cause_that_speaks_for_itself_waits_for_nobody(cause, reason):
 def test_a_lost_runner_waits_for_the_platforms_word_and_is_lost_without_it():
     job = record(*TO_RUNNING, NAMED, exit_event(None, ExitCause.LOST))
     until = job.platform.exited_at_ns + 8 * SECOND
-    assert decide(job, at(job, until, -1), DEADLINES) == Step(wake_ns=until)
+    assert decide(job, at(job, until, -1, runner=ABSENT), DEADLINES) == Step(wake_ns=until, vacant=True)
     assert told(decide(job, at(job, until, 0), DEADLINES)) == (Result.ERROR, EndReason.RUNNER_LOST)
+
+
+@pytest.mark.parametrize("cause", [ExitCause.LOST, ExitCause.EXITED, ExitCause.SIGNALLED, None])
+def test_a_place_is_free_when_a_look_finds_nothing_of_the_runner_whatever_its_end_was(cause):
+    job = record(*TO_RUNNING, NAMED, exit_event(None, cause))
+    until = job.platform.exited_at_ns + 8 * SECOND
+    assert decide(job, at(job, until, -1), DEADLINES) == Step(action=Action.LOOK_AT_RUNNER, wake_ns=until)
+    for seen, vacant in ((ABSENT, True), (exited(), False), (view(), False), (view(uid="another"), False)):
+        assert decide(job, at(job, until, -1, runner=seen), DEADLINES) == Step(wake_ns=until, vacant=vacant)
+
+
+def test_a_place_is_not_free_while_nobody_can_look():
+    job = record(*TO_RUNNING, NAMED, exit_event(None, ExitCause.LOST))
+    until = job.platform.exited_at_ns + 8 * SECOND
+    seen = at(job, until, -1, failure=failure(), failures=3)
+    assert decide(job, seen, DEADLINES) == Step(wake_ns=seen.now_ns + backoff_ns(3))
+    late = at(job, until, -0.01, failure=failure(), failures=30)
+    assert decide(job, late, DEADLINES).wake_ns <= until + SECOND // 20, "the deadline is noticed"
 
 
 @pytest.mark.parametrize(
@@ -286,7 +304,7 @@ def test_a_lost_runner_waits_for_the_platforms_word_and_is_lost_without_it():
 def test_the_name_may_come_after_the_runners_end_and_without_it_nobody_vouches_for_a_success(steps, told_as):
     job = record(*TO_RUNNING, *steps)
     until = job.platform.exited_at_ns + 8 * SECOND
-    assert decide(job, at(job, until, -1), DEADLINES) == Step(wake_ns=until)
+    assert decide(job, at(job, until, -1, runner=exited()), DEADLINES) == Step(wake_ns=until)
     assert told(decide(job, at(job, until, 0), DEADLINES)) == told_as
     late = record(*TO_RUNNING, *steps, NAMED)
     assert not late.live
