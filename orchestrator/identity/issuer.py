@@ -100,7 +100,7 @@ class Trusted:
             role=grant.role,
             rule=grant.rule,
             trust_digest=self.digest,
-            session_expires_at=issued.expires_at + target.slack_seconds + target.session_seconds,
+            session_expires_at=issued.expires_at + target.slack_seconds + target.latest_session_seconds,
             target=target.name,
         )
 

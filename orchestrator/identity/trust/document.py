@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from orchestrator.identity.trust.conditions import Condition
+from orchestrator.identity.trust.kinds import KINDS
 
 PINS: Final = ("repository_id", "caller", "caller_issuer", "repository_owner_id")
 """Claims that name an identity for ever. By these, written one by one, a grant says whose it is."""
@@ -33,6 +34,11 @@ class Target:
     session_seconds: int
     slack_seconds: int
     max_ttl_seconds: int
+
+    @property
+    def latest_session_seconds(self) -> int:
+        """The longest session that a job could get there, whatever it was meant to ask for."""
+        return max(self.session_seconds, KINDS[self.kind].enforceable_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,4 +123,4 @@ def latest_seconds(grant: GrantRule) -> int:
     """From a token's issue to the latest end of a session made from it: its life, the target's slack, the session."""
     if grant.permissions:
         return grant.max_ttl_seconds
-    return grant.max_ttl_seconds + grant.target.slack_seconds + grant.target.session_seconds
+    return grant.max_ttl_seconds + grant.target.slack_seconds + grant.target.latest_session_seconds

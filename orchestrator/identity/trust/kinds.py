@@ -39,6 +39,9 @@ class Kind:
     roles: RoleForm | None
     tags: bool = False
     permissions: bool = False
+    enforceable_seconds: int = 0
+    """The shortest limit on its sessions that the target can be told to enforce: a shorter one binds only who asks for
+    it, and a job can ask by itself."""
 
 
 KINDS: Final[dict[str, Kind]] = {
@@ -54,9 +57,17 @@ KINDS: Final[dict[str, Kind]] = {
             "arn:aws:iam::123456789012:role/app-release",
         ),
         tags=True,
+        enforceable_seconds=3600,  # MaxSessionDuration of a role
     ),
     # Service account impersonation: generateAccessToken gives 1 h, or up to 12 h where the organisation allows it.
-    "gcp": Kind(3600, 600, 43200, 60, RoleForm(re.compile(_ACCOUNT), "release@shop-prod.iam.gserviceaccount.com")),
+    "gcp": Kind(
+        3600,
+        600,
+        43200,
+        60,
+        RoleForm(re.compile(_ACCOUNT), "release@shop-prod.iam.gserviceaccount.com"),
+        enforceable_seconds=3600,
+    ),
     # Entra gives access tokens of 60 to 90 minutes, and its clocks may differ by 5 minutes. A role is a client id.
     "azure": Kind(
         5400,

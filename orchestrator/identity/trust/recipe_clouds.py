@@ -97,7 +97,7 @@ def _request_tags(asked: Asked) -> dict[str, Any]:
 def _aws_notes(asked: Asked) -> list[str]:
     notes = [
         "AWS looks at subject, audience and session tags only; the rest of the grant is judged by the trust map",
-        f"AWS takes a token until {asked.grant.target.slack_seconds} s after its end; a session lives 900 s at least",
+        f"AWS takes a token {asked.grant.target.slack_seconds} s after its end; no role can forbid sessions of an hour",
     ]
     if not asked.subjects.exact:
         notes.append("the subject has wildcards: pin caller_issuer, repository, repository_owner_id and repository_id, "

@@ -30,7 +30,7 @@ def test_every_grant_is_a_row_with_all_that_it_gives(examples):
     assert "repository_id" not in row.conditions
     assert (row.target, row.kind, row.audience, row.issuer) == ("aws-prod", "aws", AUDIENCE, "prod")
     assert row.roles == ("arn:aws:iam::333333333333:role/shop-release",)
-    assert (row.token_seconds, row.latest_seconds) == (300, 300 + 300 + 900)
+    assert (row.token_seconds, row.latest_seconds) == (300, 300 + 300 + 3600)
     assert row.session_tags == {"repository": "claim repository", "stage": "prod"}
     assert row.transitive == ("repository", "stage")
 
@@ -123,10 +123,10 @@ def test_edges_come_and_go(load, prod):
 
 def test_a_targets_figures_count_for_its_grants(load, prod):
     new = copy.deepcopy(prod)
-    new["targets"]["aws-prod"]["session_seconds"] = 3600
+    new["targets"]["aws-prod"]["session_seconds"] = 7200
     (one,) = diff(load(prod), load(new)).changes
     assert one.direction is WIDER
-    assert "is 4200, was 1500" in one.details[0]
+    assert "is 7800, was 4200" in one.details[0]
 
 
 def test_permissions_have_an_order(load, prod):
