@@ -33,6 +33,7 @@ DELIVERY_SECONDS = 3.0
 """How long a job waits until every gateway has heard of it. One that has not refuses it a little longer."""
 _NO_ADDRESS_RETRY_SECONDS = 0.5
 _GUARD_RETRY_SECONDS = 5.0
+_COMPARED_RETRY_SECONDS = 0.2
 
 
 class ClusterRunners:
@@ -106,11 +107,17 @@ class ClusterRunners:
         return identity if self._engine().bound_record(identity) is not None else None
 
     async def ready_to_bind(self, identity: RunnerIdentity) -> None:
-        """See the protocol. The pod is alive now, its pool has its guards, and the gateways can know its address."""
+        """See the protocol. The pod is as sent and alive, its pool has its guards, gateways can know its address."""
         record = self._engine().record_of_runner(identity.name)
         pool = self._config.pools.get(record.offer.spec.pool) if record is not None else None
         if pool is not None and (missing := self._backend.guard(pool)):
             raise TryAgainError(missing, reason="temporarily_unavailable", retry_after_seconds=_GUARD_RETRY_SECONDS)
+        if not self._backend.is_as_sent(identity.name, identity.uid):
+            raise TryAgainError(
+                "The pod was not compared with what was sent yet.",
+                reason="temporarily_unavailable",
+                retry_after_seconds=_COMPARED_RETRY_SECONDS,
+            )
         view = await self._backend.inspect(identity.name)
         if view.uid != identity.uid or view.state is not RunnerState.ALIVE:
             raise GiveUpError("This pod is not the job's, or it has ended.", reason="runner_unknown")

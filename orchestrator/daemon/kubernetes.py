@@ -186,8 +186,9 @@ class KubernetesRoom:
         return {"cluster": "; ".join(f"{namespace}: {why}" for namespace, why in sorted(bad.items()))}
 
     def lacking(self) -> Mapping[str, Sequence[str]]:
-        """See the protocol."""
-        return self._guards.missing()
+        """See the protocol. That somebody changes a pool's pods is told with what else it lacks."""
+        changed = {name: (f"admission: {what}",) for name, what in self.backend.maker.changed.items()}
+        return {name: (*missing, *changed.get(name, ())) for name, missing in self._guards.missing().items()}
 
     async def upkeep(self) -> None:
         """Publish what could not be published, renew the certificate, forget what is over."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator.lifecycle.backoff import wake_after
 from orchestrator.lifecycle.ending import ended
 from orchestrator.lifecycle.observation import SECOND, Action, Deadlines, Failure, Observation, Step
-from orchestrator.model.events import JobWaited, ProvisionStarted, RunnerCreated, WaitReason
+from orchestrator.model.events import AlarmRaised, JobWaited, ProvisionStarted, RunnerCreated, WaitReason
 from orchestrator.model.outcome import EndReason, Result
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
@@ -18,7 +18,10 @@ _NOT_NOW = {"quota_exhausted": WaitReason.QUOTA_EXHAUSTED, "guard_missing": Wait
 """A backend's reasons for *not now*, whatever is tried: others hold all there is, or the pool lacks what protects
 it. That is waiting for capacity, not for an answer."""
 
-_REFUSALS = {"create_refused": EndReason.CREATE_REFUSED}
+_REFUSALS = {"create_refused": EndReason.CREATE_REFUSED, "pod_changed": EndReason.POD_CHANGED}
+
+_ATTACKS = frozenset({"pod_changed"})
+"""Refusals by which somebody else made the backend have something that it was not asked for."""
 
 _DEADLINE_MARGIN_SECONDS = 120
 """The backend's hard stop lies this far behind ours: it only has to fire when we cannot."""
@@ -86,8 +89,7 @@ def provision(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
             Result.ERROR, EndReason.UNKNOWN_POOL, f"pool {record.offer.spec.pool!r} is not configured any more"
         )
     if failure is not None and not failure.transient:
-        reason = _REFUSALS.get(failure.reason, EndReason.PROVISION_FAILED)
-        return ended(Result.ERROR, reason, f"{failure.text} [{failure.reason}]")
+        return _refused(failure)
     if seen.runner is not None and seen.runner.state is not RunnerState.ABSENT:
         return Step(facts=(RunnerCreated(seen.runner.name, seen.runner.uid),))
     if seen.now_ns >= deadline:
@@ -95,6 +97,14 @@ def provision(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
     if failure is not None:
         return Step(facts=_waiting(record, failure), wake_ns=wake_after(seen, deadline))
     return Step(action=Action.CREATE_RUNNER, wake_ns=deadline)
+
+
+def _refused(failure: Failure) -> Step:
+    reason = _REFUSALS.get(failure.reason, EndReason.PROVISION_FAILED)
+    step = ended(Result.ERROR, reason, f"{failure.text} [{failure.reason}]")
+    if failure.reason not in _ATTACKS:
+        return step
+    return Step(facts=(AlarmRaised(failure.reason, failure.text), *step.facts))
 
 
 def _late(record: Record, seen: Observation, deadlines: Deadlines, *, not_now: bool) -> Step:

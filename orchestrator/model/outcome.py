@@ -38,6 +38,7 @@ class EndReason(StrEnum):
     EXITED_BEFORE_CLAIM = "exited_before_claim"
     RUNNER_LOST = "runner_lost"
     CREATE_REFUSED = "create_refused"
+    POD_CHANGED = "pod_changed"
     UNSCHEDULABLE = "unschedulable"
     IMAGE_PULL_FAILED = "image_pull_failed"
     RUNNER_START_FAILED = "runner_start_failed"

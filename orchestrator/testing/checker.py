@@ -27,6 +27,7 @@ _BEFORE_THE_WORK = frozenset(
         EndReason.PROVISION_TIMEOUT,
         EndReason.PROVISION_FAILED,
         EndReason.CREATE_REFUSED,
+        EndReason.POD_CHANGED,
         EndReason.UNSCHEDULABLE,
         EndReason.BIND_TIMEOUT,
         EndReason.EGRESS_UNPROVEN,

@@ -96,8 +96,8 @@ THREATS: tuple[Threat, ...] = (
         "T15",
         "T",
         "A pod is changed between decision and run",
-        ("tests/cluster/test_faults.py", "tests/unit/backends/kubernetes"),
-        "A mutating webhook on a live cluster: the cluster of the tests is too old for admission policies.",
+        ("tests/cluster/test_admission.py", "tests/unit/backends/kubernetes"),
+        "A running image is its digest's by the runtime's word; who may change a pod later meets admission rules only.",
     ),
     Threat(
         "T16",

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from orchestrator.backends.kubernetes.access import Access
+from orchestrator.backends.kubernetes.adoption import unfinished_runners
 from orchestrator.backends.kubernetes.answers import ConflictError
 from orchestrator.backends.kubernetes.backend import KubernetesBackend
 from orchestrator.backends.kubernetes.client import ApiClient
@@ -259,6 +260,8 @@ class Daemon:
         self.sweep = Sweep(self.engine, {"kubernetes": backend})
 
     async def recover(self) -> int:
+        for name, uid in unfinished_runners(await self.journal.live()):
+            self.backend.adopt(name, uid)
         return await recover(self.journal, self.engine, "again")
 
     async def offer(self, number: int, pool: str = "default", timeout: int = 0) -> JobId:
@@ -273,6 +276,8 @@ class Daemon:
         for _ in range(100):
             try:
                 identity = RunnerIdentity(self.backend.registry.name_of(pod), pod.uid)
+                if not self.backend.is_as_sent(identity.name, pod.uid):
+                    raise TryAgainError("not compared yet")
                 record = await self.engine.claim(identity, PROOF)
             except TryAgainError:
                 await asyncio.sleep(0.05)
@@ -340,6 +345,12 @@ async def world():
     await made.open()
     yield made
     await made.close()
+
+
+@pytest.fixture
+def serving(tmp_path):
+    """A TLS context for a server on 127.0.0.1, and the file of the authority that vouches for it."""
+    return _serving(tmp_path)
 
 
 def _serving(folder: Path) -> tuple[ssl.SSLContext, Path]:

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.backends.kubernetes.adoption import unfinished_runners
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.model import events as e
 from orchestrator.model.egress import EgressProof
@@ -48,6 +47,8 @@ class Agents:
                 )
                 if identity is None:
                     continue
+                if not daemon.backend.is_as_sent(identity.name, pod.uid):
+                    raise TryAgainError("not compared yet")
                 record = await daemon.engine.claim(identity, PROOF)
             except TryAgainError:
                 await asyncio.sleep(0.05)
@@ -63,8 +64,6 @@ async def running(world, agents, config, **more):
     """A daemon with its warm pool, in the order in which a daemon starts."""
     backend = await world.backend(config)
     daemon = world.daemon(backend, capacity=CAPACITY, **more)
-    for name, uid in unfinished_runners(await daemon.journal.live()):
-        backend.adopt(name, uid)
     await daemon.recover()
     agents.daemon = daemon
     tending = asyncio.create_task(backend.warm.run())

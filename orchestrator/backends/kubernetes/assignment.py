@@ -28,8 +28,9 @@ CLAIM_SECONDS = 25.0
 class Assignments:
     """Of all pools of one backend. Belongs to its event loop.
 
-    `templates` are today's template hashes by pool. `watched` says whether a namespace's pods are being told now;
-    `changed` is called when a pool may want more or fewer unbound pods.
+    `templates` are today's template hashes by pool. `watched` says whether a namespace's pods are being told now,
+    `as_sent` whether the pod of a uid is what was sent; `changed` is called when a pool may want more or fewer unbound
+    pods.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Assignments:
         registry: Registry,
         templates: Mapping[PoolName, str],
         watched: Callable[[str], bool],
+        as_sent: Callable[[str], bool],
         changed: Callable[[], None],
     ) -> None:
         self.taken = 0
@@ -47,6 +49,7 @@ class Assignments:
         self._registry = registry
         self._templates = templates
         self._watched = watched
+        self._as_sent = as_sent
         self._changed = changed
         self._asked: dict[RunnerName, PoolName] = {}
         self._posted: set[RunnerName] = set()
@@ -66,7 +69,7 @@ class Assignments:
         free = [
             pod
             for where, pod in self._registry.warm()
-            if where == pool.namespace and self.free(pod) and pristine(pod, pool, self._templates[pool.name], now)
+            if where == pool.namespace and self.fit(pod) and pristine(pod, pool, self._templates[pool.name], now)
         ]
         best = best_first(free, self.polls)
         if not best:
@@ -156,7 +159,12 @@ class Assignments:
     # What is free, and how much is wanted.
 
     def free(self, pod: Pod) -> bool:
+        """Nobody had it and nobody is deleting it."""
         return pod.uid not in self._spent and pod.uid not in self.doomed
+
+    def fit(self, pod: Pod) -> bool:
+        """Free, and known to be what was sent: only such a pod is ever given to a job."""
+        return self.free(pod) and self._as_sent(pod.uid)
 
     def live(self, pool: KubernetesPool) -> int:
         """Jobs of the pool that have a pod or want one."""
@@ -170,6 +178,6 @@ class Assignments:
         """Unbound pods of each pool whose agent has begun."""
         found = dict.fromkeys(self._templates, 0)
         for _, pod in self._registry.warm():
-            if pod.pool in found and self.free(pod) and pod.agent.running and not begun_or_ended(pod):
+            if pod.pool in found and self.fit(pod) and pod.agent.running and not begun_or_ended(pod):
                 found[PoolName(pod.pool)] += 1
         return found

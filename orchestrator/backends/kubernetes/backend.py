@@ -12,7 +12,8 @@ from orchestrator.backends.kubernetes.answers import ConflictError, NotFoundErro
 from orchestrator.backends.kubernetes.client import ApiClient
 from orchestrator.backends.kubernetes.config import KubernetesConfig, KubernetesPool
 from orchestrator.backends.kubernetes.pod import Pod
-from orchestrator.backends.kubernetes.pod_api import delete_pod, get_pod, is_going, listed_pods, pod_path, readable
+from orchestrator.backends.kubernetes.pod_api import delete_pod, get_pod, is_going, listed_pods
+from orchestrator.backends.kubernetes.pod_making import PodMaker
 from orchestrator.backends.kubernetes.registry import Place, Registry
 from orchestrator.backends.kubernetes.view import Limits
 from orchestrator.backends.kubernetes.waiting_line import WaitingLine
@@ -58,12 +59,14 @@ class KubernetesBackend:
         self._deleted: set[str] = set()  # uids of pods whose deletion was accepted, while they are still there
         self.guard: Callable[[KubernetesPool], str] = lambda _: ""
         """What a protected pool lacks, in words; while it lacks something it gets no pod."""
+        self.maker = PodMaker(client)
         self.warm = WarmPool(
             config,
             client,
+            self.maker,
             self.registry,
             lambda namespace: self._watches[namespace].live,
-            lambda namespace: self._lines[namespace].for_room,
+            self._lines,
             allowed=lambda pool: not self.guard(pool),
             now_ns=now_ns,
         )
@@ -112,6 +115,11 @@ class KubernetesBackend:
         else:
             self.warm.assignments.adopt(name, uid)
 
+    def is_as_sent(self, name: RunnerName, uid: str) -> bool:
+        """Whether this pod is known to be what was sent for the runner: only then may work go to it. A pod of which
+        the journal knows that it is the runner's was compared before that was noted."""
+        return self.maker.is_as_sent(uid) or self.registry.adopted_uid(name) == uid
+
     def recheck(self, namespace: str) -> None:
         """Jobs that wait for a place in this namespace, or for its guards, look again now."""
         self._lines[namespace].recheck()
@@ -124,7 +132,8 @@ class KubernetesBackend:
         Raises:
             TryAgainError: reason `quota_exhausted`, `guard_missing`, `api_busy`, `api_unavailable`,
                 `runner_being_deleted`.
-            GiveUpError: reason `runner_name_clash`, `create_refused`, `unknown_pool`.
+            GiveUpError: reason `runner_name_clash`, `create_refused`, `unknown_pool`; `pod_changed` when the API server
+                took another pod than was sent, which was asked to go.
         """
         if self.registry.adopted_uid(spec.name):
             view = await self.inspect(spec.name)
@@ -143,7 +152,7 @@ class KubernetesBackend:
         body = self._bodies.body(spec, pool)
         with self.warm.assignments.posting(spec.name):
             async with self._turns[pool.namespace]:
-                pod = await self._post(spec, pool.namespace, body)
+                pod = await self._made(spec, pool, body)
         self.registry.made(spec.name, Place(pool.namespace, pod.name, pod.uid))
         line.let_in(spec.name)
         return self.registry.view(pod, self._now_ns())
@@ -218,30 +227,13 @@ class KubernetesBackend:
 
     # How it is done.
 
-    async def _post(self, spec: RunnerSpec, namespace: str, body: bytes) -> Pod:
+    async def _made(self, spec: RunnerSpec, pool: KubernetesPool, body: bytes) -> Pod:
         try:
-            answer = await self.client.request("POST", pod_path(namespace), body=body)
-        except ConflictError as error:
-            if error.word != "AlreadyExists":
-                raise TryAgainError(str(error), reason="api_conflict") from None
-            return await self._existing(spec, namespace)
+            return await self.maker.make_for(spec, pool, body)
         except TryAgainError as error:
             if error.reason == "quota_exhausted":
-                self._lines[namespace].out_of_quota(spec.name)
+                self._lines[pool.namespace].out_of_quota(spec.name)
             raise
-        return readable(answer)
-
-    async def _existing(self, spec: RunnerSpec, namespace: str) -> Pod:
-        """The pod that has the name already, if it is the one that was meant to be made."""
-        name = spec.name
-        pod = await get_pod(self.client, namespace, name)
-        if pod is None:
-            raise TryAgainError(f"{name} has just gone", reason="runner_being_deleted")
-        if pod.runner_digest != spec.digest:
-            raise GiveUpError(f"{name} exists and was made for something else", reason="runner_name_clash")
-        if pod.deletion:
-            raise TryAgainError(f"{name} is being deleted", reason="runner_being_deleted")
-        return pod
 
     async def _look(self, name: RunnerName) -> tuple[str, Pod] | None:
         """Ask the API server; None only when every place where the runner could be says that it is not there.

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Never
@@ -23,8 +23,10 @@ from orchestrator.backends.kubernetes.assignment import PREFIX, Assignments
 from orchestrator.backends.kubernetes.client import ApiClient
 from orchestrator.backends.kubernetes.config import KubernetesConfig, KubernetesPool
 from orchestrator.backends.kubernetes.pod import Pod
-from orchestrator.backends.kubernetes.pod_api import delete_pod, pod_path
+from orchestrator.backends.kubernetes.pod_api import delete_pod
+from orchestrator.backends.kubernetes.pod_making import GRACE_SECONDS, PodChangedError, PodMaker
 from orchestrator.backends.kubernetes.registry import Registry
+from orchestrator.backends.kubernetes.waiting_line import WaitingLine
 from orchestrator.backends.kubernetes.warm_plan import Plan, plan
 from orchestrator.backends.kubernetes.watch import Change
 from orchestrator.errors import OrchestratorError, TryAgainError
@@ -37,8 +39,6 @@ TEND_SECONDS = 15.0
 """Between two looks when nothing happens; news are answered at once."""
 _GATHER_SECONDS = 0.05
 _AT_ONCE = 8
-GRACE_SECONDS = 1
-"""There is nothing in an unbound pod that could end in good order."""
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 300.0
 _UNSEEN_SECONDS = 60.0
 """A pod that was made and is not in the watch after this long went before it was seen."""
@@ -57,6 +57,14 @@ class _Patience:
     def __init__(self) -> None:
         self.failures = 0
         self.until = 0.0
+        self._came: frozenset[str] = frozenset()
+
+    def through(self, came: Collection[str], there: Collection[str]) -> None:
+        """Of the pool's pods that are there, by uid, these have come through all that can fail. One that had before
+        proves nothing now."""
+        if not self._came.issuperset(came):
+            self.failures = 0
+        self._came = self._came.intersection(there).union(came)
 
     def failed(self, now: float, wish: float = 0.0, longest: float = _LONGEST_DELAY) -> None:
         """Those that were tried together fail as one."""
@@ -71,7 +79,7 @@ class WarmPool:
 
     `run` only while this daemon holds the Lease, and after every unfinished job was adopted: until then it
     cannot be told which pods are somebody's. `watched` says whether a namespace's pods are being told now,
-    `waiting` which runners a full quota keeps out of it: while there are any, no unbound pod is made there;
+    `lines` which runners a full quota keeps out of each: while there are any, no unbound pod is made there;
     `allowed` whether a pool may have new pods at all. `created` and `deleted` count what was asked for.
     """
 
@@ -79,9 +87,10 @@ class WarmPool:
         self,
         config: KubernetesConfig,
         client: ApiClient,
+        maker: PodMaker,
         registry: Registry,
         watched: Callable[[str], bool],
-        waiting: Callable[[str], Collection[RunnerName]],
+        lines: Mapping[str, WaitingLine],
         *,
         allowed: Callable[[KubernetesPool], bool] = lambda _: True,
         now_ns: Callable[[], int] = time.time_ns,
@@ -90,12 +99,13 @@ class WarmPool:
         self.deleted = 0
         self._news = asyncio.Event()
         self._templates = {pool.name: manifest.template_hash(pool, config) for pool in config.pools.values()}
-        self.assignments = Assignments(registry, self._templates, watched, self._news.set)
+        self.assignments = Assignments(registry, self._templates, watched, maker.is_as_sent, self._news.set)
         self._config = config
         self._client = client
+        self._maker = maker
         self._registry = registry
         self._watched = watched
-        self._waiting = waiting
+        self._lines = lines
         self._allowed = allowed
         self._now_ns = now_ns
         self._unseen: dict[str, tuple[PoolName, float]] = {}
@@ -119,7 +129,7 @@ class WarmPool:
         if not new.warm:
             return False
         self._unseen.pop(new.name, None)
-        return old is None and self.assignments.free(new)
+        return old is None and self.assignments.fit(new)
 
     async def run(self) -> Never:
         """Tend until cancelled: at news, and now and then."""
@@ -147,6 +157,7 @@ class WarmPool:
                 pods = unbound.pop((pool.namespace, pool.name), [])
                 if not self._watched(pool.namespace) or not (pods or pool.warm):
                     continue
+                await self._compare(pool, pods)
                 made = self._planned(pool, pods)
                 self._end(group, made.delete, pool.namespace, turns)
                 for _ in range(made.create):
@@ -154,20 +165,39 @@ class WarmPool:
             for (where, _), pods in unbound.items():  # of pools that are no more
                 self._end(group, pods, where, turns)
 
+    async def _compare(self, pool: KubernetesPool, pods: Iterable[Pod]) -> None:
+        """Look at those of which it is not known whether they are as sent: an earlier daemon's, and those whose
+        creation was not answered. Until then nobody is given them."""
+        today = self._templates[pool.name]
+        for pod in pods:
+            known = self._maker.is_as_sent(pod.uid) or pod.template_hash != today
+            if known or pod.deletion or not self.assignments.free(pod):
+                continue
+            try:
+                await self._maker.look(pool, pod, self._body(pod.name, pool))
+                self._lines[pool.namespace].hint()
+            except NotFoundError:
+                continue
+            except PodChangedError as error:
+                self._failed(pool, error)
+            except OrchestratorError as error:
+                _log.info("warm runners of pool %s are compared later: %s", pool.name, error)
+                return
+
     def _planned(self, pool: KubernetesPool, pods: list[Pod]) -> Plan:
         now, patience, assignments = asyncio.get_running_loop().time(), self._patience[pool.name], self.assignments
         self._unseen = {name: kept for name, kept in self._unseen.items() if kept[1] > now}
         unseen = sum(1 for owner, _ in self._unseen.values() if owner == pool.name)
         spent = {pod.uid for pod in pods if not assignments.free(pod)}
         live = assignments.live(pool)
-        kept_out = self._waiting(pool.namespace)
+        kept_out = self._lines[pool.namespace].for_room
         made_way = self._made_way[pool.name]
         made_way.intersection_update(kept_out)
         owed = [name for name in kept_out if assignments.barred(name) and name not in made_way]
         made = plan(pods, live, pool, self._templates[pool.name], self._now_ns() / 1e9, spent, unseen, len(owed))
         made_way.update(islice(owed, made.given_up))
-        if any(pod.uid in assignments.polls for pod in pods):
-            patience.failures = 0  # an agent that asks for work has come through all that can fail
+        there = {pod.uid for pod in pods}
+        patience.through({uid for uid in there & assignments.polls.keys() if self._maker.is_as_sent(uid)}, there)
         if made.failed:
             patience.failed(now)
         if made.create and (kept_out or now < patience.until or not self._allowed(pool)):
@@ -190,13 +220,13 @@ class WarmPool:
 
     async def _create(self, pool: KubernetesPool, turns: asyncio.Semaphore) -> None:
         name = warm_name(pool.name)
-        document = manifest.warm_document(name, pool, self._config)
         now = asyncio.get_running_loop().time
         self._unseen[name] = (pool.name, now() + _UNSEEN_SECONDS)
         try:
             async with turns:
-                await self._client.request("POST", pod_path(pool.namespace), body=msgspec.json.encode(document))
+                await self._maker.make(pool, self._body(name, pool))
             self.created += 1
+            self._lines[pool.namespace].hint()
         except OrchestratorError as error:
             again = isinstance(error, TryAgainError)
             full = error.reason == "quota_exhausted"
@@ -204,11 +234,18 @@ class WarmPool:
                 self._unseen.pop(name, None)  # it is known not to exist
             elif name in self._unseen:
                 self._unseen[name] = (pool.name, now() + _DOUBT_SECONDS)
-            patience = self._patience[pool.name]
-            wish = error.retry_after_seconds if isinstance(error, TryAgainError) else None
-            patience.failed(now(), wish or 0.0, TEND_SECONDS if full else _LONGEST_DELAY)
-            if patience.failures == 1:
-                _log.warning("pool %s gets no warm runner: %s [%s]", pool.name, error, error.reason)
+            self._failed(pool, error)
+
+    def _failed(self, pool: KubernetesPool, error: OrchestratorError) -> None:
+        patience = self._patience[pool.name]
+        wish = error.retry_after_seconds if isinstance(error, TryAgainError) else None
+        longest = TEND_SECONDS if error.reason == "quota_exhausted" else _LONGEST_DELAY
+        patience.failed(asyncio.get_running_loop().time(), wish or 0.0, longest)
+        if patience.failures == 1:
+            _log.warning("pool %s gets no warm runner: %s [%s]", pool.name, error, error.reason)
+
+    def _body(self, name: str, pool: KubernetesPool) -> bytes:
+        return msgspec.json.encode(manifest.warm_document(name, pool, self._config))
 
     async def _delete(self, namespace: str, pod: Pod, turns: asyncio.Semaphore) -> None:
         try:

@@ -190,6 +190,14 @@ def test_what_the_cluster_refuses_for_good_has_its_own_reason():
     assert "violates PodSecurity" in outcome(step).message
 
 
+def test_a_pod_that_somebody_changed_ends_the_job_with_an_alarm():
+    changed = failure(transient=False, reason="pod_changed", text="changed: spec.containers")
+    step = decide(PROVISIONING, after(PROVISIONING, 1, failure=changed), DEADLINES)
+    assert told(step) == (Result.ERROR, EndReason.POD_CHANGED)
+    assert step.facts[0] == e.AlarmRaised("pod_changed", "changed: spec.containers")
+    assert "spec.containers" in outcome(step).message
+
+
 def test_the_other_sides_wish_to_wait_is_kept_within_bounds():
     wish = replace(failure(), wait_ns=7 * SECOND)
     seen = after(PROVISIONING, 1, failure=wish, failures=1)

@@ -41,13 +41,15 @@ PROOF = EgressProof(denied=("metadata", "direct"))
 class Cluster:
     """Pods of one namespace, their versions and events; `quota` is how many may be there.
 
-    While `counting` is False the quota's controller is away: pods that go still count, until `recount`.
+    While `counting` is False the quota's controller is away: pods that go still count, until `recount`. `meddle` is
+    what admission makes of a pod.
     """
 
     def __init__(self, quota: int = 1000) -> None:
         self.quota = quota
         self.counting = True
         self.refusals = 0
+        self.meddle = lambda pod: None
         self._uncounted = 0
         self.pods: dict[str, dict] = {}
         self.most = 0
@@ -76,6 +78,7 @@ class Cluster:
                 if len(self.pods) + self._uncounted >= self.quota:
                     self.refusals += 1
                     raise TryAgainError("exceeded quota", reason="quota_exhausted")
+                self.meddle(pod)
                 created = dt.datetime.now(dt.UTC).isoformat()
                 pod["metadata"] |= {"uid": f"uid-{next(self._uids)}", "creationTimestamp": created}
                 pod["status"] = {"phase": "Pending"}
@@ -290,7 +293,11 @@ class Daemon:
     async def claim(self, pod, uid):
         """What the runner API does; the id of the job whose work goes out, None when there is none yet."""
         identity = await self.backend.warm.assignments.assigned("runners", pod, uid, 0.05)
-        return (await self.engine.claim(identity, PROOF)).id if identity else None
+        if identity is None:
+            return None
+        if not self.backend.is_as_sent(identity.name, uid):
+            raise TryAgainError("not compared yet")
+        return (await self.engine.claim(identity, PROOF)).id
 
     async def offer(self, number: int, pool: str = "default"):
         spec = JobSpec(name=f"job {number}", pool=PoolName(pool), script="true")

@@ -72,6 +72,16 @@ async def test_the_gateways_know_a_pod_by_its_address_of_each_family(world):
     assert world.followed == [who.name]
 
 
+async def test_a_pod_that_was_not_compared_with_what_was_sent_gets_no_work(world):
+    who = await world.binding("10.0.0.7")
+    world.daemon.backend.maker._as_sent.clear()
+    with pytest.raises(TryAgainError) as refused:
+        await world.runners.ready_to_bind(who)
+    assert refused.value.reason == "temporarily_unavailable"
+    world.daemon.backend.adopt(who.name, who.uid)  # as the next daemon does with what the journal knows
+    await world.runners.ready_to_bind(who)
+
+
 async def test_a_pod_that_was_made_before_a_guard_went_missing_gets_no_work_until_it_is_back(world):
     who = await world.binding("10.0.0.7")
     world.daemon.backend.guard = lambda pool: f"pool {pool.name} lacks network-policy"

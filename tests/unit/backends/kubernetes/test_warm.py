@@ -424,7 +424,8 @@ async def test_pods_that_went_while_no_daemon_was_there_cost_no_list_each(cluste
     await daemon.stop()
 
 
-async def test_a_pod_made_before_an_upgrade_and_noted_by_nobody_is_still_the_jobs(cluster, journal):
+async def test_a_pod_made_before_an_upgrade_and_noted_by_nobody_is_made_again(cluster, journal):
+    """Nobody can say any more whether it is what was sent, and it has no work."""
     job = JobId("memory.9.1")
     spec = RunnerSpec(runner_name(job), job, POOL.name, (), 60)
     pools = {POOL.name: replace(POOL, warm=0)}
@@ -432,14 +433,110 @@ async def test_a_pod_made_before_an_upgrade_and_noted_by_nobody_is_still_the_job
     await first.start()
     made = await first.backend.create(spec)
     await first.stop()
+    same = Daemon(cluster, replace(CONFIG, pools=pools), journal)
+    await same.start()
+    same.backend.adopt(spec.name, "")
+    assert not same.backend.is_as_sent(spec.name, made.uid)
+    assert (await same.backend.create(spec)).uid == made.uid
+    assert same.backend.is_as_sent(spec.name, made.uid)
+    with pytest.raises(GiveUpError) as clash:
+        await same.backend.create(replace(spec, deadline_seconds=61))
+    assert clash.value.reason == "runner_name_clash"
+    await same.stop()
     pools = {POOL.name: replace(POOL, warm=0, memory="4Gi")}
     second = Daemon(cluster, replace(CONFIG, pools=pools, agent_image="agent:2"), journal)
     await second.start()
     second.backend.adopt(spec.name, "")
-    assert (await second.backend.create(spec)).uid == made.uid
-    with pytest.raises(GiveUpError) as clash:
-        await second.backend.create(replace(spec, deadline_seconds=61))
-    assert clash.value.reason == "runner_name_clash"
+    with pytest.raises(TryAgainError) as again:
+        await second.backend.create(spec)
+    assert again.value.reason == "runner_being_deleted"
+    assert second.backend.maker.changed == {}
+    anew = await second.backend.create(spec)
+    assert anew.uid != made.uid
+    assert second.backend.is_as_sent(spec.name, anew.uid)
+    await second.stop()
+
+
+async def test_a_pod_that_somebody_changes_on_its_way_gets_no_work_and_goes(cluster, journal):
+    """Even if the pod claims before its creation was answered, as a swapped agent would."""
+    cluster.meddle = lambda pod: pod["spec"]["initContainers"][0].update(image="evil:1")
+    daemon = Daemon(cluster, replace(CONFIG, pools={POOL.name: replace(POOL, warm=0)}), journal)
+    await daemon.start()
+    jobs = [await daemon.offer(number) for number in range(3)]
+    for record in await finished(journal, jobs):
+        assert (record.outcome.result, record.outcome.reason) == (Result.ERROR, EndReason.POD_CHANGED)
+        assert "spec.initContainers[0].image" in record.outcome.message
+        assert "evil" not in record.outcome.message
+        alarms = [fact.event for fact in await journal.facts_of(record.id) if isinstance(fact.event, e.AlarmRaised)]
+        assert [alarm.alarm for alarm in alarms] == ["pod_changed"]
+    assert (cluster.work, cluster.pods) == ([], {})
+    assert "spec.initContainers[0].image" in daemon.backend.maker.changed[POOL.name]
+    assert await broken(cluster, daemon, journal, jobs) == []
+    cluster.meddle = lambda _: None
+    (record,) = await finished(journal, [await daemon.offer(9)])
+    assert record.outcome.result is Result.SUCCESS
+    assert daemon.backend.maker.changed == {}
+    await daemon.stop()
+
+
+async def test_a_changed_warm_runner_is_never_given_to_a_job(cluster, journal, caplog):
+    cluster.meddle = lambda pod: pod["spec"]["containers"].append({"name": "other", "image": "evil:1"})
+    daemon = Daemon(cluster, CONFIG, journal)
+    await daemon.start()
+    await until(lambda: len(cluster.writes) >= 4)
+    await until(lambda: cluster.pods == {})
+    assert daemon.backend.warm.assignments.taken == 0
+    assert "containers" in daemon.backend.maker.changed[POOL.name]
+    made = [name for method, name in cluster.writes if method == "POST"]
+    await asyncio.sleep(0.3)
+    assert len([name for method, name in cluster.writes if method == "POST"]) == len(made) == POOL.warm  # it backs off
+    assert "gets no warm runner" in caplog.text
+    cluster.meddle = lambda _: None
+    (record,) = await finished(journal, [await daemon.offer(1)])
+    assert record.outcome.result is Result.SUCCESS
+    await until(lambda: len(daemon.backend.warm.assignments.polls) == POOL.warm)
+    await daemon.stop()
+
+
+async def test_no_job_gets_a_warm_runner_before_its_creation_was_answered(cluster, journal):
+    """It is in the watch, and its agent asks for work: only the answer tells whether it is what was sent."""
+    answered, real = asyncio.Event(), cluster.request
+
+    async def request(method, path, **more):
+        answer = await real(method, path, **more)
+        if method == "POST":
+            await answered.wait()
+        return answer
+
+    cluster.request = request
+    daemon = Daemon(cluster, CONFIG, journal)
+    await daemon.start()
+    assignments, now = daemon.backend.warm.assignments, SystemClock().now_ns() / 1e9
+    await until(lambda: len(assignments.polls) == POOL.warm)
+    assert assignments.ready() == {POOL.name: 0}
+    assert assignments.take(RunnerName("runner-1"), POOL, now) is None
+    answered.set()
+    await until(lambda: assignments.ready() == {POOL.name: POOL.warm})
+    assert assignments.take(RunnerName("runner-1"), POOL, now) is not None
+    await daemon.stop()
+
+
+async def test_warm_runners_of_an_earlier_daemon_are_compared_before_they_are_given(cluster, journal):
+    first = Daemon(cluster, CONFIG, journal)
+    await first.start()
+    await until(lambda: len(cluster.warm()) == POOL.warm)
+    await first.stop()
+    _, bad = sorted(cluster.warm())
+    cluster.pods[bad]["spec"]["volumes"][0] = {"name": "work", "hostPath": {"path": "/"}}
+    second = Daemon(cluster, CONFIG, journal)
+    await second.backend.start()
+    assert second.backend.warm.assignments.take(RunnerName("runner-1"), POOL, SystemClock().now_ns() / 1e9) is None
+    second.backend.warm.assignments.dropped(RunnerName("runner-1"))
+    second._tasks = [asyncio.create_task(second.backend.warm.run())]
+    await until(lambda: bad not in cluster.pods)
+    taken = second.backend.warm.assignments.take(RunnerName("runner-2"), POOL, SystemClock().now_ns() / 1e9)
+    assert taken is not None
+    assert taken.name != bad
     await second.stop()
 
 
