@@ -62,6 +62,7 @@ def api_server(rooms: Rooms, drain: Draining) -> ApiServer:
         readiness=readiness,
         draining=drain.begun.is_set,
         local_issuer=rooms.url,
+        evidence_key=rooms.receipts.public_pem,
         sources=rooms.platforms.states,
         webhooks=rooms.platforms.receivers,
         limits=limits,

@@ -23,11 +23,13 @@ from orchestrator.daemon.egress_keeper import EgressKeeper
 from orchestrator.daemon.gauges import watch_audit, watch_backends, watch_rooms
 from orchestrator.daemon.github import GitHubSources, open_github
 from orchestrator.daemon.identity import exchange_of, open_identity
+from orchestrator.daemon.receipt import Receipts
 from orchestrator.daemon.runner_requests import runner_api_for, runner_deps
 from orchestrator.daemon.trust import TrustHolder
 from orchestrator.errors import ConfigurationError
 from orchestrator.evidence.audit.facts import DAEMON
 from orchestrator.evidence.provenance import Builder
+from orchestrator.evidence.receipts.making import Signer
 from orchestrator.evidence.signing_key import EvidenceKey, open_evidence_key
 from orchestrator.evidence.store import EvidenceStore
 from orchestrator.identity.introspect import Introspection
@@ -85,6 +87,7 @@ class Rooms:
     engine: Engine
     sweep: Sweep
     egress_keeper: EgressKeeper
+    receipts: Receipts
     platforms: GitHubSources
     metrics: Metrics
     exporter: TraceExporter
@@ -131,6 +134,7 @@ class _Store:
 
 @dataclass(frozen=True)
 class _Evidence:
+    key: EvidenceKey
     attester: Attester
     lookup: EvidenceLookup
 
@@ -152,6 +156,8 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     relay = await _relay(settings, store.masker, stack)
 
     engine_later: Later[Engine] = Later()
+    signer = Signer(url, __version__, settings.deadlines.teardown_seconds)
+    receipts = Receipts(store.journal, engine_later, evidence.key, signer, clock)
     api_later: Later[RunnerApi] = Later()
     listeners = ListenersAdapter(api_later)
     near = Neighbours(settings, engine_later, listeners, store.logs, store.masker)
@@ -164,6 +170,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
         _reporters(store.masker, platforms),
         revokers=[*platforms.revokers, *_revokers(listeners, backends, relay), *([broker] if broker else [])],
         attesters=[evidence.attester, *(one for room in backends.values() for one in room.attesters)],
+        sealer=receipts,
     )
     engine = engine_later.set(
         Engine(
@@ -195,7 +202,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
         settings, url, secrets.token_hex(8), clock, pools, store.journal, store.audit, store.notes, store.logs,
         store.masker, identity.issuers, identity.callers, identity.trust, broker,
         Introspection(identity.issuers, engine.bound_record), policy_engine, backends, runner_api, asked, engine, sweep,
-        keeper, platforms, metrics, exporter,
+        keeper, receipts, platforms, metrics, exporter,
     )  # fmt: skip
 
 
@@ -212,7 +219,8 @@ async def _store(settings: Settings, url: str, clock: SystemClock, stack: AsyncE
 def _evidence(settings: Settings, builder: Builder, pools: Mapping[PoolName, Pool], journal: KeptJournal) -> _Evidence:
     key: EvidenceKey = open_evidence_key(settings.state_dir / "keys" / "evidence")
     kept = EvidenceStore(settings.state_dir / "evidence")
-    return _Evidence(ProvenanceAttester(journal, pools, builder, key, kept), EvidenceLookup(kept, key, builder, pools))
+    lookup = EvidenceLookup(kept, key, builder, pools)
+    return _Evidence(key, ProvenanceAttester(journal, pools, builder, key, kept), lookup)
 
 
 async def _policy_engine(settings: Settings, stack: AsyncExitStack) -> PolicyEngine:
