@@ -30,10 +30,13 @@ import uvloop
 
 from orchestrator.daemon.audit import FactTrail
 from orchestrator.daemon.clock import SystemClock
+from orchestrator.daemon.receipt import Receipts
 from orchestrator.evidence.audit.facts import JobFacts
 from orchestrator.evidence.audit.keyed import KeyedHash
 from orchestrator.evidence.audit.log import AuditLog
 from orchestrator.evidence.audit.note import NoteKey
+from orchestrator.evidence.receipts.making import Signer
+from orchestrator.evidence.signing_key import generate_evidence_key
 from orchestrator.journal.audited import AuditedJournal
 from orchestrator.journal.sqlite import SqliteJournal
 from orchestrator.lifecycle.actions import Performer
@@ -63,6 +66,7 @@ THREADS = {
     "audit-write": "audit log's writer: chain, tree, sync",
 }
 POOL = Pool(PoolName("default"), "memory", TrustTier.STANDARD, AT_ONCE, "memory", "none")
+EVIDENCE_KEY, SIGNER = generate_evidence_key(), Signer("http://127.0.0.1:8455", "0", 60)
 PROOF = EgressProof(denied=("metadata", "direct", "resolver"), reached=())
 RESOURCE = {"service.name": "orchestrator", "service.version": "0", "service.instance.id": "bench"}
 
@@ -175,7 +179,7 @@ def exporter_for(journal, receiver: ReceiverProcess) -> TraceExporter:
 
 
 async def lifecycles(
-    jobs: int, folder: Path, receiver: ReceiverProcess, *, audited: bool = False
+    jobs: int, folder: Path, receiver: ReceiverProcess, *, audited: bool = False, sealed: bool = False
 ) -> tuple[Round, list[Sequence[Fact]]]:
     """What a round took, and the facts of some of its jobs."""
     clock, backend, source = SystemClock(), MemoryBackend(), MemorySource()
@@ -183,7 +187,8 @@ async def lifecycles(
     log = await AuditLog.open(folder / "audit", NoteKey.generate("bench/audit"))
     if audited:
         journal = AuditedJournal(journal, FactTrail(log, JobFacts(KeyedHash(bytes(32)), ids.trace_id)), clock)
-    performer = Performer(FixedPolicy(), {"memory": backend}, {"dispatch": source})
+    sealer = Receipts(journal, lambda: engine, EVIDENCE_KEY, SIGNER, clock) if sealed else None
+    performer = Performer(FixedPolicy(), {"memory": backend}, {"dispatch": source}, sealer=sealer)
     engine = Engine(journal=journal, performer=performer, pools={POOL.name: POOL}, clock=clock)
     backend.subscribe(engine.runner_changed)
     journal.subscribe(Agents(engine, backend).follow)
