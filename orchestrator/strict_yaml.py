@@ -3,9 +3,12 @@ settings read theirs with it; of two equal keys PyYAML would silently take the l
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import yaml
+
+_MAX_BITS: Final = 64
+"""Of a whole number; Python itself cannot even show one of a few thousand digits."""
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -22,9 +25,22 @@ class StrictLoader(yaml.SafeLoader):
                 seen.add((key.tag, key.value))
         return node
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+        except ValueError:  # a 13th month, a number of 5,000 digits: PyYAML lets Python's own error through
+            raise _out_of_range(node) from None
+        if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+            raise _out_of_range(node)
+        return value
+
 
 class DuplicateKeyError(yaml.MarkedYAMLError):
     """A mapping has one key twice."""
+
+
+def _out_of_range(node: yaml.Node) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, "a value out of range", node.start_mark)
 
 
 def load(text: str) -> Any:

@@ -30,7 +30,8 @@ def check_config(
 
     settings = load_settings(config)
     _try_files(settings)
-    warnings = [*warnings_for(settings), *_try_trust_map(settings)]
+    _try_trust_map(settings)
+    warnings = warnings_for(settings)
     document = shown(settings)
     if json:
         print_json({"settings": document, "warnings": warnings})
@@ -64,8 +65,8 @@ def _try_files(settings: Settings) -> None:
         load_configured(settings.policy.bundle)
 
 
-def _try_trust_map(settings: Settings) -> Iterator[str]:
-    """Load the trust map with all its checks; a line for each grant that several issuers of callers make unsafe.
+def _try_trust_map(settings: Settings) -> None:
+    """Load the trust map with all its checks.
 
     Raises:
         ConfigurationError: the daemon could not start with it.
@@ -73,17 +74,11 @@ def _try_trust_map(settings: Settings) -> Iterator[str]:
     if not settings.identity.trust_maps:
         return
     from orchestrator.daemon import slices
-    from orchestrator.daemon.trust import check_fit
+    from orchestrator.daemon.trust import check_fit, facts_given
     from orchestrator.identity.trust.trust_map import TrustMap
 
     trust_map = TrustMap.load(settings.identity.trust_maps)
-    check_fit(trust_map, slices.issued(settings), slices.brokered(settings).__contains__)
-    if len(settings.callers) + len(settings.github) > 1:
-        for rule in trust_map.unscoped:
-            yield (
-                f"identity.trust_maps: {rule} pins no caller_issuer, and jobs come from several issuers; another one's "
-                "repository or owner may have the same id"
-            )
+    check_fit(trust_map, slices.issued(settings), slices.brokered(settings).__contains__, facts_given(settings))
 
 
 def _files_of_github(settings: Settings) -> Iterator[tuple[str, Path]]:

@@ -13,7 +13,7 @@ from orchestrator.daemon import slices
 from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.closing import push_closing
-from orchestrator.daemon.trust import TrustHolder
+from orchestrator.daemon.trust import TrustHolder, facts_given
 from orchestrator.errors import ConfigurationError
 from orchestrator.evidence.audit.facts import DAEMON
 from orchestrator.identity.brokered import Broker
@@ -73,7 +73,8 @@ async def open_identity(
         monotonic=time.monotonic,
     )
     push_closing(stack, "caller verification", callers.close)
-    trust = TrustHolder(settings.identity.trust_maps, issuers, slices.brokered(settings).__contains__)
+    brokered = slices.brokered(settings).__contains__
+    trust = TrustHolder(settings.identity.trust_maps, issuers, brokered, facts_given(settings))
     await trust.load(partial(notes.trust_loaded, actor=DAEMON))
     return Identity(issuers, callers, trust)
 

@@ -7,29 +7,39 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from orchestrator.daemon import github_slice
 from orchestrator.errors import ConfigurationError
+from orchestrator.identity.github_oidc import JOB_CLAIMS
 from orchestrator.identity.issuers import IssuerSet
-from orchestrator.identity.trust.document import Target, TrustDocument
+from orchestrator.identity.trust.document import GrantRule, Target, TrustDocument
 from orchestrator.identity.trust.facts import trust_facts
 from orchestrator.identity.trust.inventory import inventory
 from orchestrator.identity.trust.trust_map import TrustMap
+from orchestrator.intake.github.urls import parse_github_url
 from orchestrator.model.job import PoolName
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
+from orchestrator.settings import Settings
 
 GITHUB_KIND = "github"
+
+FactsGiven = Mapping[str, Collection[str]]
+"""Issuer of callers to names of facts."""
 
 
 class TrustHolder:
     """Without `paths` there is no trust map, and there never will be: that is for the settings to say.
 
-    `brokered` tells the audiences that third parties answer for.
+    `brokered` tells the audiences that third parties answer for; `given` is `facts_given`.
     """
 
-    def __init__(self, paths: Sequence[Path], issuers: IssuerSet, brokered: Callable[[str], bool]) -> None:
+    def __init__(
+        self, paths: Sequence[Path], issuers: IssuerSet, brokered: Callable[[str], bool], given: FactsGiven
+    ) -> None:
         self._paths = tuple(paths)
         self._issuers = issuers
         self._brokered = brokered
+        self._given = given
         self._map: TrustMap | None = None
         self._loading = asyncio.Lock()
 
@@ -62,7 +72,8 @@ class TrustHolder:
             return False
         async with self._loading:
             found = await asyncio.to_thread(TrustMap.load, self._paths)
-            check_fit(found, {name: one.config.audiences for name, one in self._issuers.items()}, self._brokered)
+            audiences = {name: one.config.audiences for name, one in self._issuers.items()}
+            check_fit(found, audiences, self._brokered, self._given)
             changed = self._map is None or self._map.digest != found.digest
             if changed and before is not None:
                 await before(found)
@@ -70,14 +81,42 @@ class TrustHolder:
             return changed
 
 
-def check_fit(trust: TrustMap, audiences: Mapping[str, Collection[str]], brokered: Callable[[str], bool]) -> None:
-    """What a map itself cannot know: which issuers there are, and for which audiences each of them issues.
+def facts_given(settings: Settings) -> FactsGiven:
+    """Issuers of callers, each with the names of the facts that its tokens can become."""
+    given: dict[str, frozenset[str]] = {one.issuer: frozenset(one.facts) for one in settings.callers}
+    for source in settings.github:
+        issuer = github_slice.issuer(source, parse_github_url(source.url))
+        given[issuer] = given.get(issuer, frozenset()) | frozenset(JOB_CLAIMS)
+    return given
+
+
+def check_fit(
+    trust: TrustMap, audiences: Mapping[str, Collection[str]], brokered: Callable[[str], bool], given: FactsGiven
+) -> None:
+    """What a map itself cannot know: which issuers there are, for which audiences each of them issues, and which
+    issuers of callers give which facts.
 
     Raises:
         ConfigurationError: `trust_map_invalid`.
     """
     for document in trust.documents:
         _check(document, audiences, brokered)
+        for grant in document.grants:
+            _check_scoped(document, grant, given)
+
+
+def _check_scoped(document: TrustDocument, grant: GrantRule, given: FactsGiven) -> None:
+    """An id is unique within one issuer only: a grant says whose id it means, unless one issuer alone can give it."""
+    pins = {one.claim for one in grant.pins}
+    if "caller_issuer" in pins:
+        return
+    able = sorted(issuer for issuer, facts in given.items() if pins <= {*facts, "caller"})
+    if len(able) > 1:
+        raise _unfit(
+            f"{document.path}: grants.{grant.name}.when: pins {', '.join(sorted(pins))} but not caller_issuer, and "
+            f"{len(able)} issuers of callers give {'it' if len(pins) == 1 else 'them'}: another one's may be the same",
+            f"require caller_issuer by equals, such as {able[0]}",
+        )
 
 
 def _check(document: TrustDocument, audiences: Mapping[str, Collection[str]], brokered: Callable[[str], bool]) -> None:

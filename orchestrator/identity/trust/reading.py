@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +14,7 @@ from typing import Any, Final
 import yaml
 
 from orchestrator import strict_yaml
+from orchestrator.errors import ConfigurationError
 from orchestrator.identity.trust.document import Target, TrustDocument
 from orchestrator.identity.trust.grants import NAME, grant_rule
 from orchestrator.identity.trust.kinds import DEFAULT_TTL_SECONDS, KINDS, MAX_TTL_SECONDS
@@ -55,11 +58,13 @@ def read_documents(paths: Iterable[Path]) -> tuple[TrustDocument, ...]:
 
 
 def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    # Names with a dot first are how a mounted ConfigMap keeps its versions.
-    names = (one for one in path.iterdir() if one.suffix in (".yaml", ".yml") and not one.name.startswith("."))
-    return sorted(names)
+    try:
+        if not path.is_dir():
+            return [path]
+        # Names with a dot first are how a mounted ConfigMap keeps its versions.
+        return sorted(one for one in path.iterdir() if one.suffix in (".yaml", ".yml") and not one.name.startswith("."))
+    except OSError as error:
+        raise _unreadable(Place(str(path)), error) from None
 
 
 def read_document(path: Path) -> TrustDocument:
@@ -70,13 +75,10 @@ def read_document(path: Path) -> TrustDocument:
     """
     place = Place(str(path))
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise place.wrong("is too large", f"a document has at most {MAX_FILE_BYTES} bytes")
-        return document(yaml.load(content.decode(), Loader=_Loader), place)  # noqa: S506 -- a SafeLoader, made stricter
+        content = _content(path, place).decode()
+        return document(yaml.load(content, Loader=_Loader), place)  # noqa: S506 -- a SafeLoader, made stricter
     except OSError as error:
-        raise place.wrong(f"cannot be read: {error.strerror}", "check the path and its permissions") from None
+        raise _unreadable(place, error) from None
     except UnicodeDecodeError:
         raise place.wrong("is not UTF-8 text", "save it as UTF-8") from None
     except yaml.YAMLError as error:
@@ -85,6 +87,21 @@ def read_document(path: Path) -> TrustDocument:
         ) from None
     except RecursionError:
         raise place.wrong("is nested too deeply", "write it as the reference shows") from None
+
+
+def _content(path: Path, place: Place) -> bytes:
+    # A pipe would have us wait for whoever writes into it.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise place.wrong("is no file", "name a file, or a folder of .yaml files")
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise place.wrong("is too large", f"a document has at most {MAX_FILE_BYTES} bytes")
+    return content
+
+
+def _unreadable(place: Place, error: OSError) -> ConfigurationError:
+    return place.wrong(f"cannot be read: {error.strerror}", "check the path and its permissions")
 
 
 def document(content: object, place: Place) -> TrustDocument:

@@ -103,6 +103,29 @@ async def test_a_map_that_does_not_fit_is_not_started_with(open_world, tmp_path,
     assert caught.value.fix
 
 
+async def test_where_two_issuers_number_a_grant_says_whose_id_it_means(open_world, tmp_path):
+    callers = [
+        {
+            "issuer": f"https://{name}.example",
+            "audience": "a",
+            "require": {"sub": "x"},
+            "facts": {"repository_id": "id"},
+        }
+        for name in ("forge", "ci")
+    ]
+    told = "grants.shop.when: pins repository_id but not caller_issuer, and 2 issuers"
+    unscoped = MAP.replace("      caller_issuer: {equals: https://forge.example}\n", "")
+    async with open_world(identity=write_map(tmp_path), callers=callers) as world:
+        before = world.rooms.trust.current()
+        write_map(tmp_path, unscoped)
+        with pytest.raises(ConfigurationError, match=told):
+            await world.rooms.trust.load()
+        assert world.rooms.trust.current() is before
+    with pytest.raises(ConfigurationError, match=told):
+        async with open_world(identity=write_map(tmp_path, unscoped), callers=callers):
+            pass
+
+
 async def test_without_a_map_nobody_is_told_of_one(open_world):
     async with open_world() as world:
         assert json.loads(await world.get("/v1/trust")) == {

@@ -43,7 +43,7 @@ targets: {there: {kind: oidc, audience: "https://deploy.example"}}
 grants:
   - {name: a, when: {repository_id: {equals: "42"}}, target: there, max_ttl_seconds: 60}
 """
-CALLER = "{issuer: 'https://%s.example', audience: a, require: {sub: repo}, jwks_file: %s}"
+CALLER = "{issuer: 'https://%s.example', audience: a, require: {sub: repo}, jwks_file: %s, facts: {%s}}"
 
 
 def test_the_trust_map_is_loaded(check, tmp_path):
@@ -62,13 +62,41 @@ def test_an_id_is_no_identity_where_several_issuers_number(check, tmp_path):
     path, keys = tmp_path / "prod.yaml", tmp_path / "jwks.json"
     path.write_text(TRUST_MAP)
     keys.write_text("{}")
-    one, two = (CALLER % (name, keys) for name in ("ci", "forge"))
+    one, two = (CALLER % (name, keys, "repository_id: project_id") for name in ("ci", "forge"))
+    other = CALLER % ("portal", keys, "team: team")
     identity = f"identity: {{trust_maps: [{path}], audiences: {{'https://deploy.example': {{}}}}}}\n"
-    done = check(f"{identity}callers: [{one}]\n", "--strict")
+    done = check(f"{identity}callers: [{one}, {other}]\n", "--strict")
     assert done.exit_code == 0, done.stderr
-    done = check(f"{identity}callers: [{one}, {two}]\n", "--strict")
+    done = check(f"{identity}callers: [{one}, {two}]\n")
     assert done.exit_code == 1
-    assert "prod/a pins no caller_issuer, and jobs come from several issuers" in done.stderr
+    assert "grants.a.when: pins repository_id but not caller_issuer, and 2 issuers of callers give it" in done.stderr
+    assert "fix: require caller_issuer by equals, such as https://ci.example" in done.stderr
+    path.write_text(
+        TRUST_MAP.replace('{equals: "42"}', "{equals: \"42\"}, caller_issuer: {equals: 'https://ci.example'}")
+    )
+    assert check(f"{identity}callers: [{one}, {two}]\n", "--strict").exit_code == 0
+
+
+def test_sources_of_one_github_number_alike(check, tmp_path):
+    path, keys = tmp_path / "prod.yaml", tmp_path / "jwks.json"
+    path.write_text(TRUST_MAP)
+    for file in (keys, tmp_path / "token"):
+        file.write_text("{}")
+    identity = f"identity: {{trust_maps: [{path}], audiences: {{'https://deploy.example': {{}}}}}}\n"
+    given = (
+        "{name: %s, url: 'https://%s/acme', token_file: "
+        + str(tmp_path / "token")
+        + ", scale_sets: [{name: %s, pool: default}]}"
+    )
+    one, two, other = (given % (name, host, name) for name, host in
+                       (("one", "github.com"), ("two", "github.com"), ("three", "octo.ghe.com")))  # fmt: skip
+    done = check(f"{identity}github: [{one}, {two}]\n")
+    assert done.exit_code == 0, done.stderr
+    done = check(f"{identity}github: [{one}, {other}]\n")
+    assert "2 issuers of callers give it" in done.stderr
+    forge = CALLER % ("forge", keys, "repository_id: project_id")
+    done = check(f"{identity}github: [{one}]\ncallers: [{forge}]\n")
+    assert "2 issuers of callers give it" in done.stderr
 
 
 def test_the_trust_map_fits_the_settings(check, tmp_path):

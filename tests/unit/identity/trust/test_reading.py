@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import yaml
 from hypothesis import given
@@ -186,8 +188,12 @@ def test_kinds_without_roles_take_none(load, prod):
         ("", "must be a mapping, not empty"),
         ("[" * 5000, "is nested too deeply"),
         ("a: &a [1]\nb: &b [*a, *a]\n", "unknown key 'a'"),
+        (f"trust_map: {'9' * 5000}\n", "is not valid YAML at line 1, column 12"),
+        (f"trust_map: 1\nenvironment: 0x{'f' * 5000}\n", "is not valid YAML at line 2, column 14"),
+        (f"trust_map: 1{':1' * 5000}\n", "is not valid YAML at line 1"),
+        ("trust_map: 2026-13-01\n", "is not valid YAML at line 1, column 12"),
     ],
-    ids=range(8),
+    ids=range(12),
 )
 def test_what_is_no_document_is_refused(load, text, told):
     with pytest.raises(ConfigurationError, match=told):
@@ -219,6 +225,12 @@ def test_files_are_bounded_and_readable(tmp_path):
         TrustMap.load([big])
     with pytest.raises(ConfigurationError, match="No such file"):
         TrustMap.load([tmp_path / "none.yaml"])
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(ConfigurationError, match="is no file"):
+        TrustMap.load([tmp_path / "pipe.yaml"])
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(ConfigurationError, match="circle cannot be read"):
+        TrustMap.load([tmp_path / "circle"])
     for paths in ([], [big] * (MAX_DOCUMENTS + 1)):
         with pytest.raises(ConfigurationError, match=f"has {len(paths)} documents"):
             TrustMap.load(paths)
