@@ -109,7 +109,7 @@ class Audit:
     def checks(self) -> Mapping[str, str]:
         """For readiness: each check to `ok`, or to what is wrong."""
         problem = self.log.problem
-        checks = {"audit": f"the audit log cannot be written: {problem}" if problem else "ok"}
+        checks = {"audit": f"{problem} [{problem.reason}]" if problem else "ok"}
         if self.anchors.required:
             lacking = self.anchors.lacking()
             checks["audit_anchor"] = lacking or "ok"

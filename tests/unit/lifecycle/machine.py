@@ -18,6 +18,8 @@ from orchestrator.testing.receipts import lacking, wrong_receipts
 
 
 class DaemonMachine(RuleBasedStateMachine):
+    daemon_type = Daemon
+
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
@@ -44,7 +46,7 @@ class DaemonMachine(RuleBasedStateMachine):
 
     @initialize(capacity=st.integers(1, 3))
     def start(self, capacity: int) -> None:
-        self.daemon = Daemon(capacity=capacity, verdict_of=by_fact, receipts=True)
+        self.daemon = self.daemon_type(capacity=capacity, verdict_of=by_fact, receipts=True)
         self.loop.run_until_complete(self.daemon.start())
 
     @rule(turns=st.integers(1, 8))
