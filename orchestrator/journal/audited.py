@@ -61,6 +61,7 @@ class AuditedJournal(Generic[R]):
         self._writing = False
         self._failing = False
         self._stuck = False
+        self._broken = False
         self._stop_watching: Callable[[], None] | None = None
         inner.subscribe(self._stored)
 
@@ -196,13 +197,15 @@ class AuditedJournal(Generic[R]):
             self._records += self._trail.records(facts)
         except Exception:  # noqa: BLE001 -- what cannot be recorded must not be acted upon either
             _complain("audit_records_failed")
-            self._writing = True  # for ever: nothing passes these facts by
+            self._broken = True  # for ever: nothing passes these facts by, also when a write that is under way succeeds
             self._fail("a defect; the daemon's log has it")
         if not self._writing:
             self._go_on()
 
     def _go_on(self) -> None:
         """Write all records that wait, in one write; where none do, facts can be told at once."""
+        if self._broken:
+            return
         held, self._held = self._held, []
         records, self._records = self._records, []
         if not records:
@@ -224,7 +227,7 @@ class AuditedJournal(Generic[R]):
         if error is not None:
             self._put_off(held, records, error)
             return
-        self._failing = self._stuck = False
+        self._failing = self._stuck = self._broken
         if self._stop_watching is not None:
             self._stop_watching()
             self._stop_watching = None
@@ -243,6 +246,8 @@ class AuditedJournal(Generic[R]):
 
     def _overdue(self) -> None:
         self._stop_watching = None
+        with contextlib.suppress(OSError):
+            _log.error("audit_write_overdue", seconds=self._wait_seconds)
         self._fail(f"it has taken nothing for {self._wait_seconds:g} s")
 
     def _fail(self, detail: str) -> None:

@@ -33,7 +33,10 @@ MAX_GROUP: Final = 1024
 """Most submissions that one sync makes durable."""
 
 MAX_WAITING: Final = 20_000
-"""Most events that wait for the writer; beyond it nothing is taken."""
+"""Most events that wait for the writer; beyond it nothing is taken, unless it would wait alone."""
+
+STALLED_SECONDS: Final = 10.0
+"""A log that has made nothing durable for so long, while something waits, is not healthy: its disk may hang."""
 
 _log = structlog.get_logger(__name__)
 
@@ -54,6 +57,7 @@ class AuditLog:
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._pending: deque[_Waiting] = deque()
         self._waiting = 0
+        self._moved = 0.0
         self._taken_seq = store.last_journal_seq
         self._size = store.size
         self._written_seq = store.last_journal_seq
@@ -83,12 +87,14 @@ class AuditLog:
 
     @property
     def healthy(self) -> bool:
-        """Whether the last try to write went through. While False, the log tries by itself to get well."""
-        return self._store.problem is None and not self._closed
+        """Whether the last try to write went through, in time. While False, the log tries by itself to get well."""
+        return self.problem is None and not self._closed
 
     @property
     def problem(self) -> OrchestratorError | None:
         """Why it is not healthy, with a fix; None while it is."""
+        if self._store.problem is None and self._waiting and time.monotonic() - self._moved > STALLED_SECONDS:
+            return unavailable(f"it has taken nothing for {STALLED_SECONDS:g} s", "check whether the disk hangs")
         return self._store.problem
 
     @property
@@ -129,7 +135,8 @@ class AuditLog:
                 came in earlier calls (within one call it may repeat, but not fall).
             TryAgainError: nothing was taken; reason `audit_unavailable`: too much waits, or the log is closed.
         """
-        if self._closed or self._waiting + len(events) > MAX_WAITING:
+        # What waits alone is taken whatever its size, or whoever offers it as one could offer it for ever.
+        if self._closed or (self._waiting and self._waiting + len(events) > MAX_WAITING):
             raise unavailable("it is closed" if self._closed else "too much waits to be written")
         records = [prepare(event) for event in events]
         self._follow(records)
@@ -137,6 +144,8 @@ class AuditLog:
         if not records:
             future.set_result(None)
             return future
+        if not self._waiting:
+            self._moved = time.monotonic()
         self._waiting += len(records)
         self._queue.put(_Waiting(records, future))
         return future
@@ -230,6 +239,7 @@ class AuditLog:
 
     def _settle(self, futures: Sequence[asyncio.Future[None]], written: int, error: OrchestratorError | None) -> None:
         self._waiting -= written
+        self._moved = time.monotonic()
         self._size, self._written_seq = self._store.size, self._store.last_journal_seq
         for future in futures:
             if future.done():

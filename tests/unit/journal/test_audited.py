@@ -175,6 +175,33 @@ async def test_what_cannot_be_recorded_is_never_told(stage: Stage, monkeypatch: 
     assert stage.kept() == [CANCELLED]
 
 
+async def test_no_write_that_was_under_way_takes_what_cannot_be_recorded_past_the_trail(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(facts: Sequence[Fact]) -> Sequence[Fact]:
+        raise ValueError("a defect")
+
+    stage.trail.holding = True
+    first = await started(stage.journal.append([(JOB, CANCELLED)]))
+    monkeypatch.setattr(stage.trail, "records", broken)
+    second = await started(stage.journal.append([(JOB, events.JobEnded(DONE))]))
+    monkeypatch.undo()
+    stage.trail.holding = False
+    stage.trail.let_go()
+    for call in (first, second):
+        with pytest.raises(TryAgainError):
+            await call
+    await started(asyncio.sleep(0))
+    assert not stage.journal.audited
+    assert [fact.event for fact in stage.heard] == [CANCELLED], "it was told, and its caller let go before that"
+    with pytest.raises(TryAgainError):
+        await stage.journal.facts_of(JOB)
+    await stage.journal.close()
+    restarted = AuditedJournal(stage.inner, stage.trail, stage.clock)
+    await restarted.catch_up()
+    assert stage.kept() == [CANCELLED, events.JobEnded(DONE)]
+
+
 async def test_closing_waits_for_the_trail_but_not_for_ever(stage: Stage) -> None:
     stage.trail.holding = True
     call = await started(stage.journal.append([(JOB, CANCELLED)]))

@@ -211,6 +211,29 @@ async def test_what_waits_is_bounded(tmp_path, key, disk):
     await log.close()
 
 
+async def test_more_than_may_wait_is_taken_when_it_waits_alone(tmp_path, key):
+    """Whoever keeps facts in one group until they are written could else never get them in."""
+    log = await AuditLog.open(tmp_path / "audit", key)
+    await log.submit([event(number) for number in range(1, MAX_WAITING + 2)])
+    assert log.last_journal_seq == MAX_WAITING + 1
+    await log.close()
+
+
+async def test_a_disk_that_hangs_shows(tmp_path, key, disk, monkeypatch):
+    monkeypatch.setattr(log_module, "STALLED_SECONDS", 0.05)
+    log = await AuditLog.open(tmp_path / "audit", key)
+    disk.go.clear()
+    waits = log.submit([event(1)])
+    assert log.healthy
+    await until(lambda: not log.healthy)
+    assert log.problem is not None
+    assert "0.05 s" in str(log.problem)
+    disk.go.set()
+    await waits
+    assert log.healthy
+    await log.close()
+
+
 async def test_closing_tells_those_whose_records_were_never_written(tmp_path, key, disk):
     folder = tmp_path / "audit"
     log = await AuditLog.open(folder, key)
