@@ -12,7 +12,7 @@ from orchestrator import __version__
 from orchestrator.server.openapi import document
 from orchestrator.server.routes import BY_ID, OPERATIONS
 
-PUBLIC = {"introspect", "evidence_key"}
+PUBLIC = {"introspect", "evidence_key", "audit_checkpoint", "audit_key"}
 """Operations below /v1/ that relying parties and auditors need, who have no token of ours."""
 CHECKED_IN = Path(__file__).parents[3] / "docs" / "reference" / "openapi.json"
 
