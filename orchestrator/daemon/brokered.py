@@ -28,7 +28,7 @@ from orchestrator.identity.brokered import (
 from orchestrator.identity.issuer import Trusted
 from orchestrator.identity.vault import Kept, Vault
 from orchestrator.intake.github.errors import UnavailableError
-from orchestrator.intake.github.repository_tokens import MAKING, RepositoryTokens
+from orchestrator.intake.github.repository_tokens import MAKING, RepositoryToken, RepositoryTokens
 from orchestrator.journal.redact import Masker
 from orchestrator.lifecycle.engine import Engine
 from orchestrator.lifecycle.ports import Clock, Journal
@@ -134,9 +134,8 @@ class GitHubBroker:
         due = issued.issued_at + draft.lifetime_seconds
         kept = Kept(issued.jti, job_id, name, due, made.expires_at, made.token)
         try:
-            if made.expires_at > issued.expires_at:
-                raise GiveUpError("GitHub's token lives longer than it may", reason="github_token_too_long")
             await asyncio.to_thread(self._vault.put, kept)
+            _check_no_more(made, issued.expires_at)
         except OrchestratorError as error:
             raise await self._given_back(tokens, kept, error) from error
         return Credential(made.token, made.expires_at)
@@ -144,13 +143,15 @@ class GitHubBroker:
     async def _given_back(
         self, tokens: RepositoryTokens, kept: Kept, error: OrchestratorError
     ) -> CredentialNotMadeError:
-        """End what was made and may not be handed over; says whether that is certain."""
+        """End what was made and may not be handed over; says whether that is certain. If not, `upkeep` tries on."""
         try:
             async with asyncio.timeout(MAKING_SECONDS):
                 await tokens.end(kept.secret)
             certain = True
+            await asyncio.to_thread(self._vault.remove, kept.jti)
         except (OrchestratorError, TimeoutError) as trouble:
             certain = False
+            self.abandon(kept.jti)
             _log.error("a token that was not handed over cannot be ended: %s", trouble, extra={"jti": kept.jti})
         again = isinstance(error, TryAgainError)
         return CredentialNotMadeError(str(error), reason=error.reason, certain=certain, again=again, fix=error.fix)
@@ -273,6 +274,15 @@ def open_broker(
     broker = GitHubBroker(apps, Vault.open(folder), engine, journal, clock.now_ns, masker.register)
     push_closing(stack, "credentials of third parties", broker.close)
     return broker
+
+
+def _check_no_more(made: RepositoryToken, latest: int) -> None:
+    """Raises GiveUpError: the token is good for more than was asked for, or longer than is on record."""
+    fix = "something between here and GitHub may change answers; if not, report it to GitHub"
+    if not made.narrow:
+        raise GiveUpError("GitHub gave a token for more than was asked for", reason="github_token_too_wide", fix=fix)
+    if made.expires_at > latest:
+        raise GiveUpError("GitHub's token lives longer than it may", reason="github_token_too_long", fix=fix)
 
 
 def _not_made(error: OrchestratorError) -> CredentialNotMadeError:

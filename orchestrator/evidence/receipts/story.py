@@ -171,6 +171,8 @@ def _issued(story: Story, event: events.TokenIssued, _at_ns: int) -> None:
 
 def _token_refused(story: Story, event: events.TokenRefused, _at_ns: int) -> None:
     _count(story.token_refusals, event.reason)
+    if event.jti:  # it was on record before a third party was asked, who certainly made none
+        story.tokens = [token for token in story.tokens if token.jti != event.jti]
 
 
 def _revoked(story: Story, event: events.CredentialRevoked, at_ns: int) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 from orchestrator.errors import ConfigurationError
 from orchestrator.intake.github.answers import Answer
 from orchestrator.intake.github.connection import AppCredential, GitHubConnection, Timing
-from orchestrator.intake.github.errors import RefusedError, UnauthorizedError
+from orchestrator.intake.github.errors import UnauthorizedError
 from orchestrator.intake.github.fields import Fields, read_object
 from orchestrator.intake.github.protocol import Repeat
 from orchestrator.intake.github.rest_protocol import end_installation_token, installation_token
@@ -32,13 +32,6 @@ class RepositoryToken:
     narrow: bool
 
 
-class TooWideError(RefusedError):
-    """GitHub gave a token that is good for more than was asked for; it was ended again."""
-
-    reason = "github_token_too_wide"
-    fix = "something between here and GitHub may change requests; if not, report it with the request id"
-
-
 class RepositoryTokens:
     """One App's installation, asked on behalf of jobs. `close` when done.
 
@@ -55,6 +48,8 @@ class RepositoryTokens:
     async def make(self, repository_id: int, permissions: Mapping[str, str]) -> RepositoryToken:
         """A token for this one repository. Not repeated once it may have been made: each call makes another one.
 
+        One that is not `narrow` is not to be used, and still has to be ended.
+
         Raises:
             GitHubError: none is known to exist, unless `UnavailableError.may_have_done(MAKING)`.
             TryAgainError: `secret_file_unusable`, `github_app_key_unusable`; none was made.
@@ -65,11 +60,7 @@ class RepositoryTokens:
         def read(answer: Answer) -> RepositoryToken:
             return _read(answer, repository_id, permissions)
 
-        made = await self._transport.call(request, f"Bearer {self._app.sign()}", read)
-        if not made.narrow:
-            await self.end(made.token)
-            raise TooWideError("GitHub gave a token for more than was asked for")
-        return made
+        return await self._transport.call(request, f"Bearer {self._app.sign()}", read)
 
     async def end(self, token: str) -> None:
         """Have GitHub refuse the token from now on. One that it does not know any more is fine.

@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from orchestrator.daemon.brokered import MAX_LIVE, UNACCOUNTED
 from orchestrator.errors import TryAgainError
 from orchestrator.identity.vault import Kept
-from orchestrator.model.events import CredentialRevoked, TokenIssued
+from orchestrator.model.events import CredentialRevoked, TokenIssued, TokenRefused
 from orchestrator.model.job import Caller, JobId
 from orchestrator.testing.github.faults import Fault
 from orchestrator.testing.github.server import GitHubServer
@@ -258,6 +259,35 @@ async def test_a_token_that_cannot_be_kept_is_given_back(world, platform, monkey
     (issued,), (refused,) = job["tokens"], job["token_refusals"]
     assert (refused["reason"], refused["jti"]) == ("keys_unavailable", issued["jti"])
     assert platform.living == {}
+
+
+async def test_a_token_that_is_good_for_more_is_ended_however_long_that_takes(world, platform, monkeypatch):
+    broker = world.rooms.broker
+    tokens = broker._apps["acme"].tokens
+    make = tokens.make
+
+    async def wide(repository_id, permissions):
+        return replace(await make(repository_id, permissions), narrow=False)
+
+    monkeypatch.setattr(tokens, "make", wide)
+    job = await finished(world, "wide", ONCE, platform.caller(platform.shop))
+    (issued,), (refused,) = job["tokens"], job["token_refusals"]
+    assert (refused["reason"], refused["jti"]) == ("github_token_too_wide", issued["jti"])
+    assert (platform.living, broker._vault.all()) == ({}, [])
+
+    platform.server.faults.add(Fault.UNAVAILABLE, ENDING, times=1000)
+    job_id = await world.offer("stays", ONCE, platform.caller(platform.shop))
+    async with asyncio.timeout(30):
+        while not (found := await facts(world, job_id, TokenRefused)):
+            await asyncio.sleep(0.02)
+    (refused,) = found
+    assert (refused.reason, refused.jti) == ("github_token_too_wide", ""), "it may live, so the record keeps it"
+    assert len(platform.living) == 1
+    platform.server.faults.clear()
+    await world.finished(job_id)
+    assert (platform.living, broker._vault.all()) == ({}, [])
+    (issued,), (revoked,) = await facts(world, job_id, TokenIssued), await facts(world, job_id, CredentialRevoked)
+    assert issued.jti == revoked.jti
 
 
 async def test_a_job_has_a_bounded_number_of_them(world, platform):

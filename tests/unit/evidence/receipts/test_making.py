@@ -148,6 +148,14 @@ class TestBounds:
         assert len(statement_of(told(*notes))) < 512 << 10
 
 
+def test_a_credential_that_certainly_never_was_is_no_token_of_the_job():
+    lost, never = (token(name, kind="github_installation") for name in ("lost", "never"))
+    refusals = [e.TokenRefused("a", "github_unavailable"), e.TokenRefused("a", "github_forbidden", jti="never")]
+    receipt = told(lost, never, *refusals)
+    assert [one.jti for one in receipt.tokens] == ["lost"]
+    assert receipt.token_refusals == {"github_unavailable": 1, "github_forbidden": 1}
+
+
 @given(cut=st.integers(0, 40), data=st.data())
 def test_heard_one_by_one_is_the_same_as_read_at_once(cut, data):
     notes = data.draw(

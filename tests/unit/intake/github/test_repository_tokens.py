@@ -13,7 +13,7 @@ from opened import INSTALLATION, app_credential, serving, stepping
 from orchestrator.errors import ConfigurationError, GiveUpError, TryAgainError
 from orchestrator.intake.github import errors
 from orchestrator.intake.github.connection import GitHubConnection, TokenCredential
-from orchestrator.intake.github.repository_tokens import MAKING, RepositoryTokens, TooWideError
+from orchestrator.intake.github.repository_tokens import MAKING, RepositoryTokens
 from orchestrator.intake.github.urls import parse_github_url
 from orchestrator.testing.github.faults import Fault
 from orchestrator.testing.github.server import GitHubServer
@@ -141,7 +141,8 @@ async def answering(tmp_path, document):
 
 async def test_githubs_own_addition_is_no_more_than_was_asked(tmp_path):
     async with answering(tmp_path, GOOD) as (tokens, asked):
-        assert (await tokens.make(7, READ)).token == "ghs_x"
+        made = await tokens.make(7, READ)
+        assert (made.token, made.narrow) == ("ghs_x", True)
         assert len(asked) == 1
 
 
@@ -157,12 +158,9 @@ async def test_githubs_own_addition_is_no_more_than_was_asked(tmp_path):
         {"permissions": {"contents": "read", "metadata": "write"}},
     ],
 )
-async def test_a_token_that_is_good_for_more_is_ended_and_not_handed_over(tmp_path, change):
-    async with answering(tmp_path, GOOD | change) as (tokens, asked):
-        with pytest.raises(TooWideError) as caught:
-            await tokens.make(7, READ)
-        assert "ghs_x" not in str(caught.value)
-        assert asked[-1] == ("DELETE", "Bearer ghs_x")
+async def test_a_token_that_is_good_for_more_says_so(tmp_path, change):
+    async with answering(tmp_path, GOOD | change) as (tokens, _asked):
+        assert not (await tokens.make(7, READ)).narrow
 
 
 @pytest.mark.parametrize(
