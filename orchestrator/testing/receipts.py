@@ -106,6 +106,8 @@ def _told(told: Sequence[Fact], facts: Sequence[Fact]) -> dict[str, object]:
                 deleted = _moment(fact.at_ns)
             case events.TokenIssued(jti=jti, audience=audience):
                 tokens.append((jti, audience))
+            case events.TokenRefused(jti=jti) if jti:  # a third party was asked for it, and made none
+                tokens = [token for token in tokens if token[0] != jti]
             case events.JobAdmitted(decision) | events.JobRefused(decision):
                 decisions.append(decision.id)
             case events.PlatformJobNamed(decision=decision) if decision.allowed:

@@ -52,9 +52,8 @@ def _nothing_left(receipt: Receipt) -> Iterator[Finding]:
 def _no_token_outlives(receipt: Receipt) -> Iterator[Finding]:
     if receipt.refused is not None:
         same = receipt.refused.since == receipt.times.ended
-        yield Finding(
-            "P4", same, f"the runner's credential and all tokens are refused by us since {receipt.refused.since}"
-        )
+        since = receipt.refused.since
+        yield Finding("P4", same, f"the runner's credential and all tokens of ours are refused by us since {since}")
     count = len(receipt.tokens) + sum(more.count for more in receipt.more_tokens)
     if not count:
         yield Finding("P4", True, "no token was given out")

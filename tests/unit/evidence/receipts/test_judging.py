@@ -27,7 +27,7 @@ def test_a_clean_teardown_says_when_and_by_whom_it_was_seen():
         "ways in and out were taken away: runner_api_listener closed, egress_gateway closed",
     ]
     assert texts(receipt, "P4") == [
-        "the runner's credential and all tokens are refused by us since 2027-01-15T08:00:09.000000Z",
+        "the runner's credential and all tokens of ours are refused by us since 2027-01-15T08:00:09.000000Z",
         "no token was given out",
     ]
 
