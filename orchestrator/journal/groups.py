@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
+from threading import Event
 from typing import Generic, TypeVar
 
 MOST = 1024
@@ -22,19 +23,23 @@ class Groups(Generic[T]):
     """Any thread may `put`. One thread takes a group, works it off and takes the next.
 
     Each group costs something of its own: a flush of the disk, the interpreter lock given away and won back a few
-    times. So after a group of several the next one is given a moment to grow, and who comes alone does not wait.
+    times. So after a group of several the next one is given a moment to grow. Who comes alone does not wait, and who is
+    in a hurry ends the moment for all.
     """
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[T] = queue.SimpleQueue()
+        self._hurried = Event()
         self._several = False
 
     def __len__(self) -> int:
         """About how many wait."""
         return self._queue.qsize()
 
-    def put(self, item: T) -> None:
+    def put(self, item: T, *, hurried: bool = False) -> None:
         self._queue.put(item)
+        if hurried:
+            self._hurried.set()
 
     def take(self, patience: float | None = None) -> list[T]:
         """What waits, at least one; nothing when nothing comes within `patience` seconds."""
@@ -44,7 +49,8 @@ class Groups(Generic[T]):
         except queue.Empty:
             return []
         if self._several and time.monotonic() - done < _RUSH_SECONDS:
-            time.sleep(GATHER_SECONDS)
+            self._hurried.wait(GATHER_SECONDS)
+        self._hurried.clear()  # before the look: what hurries from here on is seen now, or ends the next moment
         # Only this thread takes things out, so what is counted is there.
         group = [first, *(self._queue.get_nowait() for _ in range(min(self._queue.qsize(), MOST)))]
         self._several = len(group) > 1

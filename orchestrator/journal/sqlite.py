@@ -1,8 +1,8 @@
 """The embedded journal: one SQLite file, one writer thread, group commit.
 
 All appends that wait when the writer is free become one transaction; an append that finds it idle is
-committed at once; in a rush they are given a moment to gather (`groups`). What `append` has returned survives
-SIGKILL and power loss (WAL, synchronous=FULL).
+committed at once; in a rush they are given a moment to gather (`groups`), unless a runner's making waits for
+one of them. What `append` has returned survives SIGKILL and power loss (WAL, synchronous=FULL).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from orchestrator.journal.port import JobQuery, JobSummary
 from orchestrator.journal.reads import Reader
 from orchestrator.journal.store import Answer, Append, Store, unavailable
 from orchestrator.lifecycle.ports import Clock
-from orchestrator.model.events import Event, Fact
+from orchestrator.model.events import Event, Fact, ProvisionStarted
 from orchestrator.model.job import JobId
 
 PROBE_SECONDS = 1.0
@@ -114,7 +114,8 @@ class SqliteJournal:
         if not encoded:
             return ()
         future: asyncio.Future[Sequence[Fact]] = self._loop.create_future()
-        self._queue.put(_Waiting(Append(encoded, self._clock.now_ns()), future))
+        hurried = any(isinstance(event, ProvisionStarted) for _, event in facts)
+        self._queue.put(_Waiting(Append(encoded, self._clock.now_ns()), future), hurried=hurried)
         try:
             return await future
         except asyncio.CancelledError:

@@ -17,6 +17,7 @@ class Time:
     def __init__(self) -> None:
         self.now = 100.0
         self.sleeps: list[float] = []
+        self.rung = False
         self.meanwhile: Callable[[], object] = lambda: None
         self.steps: Iterator[float] = iter(())
 
@@ -24,16 +25,24 @@ class Time:
         self.now += next(self.steps, 0.0)
         return self.now
 
-    def sleep(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
+        """As an event does that is set by then or not."""
         self.sleeps.append(seconds)
-        self.now += seconds
+        self.now += 0.0 if self.rung else seconds
         self.meanwhile()
+
+    def set(self) -> None:
+        self.rung = True
+
+    def clear(self) -> None:
+        self.rung = False
 
 
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     made = Time()
     monkeypatch.setattr(groups, "time", made)
+    monkeypatch.setattr(groups, "Event", lambda: made)
     return made
 
 
@@ -70,6 +79,19 @@ def test_after_a_group_of_several_the_next_one_may_grow(time: Time):
     time.meanwhile = lambda: waiting.put("d")
     assert waiting.take() == ["c", "d"]
     assert time.sleeps == [GATHER_SECONDS]
+
+
+def test_who_hurries_ends_the_moment_for_all(time: Time):
+    waiting: Groups[str] = Groups()
+    several(waiting, time)
+    began = time.now
+    waiting.put("c")
+    waiting.put("d", hurried=True)
+    assert waiting.take() == ["c", "d"]
+    assert time.now == began
+    waiting.put("e")
+    waiting.take()
+    assert time.now == began + GATHER_SECONDS
 
 
 def test_the_rush_is_over_when_one_came_alone(time: Time):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import ConfigurationError, GiveUpError, TryAgainError
-from orchestrator.journal import schema
+from orchestrator.journal import groups, schema
 from orchestrator.journal.port import JobQuery
 from orchestrator.journal.sqlite import SqliteJournal
 from orchestrator.model import events
@@ -19,6 +19,7 @@ from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec, Poo
 from orchestrator.model.outcome import EndReason, Outcome, Result
 from orchestrator.model.phase import Phase
 from orchestrator.model.record import fold
+from orchestrator.model.runner import RunnerName
 
 DONE = Outcome(Result.SUCCESS, EndReason.COMPLETED, "completed", 0)
 V1 = Path(__file__).with_name("journal_v1.sql")
@@ -338,3 +339,14 @@ async def test_a_flipped_letter_inside_a_fact_is_noticed(tmp_path: Path) -> None
     with pytest.raises(GiveUpError) as refused:
         await SqliteJournal.open(path, Clock())
     assert refused.value.reason == "journal_corrupt"
+
+
+async def test_a_runner_to_be_made_waits_for_no_other_append(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "GATHER_SECONDS", 30.0)
+    monkeypatch.setattr(groups, "_RUSH_SECONDS", 1e9)
+    async with opened(tmp_path / "journal.db") as journal:
+        a = offered("a")
+        await journal.append([a])
+        journal._queue._several = True
+        async with asyncio.timeout(10):
+            await journal.append([(a[0], events.ProvisionStarted(RunnerName("runner-a"), "digest"))])
