@@ -365,6 +365,7 @@ async def finished_after(daemon, job_id: str) -> dict[str, Any]:
     return job
 
 
+@pytest.mark.slow
 async def test_a_token_that_a_job_has_is_ended_by_the_next_daemon(killed, platform):
     job_id = await dispatch(killed, HOLD)
     await until_true(lambda: bool(platform.living) and any((killed.folder / "state" / "brokered").glob("*.json")))
@@ -375,6 +376,7 @@ async def test_a_token_that_a_job_has_is_ended_by_the_next_daemon(killed, platfo
     assert list((killed.folder / "state" / "brokered").iterdir()) == []
 
 
+@pytest.mark.slow
 async def test_a_token_that_nobody_has_is_on_the_record_with_its_latest_end(killed, platform):
     """Killed after GitHub was asked, before its answer was kept: no job has it, and the record says it may exist."""
     platform.server.faults.add(Fault.HANG, MAKING)
