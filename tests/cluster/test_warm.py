@@ -78,7 +78,13 @@ async def running(world, agents, config, **more):
 
 
 async def polled(world, daemon, number=2):
-    await world.until(lambda: len(daemon.backend.warm.assignments.polls) == number)
+    """So many pods that are there ask for work. The scripted agent of one that went asks on for a while."""
+
+    def asking():
+        there = {pod.uid for _, pod in daemon.backend.registry.warm()}
+        return len(there & daemon.backend.warm.assignments.polls.keys()) == number
+
+    await world.until(asking)
 
 
 async def test_jobs_on_warm_runners_cost_two_writes_each_and_start_without_one(world):
