@@ -28,13 +28,15 @@ _MAX_TAGS, _MAX_TAG_KEY, _MAX_TAG_VALUE = 50, 128, 256
 _TAG_PUNCTUATION: Final = frozenset(" _.:/=+-@")
 _TRANSITIVE_TAGS: Final = frozenset({"repository", "repository_id", "environment"})
 
-_FACT_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_MAX_FACTS: Final = 64
+FACT_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+MAX_FACTS: Final = 64
+"""Facts of a caller that are looked at, by name."""
 _DIGEST_PINNED: Final = re.compile(r"[^@\s]+@(sha256:[0-9a-f]{64})")
 
 RESERVED_CLAIMS: Final = frozenset(
     {
         *("iss", "sub", "aud", "exp", "iat", "nbf", "jti", "azp", "cnf", "act", "scope", "client_id", "nonce", "amr"),
+        *("active", "username", "token_type"),
         *(
             "auth_time",
             "at_hash",
@@ -49,11 +51,13 @@ RESERVED_CLAIMS: Final = frozenset(
             "roles",
         ),
         *("job_id", "job_name", "attempt", "source", "pool", "trust_tier", "isolation", "runner", "runner_uid"),
+        "backend",
         *("environment", "artifact_digest", "caller", "caller_issuer", "decision_id"),
         *("runner_image_digest", "role", "trust_rule"),
     }
 )
-"""Names that a caller's fact can never take in our tokens. `azp` among them: some verifiers let it override `aud`."""
+"""Names that a caller's fact can never take in our tokens, and by which the trust map looks at none: ours, and those
+that mean something to others. `azp` among them: some verifiers let it override `aud`; RFC 7662 has `username`."""
 
 
 def _escape(value: str) -> str:
@@ -166,14 +170,25 @@ def _bad_tags(detail: str) -> GiveUpError:
     )
 
 
+def verified_facts(caller: Caller) -> dict[str, str]:
+    """The caller's facts by their own names, without those that could pass for ours."""
+    return {
+        name: value
+        for name, value in sorted(caller.facts.items())[:MAX_FACTS]
+        if name not in RESERVED_CLAIMS and FACT_NAME.fullmatch(name)
+    }
+
+
+def image_digest(pool: Pool) -> str:
+    """`sha256:<hex>` of a pool whose image is pinned by digest; else empty."""
+    pinned = _DIGEST_PINNED.fullmatch(pool.base)
+    return pinned[1] if pinned else ""
+
+
 def job_claims(record: Record, pool: Pool, *, decision_id: str) -> dict[str, Any]:
     """The claims that name the job; without times, audience, `jti` and tags, which the issuer adds."""
     spec, caller, key = record.offer.spec, record.offer.caller, record.offer.key
-    claims: dict[str, Any] = {
-        name: value
-        for name, value in sorted(caller.facts.items())[:_MAX_FACTS]
-        if name not in RESERVED_CLAIMS and _FACT_NAME.fullmatch(name)
-    }
+    claims: dict[str, Any] = {**verified_facts(caller)}
     claims |= {
         "sub": subject(caller, spec.pool, spec.deployment_environment),
         "job_id": key.id,
@@ -193,8 +208,8 @@ def job_claims(record: Record, pool: Pool, *, decision_id: str) -> dict[str, Any
         claims["environment"] = spec.deployment_environment
     if spec.artifact_digest:
         claims["artifact_digest"] = spec.artifact_digest
-    if pinned := _DIGEST_PINNED.fullmatch(pool.base):
-        claims["runner_image_digest"] = pinned[1]
+    if digest := image_digest(pool):
+        claims["runner_image_digest"] = digest
     return claims
 
 

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from orchestrator.identity.claims import RESERVED_CLAIMS
 from orchestrator.identity.trust.apart import check_apart
 from orchestrator.identity.trust.conditions import Comparison, Condition
 from orchestrator.identity.trust.document import KEY_PINS, GrantRule, TrustDocument
+from orchestrator.identity.trust.facts import OWN_FACTS
 from orchestrator.identity.trust.grants import TRUSTED_TIERS
 from orchestrator.identity.trust.overlaps import check_overlaps
 from orchestrator.identity.trust.strict import Place
@@ -78,6 +80,11 @@ def _check_grant(grant: GrantRule, document: TrustDocument, place: Place) -> Non
 def _check_reachable(condition: Condition, environment: str, place: Place) -> None:
     """Each value that is written can be a job's, and one of them may be."""
     claim = condition.claim
+    if claim in RESERVED_CLAIMS - OWN_FACTS:
+        raise place.wrong(
+            "is no fact that a job can have: the name means something in tokens themselves",
+            "use a fact of the caller, or one of ours: docs/reference/trust-map.md lists them",
+        )
     if claim == "environment" and not (environment and condition.allows(environment)):
         raise place.wrong(
             f"wants {condition.wanted()}, but this document is for {environment or 'no environment'!r}",

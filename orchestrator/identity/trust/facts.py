@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
-from orchestrator.identity.claims import RESERVED_CLAIMS
+from orchestrator.identity.claims import image_digest, verified_facts
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
 
-FACT_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
-MAX_FACTS: Final = 64
-"""Facts of a caller that are looked at, by name; the same as get into its tokens."""
-
-_DIGEST_PINNED: Final = re.compile(r"[^@\s]+@(sha256:[0-9a-f]{64})")
 OWN_FACTS: Final = frozenset(
     {
         *("source", "attempt", "pool", "trust_tier", "isolation", "backend", "runner_image_digest"),
         *("caller", "caller_issuer", "environment", "artifact_digest"),
     }
 )
-"""What we say ourselves. A caller's fact of such a name is not looked at, even where ours is empty."""
+"""What we say ourselves; all of these names are reserved, so that no caller's fact is taken for ours."""
 
 
 def trust_facts(record: Record, pool: Pool) -> Mapping[str, str]:
@@ -34,20 +28,14 @@ def trust_facts(record: Record, pool: Pool) -> Mapping[str, str]:
     * `environment`, `artifact_digest`: what it asks to deploy and where, which policy has judged at this exchange.
     """
     spec, caller, key = record.offer.spec, record.offer.caller, record.offer.key
-    pinned = _DIGEST_PINNED.fullmatch(pool.base)
-    told = {
-        name: value
-        for name, value in sorted(caller.facts.items())[:MAX_FACTS]
-        if name not in RESERVED_CLAIMS and name not in OWN_FACTS and FACT_NAME.fullmatch(name)
-    }
-    return told | {
+    return verified_facts(caller) | {
         "source": key.source,
         "attempt": str(key.attempt),
         "pool": pool.name,
         "trust_tier": pool.trust_tier.value,
         "isolation": pool.isolation,
         "backend": pool.backend,
-        "runner_image_digest": pinned[1] if pinned else "",
+        "runner_image_digest": image_digest(pool),
         "caller": caller.id,
         "caller_issuer": caller.issuer,
         "environment": spec.deployment_environment,

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from orchestrator.errors import GiveUpError
-from orchestrator.identity.claims import session_tags
+from orchestrator.identity.claims import FACT_NAME, session_tags
 from orchestrator.identity.trust.conditions import MAX_ONE_OF, MAX_VALUE_CHARS, Comparison, Condition
 from orchestrator.identity.trust.document import GrantRule, Tag, Target
-from orchestrator.identity.trust.facts import FACT_NAME
 from orchestrator.identity.trust.globs import MAX_PATTERN_CHARS, Glob, GlobError
 from orchestrator.identity.trust.kinds import KINDS, Kind
 from orchestrator.identity.trust.strict import Place, mapping, named, number, text, texts

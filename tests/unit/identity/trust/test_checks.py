@@ -43,6 +43,12 @@ def refused(load, *contents, told):
 # --- pins and reach ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("claim", ["sub", "role", "trust_rule", "job_id"])
+def test_names_that_tokens_use_themselves_are_no_facts(load, prod, claim):
+    prod["grants"][0]["when"][claim] = {"equals": "x"}
+    refused(load, prod, told=[f"when.{claim} is no fact", "trust-map.md"])
+
+
 @pytest.mark.parametrize(
     "when",
     [

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.identity.claims import job_claims
-from orchestrator.identity.trust.facts import MAX_FACTS, OWN_FACTS, trust_facts
+from orchestrator.identity.claims import MAX_FACTS, job_claims
+from orchestrator.identity.trust.facts import OWN_FACTS, trust_facts
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -43,6 +43,7 @@ def test_a_caller_cannot_bring_what_we_say(record, pool, name):
     honest = trust_facts(record, pool)
     lying = with_facts(record, {**record.offer.caller.facts, name: "protected"})
     assert trust_facts(lying, pool) == honest
+    assert "protected" not in job_claims(lying, pool, decision_id="d").values()
 
 
 def test_own_facts_are_all_named(record, pool):
