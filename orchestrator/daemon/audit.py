@@ -21,7 +21,7 @@ from orchestrator.evidence.audit.log import AuditLog
 from orchestrator.evidence.audit.note import open_note_key
 from orchestrator.evidence.audit.record import AuditEvent, Json
 from orchestrator.evidence.audit.store import Pace
-from orchestrator.evidence.private_file import private_folder
+from orchestrator.evidence.private_file import private_folder, rename
 from orchestrator.journal.audited import WAIT_SECONDS, AuditedJournal
 from orchestrator.journal.sqlite import SqliteJournal
 from orchestrator.journal.trail import KeptJournal, unavailable
@@ -33,6 +33,10 @@ from orchestrator.telemetry.ids import trace_id
 _log = logging.getLogger("orchestrator")
 
 Clocked = Callable[[], int]
+
+_KEY = "audit"
+_NEW_KEY = "audit.new"
+"""The name of a key that has signed no record yet."""
 
 
 class FactTrail:
@@ -78,6 +82,24 @@ class Audit:
             TryAgainError: reason `audit_unavailable`: it is not durable yet. It may have been taken and will then be
                 written when the log gets well, but nothing may rest on it.
         """
+        taken = self._take(kind, data, actor=actor, outcome=outcome, journal_seq=journal_seq)
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await asyncio.shield(taken)
+        except TimeoutError:
+            raise unavailable(f"a record of kind {kind} is not there after {WAIT_SECONDS:g} s") from None
+
+    async def close(self) -> None:
+        """Tell of the end, if it can be told, and close the log, then the anchors: they get the last checkpoint."""
+        with contextlib.suppress(OrchestratorError):
+            _ = self._take("daemon.stopped", {"version": __version__})
+        await self.log.close()
+        await self.anchors.close()
+
+    def _take(
+        self, kind: str, data: Mapping[str, Json], *, actor: str = DAEMON, outcome: str = "", journal_seq: int = 0
+    ) -> asyncio.Future[None]:
+        """Have the log take a record; closing the log writes it if nothing else has."""
         event = AuditEvent(
             kind=kind,
             at_ns=self._now_ns(),
@@ -89,11 +111,9 @@ class Audit:
             data=data,
             journal_seq=journal_seq,
         )
-        try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                await asyncio.shield(self.log.submit([event]))
-        except TimeoutError:
-            raise unavailable(f"a record of kind {kind} is not there after {WAIT_SECONDS:g} s") from None
+        taken = self.log.submit([event])
+        taken.add_done_callback(_heard)  # whoever waited may be gone when it fails
+        return taken
 
     def keyed(self, kind: str, value: str | bytes) -> str:
         """The keyed hash of a value, to be told in its place."""
@@ -140,8 +160,9 @@ async def open_audit(
         raise
     audit = Audit(log, keyed, anchors, clock.now_ns)
     anchors.start()
-    push_closing(stack, "audit log", lambda: _close(audit))
+    push_closing(stack, "audit log", audit.close)
     await _begin(audit, journal)
+    _keep_key(settings.state_dir / "keys")
     audited = AuditedJournal(journal, FactTrail(log, JobFacts(keyed, trace_id)), clock)
     push_closing(stack, "audited journal", audited.close)
     written = await audited.catch_up()
@@ -155,9 +176,9 @@ async def open_audit(
 async def _open_log(settings: Settings, url: str, journal: SqliteJournal) -> tuple[AuditLog, KeyedHash]:
     keys = settings.state_dir / "keys"
     private_folder(keys)
-    key_file = keys / "audit"
+    key_file = keys / _KEY
     known = key_file.exists()
-    key = open_note_key(key_file, f"{urlsplit(url).netloc}/audit")
+    key = open_note_key(key_file if known else keys / _NEW_KEY, f"{urlsplit(url).netloc}/audit")
     keyed = KeyedHash.open(keys / "audit-hash")
     folder = settings.audit.folder or settings.state_dir / "audit"
     pace = Pace(settings.audit.checkpoint_seconds, settings.audit.checkpoint_records)
@@ -166,6 +187,13 @@ async def _open_log(settings: Settings, url: str, journal: SqliteJournal) -> tup
         await log.close()
         raise _missing(folder, key_file)
     return log, keyed
+
+
+def _keep_key(keys: Path) -> None:
+    """The log has a record: from now on its key says that there has to be one. A first start that failed before that
+    has lost nothing."""
+    if not (keys / _KEY).exists():
+        rename(keys / _NEW_KEY, keys / _KEY)
 
 
 def _missing(folder: Path, key_file: Path) -> ConfigurationError:
@@ -192,12 +220,16 @@ async def _note_start(audit: Audit, settings: Settings, url: str) -> None:
     as_text = settings.model_dump_json()
     await audit.note(
         "daemon.started",
-        {"version": __version__, "url": url[:MAX_TEXT], "settings": audit.keyed("settings", as_text)},
+        {
+            "version": __version__,
+            "url": url[:MAX_TEXT],
+            "settings": audit.keyed("settings", as_text),
+            # The same in every record of this kind, for as long as keyed hashes are made with one key.
+            "hash_key": audit.keyed("hash_key", "id"),
+        },
     )
 
 
-async def _close(audit: Audit) -> None:
-    with contextlib.suppress(OrchestratorError):
-        await audit.note("daemon.stopped", {"version": __version__})
-    await audit.log.close()
-    await audit.anchors.close()
+def _heard(taken: asyncio.Future[None]) -> None:
+    if not taken.cancelled():
+        taken.exception()

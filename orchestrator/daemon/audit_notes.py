@@ -17,8 +17,8 @@ from orchestrator.policy.opa_server import OpaServerEngine
 BY_SIGNAL = "signal:SIGHUP"
 """Who asked for a reload: whoever may send signals to the daemon."""
 
-_MOST_FILES = 100
-_PATH = 200
+_MOST_FILES = 64
+_PATH = 120
 """Characters of a path: together below what a record can hold."""
 _MOST_KEYS = 64
 

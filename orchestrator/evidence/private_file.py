@@ -86,8 +86,24 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    temporary.rename(path)
-    sync_folder(path.parent)
+    _rename(temporary, path)
+
+
+def rename(old: Path, new: Path) -> None:
+    """Give a private file another name in its folder, durably.
+
+    Raises:
+        TryAgainError: reason `keys_unavailable`.
+    """
+    try:
+        _rename(old, new)
+    except OSError as error:
+        raise _unavailable(error) from error
+
+
+def _rename(old: Path, new: Path) -> None:
+    old.rename(new)
+    sync_folder(new.parent)
 
 
 def sync_folder(folder: Path) -> None:

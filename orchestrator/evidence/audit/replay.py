@@ -34,7 +34,7 @@ def tampered(folder: Path, what: str) -> ConfigurationError:
         f"the audit log in {folder} is not what was written: {what}",
         reason="audit_tampered",
         fix="look at it with orchestrator audit verify, keep the folder as it is for whoever investigates,"
-        " and move it away to begin a new log",
+        " and move it and the key it is signed with away to begin a new log",
     )
 
 
@@ -95,7 +95,7 @@ def _newest(folder: Path, verifier: NoteVerifier) -> Checkpoint | None:
             raise ConfigurationError(
                 f"the audit log in {folder} was made with another key than {verifier.vkey}",
                 reason="audit_foreign",
-                fix="restore the key that it was made with, or move the folder away to begin a new log",
+                fix="restore the key that it was made with, or move the folder and this key away to begin a new log",
             ) from None
         raise tampered(folder, f"its checkpoint cannot be trusted: {error}") from None
 

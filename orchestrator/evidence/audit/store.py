@@ -67,7 +67,7 @@ class AuditStore:
     @classmethod
     def open(cls, folder: Path, key: NoteKey, clock_ns: Callable[[], int], pace: Pace) -> AuditStore:
         """See `AuditLog.open`."""
-        private_folder(folder)
+        _make_private(folder)
         ownership = Ownership.take(folder)
         store = cls(folder, key, clock_ns, pace, ownership)
         try:
@@ -256,6 +256,18 @@ class AuditStore:
         finally:
             os.close(descriptor)
             path.unlink()
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        private_folder(folder)
+    except OrchestratorError as error:
+        why = error.__cause__.strerror if isinstance(error.__cause__, OSError) else "it is not the daemon's alone"
+        raise ConfigurationError(
+            f"{folder} cannot be the folder of the audit log: {why}",
+            reason="audit_unwritable",
+            fix="name a folder, no link to one, that belongs to the daemon's user with mode 0700, or that it can make",
+        ) from error
 
 
 def _cut_torn_note(history: int) -> None:

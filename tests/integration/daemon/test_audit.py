@@ -257,6 +257,39 @@ async def test_a_log_that_is_gone_is_missed(open_world):
     assert told(state) == []
 
 
+async def test_a_first_start_that_failed_has_lost_no_log(open_world, tmp_path):
+    """An installation that ran without the log, whose first start with it meets a wrong setting, or is killed."""
+    async with open_world(audit={"enabled": False}) as world:
+        await world.finished(await world.offer("before", "true"))
+        state = world.state
+    wrong = {"anchors": [{"http": {"url": "https://a.example/", "ca_file": str(tmp_path / "none")}}]}
+    for _ in range(2):
+        with pytest.raises(ConfigurationError) as refused:
+            async with open_world(audit=wrong):
+                pass
+        assert refused.value.reason == "audit_anchor_invalid"
+    async with open_world():
+        pass
+    assert kinds(state)[0] == "log.begun"
+    assert checked(state).records == len(records(state))
+    # Killed between the first record and the key's own name.
+    (state / "keys" / "audit").rename(state / "keys" / "audit.new")
+    async with open_world():
+        pass
+    assert kinds(state).count("log.begun") == 1
+    assert sorted(path.name for path in (state / "keys").glob("audit*")) == ["audit", "audit-hash"]
+
+
+async def test_a_key_of_the_keyed_hashes_that_was_replaced_shows(open_world):
+    for start in range(3):
+        async with open_world() as world:
+            state = world.state
+        if start == 1:
+            (state / "keys" / "audit-hash").unlink()
+    started = [one["data"]["hash_key"] for one in records(state) if one["kind"] == "daemon.started"]
+    assert started[0] == started[1] != started[2]
+
+
 async def test_what_is_loaded_anew_is_told_before_it_is_in_force(open_world, bundle, monkeypatch):
     async with open_world() as world:
         rooms = world.rooms

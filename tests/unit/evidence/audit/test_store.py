@@ -300,8 +300,14 @@ def test_one_writer_at_a_time(tmp_path, key):
 
 def test_a_folder_that_others_may_read_is_refused(tmp_path, key):
     (tmp_path / "audit").mkdir(mode=0o755)
-    with refused("keys_unsafe", "others may have read"):
+    with refused("audit_unwritable", "not the daemon's alone"):
         AuditStore.open(tmp_path / "audit", key, Clock(), Pace())
+
+
+def test_a_folder_that_cannot_be_made_is_told_as_the_logs(tmp_path, key):
+    (tmp_path / "file").touch()
+    with refused("audit_unwritable", "Not a directory"):
+        AuditStore.open(tmp_path / "file" / "audit", key, Clock(), Pace())
 
 
 @pytest.mark.parametrize("name", ["lock", "checkpoint", "00000000000000000001.jsonl"])
