@@ -7,6 +7,7 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
+from http.client import HTTPException
 
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 TOKEN_TYPE = "urn:ietf:params:oauth:token-type:"
@@ -76,6 +77,8 @@ def exchange(audience: str, role: str = "") -> Answer:
         wait = error.headers.get("Retry-After", "")
         said = f"{error.code} {refusal(error.read(MAX_ANSWER))}"
         raise RefusedError(said, error.code, int(wait) if wait.isdigit() else 0) from None
+    except HTTPException as error:
+        raise OSError(f"the exchange's answer was cut: {error!r}") from None
     if not isinstance(document, dict):
         raise ValueError("the answer holds no token")  # noqa: TRY004 -- data, not a type
     return Answer(document, role)

@@ -6,7 +6,7 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
-from http.client import HTTPMessage
+from http.client import HTTPException, HTTPMessage
 from typing import IO
 
 from .exchange import MAX_ANSWER, TIMEOUT_SECONDS, RefusedError
@@ -64,6 +64,8 @@ def post(place: Place, body: bytes, headers: dict[str, str]) -> bytes:
         raise PartyError(place.url, error.code, error.read(MAX_ANSWER)) from None
     except urllib.error.URLError as error:
         raise OSError(f"{host_of(place.url)}: {_blocked(error.reason)}") from None
+    except HTTPException as error:
+        raise OSError(f"{host_of(place.url)}: the answer was cut: {error!r}") from None
     if len(answer) > MAX_ANSWER:
         raise ValueError(f"the answer of {host_of(place.url)} is too long")
     return answer

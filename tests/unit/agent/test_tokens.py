@@ -301,6 +301,17 @@ def test_parties_outside_are_asked_by_the_jobs_proxy_with_its_credential(job, an
     assert "Proxy-Authorization" not in answers.asked[0][1], "the exchange is asked directly"
 
 
+def test_an_answer_that_is_no_http_is_an_error_like_another(job, answers, capsys):
+    answers.say("/v1/auth/jwt/login", {"auth": {"client_token": "s.1"}}, X_Long="x" * 70_000)
+    login = ["vault", "--audience", "vault", "--role", "r", "--address", answers.url]
+    assert main(login) == 2
+    assert "the answer was cut: LineTooLong" in capsys.readouterr().err
+    answers.says["/exchange"].clear()
+    answers.say("/exchange", {"access_token": "id-token"}, X_Long="x" * 70_000)
+    assert main(login) == 2
+    assert "the exchange's answer was cut: LineTooLong" in capsys.readouterr().err
+
+
 def test_the_regions_endpoint(monkeypatch):
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_STS"):
         monkeypatch.delenv(name, raising=False)
