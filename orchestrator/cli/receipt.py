@@ -46,19 +46,21 @@ def receipt(
         for line in client_of(context).evidence_key().splitlines():
             output.say(line)
         return
-    envelope = _envelope(context, job, file, key)
+    envelope, wanted = _envelope(context, job, file, key)
     keys = _keys(_read(key, _MAX_KEY_BYTES) if key else client_of(context).evidence_key(), key)
-    _show(envelope, keys, as_json=json, by_daemon=key is None)
+    _show(envelope, keys, wanted, as_json=json, by_daemon=key is None)
 
 
-def _envelope(context: typer.Context, job: str | None, file: Path | None, key: Path | None) -> str:
+def _envelope(context: typer.Context, job: str | None, file: Path | None, key: Path | None) -> tuple[str, str]:
+    """The envelope, and the id of the job that it has to be of; empty for a file, which says itself whose it is."""
     from orchestrator.cli.exits import UsageError
     from orchestrator.cli.ids import resolve
     from orchestrator.evidence.envelope import MAX_ENVELOPE_CHARS
 
     if file is None and job is not None:
         client = client_of(context)
-        return client.receipt(resolve(client, job))
+        job_id = resolve(client, job)
+        return client.receipt(job_id), job_id
     if file is None or job is not None:
         raise UsageError("name a job, or a file with --file, and not both", fix="orchestrator receipt JOB")
     if key is None:
@@ -66,10 +68,12 @@ def _envelope(context: typer.Context, job: str | None, file: Path | None, key: P
             "a file is checked without the daemon, so the key must be named",
             fix="--key FILE, as `orchestrator receipt --public-key` printed it",
         )
-    return _read(file, MAX_ENVELOPE_CHARS)
+    return _read(file, MAX_ENVELOPE_CHARS), ""
 
 
-def _show(envelope: str, keys: dict[str, ec.EllipticCurvePublicKey], *, as_json: bool, by_daemon: bool) -> None:
+def _show(
+    envelope: str, keys: dict[str, ec.EllipticCurvePublicKey], wanted: str, *, as_json: bool, by_daemon: bool
+) -> None:
     from orchestrator.cli import output
     from orchestrator.cli.exits import CommandError, ExitCode
     from orchestrator.cli.render.receipt import receipt_detail
@@ -84,6 +88,11 @@ def _show(envelope: str, keys: dict[str, ec.EllipticCurvePublicKey], *, as_json:
             f"the receipt proves nothing: {error} [{error.reason}]",
             fix="is it the key of the daemon that signed it? the envelope's keyid is the SHA-256 of the public key",
         ) from None
+    if wanted and told.job.id != wanted:
+        raise CommandError(
+            f"the receipt proves nothing: it is of {told.job.id}, not of {wanted}",
+            fix="something answers for the daemon",
+        )
     findings = judge(told)
     if as_json:
         output.say(envelope.rstrip("\n"))

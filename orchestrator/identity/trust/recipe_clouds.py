@@ -30,6 +30,8 @@ MAX_GCP_ATTRIBUTES: Final = 50
 MAX_ENTRA_SUBJECT: Final = 600
 MAX_ENTRA_NAME: Final = 120
 
+_SAME_SUBJECT: Final = "another grant of this audience for the same subject is as good here, whatever role it is for: "
+
 _GCP_PROVIDER: Final = re.compile(
     r"(?:https:)?//iam\.googleapis\.com/projects/([0-9]+)/locations/global/workloadIdentityPools/([^/]+)/providers/([^/]+)"
 )
@@ -104,8 +106,7 @@ def _aws_notes(asked: Asked) -> list[str]:
                      "or give an exact one with --subject")  # fmt: skip
     if asked.subjects.open_issuer and not asked.subject:
         notes.append("no caller_issuer is pinned: equal ids from two issuers of callers look the same to AWS")
-    if not _request_tags(asked):
-        notes.append("with session_tags of fixed values in the grant the policy would check them, too")
+    notes.append(f"{_SAME_SUBJECT}keep the two apart by a session tag with a value of its own in each, checked above")
     return notes
 
 
@@ -221,6 +222,7 @@ def azure(asked: Asked) -> Recipe:
     ]  # fmt: skip
     notes = (
         "Entra looks at issuer, subject and audience only; what else the grant asks is asked by the trust map",
+        f"{_SAME_SUBJECT}give each an audience or an environment of its own",
         "Entra takes RS256 only: leave identity.audiences.*.algorithm as it is",
         "a new credential takes minutes to be known everywhere (AADSTS70021 until then); 20 at most for an application",
     )

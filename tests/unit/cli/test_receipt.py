@@ -126,6 +126,14 @@ def test_a_key_that_was_kept_judges_the_daemon_too(cli, served, kept):
     assert "key_unknown" in done.stderr
 
 
+def test_the_receipt_of_another_job_is_not_the_one_asked_for(cli, served, make_view):
+    other = "dispatch.ff00ff00ff00ff00.1"
+    served.jobs[other] = make_view(other)
+    done = cli("receipt", other)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"it is of {JOB}, not of {other}" in done.stderr
+
+
 @pytest.mark.parametrize("as_json", [(), ("--json",)])
 def test_nothing_is_shown_of_a_receipt_that_was_changed(cli, kept, as_json):
     envelope = json.loads(ENVELOPE)

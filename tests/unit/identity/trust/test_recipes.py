@@ -101,6 +101,7 @@ def test_aws_trusts_one_subject_one_audience_and_the_fixed_tags(grant):
         },
     }
     assert first(found, "sh").startswith("aws iam create-open-id-connect-provider")
+    assert any("whatever role it is for" in note for note in found.notes)
 
 
 def test_aws_with_an_open_subject_warns_and_never_trusts_any(grant):
