@@ -28,6 +28,7 @@ _PRIVATE: Final = "PRIVATE+KEY+"
 _MAX_SIGNATURES: Final = 100
 _NAME: Final = re.compile(r"[^\s+]{1,255}")
 _SIGNATURE: Final = re.compile(r"— ([^\s+]{1,255}) ([A-Za-z0-9+/]+={0,2})")
+_END: Final = re.compile("\n— [^\n]*\n\n".encode())
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 
@@ -182,6 +183,12 @@ def split_notes(data: bytes) -> list[str]:
         else:
             found.append(part)
     return found
+
+
+def first_whole_note(data: bytes) -> int:
+    """Where the first note begins that lies wholly in `data`, the end of a file of notes that was cut anywhere."""
+    found = _END.search(data)
+    return found.end() if found else len(data)
 
 
 def whole_notes(data: bytes) -> bytes:

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Final
 
 from orchestrator.evidence.audit.checkpoint import read_checkpoint
-from orchestrator.evidence.audit.note import NoteRefusedError, NoteVerifier, split_notes, whole_notes
+from orchestrator.evidence.audit.note import NoteRefusedError, NoteVerifier, first_whole_note, split_notes, whole_notes
 from orchestrator.evidence.audit.record import FIRST_PREV, MAX_RECORD_BYTES, Record, RecordDamagedError, read_line
 from orchestrator.evidence.audit.report import Fault, Finding, Refused, Report
 from orchestrator.evidence.audit.segments import HISTORY, NEWEST, lines_of, segments_of
 from orchestrator.evidence.audit.tree import Tree, leaf_hash
 
 MAX_CHECKPOINT_BYTES: Final = 256 << 20
-"""Most bytes of one file of checkpoints: about a million."""
+"""Most bytes of one file of checkpoints: about a million. Of the log's own history the newest so many are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +101,17 @@ class _Kept:
     fragments: list[Refused] = field(default_factory=list)
 
     def read(self, path: Path, where: str, verifier: NoteVerifier, *, external: bool) -> None:
+        history = path.name == HISTORY and not external
         with path.open("rb") as file:
+            cut = max(0, file.seek(0, 2) - MAX_CHECKPOINT_BYTES) if history else 0
+            file.seek(cut)
             data = file.read(MAX_CHECKPOINT_BYTES + 1)
-        if len(data) > MAX_CHECKPOINT_BYTES:
+        if len(data) > MAX_CHECKPOINT_BYTES and not history:
             self.refused.append(Refused(where, f"it is larger than {MAX_CHECKPOINT_BYTES} bytes: divide it"))
             return
-        notes = split_notes(whole_notes(data) if path.name == HISTORY and not external else data)
+        if history:
+            data = whole_notes(data)
+        notes = split_notes(data[first_whole_note(data) :] if cut else data)
         unreadable: list[Refused] = []
         held = 0
         for number, note in enumerate(notes, 1):

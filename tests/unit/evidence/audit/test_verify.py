@@ -275,6 +275,22 @@ def test_a_file_of_checkpoints_that_is_too_large_is_not_read_in_part(written, ke
     assert "larger than 4000 bytes" in refused.why
 
 
+def test_of_a_history_that_has_grown_too_large_the_newest_checkpoints_are_checked(written, key, monkeypatch):
+    """Years of checkpoints must not make a log that holds look as if it did not."""
+    folder = written(60)
+    history = folder / HISTORY
+    size = history.stat().st_size
+    notes = history.read_text().count("\u2014 ")
+    for limit in range(size // 2, size // 2 + size // notes + 2):
+        monkeypatch.setattr(verify_module, "MAX_CHECKPOINT_BYTES", limit)
+        report = verify(folder, key.verifier)
+        assert report.ok, report
+        assert (report.vouched, report.checkpoints < notes) == (60, True)
+    text = history.read_text()
+    history.write_text(text[: text.rindex("\n60\n")] + "\n61\n" + text[text.rindex("\n60\n") + 4 :])
+    assert "does not fit" in verify(folder, key.verifier).refused[0].why
+
+
 edits = st.lists(
     st.tuples(st.sampled_from(["cut", "put", "swap"]), st.floats(0, 1), st.floats(0, 0.2), st.binary(max_size=20)),
     min_size=1,
