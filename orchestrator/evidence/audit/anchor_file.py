@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -36,9 +37,14 @@ class FileAnchor:
         if self._busy:
             raise self._unusable("the write before has not come back", "anchor_unreachable")
         self._busy = True
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        data = f"{checkpoint.note}\n".encode()
+        # A thread that the end of the program does not wait for, as it would for one of the loop's own.
+        threading.Thread(target=self._work, args=(data, loop, done), name="audit-anchor", daemon=True).start()
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                await asyncio.shield(asyncio.to_thread(self._append, f"{checkpoint.note}\n".encode()))
+                await done
         except TimeoutError:
             raise self._unusable(f"no answer within {TIMEOUT_SECONDS:g} s", "anchor_unreachable") from None
         except OSError as error:
@@ -47,20 +53,28 @@ class FileAnchor:
     async def close(self) -> None:
         """Nothing is held open."""
 
-    def _append(self, data: bytes) -> None:
+    def _work(self, data: bytes, loop: asyncio.AbstractEventLoop, done: asyncio.Future[None]) -> None:
         """On a thread, which a share that hangs may keep; `_busy` then lets no second one begin."""
+        error: Exception | None = None
         try:
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-            descriptor = os.open(self._path, flags, 0o644)
-            try:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise OSError(0, "it is no file")
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._append_to(descriptor, data)
-            finally:
-                os.close(descriptor)
+            self._append(data)
+        except Exception as failure:  # noqa: BLE001 -- handed to the caller
+            error = failure
         finally:
             self._busy = False
+        with contextlib.suppress(RuntimeError):  # the loop may be gone
+            loop.call_soon_threadsafe(_settle, done, error)
+
+    def _append(self, data: bytes) -> None:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        descriptor = os.open(self._path, flags, 0o644)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(0, "it is no file")
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._append_to(descriptor, data)
+        finally:
+            os.close(descriptor)
 
     def _append_to(self, descriptor: int, data: bytes) -> None:
         size = os.fstat(descriptor).st_size
@@ -85,3 +99,12 @@ class FileAnchor:
             reason=reason,
             fix="check that the folder exists, its file system has space, and the daemon's user may write the file",
         )
+
+
+def _settle(done: asyncio.Future[None], error: Exception | None) -> None:
+    if done.done():
+        return  # nobody waits any longer
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)

@@ -73,7 +73,8 @@ class Web:
 
 
 class HttpAnchor:
-    """Sends each checkpoint as `text/plain` to one address, which answers 2xx once it keeps it.
+    """Sends each checkpoint as `text/plain` to one address, which answers 2xx once it keeps it. All of the address but
+    its query stands in metrics, so a secret belongs into `headers_file`.
 
     `headers_file` holds lines `Name: value`, read anew for each request. With it, plain http is for this machine only.
 
@@ -118,7 +119,7 @@ def check_url(url: str, *, secret: bool) -> None:
     """
     try:
         parts = urlsplit(url)
-        fit = parts.scheme in ("http", "https") and parts.hostname and not parts.username and not parts.fragment
+        fit = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc and not parts.fragment
         fit = fit and re.fullmatch(r"[\x21-\x7e]+", url) and parts.port != 0
     except ValueError:
         fit = False

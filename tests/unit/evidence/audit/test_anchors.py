@@ -7,6 +7,8 @@ import hashlib
 import hmac
 import os
 import ssl
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -108,6 +110,30 @@ async def test_a_share_that_hangs_holds_one_thread_only(tmp_path, checkpoints, m
             await asyncio.sleep(0.01)
     await anchor.put(checkpoints[1])
     assert len(split_notes(path.read_bytes())) == 1
+
+
+HANGING = """
+import asyncio, os, sys, threading
+from pathlib import Path
+from orchestrator.evidence.audit import anchor_file
+from orchestrator.evidence.audit.checkpoint import sign_checkpoint
+from orchestrator.evidence.audit.note import NoteKey
+
+path, real = Path(sys.argv[1]), os.open
+os.open = lambda *given, **named: threading.Event().wait() if given[0] == path else real(*given, **named)
+anchor_file.TIMEOUT_SECONDS = 0.05
+anchor = anchor_file.FileAnchor(path)
+try:
+    asyncio.run(anchor.put(sign_checkpoint(NoteKey.generate("ci.example/audit"), 1, b"r" * 32)))
+except Exception as error:
+    print(error.reason)
+"""
+
+
+def test_a_share_that_hangs_does_not_keep_the_program_from_ending(tmp_path):
+    command = [sys.executable, "-c", HANGING, str(tmp_path / "elsewhere")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (0, "anchor_unreachable\n"), done.stderr
 
 
 # ── the web ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -213,6 +239,7 @@ async def test_headers_of_another_form_are_told_and_not_repeated(tmp_path, place
     ("url", "secret"),
     [
         ("ftp://a.example/", False), ("https://", False), ("https://u:p@a.example/", False), ("a.example", False),
+        ("https://:p@a.example/", False),
         ("https://a.example/#x", False), ("https://a.example/a b", False), ("https://a.example:x/", False),
         ("https://\u00e4.example/", False), ("", False), ("http://a.example/", True),
     ],
