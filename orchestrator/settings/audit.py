@@ -14,7 +14,8 @@ class HttpAnchorSettings(Group):
     """An address that takes checkpoints and answers 2xx once it keeps them."""
 
     url: str
-    """Where each checkpoint is sent as `text/plain`. Over plain http no secret is sent but to this machine."""
+    """Where each checkpoint is sent as `text/plain`. Over plain http no secret is sent but to this machine. All of it but
+    its query stands in metrics: a secret belongs into `headers_file`."""
     method: Literal["POST", "PUT"] = "POST"
     """Method of the request."""
     headers_file: Path | None = None
