@@ -37,8 +37,10 @@ class Target:
 
     @property
     def latest_session_seconds(self) -> int:
-        """The longest session that a job could get there, whatever it was meant to ask for."""
-        return max(self.session_seconds, KINDS[self.kind].enforceable_seconds)
+        """From the last moment at which a token is taken to the latest end of any session that a job could get there,
+        whatever it was meant to ask for."""
+        kind = KINDS[self.kind]
+        return kind.between_seconds + max(self.session_seconds, kind.enforceable_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ class Kind:
     enforceable_seconds: int = 0
     """The shortest limit on its sessions that the target can be told to enforce: a shorter one binds only who asks for
     it, and a job can ask by itself."""
+    between_seconds: int = 0
+    """Life of what stands between token and session: a session can begin until its end."""
 
 
 KINDS: Final[dict[str, Kind]] = {
@@ -59,7 +61,8 @@ KINDS: Final[dict[str, Kind]] = {
         tags=True,
         enforceable_seconds=3600,  # MaxSessionDuration of a role
     ),
-    # Service account impersonation: generateAccessToken gives 1 h, or up to 12 h where the organisation allows it.
+    # STS gives a federated token of 1 h; with it, until its end, generateAccessToken gives a service account's for 1 h,
+    # or up to 12 h where the organisation allows it.
     "gcp": Kind(
         3600,
         600,
@@ -67,10 +70,12 @@ KINDS: Final[dict[str, Kind]] = {
         60,
         RoleForm(re.compile(_ACCOUNT), "release@shop-prod.iam.gserviceaccount.com"),
         enforceable_seconds=3600,
+        between_seconds=3600,
     ),
-    # Entra gives access tokens of 60 to 90 minutes, and its clocks may differ by 5 minutes. A role is a client id.
+    # Entra gives access tokens of 60 to 90 minutes, and of up to 24 h to a client that says it can handle continuous
+    # access evaluation, which any job can say. Its clocks may differ by 5 minutes. A role is a client id.
     "azure": Kind(
-        5400,
+        86400,
         600,
         86400,
         300,

@@ -8,7 +8,9 @@ import json
 import pytest
 
 from orchestrator.identity.trust.difference import Direction, diff
+from orchestrator.identity.trust.document import Target
 from orchestrator.identity.trust.inventory import inventory
+from orchestrator.identity.trust.kinds import KINDS
 from orchestrator.identity.trust.trust_map import TrustMap
 from tests.unit.identity.trust.conftest import EXAMPLES, ROLE
 
@@ -182,3 +184,21 @@ def test_a_comparison_that_is_given_up_is_a_change(load, prod):
 def test_another_issuer_counts_as_wider(load, prod):
     (one,) = diff(load(prod), load(prod | {"issuer": "other"})).changes
     assert (one.direction, one.details) == (WIDER, ("issuer is other, was prod",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "session", "latest"),
+    [
+        ("aws", 900, 3600),
+        ("aws", 7200, 7200),
+        ("gcp", 600, 3600 + 3600),
+        ("gcp", 43200, 3600 + 43200),
+        ("azure", None, 86400),
+        ("azure", 5400, 5400),
+        ("vault", 60, 60),
+        ("kubernetes", 0, 0),
+    ],
+)
+def test_the_latest_end_is_what_a_job_could_get_by_itself(kind, session, latest):
+    default = KINDS[kind].session_seconds if session is None else session
+    assert Target("t", kind, "a", default, 60, 300).latest_session_seconds == latest
