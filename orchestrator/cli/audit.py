@@ -38,8 +38,9 @@ def audit_verify(
 ) -> None:
     """Check every record, the chain and all checkpoints, and name the first bad record.
 
-    Needs no daemon, and may run beside one. Exit code 0: all holds; 1: something does not. Whoever has the signing key
-    can write a whole log anew: only checkpoints that were kept elsewhere show that.
+    Needs no daemon, and may run beside one. Exit code 0: all holds; 1: something does not. Whoever can write the folder
+    can put it back as it was at an earlier checkpoint, and with the signing key write it anew: only checkpoints that
+    were kept elsewhere show that.
     """
     from orchestrator.cli.audit_folder import files_in, log_folder, public_key
     from orchestrator.cli.exits import CommandError, ExitCode
@@ -97,5 +98,5 @@ def _lines(report: Report, *, own_key: bool) -> list[str]:
         made.append(f"unfinished at the end: {report.torn_bytes} bytes, which no one was told of")
     made.append("the log holds" if report.ok else "the log does NOT hold")
     if report.ok and not report.external:
-        made.append("no checkpoint from elsewhere was given (--checkpoint): who has the key could have written it anew")
+        made.append("no checkpoint from elsewhere was given (--checkpoint): an earlier state would verify as well")
     return made

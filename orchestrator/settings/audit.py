@@ -14,7 +14,7 @@ class HttpAnchorSettings(Group):
     """An address that takes checkpoints and answers 2xx once it keeps them."""
 
     url: str
-    """Where each checkpoint is sent as `text/plain`. Over plain http no secret is sent but to this machine. All of it but
+    """Where each checkpoint is sent as `text/plain`. Over plain http no secret is sent but to this machine. All but
     its query stands in metrics: a secret belongs into `headers_file`."""
     method: Literal["POST", "PUT"] = "POST"
     """Method of the request."""
@@ -66,7 +66,8 @@ class AuditSettings(Group):
     checkpoint_records: int = Field(default=1000, ge=1, le=1_000_000)
     """The same by number: so many records at most are not covered yet."""
     anchors: tuple[AuditAnchorSettings, ...] = Field(default=(), max_length=8)
-    """Where checkpoints are kept. Without one, who can write the folder and the key can rewrite the log unseen."""
+    """Where checkpoints are kept. Without one, who can write the folder can cut the log off unseen, and who has its key
+    too can rewrite it."""
     anchor_required_seconds: Annotated[float, Field(ge=0, le=30 * 86400)] = 0
     """When no anchor has accepted the newest checkpoint for so long, no new job is admitted and no token is issued,
     with the reason `audit_unanchored`. 0: jobs go on, and metrics and readiness tell."""
