@@ -149,7 +149,9 @@ class JobFacts:
 
     def _for(self, job: _Job, caller: Caller, pipeline: str, environment: str) -> None:
         facts = caller.facts
-        job.caller, job.subject = caller.id, self._keyed.of("subject", caller.subject[:MAX_TEXT])
+        # The id is a plain hash of issuer and subject, which gives a subject away to whoever guesses it.
+        job.caller = self._keyed.of("caller", caller.id)
+        job.subject = self._keyed.of("subject", caller.subject[:MAX_TEXT])
         # What the caller's issuer says of it goes before the job's own word, which is not shown.
         job.workflow = _first(facts, _WORKFLOWS) or self._keyed.of("pipeline", pipeline)
         job.commit = _first(facts, _COMMITS)

@@ -99,7 +99,7 @@ async def test_a_job_is_told_from_its_admission_to_its_teardown(open_world):
     assert all({"workflow", "commit", "environment", "outcome"} <= record.keys() for record in records(state))
     keyed = KeyedHash.open(state / "keys" / "audit-hash")
     assert mine[0]["data"]["subject"] == keyed.of("subject", OPERATOR)
-    assert mine[0]["data"]["caller"] == Caller(url, OPERATOR).id
+    assert mine[0]["data"]["caller"] == keyed.of("caller", Caller(url, OPERATOR).id)
     assert mine[-1]["data"]["egress"]["probes"] > 0, "what the agent tried for its proof"
     [policy] = [record for record in records(state) if record["kind"] == "policy.loaded"]
     assert policy["data"]["bundle_digest"] == mine[0]["data"]["decision"]["bundle_digest"]

@@ -44,6 +44,7 @@ PLATFORM_CALLER = Caller("https://github.test", "repo:other/app", {"workflow_ref
 NAMED = events.PlatformJobNamed(PlatformJob("gh/1/2/3/4", "a job", PLATFORM_CALLER, "x", "prod", "oidc"), DENIED)
 ISSUED = events.TokenIssued("jti-1", "aws", "job:a", "RS256", "kid", 1, 2, ("stage",), "role", "prod/app", "sha256:t")
 FINISHED = events.JobFinished()
+CALLER_ID = KEYED.of("caller", CALLER.id)
 
 
 def facts(*of: Event, start: int = 1) -> list[Fact]:
@@ -65,7 +66,7 @@ def one(*of: Event) -> AuditEvent:
 def test_an_admission_says_who_wanted_what_and_why_it_was_allowed() -> None:
     [event] = told(OFFER, ADMITTED)
     assert (event.kind, event.job_id, event.trace_id) == ("job.admitted", JOB, f"trace-of-{JOB}")
-    assert (event.at_ns, event.journal_seq, event.actor) == (1002, 2, CALLER.id)
+    assert (event.at_ns, event.journal_seq, event.actor) == (1002, 2, CALLER_ID)
     assert (event.workflow, event.commit, event.environment, event.outcome) == (
         *("octo/app/ci.yml@main", "c0ffee", "staging", "allow"),
     )
@@ -89,7 +90,7 @@ def test_an_admission_says_who_wanted_what_and_why_it_was_allowed() -> None:
         },
         "egress": ["tls://cache.example:443"],
         "egress_rules": 1,
-        "caller": CALLER.id,
+        "caller": CALLER_ID,
     }
 
 
@@ -110,7 +111,7 @@ def test_from_its_naming_on_a_record_is_of_the_named_job() -> None:
     for event in (named, refused, ended):
         assert (event.workflow, event.commit, event.environment) == ("other/x.yml@r", "beef", "prod")
         assert event.outcome == "deny"
-    assert named.actor == PLATFORM_CALLER.id
+    assert named.actor == KEYED.of("caller", PLATFORM_CALLER.id)
     assert named.data["platform_key"] == "gh/1/2/3/4"
     assert named.data["proof"] == "oidc"
 
@@ -150,7 +151,7 @@ def _outcome() -> Outcome:
 def test_what_happened_later_is_told_by_ids_and_verdicts(event: Event, kind: str, data: dict[str, Any]) -> None:
     found = one(OFFER, ADMITTED, event)
     assert found.kind == kind
-    assert found.data == {**data, "caller": CALLER.id}
+    assert found.data == {**data, "caller": CALLER_ID}
     assert found.outcome == "allow"
 
 
@@ -170,7 +171,7 @@ def test_who_cancelled_is_the_actor() -> None:
     by_caller = one(OFFER, events.JobCancelRequested("repo:octo/app", "not needed"))
     assert by_caller.actor == KEYED.of("subject", "repo:octo/app") == made_admission().data["subject"]
     assert one(OFFER, events.JobCancelRequested("daemon")).actor == "daemon"
-    assert by_caller.data == {"caller": CALLER.id}
+    assert by_caller.data == {"caller": CALLER_ID}
 
 
 def made_admission() -> AuditEvent:
@@ -212,7 +213,7 @@ def test_the_end_sums_up_egress_and_names_no_host_that_nobody_granted() -> None:
             "refused": refused,
             "probes": 1,
         },
-        "caller": CALLER.id,
+        "caller": CALLER_ID,
     }
 
 
@@ -298,3 +299,4 @@ def test_nothing_that_a_job_chose_stands_in_a_record() -> None:
     lines = b"\n".join(prepare(event).line(1, "0" * 64)[0] for event in found).decode()
     assert len(found) == 9
     assert [word for word in chosen if word in lines] == []
+    assert CALLER.id not in lines, "the plain hash of a subject tells it to whoever guesses"
