@@ -12,7 +12,8 @@ from orchestrator.model.runner import RunnerState
 def teardown(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
     """An ended job: it is finished when all is revoked, a look has found nothing left and its evidence is made.
 
-    A revocation that fails is tried again, but the runner does not live on for it.
+    A revocation that fails is tried again, but the runner does not live on for it, and nobody waits for its slot: a
+    third party that is away for an hour would else empty the pool.
     """
     if seen.failure is not None:
         return _stuck(record, seen, deadlines, seen.failure.text)
@@ -30,16 +31,17 @@ def teardown(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
                 record, seen, deadlines, f"runner {record.runner} is still there. {seen.runner.detail}".strip()
             )
     if seen.unrevoked is not None:
-        return _stuck(record, seen, deadlines, f"not revoked: {seen.unrevoked.text}")
+        return _stuck(record, seen, deadlines, f"not revoked: {seen.unrevoked.text}", vacant=True)
     if seen.evidence is None:
         return Step(action=Action.CLOSE)
     return Step(facts=(*seen.evidence, JobFinished()))
 
 
-def _stuck(record: Record, seen: Observation, deadlines: Deadlines, what: str) -> Step:
+def _stuck(record: Record, seen: Observation, deadlines: Deadlines, what: str, *, vacant: bool = False) -> Step:
     overdue = seen.now_ns >= record.ended_at_ns + deadlines.teardown_ns
     alarm = AlarmRaised("teardown_stuck", f"not gone {deadlines.teardown_ns // SECOND} s after the end: {what}"[:1000])
     return Step(
         facts=(alarm,) if overdue and not record.alarmed else (),
         wake_ns=seen.now_ns + backoff_ns(max(seen.failures, seen.looks)),
+        vacant=vacant,
     )

@@ -360,6 +360,7 @@ async def test_a_revoker_that_fails_stops_no_other_and_does_not_keep_the_runner(
     assert well.calls >= 1
     assert small.daemon.backend.names() == ()
     assert not any(isinstance(event, e.JobFinished) for event in await facts(small.daemon))
+    assert small.engine.slots(POOL).held == 0, "what is verified gone holds up no other job"
     await small.daemon.clock.advance(70)
     alarms = [event for event in await facts(small.daemon) if isinstance(event, e.AlarmRaised)]
     assert [alarm.alarm for alarm in alarms] == ["teardown_stuck"]

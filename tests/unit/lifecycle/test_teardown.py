@@ -83,7 +83,7 @@ def test_a_revocation_that_fails_does_not_keep_the_runner_alive_and_the_job_does
     seen = {"unrevoked": failure(text="the gateway is away"), "failures": 4}
     assert asks(decide(ENDING, after(ENDING, 1, **seen), DEADLINES)) is Action.DELETE_RUNNER
     gone = after(DELETED, 1, deleted=True, runner=ABSENT, **seen)
-    assert decide(DELETED, gone, DEADLINES) == Step(wake_ns=gone.now_ns + backoff_ns(4))
+    assert decide(DELETED, gone, DEADLINES) == Step(wake_ns=gone.now_ns + backoff_ns(4), vacant=True)
     late = after(DELETED, 50, deleted=True, runner=ABSENT, **seen)
     (alarm,) = decide(DELETED, late, DEADLINES).facts
     assert isinstance(alarm, e.AlarmRaised)
