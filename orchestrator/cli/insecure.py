@@ -25,6 +25,7 @@ def warnings_for(settings: Settings) -> list[str]:
         *(line for number, pool in enumerate(settings.pools) for line in _pool(f"pools.{number}", pool)),
         *github_warnings(settings),
         *_audit(settings),
+        *_rules(settings),
         *_state(settings),
     ]
 
@@ -89,6 +90,19 @@ def _audit(settings: Settings) -> Iterator[str]:
         url = anchor.http.url if anchor.http else anchor.object_store.url if anchor.object_store else ""
         if url.startswith("http://") and not _loopback(urlsplit(url).hostname):
             yield f"audit.anchors.{number}: plain http beyond loopback; who is on the path can say that it was taken"
+
+
+def _rules(settings: Settings) -> Iterator[str]:
+    """Who may write policy or the trust map grants tokens, at the next reload."""
+    found = {f"identity.trust_maps.{number}": path for number, path in enumerate(settings.identity.trust_maps)}
+    if settings.policy.bundle:
+        found["policy.bundle"] = settings.policy.bundle
+    for name, path in found.items():
+        for one in (path, *(path.iterdir() if path.is_dir() else ())):
+            if one.exists() and one.stat().st_mode & stat.S_IWOTH:
+                yield f"{name}: every user of this machine can change {one}, and thereby who gets which token"
+    if settings.identity.issuers and not settings.identity.trust_maps:
+        yield "identity.issuers: without a trust map no job gets a token of theirs, but those of the main issuer"
 
 
 def _state(settings: Settings) -> Iterator[str]:

@@ -145,6 +145,7 @@ def test_every_problem_is_named_without_its_value(check):
         ("pools: [{name: p, egress: [{host: '*.example'}]}]", "top-level domain"),
         ("pools: [{name: p, sandbox: {toolchain: [/etc]}}]", "pools.0.sandbox.toolchain"),
         ("audit: {enabled: false}", "audit.enabled"),
+        ("identity: {issuers: {prod: {}}}", "identity.issuers: without a trust map"),
         ("audit: {anchors: [{http: {url: 'http://log.example'}}]}", "audit.anchors.0"),
     ],
 )
@@ -170,6 +171,21 @@ pools: [{name: p, egress: [{host: '*.a.example'}]}]
 def test_an_open_state_folder_is_named(check, state):
     state.chmod(0o755)
     assert "chmod 700" in check("").stderr
+
+
+def test_rules_that_everybody_can_change_are_named(check, tmp_path):
+    folder = tmp_path / "trust"
+    folder.mkdir(mode=0o755)
+    path = folder / "prod.yaml"
+    path.write_text(TRUST_MAP)
+    path.chmod(0o644)
+    settings = f"identity: {{trust_maps: [{folder}], audiences: {{'https://deploy.example': {{}}}}}}\n"
+    assert check(settings).stderr == ""
+    for one, mode in ((path, 0o646), (folder, 0o757)):
+        before = one.stat().st_mode
+        one.chmod(mode)
+        assert f"identity.trust_maps.0: every user of this machine can change {one}" in check(settings).stderr
+        one.chmod(before & 0o777)
 
 
 def test_credentials_in_a_url_are_masked(check):
