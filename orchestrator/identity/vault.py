@@ -97,9 +97,7 @@ def _read(path: Path) -> Kept | None:
         if not all(isinstance(moment, int) for moment in (kept.due_at, kept.expires_at)):
             raise ValueError
     except (ValueError, TypeError, RecursionError):
-        _log.error(
-            "a credential's file is damaged: it lives until it expires by itself", extra={"file": path.name}
-        )
+        _log.error("a credential's file is damaged: it lives until it expires by itself", extra={"file": path.name})
         path.rename(path.with_suffix(".damaged"))
         return None
     return kept
