@@ -73,16 +73,14 @@ class Audit:
         self._keyed = keyed
         self._now_ns = now_ns
 
-    async def note(
-        self, kind: str, data: Mapping[str, Json], *, actor: str = DAEMON, outcome: str = "", journal_seq: int = 0
-    ) -> None:
+    async def note(self, kind: str, data: Mapping[str, Json], *, actor: str = DAEMON, journal_seq: int = 0) -> None:
         """Add a record; it is durable when this returns. `data` holds no value that must stay secret: see `keyed`.
 
         Raises:
             TryAgainError: reason `audit_unavailable`: it is not durable yet. It may have been taken and will then be
                 written when the log gets well, but nothing may rest on it.
         """
-        taken = self._take(kind, data, actor=actor, outcome=outcome, journal_seq=journal_seq)
+        taken = self._take(kind, data, actor, journal_seq)
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 await asyncio.shield(taken)
@@ -97,7 +95,7 @@ class Audit:
         await self.anchors.close()
 
     def _take(
-        self, kind: str, data: Mapping[str, Json], *, actor: str = DAEMON, outcome: str = "", journal_seq: int = 0
+        self, kind: str, data: Mapping[str, Json], actor: str = DAEMON, journal_seq: int = 0
     ) -> asyncio.Future[None]:
         """Have the log take a record; closing the log writes it if nothing else has."""
         event = AuditEvent(
@@ -107,7 +105,7 @@ class Audit:
             workflow="",
             commit="",
             environment="",
-            outcome=outcome,
+            outcome="",
             data=data,
             journal_seq=journal_seq,
         )

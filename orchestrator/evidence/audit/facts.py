@@ -72,7 +72,7 @@ class JobFacts:
             events.TokenIssued: ("token.issued", self._issued),
             events.TokenRefused: ("token.refused", _token_refused),
             events.CredentialRevoked: ("credential.revoked", _revoked),
-            events.JobCancelRequested: ("job.cancel_requested", _nothing),
+            events.JobCancelRequested: ("job.cancel_requested", lambda _job, _event: {}),
             events.JobEnded: ("job.ended", _ended),
             events.ProvenanceSigned: ("artifact.signed", _signed),
             events.ReceiptSigned: ("receipt.signed", _receipt),
@@ -104,17 +104,18 @@ class JobFacts:
         return told
 
     def _event(self, job: _Job, fact: Fact, kind: str, data_of: Callable[[_Job, Any], dict[str, Any]]) -> AuditEvent:
+        event = fact.event
         return AuditEvent(
             kind=kind,
             at_ns=fact.at_ns,
             job_id=fact.job_id,
             trace_id=job.trace_id or self._trace_id(fact.job_id),
-            actor=self._actor(job, fact.event),
+            actor=self._actor(job, event),
             workflow=job.workflow,
             commit=job.commit,
             environment=job.environment,
-            outcome=job.outcome,
-            data={**data_of(job, fact.event), "caller": job.caller},
+            outcome=event.decision.verdict.value if isinstance(event, events.ExchangeDecided) else job.outcome,
+            data={**data_of(job, event), "caller": job.caller},
             journal_seq=fact.seq,
         )
 
@@ -150,8 +151,10 @@ class JobFacts:
     def _for(self, job: _Job, caller: Caller, pipeline: str, environment: str) -> None:
         facts = caller.facts
         # The id is a plain hash of issuer and subject, which gives a subject away to whoever guesses it.
-        job.caller = self._keyed.of("caller", caller.id)
-        job.subject = self._keyed.of("subject", caller.subject[:MAX_TEXT])
+        job.caller, job.subject = (
+            self._keyed.of("caller", caller.id),
+            self._keyed.of("subject", caller.subject[:MAX_TEXT]),
+        )
         # What the caller's issuer says of it goes before the job's own word, which is not shown.
         job.workflow = _first(facts, _WORKFLOWS) or self._keyed.of("pipeline", pipeline)
         job.commit = _first(facts, _COMMITS)
@@ -253,10 +256,6 @@ def _token_refused(_job: _Job, event: events.TokenRefused) -> dict[str, Any]:
 
 def _revoked(_job: _Job, event: events.CredentialRevoked) -> dict[str, Any]:
     return {"jti": event.jti[:MAX_TEXT], "kind": event.kind[:MAX_TEXT]}
-
-
-def _nothing(_job: _Job, _event: events.JobCancelRequested) -> dict[str, Any]:
-    return {}
 
 
 def _ended(_job: _Job, event: events.JobEnded) -> dict[str, Any]:

@@ -161,7 +161,7 @@ def test_a_token_is_told_by_everything_but_itself() -> None:
         "id": "d-2", "verdict": "deny", "reasons": ["ok"], "input_digest": "sha256:i", "bundle_digest": "sha256:b",
         "engine": "regorus",
     }  # fmt: skip
-    assert issued.kind == "token.issued"
+    assert (decided.outcome, issued.kind) == ("deny", "token.issued")
     assert set(issued.data) == {field.name for field in fields(ISSUED)} | {"caller"}
     assert issued.data["subject"] == KEYED.of("token_subject", "job:a")
     assert issued.data["session_tags"] == ["stage"]
