@@ -15,13 +15,12 @@ from orchestrator.evidence.audit.record import AuditEvent, prepare
 from orchestrator.evidence.audit.store import AuditStore, Pace
 
 KEY = NoteKey.generate("ci.example/audit")
-NOW_NS = time.time_ns()
 
 
 def event(number: int, **changes: Any) -> AuditEvent:
     given: dict[str, Any] = {
         "kind": "token.issued" if number % 2 else "job.admitted",
-        "at_ns": NOW_NS - (100 - number) * 60 * 10**9,
+        "at_ns": time.time_ns() - (100 - number) * 60 * 10**9,
         "actor": "policy",
         "workflow": "build \u202e",
         "commit": "c" * 40,
