@@ -17,6 +17,7 @@ from orchestrator.identity.jwks import ALGORITHMS, discovery_document, jwks_docu
 from orchestrator.identity.keys import KeyStore, SigningKey
 from orchestrator.identity.signature import TokenInvalidError, open_token, read_header
 from orchestrator.identity.trust.answers import Grant
+from orchestrator.identity.trust.kinds import KINDS
 from orchestrator.model.decision import Decision
 from orchestrator.model.events import TokenIssued
 from orchestrator.model.pool import Pool
@@ -92,15 +93,17 @@ class Trusted:
     def told(self, issued: TokenIssued) -> TokenIssued:
         """The fact with what the trust map adds to it.
 
-        A session at the target begins at the latest when the target, with its slack, stops taking the token.
+        A session at the target begins at the latest when the target, with its slack, stops taking the token. Where a
+        job can have it begin later, its latest end is not known.
         """
         grant, target = self.grant, self.grant.target
+        latest = issued.expires_at + target.slack_seconds + target.latest_session_seconds
         return replace(
             issued,
             role=grant.role,
             rule=grant.rule,
             trust_digest=self.digest,
-            session_expires_at=issued.expires_at + target.slack_seconds + target.latest_session_seconds,
+            session_expires_at=0 if KINDS[target.kind].starts_later else latest,
             target=target.name,
         )
 
@@ -178,6 +181,8 @@ class Issuer:
         if tags:
             claims[AWS_TAGS_CLAIM] = session_tags(tags, trusted.grant.transitive if trusted else ())
         claims |= self._envelope(audience, now, lifetime)
+        if trusted and KINDS[trusted.grant.target.kind].by_nonce:
+            claims["nonce"] = claims["jti"]
         if len(json.dumps(claims)) > _MAX_CLAIMS_BYTES:
             raise GiveUpError(
                 f"the token would exceed {_MAX_CLAIMS_BYTES} bytes of claims",

@@ -109,7 +109,7 @@ CLAIMS_SUPPORTED: Final = (
     *("iss", "sub", "aud", "exp", "iat", "nbf", "jti"),
     *("job_id", "job_name", "attempt", "source", "pool", "trust_tier", "isolation", "runner", "runner_uid"),
     *("environment", "artifact_digest", "caller", "caller_issuer", "decision_id"),
-    *("stage", "runner_image_digest", "role", "trust_rule"),
+    *("stage", "runner_image_digest", "role", "trust_rule", "nonce"),
     *("repository", "repository_id", "repository_owner", "repository_owner_id", "ref", "sha"),
     "https://aws.amazon.com/tags",
 )

@@ -22,9 +22,9 @@ class TokenIssued:
     `role`, `rule` and `trust_digest` (`sha256:<hex>` of the trust map) are empty without a trust map. `issuer` is the
     `iss`, empty for the daemon's own URL. `session_expires_at` is the latest moment at which a session made from this
     token at its target can still live: the token's own end plus the target's slack and longest session; 0 when the
-    target is not known. `kind` is `id_token`, or the kind of a credential that a third party makes for us, such as
-    `github_installation`: that is recorded before it is made, so `jti` is a name of our own for it, and `expires_at`
-    the latest moment at which it can still live.
+    target is not known, or lets a job have its session begin later. `kind` is `id_token`, or the kind of a credential
+    that a third party makes for us, such as `github_installation`: that is recorded before it is made, so `jti` is a
+    name of our own for it, and `expires_at` the latest moment at which it can still live.
     """
 
     jti: str

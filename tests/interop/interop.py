@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ PYTHON = FOLDER / "python/bin/python"
 WEED = FOLDER / "python/bin/weed"
 APACHE = FOLDER / "apache/root"
 AUDIT_CHECK = FOLDER / "go/audit_check"
+STEP_CA = FOLDER / "step-ca/step_ca"
 FIX = "run `make test-interop` where the package registries answer"
 
 
@@ -30,6 +32,10 @@ def missing() -> dict[str, str]:
         found["apache"] = "Apache with mod_auth_openidc could not be unpacked (tests/interop/prepare)"
     if not AUDIT_CHECK.exists():
         found["go"] = "Go with its transparency log could not be had (tests/interop/prepare-go)"
+    if not STEP_CA.exists():
+        found["step-ca"] = "step-ca could not be built (tests/interop/prepare-step-ca)"
+    elif not shutil.which("openssl"):
+        found["step-ca"] = "this machine has no openssl, with which jobs ask for certificates"
     return found
 
 

@@ -13,10 +13,10 @@ import yaml
 from cloud_front import ADDRESS, HOSTS, ISSUER, PORT, CloudFront
 from daemon_site import Site
 from interop import PYTHON, ROOT, needs
+from page import blocks, trust_map
 
 pytestmark = [needs("python"), pytest.mark.sandbox, pytest.mark.asyncio(loop_scope="module")]
 
-PAGE = (ROOT / "docs/how-to/use-clouds.md").read_text("utf-8")
 KUBECTL = ROOT / ".venv/bin/kubectl"
 
 DEPLOYS = {
@@ -33,12 +33,6 @@ DEPLOYS = {
     "file": "import os; print(oct(os.stat('token').st_mode)[-3:], open('token').read().count('.'))",
     "": "",
 }
-
-
-def blocks(language: str, begin: str, end: str) -> list[str]:
-    """Code of the page between two headings."""
-    part = PAGE.partition(f"\n## {begin}\n")[2].partition(f"\n## {end}\n")[0]
-    return [piece.partition("\n```")[0] for piece in part.split(f"```{language}\n")[1:]]
 
 
 class World:
@@ -62,10 +56,9 @@ chmod +x deploy
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     folder = tmp_path_factory.mktemp("page")
-    (text,) = blocks("yaml", "1. Grant it", "2. Tell the cloud")
-    trust_map = yaml.safe_load(text)
-    audiences: dict[str, Any] = {target["audience"]: {} for target in trust_map["targets"].values()}
-    site = Site(folder / "site", audiences=audiences, trust_maps=[trust_map], public_url=ISSUER,
+    document = trust_map()
+    audiences: dict[str, Any] = {target["audience"]: {} for target in document["targets"].values()}
+    site = Site(folder / "site", audiences=audiences, trust_maps=[document], public_url=ISSUER,
                 tools=[str(KUBECTL.resolve().parent)])  # fmt: skip
     site.configure(*((host, ADDRESS, PORT, "tls") for host in HOSTS))
     try:
@@ -100,7 +93,7 @@ async def recipes(site: Site) -> dict[str, Any]:
 
 
 async def test_every_block_of_the_page_is_run(world: World) -> None:
-    jobs = blocks("sh", "3. In the job", "What to mind")
+    jobs = blocks("sh", "3. In the job", "4. A certificate from step-ca")
     kinds = ["aws", "aws", "gcp", "azure", "vault", "", "", "file"]
     assert len(jobs) == len(kinds)
     said = []

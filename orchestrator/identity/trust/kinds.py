@@ -44,6 +44,10 @@ class Kind:
     it, and a job can ask by itself."""
     between_seconds: int = 0
     """Life of what stands between token and session: a session can begin until its end."""
+    starts_later: bool = False
+    """A job can ask for a session that begins as late as it likes, and nothing forbids it: no latest end is known."""
+    by_nonce: bool = False
+    """It takes a token once, and knows it again by its `nonce`; without one by its text, which has other spellings."""
 
 
 KINDS: Final[dict[str, Kind]] = {
@@ -83,8 +87,9 @@ KINDS: Final[dict[str, Kind]] = {
     ),
     # auth/jwt: the role's token_max_ttl decides, and its default is a month; 60 s of leeway on expiry.
     "vault": Kind(None, 1, 2764800, 60, RoleForm(re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"), "app-release")),
-    # The certificate outlives the token: 24 h unless the provisioner says less.
-    "step-ca": Kind(86400, 60, 2764800, 60, None),
+    # The certificate outlives the token: 24 h unless the provisioner says less. That limits its length, and
+    # not its beginning.
+    "step-ca": Kind(86400, 60, 2764800, 60, None, starts_later=True, by_nonce=True),
     # Structured authentication uses the token itself, and the API server remembers its answer for 10 s. A role is a
     # group that the authentication configuration takes from the claim `role`.
     "kubernetes": Kind(

@@ -63,6 +63,7 @@ def keys(made_keys: KeyStore, key_folder: Path, tmp_path: Path) -> KeyStore:
 def issuer(keys: KeyStore, clock: SteppedClock) -> Issuer:
     audiences = {
         "cloud": AudienceConfig(),
+        "ca": AudienceConfig(),
         "cluster": AudienceConfig(algorithm="ES256", max_ttl_seconds=60),
     }
     return Issuer(IssuerConfig(ISSUER, audiences), keys, clock.now_ns)

@@ -27,6 +27,7 @@ issuer: own
 targets:
   aws: {{kind: aws, audience: cloud, session_seconds: 900, slack_seconds: 300}}
   mesh: {{kind: oidc, audience: cluster}}
+  ca: {{kind: step-ca, audience: ca}}
 grants:
   - name: app
     when: {{repository_id: {{equals: "34"}}, ref: {{equals: refs/heads/main}}}}
@@ -40,6 +41,7 @@ grants:
     target: mesh
     roles: [read, write]
     max_ttl_seconds: 300
+  - {{name: ca, when: {{repository_id: {{equals: "34"}}}}, target: ca, max_ttl_seconds: 300}}
 """
 AWS = ExchangeRequest("runner-token", "cloud")
 
@@ -103,6 +105,16 @@ async def test_a_grant_shapes_the_token(exchange, world, runner, own, issuer, tr
     assert (issued.issuer, issued.trust_digest) == (own.url, trust.digest)
     # The cloud takes the token until five minutes after its end, and then gives a session of a quarter of an hour.
     assert issued.session_expires_at == claims["exp"] + 300 + 3600, "AWS lets no role forbid sessions of an hour"
+
+
+async def test_step_ca_knows_a_token_again_by_its_nonce_and_gives_what_may_begin_in_years(exchange, world, runner, own):
+    answer = await exchange.exchange(runner, ExchangeRequest("runner-token", "ca"))
+    claims = own.open(answer["access_token"])
+    assert claims["nonce"] == claims["jti"]
+    issued = world.facts[-1]
+    assert (issued.target, issued.session_expires_at) == ("ca", 0)
+    other = await exchange.exchange(runner, AWS)
+    assert "nonce" not in own.open(other["access_token"])
 
 
 async def test_what_is_asked_for_is_what_comes_or_nothing(exchange, world, runner, own):
