@@ -207,7 +207,7 @@ def test_kubernetes_and_step_ca_and_anybody_else(grant):
     assert 'ne (toString .Token.trust_rule) "prod/app"' in provisioner["options"]["x509"]["template"]
     unusual = first(recipe(grant("ca", WHO | {"branch": {"equals": 'a"\\\U0001f680'}}), URL), "json")
     template = unusual["options"]["x509"]["template"]
-    assert r'ne (toString .Token.branch) "a\"\\🚀"'.replace(r"\U0001f680", "\U0001f680") in template, "as Go reads it"
+    assert 'ne (toString .Token.branch) "a\\"\\\\\U0001f680"' in template, "as Go reads it"
     checks = first(recipe(grant("any"), URL), "json")
     assert checks["claims"]["trust_rule"] == {"equals": "prod/app"}
     assert first(recipe(grant("github"), URL), "json")["permissions"] == {"contents": "read"}
