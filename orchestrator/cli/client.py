@@ -89,6 +89,15 @@ class DaemonClient:
         """The daemon's public key of receipts and provenance, as PEM."""
         return self._text("/v1/evidence/key")
 
+    def keys(self) -> Document:
+        """The signing keys of each issuer."""
+        return self._get("/v1/keys")
+
+    def revoke_key(self, kid: str) -> Document:
+        """Withdraw a signing key; again is without effect."""
+        with self._open("POST", f"/v1/keys/{quote(kid, safe='')}/revoke") as response:
+            return _document(response)
+
     def pools(self) -> Document:
         return self._get("/v1/pools")
 

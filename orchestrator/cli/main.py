@@ -21,6 +21,7 @@ from orchestrator.cli import (
     check_config,
     gateway,
     jobs,
+    keys,
     logs,
     manifests,
     policy,
@@ -115,6 +116,7 @@ app.command(epilog=examples(trace.EXAMPLES))(trace.trace)
 app.command(epilog=examples(receipt.EXAMPLES))(receipt.receipt)
 app.command(epilog=examples(cancel.EXAMPLES))(cancel.cancel)
 app.command(epilog=examples(sources.EXAMPLES))(sources.sources)
+app.add_typer(keys.app, name="keys")
 app.add_typer(policy.app, name="policy")
 app.add_typer(audit.app, name="audit")
 app.add_typer(trust.app, name="trust")

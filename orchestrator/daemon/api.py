@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from orchestrator.daemon.adapters import LogReaderAdapter
+from orchestrator.daemon.presence import Presence
 from orchestrator.daemon.rooms import Rooms
+from orchestrator.daemon.signing_keys import SigningKeys
 from orchestrator.daemon.trust import TrustReader
 from orchestrator.server.app import ApiServer, build_app
 from orchestrator.server.deps import Limits, PoolState, ServerDeps
@@ -19,7 +21,7 @@ class Draining(Protocol):
     def begun(self) -> asyncio.Event: ...
 
 
-def api_server(rooms: Rooms, drain: Draining) -> ApiServer:
+def api_server(rooms: Rooms, drain: Draining, presence: Presence) -> ApiServer:
     """The server, not listening yet."""
     given = rooms.settings.server
     limits = Limits(max_body_bytes=given.max_body_bytes, retry_after_seconds=given.retry_after_seconds)
@@ -55,6 +57,7 @@ def api_server(rooms: Rooms, drain: Draining) -> ApiServer:
         issuers={name: issuer for name, issuer in rooms.issuers.items() if name},
         trust=TrustReader(rooms.trust, rooms.pools) if rooms.trust.configured else None,
         audit=rooms.audit,
+        keys=SigningKeys(rooms.issuers, rooms.notes, rooms.clock.now_ns, presence.renew),
         introspect=rooms.introspection.introspect,
         trace=lambda facts: trace_document(facts, rooms.url),
         metrics=metrics,

@@ -8,8 +8,9 @@ from orchestrator.daemon.audit import Audit
 from orchestrator.evidence.audit.record import Json
 from orchestrator.identity.issuers import IssuerSet
 from orchestrator.identity.keys import KeyStore
-from orchestrator.identity.rotation import RotationPlan
+from orchestrator.identity.rotation import KeyFacts, RotationPlan
 from orchestrator.identity.trust.trust_map import TrustMap
+from orchestrator.model.job import Caller
 from orchestrator.policy.bundle import BundleHolder
 from orchestrator.policy.files import Bundle
 from orchestrator.policy.opa_server import OpaServerEngine
@@ -77,8 +78,17 @@ class AuditNotes:
             ]
             await self._note("keys.loaded", {"issuer": name, "keys": keys[:_MOST_KEYS]}, actor)
 
+    def who(self, caller: Caller) -> str:
+        """A caller as `actor` of a record; empty where there is no log to read it in."""
+        return self._audit.keyed("caller", caller.id) if self._audit is not None else ""
+
+    async def key_revoked(self, name: str, key: KeyFacts, actor: str) -> None:
+        """A key of the issuer of this name is about to be withdrawn."""
+        data: dict[str, Json] = {"issuer": name, "kid": key.kid, "algorithm": key.algorithm, "state": key.state.value}
+        await self._note("keys.revoked", data, actor)
+
     async def keys_rotated(self, name: str, plan: RotationPlan, keys: KeyStore, actor: str) -> None:
-        """Keys of the issuer of this name have changed, by plan."""
+        """Keys of the issuer of this name have changed, by plan or because one was withdrawn."""
         data: dict[str, Json] = {
             "issuer": name,
             "created": [f"{algorithm} {state.value}" for algorithm, state in plan.create],

@@ -32,8 +32,12 @@ class Presence:
         """A fresh token at half of the life of the last one."""
         while True:
             await asyncio.sleep(self._issuer.config.caller_token_ttl_seconds / 2)
-            with contextlib.suppress(OSError):  # a full disk must not end the daemon; the next turn tries again
-                await self._write_token()
+            await self.renew()
+
+    async def renew(self) -> None:
+        """A fresh token now, by the key that signs now; what the disk refuses is left to the next turn."""
+        with contextlib.suppress(OSError):  # a full disk must not end the daemon
+            await self._write_token()
 
     async def _write_token(self) -> None:
         token, _ = self._issuer.mint_caller_token()

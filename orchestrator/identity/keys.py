@@ -11,10 +11,10 @@ import contextlib
 import json
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -31,6 +31,8 @@ _FILE: Final = "issuer.json"
 _VERSION: Final = 1
 _MAX_FILE_BYTES: Final = 1 << 20
 _RSA_BITS: Final = 2048
+_MOST_REVOKED: Final = 64
+"""Withdrawn keys that are remembered, the newest: enough to answer who asks again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,15 @@ class SigningKey:
         return VerifyKey(self.kid, self.algorithm, self.private.public_key())
 
 
+@dataclass(frozen=True, slots=True)
+class RevokedKey:
+    """What is remembered of a key that was withdrawn, at `since` in Unix seconds: nothing to sign or verify with."""
+
+    kid: str
+    algorithm: str
+    since: float
+
+
 def generate_key(algorithm: str, state: KeyState, now: float) -> SigningKey:
     """A fresh key pair. RSA takes about 50 ms of processor time, P-256 next to none."""
     private: PrivateKey
@@ -70,10 +81,17 @@ class KeyStore:
     A change is durable before it is visible: a key that signs is always one that a restart finds again.
     """
 
-    def __init__(self, folder: Path, schedule: RotationSchedule, keys: Sequence[SigningKey]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        schedule: RotationSchedule,
+        keys: Sequence[SigningKey],
+        revoked: Sequence[RevokedKey] = (),
+    ) -> None:
         self._folder = folder
         self.schedule = schedule
         self._keys: tuple[SigningKey, ...] = tuple(keys)
+        self._revoked: tuple[RevokedKey, ...] = tuple(revoked)
         self._lock = threading.Lock()
 
     @classmethod
@@ -87,7 +105,7 @@ class KeyStore:
         private_folder(folder)
         with contextlib.suppress(FileNotFoundError):
             (folder / f"{_FILE}.tmp").unlink()
-        store = cls(folder, schedule, _load(folder / _FILE))
+        store = cls(folder, schedule, *_load(folder / _FILE))
         store.rotate(now)
         return store
 
@@ -109,6 +127,10 @@ class KeyStore:
     def states(self) -> tuple[KeyFacts, ...]:
         return tuple(key.facts for key in self._keys)
 
+    def revoked(self) -> tuple[RevokedKey, ...]:
+        """Keys that were withdrawn, oldest first, as far as they are remembered."""
+        return self._revoked
+
     def verify_key(self, kid: str) -> VerifyKey | None:
         """The published key of this id, to check what we signed ourselves."""
         return next((key.verify_key for key in self._keys if key.kid == kid), None)
@@ -128,11 +150,12 @@ class KeyStore:
         with self._lock:
             return self._rotate(list(self._keys), now)
 
-    def revoke(self, kid: str, now: float) -> None:
+    def revoke(self, kid: str, now: float) -> RotationPlan:
         """Withdraw a key at once, whatever its state; a successor signs from now on.
 
         Our own checks refuse its tokens from here on. Relying parties honour it until they fetch the
-        key set again, so they have to be told as well.
+        key set again, so they have to be told as well. Returns what was done to have a successor; again is without
+        effect.
 
         Raises:
             GiveUpError: `key_unknown`.
@@ -140,14 +163,21 @@ class KeyStore:
         """
         with self._lock:
             keys = [key for key in self._keys if key.kid != kid]
-            if len(keys) == len(self._keys):
-                raise GiveUpError("no key has this kid", reason="key_unknown", fix="see the key set document")
-            self._rotate(keys, now, force=True)
+            gone = [RevokedKey(key.kid, key.algorithm, now) for key in self._keys if key.kid == kid]
+            if gone:
+                return self._rotate(keys, now, (*self._revoked, *gone)[-_MOST_REVOKED:])
+            if any(key.kid == kid for key in self._revoked):
+                return RotationPlan()
+            raise GiveUpError("No key has this kid.", reason="key_unknown", fix="see `orchestrator keys`")
 
-    def _rotate(self, keys: list[SigningKey], now: float, *, force: bool = False) -> RotationPlan:
+    def _rotate(
+        self, keys: list[SigningKey], now: float, revoked: tuple[RevokedKey, ...] | None = None
+    ) -> RotationPlan:
+        """`revoked` when a key was taken out of `keys`, so that there is something to keep whatever the plan is."""
         plan = plan_rotation([key.facts for key in keys], self.schedule, ALGORITHMS, now)
-        if not plan and not force:
+        if not plan and revoked is None:
             return plan
+        revoked = self._revoked if revoked is None else revoked
         after = []
         for key in keys:
             if key.kid in plan.remove:
@@ -159,15 +189,15 @@ class KeyStore:
             else:
                 after.append(key)
         after += [generate_key(algorithm, state, now) for algorithm, state in plan.create]
-        _save(self._folder, after)
-        self._keys = tuple(after)
+        _save(self._folder, after, revoked)
+        self._keys, self._revoked = tuple(after), revoked
         return plan
 
 
-def _load(path: Path) -> list[SigningKey]:
+def _load(path: Path) -> tuple[list[SigningKey], list[RevokedKey]]:
     data = read_private_file(path, _MAX_FILE_BYTES + 1)
     if data is None:
-        return []
+        return [], []
     try:
         return _parse(data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UnsupportedAlgorithm):
@@ -175,7 +205,7 @@ def _load(path: Path) -> list[SigningKey]:
         raise damaged(path, "new keys are made and old tokens stop verifying") from None
 
 
-def _parse(data: bytes) -> list[SigningKey]:
+def _parse(data: bytes) -> tuple[list[SigningKey], list[RevokedKey]]:
     if len(data) > _MAX_FILE_BYTES:
         raise ValueError("too large")
     document = json.loads(data)
@@ -189,14 +219,24 @@ def _parse(data: bytes) -> list[SigningKey]:
         jwk = public_jwk(private.public_key())
         if (jwk["kid"], jwk["alg"]) != (entry["kid"], entry["algorithm"]):
             raise ValueError("a key is not the one its entry names")
-        state, since = KeyState(entry["state"]), float(entry["since"])
-        if not math.isfinite(since):
-            raise ValueError("a time that no clock shows")
-        keys.append(SigningKey(jwk["kid"], jwk["alg"], state, since, private, jwk))
-    return keys
+        keys.append(SigningKey(jwk["kid"], jwk["alg"], KeyState(entry["state"]), _since(entry), private, jwk))
+    # Files of before a key could be withdrawn have no such list.
+    revoked = [
+        RevokedKey(str(entry["kid"]), str(entry["algorithm"]), _since(entry)) for entry in document.get("revoked", [])
+    ]
+    if {key.kid for key in keys} & {key.kid for key in revoked}:
+        raise ValueError("a key is there and withdrawn")
+    return keys, revoked[-_MOST_REVOKED:]
 
 
-def _save(folder: Path, keys: Sequence[SigningKey]) -> None:
+def _since(entry: Mapping[str, Any]) -> float:
+    since = float(entry["since"])
+    if not math.isfinite(since):
+        raise ValueError("a time that no clock shows")
+    return since
+
+
+def _save(folder: Path, keys: Sequence[SigningKey], revoked: Sequence[RevokedKey]) -> None:
     entries = [
         {
             "kid": key.kid,
@@ -209,4 +249,7 @@ def _save(folder: Path, keys: Sequence[SigningKey]) -> None:
         }
         for key in keys
     ]
-    write_private_file(folder / _FILE, json.dumps({"version": _VERSION, "keys": entries}, indent=1).encode())
+    document: dict[str, object] = {"version": _VERSION, "keys": entries}
+    if revoked:
+        document["revoked"] = [{"kid": key.kid, "algorithm": key.algorithm, "since": key.since} for key in revoked]
+    write_private_file(folder / _FILE, json.dumps(document, indent=1).encode())

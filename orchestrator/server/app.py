@@ -20,6 +20,7 @@ from orchestrator.server.dispatch import Jobs, json_response
 from orchestrator.server.edge import add_headers, make_edge
 from orchestrator.server.feed import FactFeed
 from orchestrator.server.health import Health
+from orchestrator.server.keys import Keys
 from orchestrator.server.oidc import Oidc
 from orchestrator.server.openapi import document
 from orchestrator.server.receipts import Receipts
@@ -51,6 +52,7 @@ def build_app(deps: ServerDeps) -> web.Application:
 def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
     jobs, oidc, health = Jobs(deps), Oidc(deps), Health(deps)
     trust, audit = Trust(deps, jobs), Audit(deps)
+    keys = Keys(deps, jobs)
     streams, receipts = Streams(deps, jobs, feed), Receipts(deps, jobs)
     described: dict[str, Any] = document(__version__)
 
@@ -68,6 +70,8 @@ def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
         "evidence_key": receipts.evidence_key,
         "explain_trust": trust.explain_trust,
         "trust_inventory": trust.trust_inventory,
+        "list_keys": keys.list_keys,
+        "revoke_key": keys.revoke_key,
         "list_pools": jobs.list_pools,
         "list_sources": Sources(deps).list_sources,
         "read_log": streams.read_log,

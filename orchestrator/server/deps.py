@@ -139,6 +139,21 @@ class TrustReader(Protocol):
         ...
 
 
+class KeyDesk(Protocol):
+    """The signing keys of all issuers. Answers are JSON's types, and hold nothing private."""
+
+    def listed(self) -> Sequence[Mapping[str, Any]]:
+        """See `key_shapes.IssuerKeysView`. Must not block."""
+        ...
+
+    async def revoke(self, kid: str, caller: Caller) -> Mapping[str, Any]:
+        """Withdraw a key at once, in the caller's name; again is without effect. See `key_shapes.KeyRevokedView`.
+
+        GiveUpError `key_unknown`; TryAgainError `audit_unavailable` or `keys_unavailable`.
+        """
+        ...
+
+
 class AuditDocuments(Protocol):
     """What the audit log shows of itself to everybody. Must not block."""
 
@@ -198,6 +213,7 @@ class ServerDeps:
     readiness: Readiness
     draining: Callable[[], bool]
     local_issuer: str
+    keys: KeyDesk
     evidence_key: str
     """The public key of receipts and provenance, as PEM."""
     sources: Callable[[], Sequence[SourceState]] = tuple

@@ -20,8 +20,8 @@ _REF = "#/components/schemas/{model}"
 _PROBLEM_NAMES = {
     400: "The request is malformed",
     401: "The caller's token is missing or refused",
-    403: "The caller may not see this, or the sender's signature is missing or refused",
-    404: "There is no such job, source or issuer, or it is another caller's",
+    403: "The caller may not see or do this, or the sender's signature is missing or refused",
+    404: "There is no such job, source, issuer or key, or it is another caller's",
     408: "The body came too slowly",
     413: "The body is too large",
     415: "The media type is not supported",
@@ -94,6 +94,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
     return result
 
 
+KID_PATTERN = "^[A-Za-z0-9_-]{43}$"
+"""A SHA-256 thumbprint (RFC 7638) in base64url."""
 NAME_PATTERN = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 WEBHOOK_HEADERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     (
@@ -161,7 +163,7 @@ def _problem(status: int) -> dict[str, Any]:
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
-    patterns = {"job_id": schemas.JOB_ID_PATTERN, "source": NAME_PATTERN, "issuer": NAME_PATTERN}
+    patterns = {"job_id": schemas.JOB_ID_PATTERN, "source": NAME_PATTERN, "issuer": NAME_PATTERN, "kid": KID_PATTERN}
     return [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": patterns[name]}}
         for name in re.findall(r"\{(\w+)\}", path)

@@ -58,7 +58,7 @@ REASONS: Mapping[str, Kind] = {
     "audience_mismatch": Kind(401, "The token is meant for somebody else"),
     "claim_mismatch": Kind(401, "The token's claims are not those required"),
     "runner_unknown": Kind(401, "The runner credential is not valid here"),
-    "operators_only": Kind(403, "Only operators may see this"),
+    "operators_only": Kind(403, "This is for operators only"),
     # webhooks
     "webhook_signature_missing": Kind(403, "The delivery is not signed"),
     "webhook_signature_invalid": Kind(403, "The delivery's signature is not valid"),
@@ -69,6 +69,7 @@ REASONS: Mapping[str, Kind] = {
     "webhook_overload": Kind(503, "Too much is being received"),
     # jobs
     "job_not_found": Kind(404, "There is no such job"),
+    "key_unknown": Kind(404, "There is no such signing key"),
     "receipt_pending": Kind(404, "The job has no receipt yet"),
     "receipt_missing": Kind(404, "The job has no receipt"),
     "receipt_not_kept": Kind(404, "The receipt is not kept any more"),

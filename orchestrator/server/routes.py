@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
-from orchestrator.server import schemas, shapes, source_shapes, trust_shapes
+from orchestrator.server import key_shapes, schemas, shapes, source_shapes, trust_shapes
 
 JSON = "application/json"
 TEXT = "text/plain"
@@ -140,6 +140,22 @@ OPERATIONS: tuple[Operation, ...] = (
         "Read who could get what by the trust map; for operators",
         {200: Answer("Every grant", trust_shapes.InventoryView)},
         problems=(403,),
+    ),
+    Operation(
+        "list_keys",
+        "GET",
+        "/v1/keys",
+        "List the issuers' signing keys, without anything private; for operators",
+        {200: Answer("All issuers", key_shapes.KeyListView)},
+        problems=(403,),
+    ),
+    Operation(
+        "revoke_key",
+        "POST",
+        "/v1/keys/{kid}/revoke",
+        "Withdraw a signing key at once; again without effect; for operators",
+        {200: Answer("It is withdrawn, and another signs", key_shapes.KeyRevokedView)},
+        problems=(403, 404, 503),
     ),
     Operation("list_pools", "GET", "/v1/pools", "List pools", {200: Answer("All pools", shapes.PoolListView)}),
     Operation(

@@ -13,7 +13,7 @@ import json
 import socket
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,14 @@ class Documents:
 
     def jwks(self) -> Mapping[str, Any]:
         return {}
+
+
+class NoKeys:
+    def listed(self) -> Sequence[Mapping[str, Any]]:
+        return []
+
+    async def revoke(self, kid: str, caller: Caller) -> Mapping[str, Any]:
+        raise NotImplementedError  # nobody asks here
 
 
 async def operator(_token: str, _key: str | None) -> Caller:
@@ -117,6 +125,7 @@ async def main() -> None:
     api = ApiServer(
         build_app(
             ServerDeps(
+                keys=NoKeys(),
                 evidence_key="",
                 engine=engine,
                 reader=journal,

@@ -45,10 +45,9 @@ def _leaves(command: Any, path: str) -> Iterator[tuple[str, Any]]:
     for name, below in getattr(command, "commands", {}).items():
         if below.hidden:
             continue
-        if getattr(below, "commands", None):
-            yield from _leaves(below, f"{path} {name}")
-        else:
+        if getattr(below, "invoke_without_command", True):  # which plain commands do not have
             yield f"{path} {name}", below
+        yield from _leaves(below, f"{path} {name}")
 
 
 def _help(command: Any) -> str:

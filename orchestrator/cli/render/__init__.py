@@ -5,6 +5,7 @@ markup.
 """
 
 from orchestrator.cli.render.jobs import job_detail, job_headline, job_table
+from orchestrator.cli.render.keys import key_table
 from orchestrator.cli.render.sources import failing, source_calls, source_failures, source_lines, source_table
 from orchestrator.cli.render.verdicts import artifacts, decisions, egress_verdicts, tokens
 from orchestrator.cli.render.waterfall import waterfall
@@ -20,6 +21,7 @@ __all__ = [
     "job_detail",
     "job_headline",
     "job_table",
+    "key_table",
     "plain",
     "short_id",
     "source_calls",

@@ -22,6 +22,7 @@ import yaml
 
 from orchestrator.daemon.api import api_server
 from orchestrator.daemon.main import Drain
+from orchestrator.daemon.presence import Presence
 from orchestrator.daemon.rooms import Rooms, open_rooms, prepare_state_dir
 from orchestrator.identity.issuer import OPERATOR
 from orchestrator.intake.dispatch import DispatchRequest, offer
@@ -142,7 +143,7 @@ async def opened(folder: Path, **given: Any) -> AsyncIterator[World]:
         stack.callback(rooms.journal.subscribe(rooms.egress_keeper.observe))
         rooms.exporter.start()
         stack.push_async_callback(rooms.exporter.stop)
-        server = api_server(rooms, Drain())
+        server = api_server(rooms, Drain(), Presence(settings.state_dir, url, rooms.issuer))
         await server.serve(listener)
         stack.push_async_callback(server.stop)
         client = await stack.enter_async_context(aiohttp.ClientSession())

@@ -15,12 +15,14 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.daemon.receipt import Receipts
+from orchestrator.daemon.signing_keys import SigningKeys
 from orchestrator.evidence.receipts.making import Signer
 from orchestrator.evidence.signing_key import generate_evidence_key
 from orchestrator.identity.introspect import Introspection
 from orchestrator.identity.issuer import AudienceConfig, Issuer, IssuerConfig
-from orchestrator.identity.issuers import issuer_url
+from orchestrator.identity.issuers import IssuerSet, issuer_url
 from orchestrator.identity.keys import KeyStore
 from orchestrator.identity.replay import ReplayStore
 from orchestrator.identity.rotation import RotationSchedule
@@ -276,9 +278,14 @@ async def api(
         monotonic=time.monotonic,
     )
     draining: list[bool] = []
+
+    async def renewed() -> None:
+        """Nobody reads a caller token from a file here."""
+
     readiness = {"recovered": "ok", "journal": "ok", "gateway": "ok"}
     deps = ServerDeps(
         evidence_key=receipts.public_pem,
+        keys=SigningKeys(IssuerSet(issuer, {"prod": prod}), AuditNotes(None), clock.now_ns, renewed),
         engine=engine,
         reader=journal,
         logs=logs,

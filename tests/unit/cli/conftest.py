@@ -57,6 +57,7 @@ class FakeDaemon:
         self.bodies: list[dict[str, Any]] = []
         self.receipt = ""
         self.evidence_key = ""
+        self.issuers: list[dict[str, Any]] = []
         self.sources: list[dict[str, Any]] = []
         self.trust: dict[str, Any] = {}
         self.inventory: dict[str, Any] = {}
@@ -80,6 +81,8 @@ class FakeDaemon:
         app.router.add_get("/v1/jobs/{id}/receipt", self._receipt)
         app.router.add_get("/v1/evidence/key", self._key)
         app.router.add_get("/v1/sources", self._sources)
+        app.router.add_get("/v1/keys", self._keys)
+        app.router.add_post("/v1/keys/{kid}/revoke", self._revoke)
         app.router.add_get("/v1/jobs/{id}/trust", self._trust)
         app.router.add_get("/v1/trust", self._inventory)
         return app
@@ -168,6 +171,18 @@ class FakeDaemon:
 
     async def _inventory(self, _request: web.Request) -> web.StreamResponse:
         return web.json_response(self.inventory)
+
+    async def _keys(self, _request: web.Request) -> web.StreamResponse:
+        return web.json_response({"issuers": self.issuers})
+
+    async def _revoke(self, request: web.Request) -> web.StreamResponse:
+        kid = request.match_info["kid"]
+        for issuer in self.issuers:
+            for key in issuer["keys"]:
+                if key["kid"] == kid:
+                    changed, key["state"] = key["state"] != "revoked", "revoked"
+                    return web.json_response(issuer | {"kid": kid, "changed": changed})
+        return problem(404, "key_unknown", "No issuer has a key of this kid.", fix="see `orchestrator keys`")
 
     async def _sources(self, _request: web.Request) -> web.StreamResponse:
         return web.json_response({"sources": self.sources})

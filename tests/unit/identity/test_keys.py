@@ -220,6 +220,42 @@ def test_revoking_a_retiring_key_changes_nothing_else(keys):
     assert set(keys.states()) == before
 
 
+def test_revoking_again_changes_nothing_and_a_restart_remembers(keys, tmp_path):
+    gone = keys.signing_key("ES256").kid
+    plan = keys.revoke(gone, NOW + 5)
+    assert plan.create == (("ES256", KeyState.ACTIVE),)
+    before = keys.states()
+    assert not keys.revoke(gone, NOW + 6)
+    again = KeyStore.open(tmp_path / "keys", SCHEDULE, NOW + 7)
+    assert not again.revoke(gone, NOW + 8)
+    assert keys.states() == again.states() == before
+    assert [(key.kid, key.algorithm, key.since) for key in again.revoked()] == [(gone, "ES256", NOW + 5)]
+    again.rotate(NOW + 7 * DAY)
+    assert [key.kid for key in KeyStore.open(tmp_path / "keys", SCHEDULE, NOW + 7 * DAY).revoked()] == [gone]
+
+
+def test_only_the_newest_withdrawn_keys_are_remembered(keys, tmp_path):
+    gone = []
+    for number in range(66):
+        gone.append(keys.signing_key("ES256").kid)
+        keys.revoke(gone[-1], NOW + number)
+    assert [key.kid for key in keys.revoked()] == gone[-64:]
+    with pytest.raises(GiveUpError) as caught:
+        keys.revoke(gone[0], NOW + 70)
+    assert caught.value.reason == "key_unknown"
+
+
+def test_a_file_in_which_a_withdrawn_key_is_back_is_refused(keys, tmp_path):
+    file = tmp_path / "keys" / "issuer.json"
+    before = json.loads(file.read_text())
+    keys.revoke(keys.signing_key("ES256").kid, NOW + 5)
+    after = json.loads(file.read_text())
+    file.write_text(json.dumps(after | {"keys": before["keys"]}))
+    with pytest.raises(ConfigurationError) as caught:
+        KeyStore.open(tmp_path / "keys", SCHEDULE, NOW + 6)
+    assert caught.value.reason == "keys_corrupt"
+
+
 def test_revoking_an_unknown_key_is_refused(keys):
     with pytest.raises(GiveUpError) as caught:
         keys.revoke("../../etc/passwd", NOW)

@@ -1,0 +1,70 @@
+"""`orchestrator keys`: the issuers' signing keys, and the withdrawal of one that somebody else may have."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.session import client_of, examples
+
+EXAMPLES = ("orchestrator keys", "orchestrator keys --json")
+REVOKE_EXAMPLES = (
+    "orchestrator keys revoke Kx3vJ0lqv8Jr1M0hQbYkT7m2c9w5tZsE4dFgUaLnPqo",
+    "orchestrator keys revoke Kx3vJ0lqv8Jr1M0hQbYkT7m2c9w5tZsE4dFgUaLnPqo --yes",
+)
+
+_TELL = (
+    "Relying parties accept tokens of this key until they fetch {url} anew, which may take them hours. Have each of "
+    "them fetch it now, or take the issuer away there until it has."
+)
+
+app = typer.Typer()
+
+
+@app.callback(invoke_without_command=True, epilog=examples(EXAMPLES))
+def keys(
+    context: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="Print the keys as JSON.")] = False,
+) -> None:
+    """Show each issuer's signing keys: what is published, what signs, and what was withdrawn. For operators."""
+    if context.invoked_subcommand is not None:
+        return
+    from datetime import UTC, datetime
+
+    from orchestrator.cli import output
+    from orchestrator.cli.render import key_table
+
+    found = client_of(context).keys()
+    if json:
+        output.print_json(found)
+    else:
+        output.show(key_table(found["issuers"], datetime.now(UTC)))
+
+
+@app.command("revoke", epilog=examples(REVOKE_EXAMPLES))
+def revoke(
+    context: typer.Context,
+    kid: Annotated[str, typer.Argument(metavar="KID", help="The key's id, whole, as `orchestrator keys` shows it.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the issuer's keys, as they are then, as JSON.")] = False,
+) -> None:
+    """Withdraw a signing key at once: its tokens end here, and another key signs. Again is without effect.
+
+    Relying parties accept its tokens until they fetch the key set anew, and have to be told.
+    """
+    from orchestrator.cli import output
+    from orchestrator.cli.render import plain
+
+    client = client_of(context)
+    if not yes:
+        output.note(_TELL.format(url="the key set"))
+        typer.confirm(f"Withdraw the key {plain(kid)}? This cannot be undone.", abort=True, err=True)
+    done = client.revoke_key(kid)
+    if json:
+        output.print_json(done)
+    else:
+        signing = ", ".join(f"{key['kid']} ({key['algorithm']})" for key in done["keys"] if key["state"] == "active")
+        was = "is withdrawn" if done["changed"] else "was withdrawn before"
+        output.say(f"{done['kid']} {was}; {done['url']} signs with {signing}")
+    output.note(_TELL.format(url=f"the key set of {done['url']}"))

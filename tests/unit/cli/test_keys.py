@@ -1,0 +1,72 @@
+"""`orchestrator keys`: what is shown, and that nothing is withdrawn unless somebody says so."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+from typer.testing import CliRunner
+
+from orchestrator.cli.keys import EXAMPLES, REVOKE_EXAMPLES
+from orchestrator.cli.main import app
+from orchestrator.server.key_shapes import KeyListView, KeyRevokedView
+
+KID = "Kx3vJ0lqv8Jr1M0hQbYkT7m2c9w5tZsE4dFgUaLnPqo"
+OTHER = "b" * 43
+
+
+def key(kid: str, state: str) -> dict[str, str]:
+    return {"kid": kid, "algorithm": "ES256", "state": state, "since": "2026-01-02T03:04:05.000000Z"}
+
+
+@pytest.fixture
+def desk(local_daemon):
+    main = {"issuer": "", "url": "https://ci.example", "keys": [key(KID, "active"), key(OTHER, "active")]}
+    local_daemon.issuers = [main, {"issuer": "prod", "url": "https://ci.example/issuers/prod", "keys": []}]
+    return local_daemon
+
+
+def posts(desk) -> list[str]:
+    return [path for method, path, _ in desk.requests if method == "POST"]
+
+
+def test_the_test_server_fits_the_schemas(cli, desk):
+    KeyListView.model_validate(json.loads(cli("keys", "--json").stdout))
+    KeyRevokedView.model_validate(json.loads(cli("keys", "revoke", KID, "--yes", "--json").stdout))
+
+
+def test_the_table_has_whole_ids(cli, desk):
+    lines = cli("keys").stdout.splitlines()
+    assert lines[0].split() == ["ISSUER", "KEY", "ALGORITHM", "STATE", "SINCE"]
+    assert lines[1].split()[:4] == ["https://ci.example", KID, "ES256", "active"]
+
+
+def test_it_asks_and_no_means_no(cli, desk):
+    for stdin in ("n\n", "\n", ""):
+        done = cli("keys", "revoke", KID, stdin=stdin)
+        assert (done.exit_code, "withdrawn" in done.stdout) == (1, False)
+        assert "Relying parties accept tokens of this key until they fetch" in done.stderr
+    assert posts(desk) == []
+
+
+def test_yes_withdraws_and_says_whom_to_tell(cli, desk):
+    done = cli("keys", "revoke", KID, stdin="y\n")
+    assert done.exit_code == 0, done.stderr
+    assert f"{KID} is withdrawn; https://ci.example signs with {OTHER} (ES256)" in done.stdout
+    assert "until they fetch the key set of https://ci.example anew" in done.stderr
+    again = cli("keys", "revoke", KID, "--yes")
+    assert "was withdrawn before" in again.stdout
+    assert "cannot be undone" not in again.stderr
+    assert posts(desk) == [f"/v1/keys/{KID}/revoke"] * 2
+
+
+def test_a_key_that_is_not_there(cli, desk):
+    done = cli("keys", "revoke", "../../v1/jobs", "--yes")
+    assert done.exit_code == 1
+    assert "key_unknown" in done.stderr
+
+
+@pytest.mark.parametrize("line", EXAMPLES + REVOKE_EXAMPLES)
+def test_examples_are_accepted(desk, line):
+    assert CliRunner().invoke(app, shlex.split(line)[1:], input="y\n").exit_code == 0
