@@ -19,6 +19,8 @@ _TELL = (
     "them fetch it now, or take the issuer away there until it has."
 )
 
+_KID = "The key's id, whole, as `orchestrator keys` shows it; one that begins with a dash goes last, after `--`."
+
 app = typer.Typer()
 
 
@@ -45,7 +47,7 @@ def keys(
 @app.command("revoke", epilog=examples(REVOKE_EXAMPLES))
 def revoke(
     context: typer.Context,
-    kid: Annotated[str, typer.Argument(metavar="KID", help="The key's id, whole, as `orchestrator keys` shows it.")],
+    kid: Annotated[str, typer.Argument(metavar="KID", help=_KID)],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the issuer's keys, as they are then, as JSON.")] = False,
 ) -> None:

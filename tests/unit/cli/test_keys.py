@@ -61,6 +61,13 @@ def test_yes_withdraws_and_says_whom_to_tell(cli, desk):
     assert posts(desk) == [f"/v1/keys/{KID}/revoke"] * 2
 
 
+def test_an_id_may_begin_with_a_dash(cli, desk):
+    kid = "-" + KID[1:]
+    desk.issuers[0]["keys"].append(key(kid, "next"))
+    assert cli("keys", "revoke", "--yes", "--", kid).exit_code == 0
+    assert posts(desk) == [f"/v1/keys/{kid}/revoke"]
+
+
 def test_a_key_that_is_not_there(cli, desk):
     done = cli("keys", "revoke", "../../v1/jobs", "--yes")
     assert done.exit_code == 1
