@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -292,8 +293,10 @@ def local_daemon(daemon: FakeDaemon, state: Path) -> FakeDaemon:
 
 
 @pytest.fixture
-def cli() -> Callable[..., Any]:
-    """Runs a command line; standard output and error apart."""
+def cli(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs a command line; standard output and error apart, as wide as a pipe is unless a test says otherwise."""
+    if "ORCHESTRATOR_STATE_DIR" not in os.environ:  # those who have a state folder have set their width with it
+        monkeypatch.delenv("COLUMNS", raising=False)
     from orchestrator.cli.main import app
 
     def run(*arguments: str, stdin: str | None = None) -> Any:

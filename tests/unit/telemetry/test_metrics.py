@@ -4,6 +4,8 @@ import re
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
-from orchestrator.daemon.gauges import watch_backends, watch_rooms
+from orchestrator.daemon.gauges import watch_audit, watch_backends, watch_rooms
 from orchestrator.model import events as e
 from orchestrator.model.decision import CONFIGURATION
 from orchestrator.telemetry import ids
@@ -216,12 +218,20 @@ class Idle:
     orphans_deleted = 0
 
 
+AUDIT: Any = SimpleNamespace(
+    log=SimpleNamespace(healthy=True, waiting=0, size=0, checkpoint=SimpleNamespace(size=0)),
+    anchors=SimpleNamespace(age_seconds=lambda: 0.0, names=["file"], size_of=lambda _: 0.0, failures_of=lambda _: 0.0),
+)
+"""A log that has written nothing, and one anchor."""
+
+
 def test_the_reference_page_lists_every_metric_and_no_other() -> None:
     page = (Path(__file__).parents[3] / "docs/reference/metrics.md").read_text().partition("\n## The egress gateway")[0]
     listed = set(re.findall(r"^\| `(orchestrator_\w+)` \|", page, re.MULTILINE))
     registry = metrics()
     watch_rooms(registry, Idle(), TraceExporter(None, ExportOptions(None), {}), Idle())  # type: ignore[arg-type]
     watch_backends(registry, ())
+    watch_audit(registry, AUDIT)
     registry.watch_sources(tuple)
     for accept, parse, plain in (("", parse_plain, True), ("application/openmetrics-text", parse_openmetrics, False)):
         exposed = {
