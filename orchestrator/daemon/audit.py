@@ -21,12 +21,12 @@ from orchestrator.evidence.audit.log import AuditLog
 from orchestrator.evidence.audit.note import open_note_key
 from orchestrator.evidence.audit.record import AuditEvent, Json
 from orchestrator.evidence.audit.store import Pace
-from orchestrator.evidence.private_file import private_folder, rename
 from orchestrator.journal.audited import WAIT_SECONDS, AuditedJournal
 from orchestrator.journal.sqlite import SqliteJournal
 from orchestrator.journal.trail import KeptJournal, unavailable
 from orchestrator.lifecycle.ports import Clock, Policy
 from orchestrator.model.events import Fact
+from orchestrator.private_file import private_folder, rename
 from orchestrator.settings import Settings
 from orchestrator.telemetry.ids import trace_id
 

@@ -21,7 +21,6 @@ from orchestrator.identity.exchange import Collaborators, Exchange, Note
 from orchestrator.identity.issuer import Issuer
 from orchestrator.identity.issuers import MAIN, IssuerSet
 from orchestrator.identity.keys import KeyStore
-from orchestrator.identity.private_file import private_folder
 from orchestrator.identity.rate import RateLimit
 from orchestrator.identity.replay import ReplayStore
 from orchestrator.identity.verify import CallerVerifier
@@ -30,6 +29,7 @@ from orchestrator.lifecycle.engine import Engine
 from orchestrator.lifecycle.ports import Policy
 from orchestrator.model.job import PoolName
 from orchestrator.model.pool import Pool
+from orchestrator.private_file import private_folder
 from orchestrator.settings import Settings
 
 _EXCHANGES_PER_SECOND = 5.0

@@ -11,7 +11,7 @@ import socket
 from pathlib import Path
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.identity.private_file import replace_private_file
+from orchestrator.private_file import replace_private_file
 from orchestrator.server.app import bind_listener
 from orchestrator.settings import Settings
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestrator import __version__
 from orchestrator.identity.issuer import Issuer
-from orchestrator.identity.private_file import replace_private_file
+from orchestrator.private_file import replace_private_file
 
 
 class Presence:

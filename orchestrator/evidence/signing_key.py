@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.evidence.private_file import open_or_make, private_folder
+from orchestrator.private_file import open_or_make, private_folder
 
 _FILE: Final = "evidence.pem"
 _MOST_KEYS: Final = 64

@@ -12,7 +12,7 @@ import hmac
 import secrets
 from pathlib import Path
 
-from orchestrator.identity.private_file import damaged, private_folder, read_private_file, write_private_file
+from orchestrator.private_file import damaged, private_folder, read_private_file, write_private_file
 
 _FILE = "job-credential.key"
 _CONTEXT = b"job-credential\0"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from orchestrator.errors import ConfigurationError, TryAgainError
-from orchestrator.identity.private_file import replace_private_file
+from orchestrator.private_file import replace_private_file
 
 MAX_ENTRIES: Final = 200_000
 _MAX_FILE_BYTES: Final = 64 << 20

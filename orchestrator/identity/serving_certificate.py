@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from orchestrator.identity.private_file import damaged, private_folder, read_private_file, write_private_file
+from orchestrator.private_file import damaged, private_folder, read_private_file, write_private_file
 
 DAY = 86400.0
 CA_DAYS, CA_RENEW_DAYS = 3650, 730

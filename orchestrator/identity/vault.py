@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
-from orchestrator.identity.private_file import private_folder, read_private_file, write_private_file
 from orchestrator.model.job import JobId
+from orchestrator.private_file import private_folder, read_private_file, write_private_file
 
 _log = logging.getLogger(__name__)
 

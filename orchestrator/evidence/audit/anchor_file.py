@@ -13,7 +13,7 @@ from typing import Final
 
 from orchestrator.errors import TryAgainError
 from orchestrator.evidence.audit.checkpoint import Checkpoint
-from orchestrator.evidence.private_file import sync_folder
+from orchestrator.private_file import sync_folder
 
 TIMEOUT_SECONDS: Final = 30.0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.evidence.private_file import open_or_make
+from orchestrator.private_file import open_or_make
 
 _KEY_BYTES: Final = 32
 

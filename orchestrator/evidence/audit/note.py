@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from orchestrator.errors import ConfigurationError, GiveUpError
-from orchestrator.evidence.private_file import open_or_make
+from orchestrator.private_file import open_or_make
 
 MAX_NOTE_BYTES: Final = 64 << 10
 """Larger notes are not read."""

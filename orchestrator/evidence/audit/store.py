@@ -22,7 +22,7 @@ from orchestrator.evidence.audit.record import FIRST_PREV, Prepared
 from orchestrator.evidence.audit.replay import replay, tampered
 from orchestrator.evidence.audit.segments import HISTORY, NEWEST, VKEY, Segment, Start
 from orchestrator.evidence.audit.tree import Tree, leaf_hash
-from orchestrator.evidence.private_file import private_folder, sync_folder
+from orchestrator.private_file import private_folder, sync_folder
 
 _FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT)
 _PROBE: Final = "probe"

@@ -12,8 +12,8 @@ import pytest
 from orchestrator.errors import ConfigurationError, GiveUpError, TryAgainError
 from orchestrator.identity.jwks import thumbprint
 from orchestrator.identity.keys import KeyStore
-from orchestrator.identity.private_file import replace_private_file
 from orchestrator.identity.rotation import KeyState, RotationSchedule
+from orchestrator.private_file import replace_private_file
 
 NOW = 1_800_000_000.0
 SCHEDULE = RotationSchedule()

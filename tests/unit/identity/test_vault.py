@@ -78,7 +78,7 @@ def test_a_disk_that_takes_nothing_keeps_nothing(tmp_path, monkeypatch):
     def full(path, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("orchestrator.identity.private_file.replace_private_file", full)
+    monkeypatch.setattr("orchestrator.private_file.replace_private_file", full)
     with pytest.raises(TryAgainError):
         vault.put(ONE)
     assert vault.all() == []

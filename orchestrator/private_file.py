@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.errors import ConfigurationError, TryAgainError
@@ -43,6 +44,32 @@ def read_private_file(path: Path, limit: int) -> bytes | None:
         raise _unavailable(error) from error
 
 
+def open_or_make(path: Path, make: Callable[[], bytes], limit: int = 16 << 10) -> bytes:
+    """The content of the private file, at most `limit` bytes; what `make` gives is written first if there is none.
+
+    Raises:
+        ConfigurationError, TryAgainError: as for `private_folder`.
+    """
+    data = read_private_file(path, limit)
+    if data is None:
+        data = make()
+        write_private_file(path, data)
+    return data
+
+
+def rename(old: Path, new: Path) -> None:
+    """Give a private file another name in its folder, durably.
+
+    Raises:
+        TryAgainError: reason `keys_unavailable`.
+    """
+    try:
+        old.rename(new)
+        sync_folder(new.parent)
+    except OSError as error:
+        raise _unavailable(error) from error
+
+
 def write_private_file(path: Path, data: bytes) -> None:
     """Replace the file, mode 0600, whole or not at all.
 
@@ -75,11 +102,20 @@ def replace_private_file(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names in `folder` durable.
+
+    Raises:
+        OSError: they may not be.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def damaged(path: Path, consequence: str) -> ConfigurationError:
