@@ -87,6 +87,10 @@ def audit_check_proof(
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}", fix="name a file with a proof") from None
     if not is_growth(text):
+        if since_checkpoint is not None:
+            raise UsageError(
+                "this is no proof that a log grew since a checkpoint", fix="leave --since-checkpoint out, or make one"
+            )
         _check_record(text, verifier)
     elif since_checkpoint is not None:
         _check_growth(text, since_checkpoint, verifier)

@@ -30,8 +30,7 @@ def check_config(
 
     settings = load_settings(config)
     _try_files(settings)
-    _try_trust_map(settings)
-    warnings = warnings_for(settings)
+    warnings = [*warnings_for(settings), *_try_trust_map(settings)]
     document = shown(settings)
     if json:
         print_json({"settings": document, "warnings": warnings})
@@ -46,39 +45,47 @@ def check_config(
 
 
 def _try_files(settings: Settings) -> None:
-    """Open what the settings only name: a bundle is loaded with all its checks, a key set must be there.
+    """Open what the settings only name: a bundle is loaded with all its checks, a key set must hold keys.
 
     Raises:
         ConfigurationError: the daemon could not start with it.
     """
+    from orchestrator.daemon.audit_anchors import open_anchor
     from orchestrator.errors import ConfigurationError
+    from orchestrator.identity.issuer_keys import FileKeys
 
     for number, caller in enumerate(settings.callers):
         if caller.jwks_file and not caller.jwks_file.is_file():
             raise ConfigurationError(f"callers.{number}.jwks_file: there is no file {caller.jwks_file}")
+        if caller.jwks_file:
+            FileKeys(caller.jwks_file)
     for path, file in (*_files_of_github(settings), *_files_of_apps(settings), *_files_of_audit(settings)):
         if not file.is_file():
             raise ConfigurationError(f"{path}: there is no file {file}")
+    for anchor in settings.audit.anchors if settings.audit.enabled else ():
+        open_anchor(anchor)
     if settings.policy.bundle and settings.policy.engine == "regorus":
         from orchestrator.policy.bundle import load_configured
 
         load_configured(settings.policy.bundle)
 
 
-def _try_trust_map(settings: Settings) -> None:
-    """Load the trust map with all its checks.
+def _try_trust_map(settings: Settings) -> list[str]:
+    """Load the trust map with all its checks; what it grants to nobody.
 
     Raises:
         ConfigurationError: the daemon could not start with it.
     """
     if not settings.identity.trust_maps:
-        return
+        return []
+    from orchestrator.cli.idle_grants import idle_grants
     from orchestrator.daemon import slices
     from orchestrator.daemon.trust import check_fit, facts_given
     from orchestrator.identity.trust.trust_map import TrustMap
 
     trust_map = TrustMap.load(settings.identity.trust_maps)
     check_fit(trust_map, slices.issued(settings), slices.brokered(settings).__contains__, facts_given(settings))
+    return list(idle_grants(trust_map, settings))
 
 
 def _files_of_github(settings: Settings) -> Iterator[tuple[str, Path]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator.cli.insecure_github import github_warnings
+from orchestrator.identity.claims import RESERVED_CLAIMS
 from orchestrator.model.egress import EgressProtocol
 from orchestrator.settings import PoolSettings, Settings
 
@@ -66,6 +67,8 @@ def _callers(settings: Settings) -> Iterator[str]:
         for claim, pattern in caller.require.items():
             if pattern in _MATCHES_ALL:
                 yield f"{path}.require.{claim}: matches every value, so it requires nothing"
+        for fact in sorted(RESERVED_CLAIMS & caller.facts.keys()):
+            yield f"{path}.facts.{fact}: policy sees it, tokens and trust map never do: the name has a meaning there"
         if not caller.single_use:
             yield f"{path}.single_use: a token that leaks from a log can dispatch jobs until it expires"
 
@@ -90,6 +93,13 @@ def _audit(settings: Settings) -> Iterator[str]:
         url = anchor.http.url if anchor.http else anchor.object_store.url if anchor.object_store else ""
         if url.startswith("http://") and not _loopback(urlsplit(url).hostname):
             yield f"audit.anchors.{number}: plain http beyond loopback; who is on the path can say that it was taken"
+        secrets = {
+            "http.headers_file": anchor.http.headers_file if anchor.http else None,
+            "object_store.credentials_file": anchor.object_store.credentials_file if anchor.object_store else None,
+        }
+        for name, file in secrets.items():
+            if file is not None and file.exists() and file.stat().st_mode & stat.S_IROTH:
+                yield f"audit.anchors.{number}.{name}: every user of this machine can read {file} (chmod 600)"
 
 
 def _rules(settings: Settings) -> Iterator[str]:

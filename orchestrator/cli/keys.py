@@ -56,8 +56,11 @@ def revoke(
     Relying parties accept its tokens until they fetch the key set anew, and have to be told.
     """
     from orchestrator.cli import output
+    from orchestrator.cli.exits import UsageError
     from orchestrator.cli.render import plain
 
+    if not kid:
+        raise UsageError("the key's id is empty", fix="`orchestrator keys` shows it")
     client = client_of(context)
     if not yes:
         output.note(_TELL.format(url="the key set"))

@@ -20,6 +20,8 @@ EXAMPLES = (
 )
 
 _MAX_KEY_BYTES = 16 << 10
+_NO_RECEIPT = "name a file as `orchestrator receipt JOB --json` printed it"
+_OTHER_KEY = "is it the key of the daemon that signed it? the envelope's keyid is the SHA-256 of the public key"
 
 
 def receipt(
@@ -86,7 +88,7 @@ def _show(
     except EnvelopeRefusedError as error:
         raise CommandError(
             f"the receipt proves nothing: {error} [{error.reason}]",
-            fix="is it the key of the daemon that signed it? the envelope's keyid is the SHA-256 of the public key",
+            fix=_NO_RECEIPT if error.reason == "envelope_malformed" else _OTHER_KEY,
         ) from None
     if wanted and told.job.id != wanted:
         raise CommandError(

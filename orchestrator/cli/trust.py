@@ -100,7 +100,7 @@ def inventory(
     from orchestrator.identity.trust.inventory import inventory as of
 
     if by not in ("identity", "target"):
-        raise UsageError("--by is identity or target")
+        raise UsageError(f"--by is {by!r}", fix="it is identity or target")
     found = of(_load(paths)).as_json() if paths else client_of(context).trust_inventory()
     if json:
         print_json(found)

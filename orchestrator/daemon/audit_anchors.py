@@ -33,7 +33,7 @@ class AnchorRoom:
         self._settings = settings
         self._log = log
         self._clock = clock
-        self._anchorings = [Anchoring(_anchor(given), clock) for given in settings.anchors]
+        self._anchorings = [Anchoring(open_anchor(given), clock) for given in settings.anchors]
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -106,7 +106,12 @@ class AnchoredPolicy:
         return Decision(decision_id(self._clock.now_ns()), stage, Verdict.ERROR, why, engine=CONFIGURATION)
 
 
-def _anchor(given: AuditAnchorSettings) -> Anchor:
+def open_anchor(given: AuditAnchorSettings) -> Anchor:
+    """The place that the settings name; nothing is sent there yet.
+
+    Raises:
+        ConfigurationError: reason `audit_anchor_invalid`.
+    """
     if given.http is not None:
         http = given.http
         return HttpAnchor(http.url, method=http.method, headers_file=http.headers_file, ca_file=http.ca_file)

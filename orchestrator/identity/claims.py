@@ -126,9 +126,10 @@ def session_tags(tags: Mapping[str, str], transitive: Iterable[str] = ()) -> dic
     seen: set[str] = set()
     for key, value in tags.items():
         if not 0 < len(key) <= _MAX_TAG_KEY or len(value) > _MAX_TAG_VALUE:
-            raise _bad_tags(f"a key has 1 to {_MAX_TAG_KEY} characters, a value at most {_MAX_TAG_VALUE}")
+            limits = f"a key has 1 to {_MAX_TAG_KEY} characters, a value at most {_MAX_TAG_VALUE}"
+            raise _bad_tags(f"{key[:_MAX_TAG_KEY]!r}: {limits}")
         if not all(_tag_character(character) for character in key + value):
-            raise _bad_tags("letters, digits, spaces and _.:/=+-@ are allowed")
+            raise _bad_tags(f"{key!r}: letters, digits, spaces and _.:/=+-@ are allowed")
         if key.casefold().startswith("aws:"):
             raise _bad_tags("keys that begin with aws: are reserved")
         if key.casefold() in seen:

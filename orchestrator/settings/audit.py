@@ -70,7 +70,7 @@ class AuditSettings(Group):
     too can rewrite it."""
     anchor_required_seconds: Annotated[float, Field(ge=0, le=30 * 86400)] = 0
     """When no anchor has accepted the newest checkpoint for so long, no new job is admitted and no token is issued,
-    with the reason `audit_unanchored`. 0: jobs go on, and metrics and readiness tell."""
+    with the reason `audit_unanchored`; at least 5. 0: jobs go on, and metrics and readiness tell."""
 
     @field_validator("anchor_required_seconds")
     @classmethod

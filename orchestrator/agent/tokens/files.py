@@ -14,7 +14,19 @@ SHORTEST_PAUSE_SECONDS = 0.5
 
 
 def put(path: str, text: str) -> None:
-    """Mode 0600, by a rename within the folder: a reader sees the old token or the new one."""
+    """Mode 0600, by a rename within the folder: a reader sees the old token or the new one.
+
+    Raises:
+        OSError: it cannot be written there; with the path that was asked for.
+    """
+    try:
+        _put(path, text)
+    except OSError as error:
+        told = f"{path} cannot be written: {error.strerror}; name a file in a folder that this job may write to"
+        raise OSError(told) from error
+
+
+def _put(path: str, text: str) -> None:
     temporary = f"{path}.{os.getpid()}.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:

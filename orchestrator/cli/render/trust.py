@@ -72,6 +72,8 @@ def explanation_lines(document: Document) -> Iterator[RenderableType]:
     for candidate in document["candidates"]:
         yield Text("")
         state = "matches" if candidate["matched"] and candidate["role_ok"] else "does not match"
+        if candidate["matched"] and not candidate["role_ok"]:
+            state += f", since {document['role']} is none of its roles"
         roles = f" [{', '.join(candidate['roles'])}]" if candidate["roles"] else ""
         yield Text(plain(f"{candidate['rule']} → {candidate['target']}{roles}: {state}"))
         yield _conditions(candidate["conditions"])

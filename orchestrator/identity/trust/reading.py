@@ -62,9 +62,14 @@ def _files(path: Path) -> list[Path]:
         if not path.is_dir():
             return [path]
         # Names with a dot first are how a mounted ConfigMap keeps its versions.
-        return sorted(one for one in path.iterdir() if one.suffix in (".yaml", ".yml") and not one.name.startswith("."))
+        found = sorted(
+            one for one in path.iterdir() if one.suffix in (".yaml", ".yml") and not one.name.startswith(".")
+        )
     except OSError as error:
         raise _unreadable(Place(str(path)), error) from None
+    if not found:
+        raise Place(str(path)).wrong("holds no .yaml or .yml file", "put a document there, or name another folder")
+    return found
 
 
 def read_document(path: Path) -> TrustDocument:

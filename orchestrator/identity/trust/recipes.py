@@ -45,6 +45,8 @@ def recipe(grant: GrantRule, public_url: str, subject: str = "") -> Recipe:
     Raises:
         ConfigurationError: `recipe_impossible`, the target could not take it; with the way out.
     """
+    if public_url.endswith("/"):
+        raise impossible(f"the public URL {public_url!r} has a slash at its end", "write it as server.public_url is")
     issuer = public_url + (f"/issuers/{grant.issuer}" if grant.issuer else "")
     _check_issuer(issuer, grant.target.kind)
     return _KINDS[grant.target.kind](Asked(grant, issuer, subject))
@@ -52,8 +54,8 @@ def recipe(grant: GrantRule, public_url: str, subject: str = "") -> Recipe:
 
 def _check_issuer(issuer: str, kind: str) -> None:
     parts = urlsplit(issuer)
-    if parts.scheme not in ("http", "https") or not parts.hostname or issuer.endswith("/"):
-        raise impossible(f"the issuer {issuer!r} is no http(s) URL without a slash at its end", "see server.public_url")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise impossible(f"the issuer {issuer!r} is no http(s) URL", "see server.public_url")
     if parts.query or parts.fragment or parts.username or len(issuer) > MAX_ISSUER_CHARS:
         raise impossible(
             f"the issuer {issuer!r} has a user, a query or a fragment, or is longer than {MAX_ISSUER_CHARS} characters",

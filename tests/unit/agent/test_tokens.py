@@ -145,6 +145,18 @@ def test_a_file_is_written_whole_and_for_this_user_only(job, capsys):
     assert sorted(entry.name for entry in job.iterdir()) == ["runner-token", "token"]
 
 
+@pytest.mark.parametrize(("name", "why"), [("none/token", "No such file"), ("", "directory")])
+def test_a_file_that_cannot_be_written_is_named_as_asked_for(job, tmp_path, capsys, name, why):
+    path = tmp_path / "folder" / name
+    (tmp_path / "folder").mkdir()
+    assert main(["--audience", "cloud", "--out", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"orchestrator-token: {path} cannot be written: ")
+    assert why in said
+    assert ".tmp" not in said
+    assert [one.name for one in tmp_path.iterdir() if one.suffix == ".tmp"] == []
+
+
 def test_a_watched_file_is_kept_fresh_until_asking_is_refused(job, answers):
     """As a process, whose end and whose closed output do not wait for the one in the background."""
     path = job / "token"

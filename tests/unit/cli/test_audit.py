@@ -226,3 +226,7 @@ def test_growth_is_proven(audit, state, tmp_path):
     other = tmp_path / "other"
     other.write_text("\n\n".join(history[4:6]) + "\n")
     assert audit("check-proof", proof, "--since-checkpoint", other).exit_code == 1
+    assert audit("prove", 7, "--output", proof).exit_code == 0
+    done = audit("check-proof", proof, "--since-checkpoint", old)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "no proof that a log grew" in done.stderr

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import yaml
+from joserfc.jwk import ECKey
 
 from orchestrator.settings import Settings
 
@@ -43,6 +44,7 @@ targets: {there: {kind: oidc, audience: "https://deploy.example"}}
 grants:
   - {name: a, when: {repository_id: {equals: "42"}}, target: there, max_ttl_seconds: 60}
 """
+KEY_SET = json.dumps({"keys": [ECKey.generate_key("P-256", {"kid": "one"}).as_dict(private=False)]})
 CALLER = "{issuer: 'https://%s.example', audience: a, require: {sub: repo}, jwks_file: %s, facts: {%s}}"
 
 
@@ -61,7 +63,7 @@ def test_the_trust_map_is_loaded(check, tmp_path):
 def test_an_id_is_no_identity_where_several_issuers_number(check, tmp_path):
     path, keys = tmp_path / "prod.yaml", tmp_path / "jwks.json"
     path.write_text(TRUST_MAP)
-    keys.write_text("{}")
+    keys.write_text(KEY_SET)
     one, two = (CALLER % (name, keys, "repository_id: project_id") for name in ("ci", "forge"))
     other = CALLER % ("portal", keys, "team: team")
     identity = f"identity: {{trust_maps: [{path}], audiences: {{'https://deploy.example': {{}}}}}}\n"
@@ -80,8 +82,8 @@ def test_an_id_is_no_identity_where_several_issuers_number(check, tmp_path):
 def test_sources_of_one_github_number_alike(check, tmp_path):
     path, keys = tmp_path / "prod.yaml", tmp_path / "jwks.json"
     path.write_text(TRUST_MAP)
-    for file in (keys, tmp_path / "token"):
-        file.write_text("{}")
+    keys.write_text(KEY_SET)
+    (tmp_path / "token").write_text("t")
     identity = f"identity: {{trust_maps: [{path}], audiences: {{'https://deploy.example': {{}}}}}}\n"
     given = (
         "{name: %s, url: 'https://%s/acme', token_file: "
@@ -97,6 +99,23 @@ def test_sources_of_one_github_number_alike(check, tmp_path):
     forge = CALLER % ("forge", keys, "repository_id: project_id")
     done = check(f"{identity}github: [{one}]\ncallers: [{forge}]\n")
     assert "2 issuers of callers give it" in done.stderr
+
+
+def test_a_grant_that_nobody_can_meet_is_named(check, tmp_path):
+    path, keys = tmp_path / "prod.yaml", tmp_path / "jwks.json"
+    keys.write_text(KEY_SET)
+    when = "{repository_id: {equals: \"42\"}, reff: {equals: x}, caller_issuer: {equals: 'https://ci.example'}}"
+    path.write_text(TRUST_MAP.replace('{repository_id: {equals: "42"}}', when))
+    identity = f"identity: {{trust_maps: [{path}], audiences: {{'https://deploy.example': {{}}}}}}\n"
+    ci = CALLER % ("ci", keys, "repository_id: project_id")
+    other = CALLER % ("forge", keys, "repository_id: project_id, reff: reff")
+    done = check(f"{identity}callers: [{ci}, {other}]\n")
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.count("warning: ") == 1
+    assert "prod.yaml: grants.a.when.reff: no issuer of callers that the grant is for gives this fact" in done.stderr
+    assert check(f"{identity}callers: [{ci}, {other}]\n", "--strict").exit_code == 1
+    ci = CALLER % ("ci", keys, "repository_id: project_id, reff: ref")
+    assert check(f"{identity}callers: [{ci}, {other}]\n", "--strict").stderr == ""
 
 
 def test_the_trust_map_fits_the_settings(check, tmp_path):
@@ -147,6 +166,10 @@ def test_every_problem_is_named_without_its_value(check):
         ("audit: {enabled: false}", "audit.enabled"),
         ("identity: {issuers: {prod: {}}}", "identity.issuers: without a trust map"),
         ("audit: {anchors: [{http: {url: 'http://log.example'}}]}", "audit.anchors.0"),
+        (
+            "callers: [{issuer: 'https://i.example', audience: a, require: {sub: x}, facts: {sub: sub, team: team}}]",
+            "callers.0.facts.sub: policy sees it, tokens and trust map never do",
+        ),
     ],
 )
 def test_insecure_choices_are_named(check, text, warning):
@@ -202,9 +225,26 @@ def test_what_settings_only_name_is_tried(check, tmp_path):
     missing = check(f"audit: {{anchors: [{{object_store: {anchor}}}]}}")
     assert missing.exit_code == 1
     assert "audit.anchors.0.object_store.credentials_file: there is no file /nonexistent" in missing.stderr
+    (tmp_path / "keys").write_text('{"keys": []}')
+    done = check(f"callers: [{{issuer: 'https://i', audience: a, require: {{s: x}}, jwks_file: {tmp_path}/keys}}]")
+    assert done.exit_code == 1
+    assert f"key set file {tmp_path}/keys: no key in it can check a signature" in done.stderr
+    done = check("audit: {anchors: [{http: {url: 'ftp://log.example'}}]}")
+    assert done.exit_code == 1
+    assert "the address of an audit anchor is no http or https address" in done.stderr
     missing = check(f"policy: {{bundle: {tmp_path}/none}}")
     assert missing.exit_code == 1
     assert f"policy.bundle: {tmp_path}/none: No such file or directory" in missing.stderr
+
+
+def test_a_secret_file_that_everybody_can_read_is_named(check, tmp_path):
+    headers = tmp_path / "headers"
+    headers.write_text("Authorization: Bearer x\n")
+    text = f"audit: {{anchors: [{{http: {{url: 'https://log.example', headers_file: {headers}}}}}]}}"
+    headers.chmod(0o644)
+    assert f"audit.anchors.0.http.headers_file: every user of this machine can read {headers}" in check(text).stderr
+    headers.chmod(0o640)
+    assert check(text, "--strict").stderr == ""
 
 
 def test_a_missing_file_is_one_clear_error(cli, state):

@@ -74,6 +74,13 @@ def test_a_key_that_is_not_there(cli, desk):
     assert "key_unknown" in done.stderr
 
 
+def test_no_key_is_no_key(cli, desk):
+    done = cli("keys", "revoke", "", "--yes")
+    assert done.exit_code == 2
+    assert "the key's id is empty" in done.stderr
+    assert posts(desk) == []
+
+
 @pytest.mark.parametrize("line", EXAMPLES + REVOKE_EXAMPLES)
 def test_examples_are_accepted(desk, line):
     assert CliRunner().invoke(app, shlex.split(line)[1:], input="y\n").exit_code == 0

@@ -144,6 +144,14 @@ def test_nothing_is_shown_of_a_receipt_that_was_changed(cli, kept, as_json):
     assert "signature_invalid" in done.stderr
 
 
+def test_a_file_that_is_no_receipt_is_not_blamed_on_the_key(cli, kept):
+    kept[0].write_text("{")
+    done = cli("receipt", "--file", str(kept[0]), "--key", str(kept[1]))
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "envelope_malformed" in done.stderr
+    assert "fix: name a file as `orchestrator receipt JOB --json` printed it" in done.stderr
+
+
 def test_a_receipt_that_says_what_was_left_is_shown_and_fails(cli, kept):
     left = msgspec.structs.replace(RECEIPT, leftovers=["github_registration (busy)"])
     kept[0].write_text(envelope_of(sign_receipt(left, KEY)))

@@ -90,7 +90,9 @@ def test_inventory_groups_both_ways(cli, by, heads):
 
 
 def test_inventory_by_something_else_is_a_usage_error(cli):
-    assert cli("trust", "inventory", str(MAP), "--by", "role").exit_code == 2
+    done = cli("trust", "inventory", str(MAP), "--by", "role")
+    assert done.exit_code == 2
+    assert "--by is 'role'" in done.stderr
 
 
 def test_diff_tells_what_got_wider_and_can_fail_by_it(cli, changed):
@@ -132,6 +134,8 @@ def test_explain_shows_the_four_parts_of_a_refusal(cli, job):
     assert cli(*arguments, "--exit-status").exit_code == 1
     answer = json.loads(cli(*arguments, "--json", "--role", "x").stdout)["answer"]
     assert (answer["granted"], answer["code"]) == (False, "role_not_mapped")
+    arguments = ("trust", "explain", "--claims", job(), "--map", str(MAP), AUDIENCE, "--role", "x")
+    assert "does not match, since x is none of its roles" in cli(*arguments).stdout
 
 
 def test_explain_shows_nothing_that_could_move_a_terminal(cli, job):

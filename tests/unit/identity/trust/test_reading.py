@@ -89,7 +89,7 @@ WRONG = [
     ("grants/0/max_ttl_seconds", 0, ["max_ttl_seconds is 0"]),
     ("grants/0/max_ttl_seconds", 901, ["max_ttl_seconds is 901", "1 to 900"]),
     ("grants/0/session_tags/stage", {"claim": "a", "value": "b"}, ["session_tags.stage has 2 sources"]),
-    ("grants/0/session_tags/stage", {"value": "a;b"}, ["session_tags is not what AWS accepts"]),
+    ("grants/0/session_tags/stage", {"value": "a;b"}, ["session_tags is not what AWS accepts", "'stage': letters"]),
     ("grants/0/session_tags/aws:x", {"value": "a"}, ["session_tags is not what AWS accepts"]),
     ("grants/0/session_tags/Stage", {"value": "a"}, ["two keys differ in case only"]),
     ("grants/0/session_tags/stage", {"claim": "Ref"}, ["session_tags.stage.claim is 'Ref'"]),
@@ -231,6 +231,9 @@ def test_files_are_bounded_and_readable(tmp_path):
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     with pytest.raises(ConfigurationError, match="circle cannot be read"):
         TrustMap.load([tmp_path / "circle"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigurationError, match=r"empty holds no \.yaml or \.yml file"):
+        TrustMap.load([tmp_path / "empty"])
     for paths in ([], [big] * (MAX_DOCUMENTS + 1)):
         with pytest.raises(ConfigurationError, match=f"has {len(paths)} documents"):
             TrustMap.load(paths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from fnmatch import fnmatchcase
@@ -219,7 +220,7 @@ def test_kubernetes_and_step_ca_and_anybody_else(grant):
         ("aws", "https://runners.example:8443", "no issuer with a port"),
         ("aws", "http://runners.example", "without TLS"),
         ("gcp", "http://runners.example", "without TLS"),
-        ("any", "https://runners.example/", "no http"),
+        ("any", "https://runners.example/", "a slash at its end"),
         ("any", "https://runners.example?x=1", "a query"),
         ("any", "runners.example", "no http"),
         ("any", "https://" + "a" * 600, "longer than 600"),
@@ -230,6 +231,13 @@ def test_what_no_target_takes_is_told_with_its_way_out(grant, target, url, told)
         recipe(grant(target), url)
     assert refused.value.reason == "recipe_impossible"
     assert refused.value.fix
+
+
+def test_a_slash_is_not_doubled_before_an_issuer_of_its_own(grant):
+    own = dataclasses.replace(grant("gcp"), issuer="prod")
+    assert "https://runners.example/issuers/prod" in recipe(own, "https://runners.example").parts[0].text
+    with pytest.raises(ConfigurationError, match="a slash at its end"):
+        recipe(own, "https://runners.example/")
 
 
 def test_limits_of_the_clouds(grant):
