@@ -21,6 +21,13 @@ REQUESTED_TYPES: Final = frozenset({JWT_TYPE, ID_TOKEN_TYPE})
 MAX_AUDIENCE_CHARS: Final = 255
 _ROLE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,512}")
 """One scope token of RFC 6749 section 3.3: printable ASCII without space, quotation mark and backslash."""
+_KNOWN_FIELDS: Final = frozenset(
+    {
+        *("grant_type", "subject_token", "subject_token_type", "requested_token_type", "audience", "scope", "resource"),
+        *("actor_token", "actor_token_type"),
+    }
+)
+"""RFC 8693 section 2.1; names that a refusal may repeat."""
 _MAX_FIELDS: Final = 16
 _MAX_NAME_CHARS: Final = 64
 _MAX_VALUE_CHARS: Final = 1024
@@ -141,13 +148,17 @@ def _once(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
         if len(name) > _MAX_NAME_CHARS:
             raise _invalid("a field's name is too long")
         if name in seen:
-            raise _invalid("a field is given twice")
+            raise _invalid(f"{_told(name)} is given twice")
         seen.add(name)
         if len(value) > (MAX_TOKEN_CHARS if name == "subject_token" else _MAX_VALUE_CHARS):
-            raise _invalid("a field's value is too long")
+            raise _invalid(f"the value of {_told(name)} is too long")
         if value:
             form[name] = value
     return form
+
+
+def _told(name: str) -> str:
+    return name if name in _KNOWN_FIELDS else "a field"
 
 
 def _invalid(message: str, *, status: int = 400) -> ExchangeRefusedError:

@@ -7,7 +7,6 @@ its entry here. Entries are written to a file before they count: a restart forge
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import hashlib
 import json
@@ -120,12 +119,38 @@ class ReplayStore:
 
 
 def _read(path: Path, now: float) -> dict[str, tuple[str, float]]:
+    """
+    Raises:
+        ConfigurationError: `replay_store_unreadable`, damaged: what is in it may be spent, and nobody knows any more.
+    """
     spent: dict[str, tuple[str, float]] = {}
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        for line in file.read(_MAX_FILE_BYTES).splitlines():
-            # A line that a crash cut short was never answered for, so it may be dropped.
-            with contextlib.suppress(ValueError, TypeError):
-                token, key, until = json.loads(line)
-                if isinstance(token, str) and isinstance(key, str) and float(until) > now:
-                    spent[token] = (key, float(until))
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        return spent
+    if len(data) > _MAX_FILE_BYTES:
+        raise _damaged(path, f"larger than {_MAX_FILE_BYTES} bytes")
+    lines = data.removesuffix(b"\n").split(b"\n") if data else []
+    for number, line in enumerate(lines, 1):
+        try:
+            token, key, until = json.loads(line)
+            if not isinstance(token, str) or not isinstance(key, str):
+                raise TypeError
+            if float(until) > now:
+                spent[token] = (key, float(until))
+        except (ValueError, TypeError, RecursionError):
+            # The last one may be what a crash left of a write that was never answered for; a start rewrites the file.
+            if number == len(lines):
+                break
+            raise _damaged(path, f"line {number} is not what was written") from None
     return spent
+
+
+def _damaged(path: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the record of spent caller tokens {path} is damaged: {why}",
+        reason="replay_store_unreadable",
+        fix="restore it from a backup; without one remove it once the callers' tokens have expired: till then a spent "
+        "one could be used again",
+    )

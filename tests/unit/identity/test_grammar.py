@@ -100,6 +100,12 @@ def test_each_fault_has_its_error(change, error):
 def test_no_field_comes_twice(name, values):
     fields = [item for item in GOOD.items() if item[0] != name] + [(name, value) for value in values]
     assert refused(fields).error == "invalid_request"
+    assert str(refused(fields)).startswith("a field is" if name == "unknown" else f"{name} is")
+
+
+def test_a_value_that_is_too_long_is_told_by_its_field():
+    assert "the value of audience is too long" in str(refused((GOOD | {"audience": "a" * 2000}).items()))
+    assert "the value of a field is too long" in str(refused((GOOD | {"other": "a" * 2000}).items()))
 
 
 def test_two_audiences_are_refused():

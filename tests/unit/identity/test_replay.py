@@ -99,6 +99,21 @@ async def test_a_line_cut_by_a_crash_is_dropped_alone(tmp_path, tail):
     assert len(ReplayStore(path, 1)) == 1
 
 
+@pytest.mark.parametrize(
+    "middle", [b'["cut\n', b"\xff\xfe\n", b"[]\n", b"{}\n", b"[1, 2, 3]\n", b"\0\n", b"\n", b"[" * 9999 + b"\n"]
+)
+async def test_no_other_line_is_dropped(tmp_path, middle):
+    path = tmp_path / "spent"
+    store = ReplayStore(path, 0)
+    await store.spend("token", "key", until=100, now=0)
+    whole = path.read_bytes() + middle + path.read_bytes()
+    path.write_bytes(whole)
+    with pytest.raises(ConfigurationError, match="is damaged: line 2 is not what was written") as caught:
+        ReplayStore(path, 1)
+    assert caught.value.reason == "replay_store_unreadable"
+    assert path.read_bytes() == whole
+
+
 def test_a_store_that_cannot_be_read_is_a_clear_error(tmp_path):
     (tmp_path / "spent").mkdir()
     with pytest.raises(ConfigurationError) as caught:
