@@ -33,15 +33,30 @@ def teardown(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
     if seen.unrevoked is not None:
         return _stuck(record, seen, deadlines, f"not revoked: {seen.unrevoked.text}", vacant=True)
     if seen.evidence is None:
-        return Step(action=Action.CLOSE)
+        return _late(record, seen, deadlines)
     return Step(facts=(*seen.evidence, JobFinished()))
 
 
+def _late(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
+    """All is gone. When that took longer than its bound, the alarm comes before the receipt that has to name it."""
+    if seen.now_ns >= _due_ns(record, deadlines) and not record.alarmed:
+        return Step(facts=(_alarm(deadlines, "it was seen to be gone later"),))
+    return Step(action=Action.CLOSE)
+
+
 def _stuck(record: Record, seen: Observation, deadlines: Deadlines, what: str, *, vacant: bool = False) -> Step:
-    overdue = seen.now_ns >= record.ended_at_ns + deadlines.teardown_ns
-    alarm = AlarmRaised("teardown_stuck", f"not gone {deadlines.teardown_ns // SECOND} s after the end: {what}"[:1000])
-    return Step(
-        facts=(alarm,) if overdue and not record.alarmed else (),
-        wake_ns=seen.now_ns + backoff_ns(max(seen.failures, seen.looks)),
-        vacant=vacant,
-    )
+    """Try again, no later than the bound as long as nobody was told: an alarm after a long back-off comes late."""
+    due, again = _due_ns(record, deadlines), seen.now_ns + backoff_ns(max(seen.failures, seen.looks))
+    if record.alarmed:
+        return Step(wake_ns=again, vacant=vacant)
+    if seen.now_ns >= due:
+        return Step(facts=(_alarm(deadlines, what),), wake_ns=again, vacant=vacant)
+    return Step(wake_ns=min(again, due), vacant=vacant)
+
+
+def _due_ns(record: Record, deadlines: Deadlines) -> int:
+    return record.ended_at_ns + deadlines.teardown_ns
+
+
+def _alarm(deadlines: Deadlines, what: str) -> AlarmRaised:
+    return AlarmRaised("teardown_stuck", f"not gone {deadlines.teardown_ns // SECOND} s after the end: {what}"[:1000])

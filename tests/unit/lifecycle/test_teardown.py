@@ -79,6 +79,24 @@ def test_what_is_not_gone_in_time_raises_one_alarm_that_names_it():
     assert stories.RUNNER in alarm.detail
 
 
+def test_the_bound_is_noticed_on_time_and_not_after_a_long_back_off():
+    seen = after(DELETED, 49, deleted=True, runner=ABSENT, unrevoked=failure(), failures=20)
+    assert decide(DELETED, seen, DEADLINES).wake_ns == DELETED.ended_at_ns + DEADLINES.teardown_ns
+    late = after(DELETED, 50, deleted=True, runner=ABSENT, unrevoked=failure(), failures=20)
+    step = decide(DELETED, late, DEADLINES)
+    assert (len(step.facts), step.wake_ns) == (1, late.now_ns + backoff_ns(20))
+
+
+def test_what_is_gone_after_its_bound_raises_the_alarm_before_its_receipt_is_made():
+    gone = {"revoked": True, "deleted": True, "runner": ABSENT}
+    assert asks(decide(DELETED, after(DELETED, 49.9, **gone), DEADLINES)) is Action.CLOSE
+    step = decide(DELETED, after(DELETED, 50, **gone), DEADLINES)
+    alarm = e.AlarmRaised("teardown_stuck", "not gone 50 s after the end: it was seen to be gone later")
+    assert step == Step(facts=(alarm,))
+    alarmed = record(*TO_TEARDOWN, stories.DELETED, alarm)
+    assert asks(decide(alarmed, after(alarmed, 51, **gone), DEADLINES)) is Action.CLOSE
+
+
 def test_a_revocation_that_fails_does_not_keep_the_runner_alive_and_the_job_does_not_finish_without_it():
     seen = {"unrevoked": failure(text="the gateway is away"), "failures": 4}
     assert asks(decide(ENDING, after(ENDING, 1, **seen), DEADLINES)) is Action.DELETE_RUNNER
