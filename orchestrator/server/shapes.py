@@ -122,6 +122,7 @@ class JobView(View):
     trace_id: str
     decisions: list[dict[str, Any]]
     tokens: list[dict[str, Any]]
+    """As issued. A third party's has `revoked_at` once it was ended there, `not_made` when there never was one."""
     token_refusals: list[dict[str, Any]]
     egress: list[dict[str, Any]]
     egress_omitted: int

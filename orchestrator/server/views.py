@@ -99,6 +99,7 @@ def job_view(facts: Sequence[Fact], trace_id: str) -> dict[str, Any]:
     view = record_view(fold(facts), trace_id)
     for fact in facts:
         _add_note(view, fact.event)
+    _tell_fates(view["tokens"], facts)
     view["egress_omitted"] = max(0, len(view["egress"]) - MAX_EGRESS_SHOWN)
     view["egress"] = view["egress"][-MAX_EGRESS_SHOWN:]
     return view
@@ -194,6 +195,21 @@ def _add_note(view: dict[str, Any], event: events.Event) -> None:
             view[_LISTED[type(event)]].append(_plain(event))
         case _:
             pass
+
+
+def _tell_fates(tokens: Sequence[dict[str, Any]], facts: Sequence[Fact]) -> None:
+    """A third party's token is recorded before it is made: `not_made` and `revoked_at` say what followed."""
+    told: dict[str, dict[str, Any]] = {}
+    for fact in facts:
+        match fact.event:
+            case events.TokenRefused(jti=jti) if jti:
+                told[jti] = {"not_made": True}
+            case events.CredentialRevoked(jti=jti):
+                told[jti] = {"revoked_at": timestamp(fact.at_ns)}
+            case _:
+                pass
+    for token in tokens:
+        token.update(told.get(token["jti"], {}))
 
 
 def _decision_view(decision: Decision, audience: str) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def tokens(job: Document) -> Group | None:
     table = _table("", "AUDIENCE", "SUBJECT", "SIGNED", "LIVES", "UNTIL", "JTI")
     for token in issued[:_MOST_LINES]:
         table.add_row(
-            Text("issued", "green"),
+            _fate(token),
             Text(plain(token["audience"])),
             Text(plain(token["subject"])),
             plain(token.get("algorithm") or token.get("kind")),
@@ -81,6 +81,13 @@ def tokens(job: Document) -> Group | None:
         why = " by ".join(word for word in (refusal["reason"], refusal.get("rule")) if word)
         table.add_row(Text("refused", "magenta"), Text(plain(refusal["audience"])), Text(plain(why)))
     return Group(heading("Tokens"), table)
+
+
+def _fate(token: Document) -> Text:
+    """What became of a token, as far as more than its issue is known."""
+    if token.get("not_made"):
+        return Text("not made", "magenta")
+    return Text("revoked", "dim") if token.get("revoked_at") else Text("issued", "green")
 
 
 def egress_verdicts(job: Document) -> Group | None:

@@ -85,6 +85,14 @@ def test_the_whole_job(make_view):
         assert words in shown, words
 
 
+def test_what_became_of_a_third_party_s_token_stands_before_it(make_view):
+    token = {"jti": "j", "audience": "github:acme", "subject": "s", "algorithm": "", "kind": "github_installation",
+             "issued_at": 1000, "expires_at": 1300}  # fmt: skip
+    fates = ({}, {"not_made": True}, {"revoked_at": "2026-01-02T03:04:07Z"})
+    shown = text_of(render.job_detail(make_view(tokens=[token | fate for fate in fates])))
+    assert re.findall(r"(\w[\w ]*?) +github:acme", shown) == ["issued", "not made", "revoked"]
+
+
 def test_sections_that_have_nothing_to_say_are_absent(make_view):
     view = make_view()
     sections = (render.decisions(view), render.tokens(view), render.egress_verdicts(view), render.artifacts(view))

@@ -81,6 +81,20 @@ def test_the_whole_life_is_told():
     assert view["offered_at"] == "2026-01-01T00:00:00.123456Z"
 
 
+def test_a_third_party_s_token_says_whether_it_was_made_and_ended():
+    issued = [events.TokenIssued(j, "github:acme", "s", "", "", 1, 2, kind="github_installation") for j in ("a", "b")]
+    after = (
+        *issued,
+        events.TokenRefused("github:acme", "github_refused", jti="a"),
+        events.CredentialRevoked("b", "github_installation"),
+    )
+    more = [Fact(OFFER.key.id, FACTS[7].at_ns + n, event, 8 + n) for n, event in enumerate(after)]
+    other, not_made, ended = views.job_view([*FACTS[:7], FACTS[8], *more], "t")["tokens"]
+    assert not {"not_made", "revoked_at"} & set(other)
+    assert (not_made["not_made"], "revoked_at" in not_made) == (True, False)
+    assert (ended["revoked_at"], "not_made" in ended) == (views.timestamp(more[-1].at_ns), False)
+
+
 def test_waiting_has_a_reason_until_it_is_over():
     assert views.job_view(FACTS[:3], "t")["wait"] == {"reason": "pool_full", "detail": "2 of 2"}
     assert views.job_view(FACTS[:4], "t")["wait"] is None
