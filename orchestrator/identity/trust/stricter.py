@@ -60,7 +60,8 @@ def _check_claims(grant: GrantRule, own: list[GrantRule], peers: list[GrantRule]
     missing = sorted(wanted - _claims(grant))
     if missing:
         raise place.wrong(
-            f"does not require {', '.join(missing)}, as {_rules(own or peers)} do", f"require {', '.join(missing)}, too"
+            f"does not require {', '.join(missing)}, unlike {_rules(own or peers)}",
+            f"require {', '.join(missing)}, too",
         )
 
 

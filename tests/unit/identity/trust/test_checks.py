@@ -321,7 +321,7 @@ def test_a_document_as_strict_as_the_other_is_fine(load, prod, staging):
 @pytest.mark.parametrize(
     ("claim", "condition", "told"),
     [
-        ("ref", None, "when does not require ref, as staging/app-deploy do"),
+        ("ref", None, "when does not require ref, unlike staging/app-deploy"),
         ("trust_tier", {"one_of": ["standard", "protected"]}, "trust_tier allows standard, which none of staging"),
         ("ref_protected", {"one_of": ["true", "false"]}, "ref_protected allows false, which none of staging"),
     ],
@@ -377,7 +377,7 @@ def test_what_another_application_has_to_show_there_is_not_asked_here(load, prod
     staging["grants"].append(other)
     load(prod, staging)
     staging["grants"][0]["when"]["actor_id"] = {"equals": "7"}
-    refused(load, prod, staging, told="does not require actor_id, as staging/app-deploy do")
+    refused(load, prod, staging, told="does not require actor_id, unlike staging/app-deploy")
 
 
 @pytest.mark.parametrize("other", ["prod", "nowhere", ""])
