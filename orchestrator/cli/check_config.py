@@ -30,7 +30,8 @@ def check_config(
 
     settings = load_settings(config)
     _try_files(settings)
-    warnings = [*warnings_for(settings), *_try_trust_map(settings)]
+    idle = _try_trust_map(settings)
+    warnings = [*warnings_for(settings), *idle]
     document = shown(settings)
     if json:
         print_json({"settings": document, "warnings": warnings})

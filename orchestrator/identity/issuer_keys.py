@@ -72,8 +72,9 @@ class FileKeys:
             if not self._keys:
                 raise ValueError("no key in it can check a signature (RS256 or ES256 with a kid)")
         except (OSError, ValueError, RecursionError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
             raise ConfigurationError(
-                f"key set file {path}: {error}", reason="jwks_file_invalid", fix="correct callers[].jwks_file"
+                f"key set file {path}: {why}", reason="jwks_file_invalid", fix="correct callers[].jwks_file"
             ) from None
 
     async def key(self, kid: str) -> VerifyKey | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import pytest
 import yaml
@@ -116,6 +118,19 @@ def test_a_grant_that_nobody_can_meet_is_named(check, tmp_path):
     assert check(f"{identity}callers: [{ci}, {other}]\n", "--strict").exit_code == 1
     ci = CALLER % ("ci", keys, "repository_id: project_id, reff: ref")
     assert check(f"{identity}callers: [{ci}, {other}]\n", "--strict").stderr == ""
+
+
+def test_a_folder_that_may_not_be_read_is_named(check, tmp_path, monkeypatch):
+    def refuse(_path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    folder = tmp_path / "trust"
+    folder.mkdir()
+    monkeypatch.setattr(type(folder), "iterdir", refuse)
+    done = check(f"identity: {{trust_maps: [{folder}]}}\n")
+    assert done.exit_code == 1
+    assert f"{folder} cannot be read: Permission denied" in done.stderr
+    assert "internal error" not in done.stderr
 
 
 def test_the_trust_map_fits_the_settings(check, tmp_path):
