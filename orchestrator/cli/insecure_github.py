@@ -33,6 +33,7 @@ def github_warnings(settings: Settings) -> Iterator[str]:
         yield from _audience(path, given, settings)
         yield from _hosts(path, given, url)
         yield from _pools(path, given, url, settings)
+        yield from _shared_app(path, given, settings)
 
 
 def _credentials(path: str, given: GitHubSettings, url: GitHubUrl) -> Iterator[str]:
@@ -55,6 +56,15 @@ def _credentials(path: str, given: GitHubSettings, url: GitHubUrl) -> Iterator[s
             f"{path}.url: runners of a repository need Administration: write on it, which can change its protection; "
             "an organisation's url needs Self-hosted runners: write only"
         )
+
+
+def _shared_app(path: str, given: GitHubSettings, settings: Settings) -> Iterator[str]:
+    for name, jobs_app in settings.identity.github_apps.items():
+        if given.app is not None and jobs_app.client_id == given.app.client_id:
+            yield (
+                f"identity.github_apps.{name}.client_id: {jobs_app.client_id!r} is the App of {path} as well, which "
+                "manages runners, so a grant can give jobs that right; make jobs an App of their own"
+            )
 
 
 def _audience(path: str, given: GitHubSettings, settings: Settings) -> Iterator[str]:

@@ -53,6 +53,21 @@ def test_a_sound_github_source_warns_of_nothing(check, github):
     assert done.stderr == ""
 
 
+def test_an_app_that_jobs_share_with_the_runners_is_named(check, github, tmp_path):
+    (tmp_path / "map.yaml").write_text("""{trust_map: 1, environment: "",
+      targets: {t: {kind: github, audience: "github:code"}},
+      grants: [{name: g, when: {repository_id: {equals: "1"}, caller_issuer: {equals: "https://i.example"}},
+                target: t, permissions: {contents: read}}]}""")
+    jobs_app = (
+        f"identity: {{trust_maps: [{tmp_path}/map.yaml], github_apps: {{code: {{url: 'https://github.com/acme', "
+        f"client_id: ID, installation_id: 8, private_key_file: {tmp_path}/key.pem}}}}}}\ngithub:"
+    )
+    done = check(github(("github:", jobs_app.replace("ID", "Iv1"))))
+    assert "identity.github_apps.code.client_id: 'Iv1' is the App of github.0 as well" in done.stderr
+    done = check(github(("github:", jobs_app.replace("ID", "Iv2"))))
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
 APP = "app: {client_id: Iv1, installation_id: 7, private_key_file: FOLDER/key.pem}"
 SETS = "scale_sets: [{name: small, pool: p}]"
 
