@@ -171,6 +171,7 @@ async def test_without_the_audit_log_nothing_is_decided_and_it_goes_on_by_itself
 BODY = {"name": "job", "script": "true", "pool": "default"}
 
 
+@pytest.mark.slow
 async def test_no_token_without_its_record(open_world, monkeypatch):
     """The job asks while the log is unwell, and gets one when it is well again."""
     script = f"until test -e go; do {TOKEN.strip()} && touch go; sleep 0.1; done"
@@ -368,6 +369,7 @@ async def test_switched_off_it_leaves_nothing(open_world):
     assert not (state / "audit").exists()
 
 
+@pytest.mark.slow
 def test_a_tampered_log_keeps_the_daemon_from_starting(program):
     daemon = program().start()
     assert daemon.end() == 0

@@ -261,6 +261,7 @@ async def test_a_token_that_cannot_be_kept_is_given_back(world, platform, monkey
     assert platform.living == {}
 
 
+@pytest.mark.slow
 async def test_a_token_that_is_good_for_more_is_ended_however_long_that_takes(world, platform, monkeypatch):
     broker = world.rooms.broker
     tokens = broker._apps["acme"].tokens

@@ -113,6 +113,7 @@ async def test_the_command_lines_own_token_goes_on(world):
     assert (await revoked(world, kid, headers=renewed))["changed"] is False
 
 
+@pytest.mark.slow
 async def test_nothing_is_withdrawn_that_cannot_be_told(world, monkeypatch):
     kid = world.rooms.issuer.keys.signing_key("RS256").kid
     with sick_disk(monkeypatch):
