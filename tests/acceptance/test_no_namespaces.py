@@ -42,6 +42,7 @@ NAMED_SETTING = ("it cannot give up its privileges", "fix: set host_uid_base", "
         pytest.param(AS_ROOT, NAMED_SETTING, id="root without other ids", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 async def test_it_says_so_and_runs_nothing(
     prefix: tuple[str, ...], words: tuple[str, ...], here: Installation, witness: Witness
 ) -> None:

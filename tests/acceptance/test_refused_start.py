@@ -55,6 +55,7 @@ def cut_short(journal: Path) -> None:
 
 
 @pytest.mark.sandbox
+@pytest.mark.slow
 async def test_a_journal_that_is_damaged_or_of_a_newer_version(
     here: Installation, witness: Witness, tmp_path: Path
 ) -> None:
@@ -107,6 +108,7 @@ BAD_SETTINGS = [
 ]
 
 
+@pytest.mark.slow
 def test_bad_settings(tmp_path: Path, installed: Callable[..., Installation]) -> None:
     """Each at fault is named by its path with what it must be, all at once, and a value, which may be secret, never."""
     here = installed()

@@ -669,6 +669,7 @@ async def test_the_agent_can_be_stopped_while_it_waits(cluster, tmp_path):
     assert (process.returncode, words) == (143, b"orchestrator-agent: stopped before the job began\n")
 
 
+@pytest.mark.slow
 async def test_a_warm_agent_proves_again_while_it_waits(cluster, tmp_path):
     cluster.pods.warm.add("w")
     cluster.pods.hold_seconds = 0.3
