@@ -55,8 +55,9 @@ def descriptors() -> list[str]:
 
 
 def control_groups(instance: str) -> list[str]:
-    root = Path("/sys/fs/cgroup")
-    return [str(path) for path in root.glob(f"**/orchestrator-{instance}*")] if root.exists() else []
+    """Found by a walk, which unlike a glob bears folders that go away meanwhile."""
+    folders = (folder for folder, _, _ in os.walk("/sys/fs/cgroup"))
+    return [folder for folder in folders if Path(folder).name.startswith(f"orchestrator-{instance}")]
 
 
 async def all_gone(mark: str, seconds: float = 5) -> float:
