@@ -1,4 +1,7 @@
-"""A disk that is really full: nothing half stored, reads go on, and the journal is well again when space is back."""
+"""A disk that is really full, under the journal and under the audit log: nothing half stored, and well again by itself.
+
+What each of them promises of it is in the `full_disk.py` of its folder.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,16 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).with_name("full_disk.py")
+SCRIPTS = {name: Path(__file__).parents[1] / name / "full_disk.py" for name in ("journal", "audit")}
+
+
+@pytest.fixture(params=SCRIPTS)
+def script_file(request: pytest.FixtureRequest) -> str:
+    return str(SCRIPTS[request.param])
 
 
 @pytest.mark.root
-def test_a_full_file_system(tmp_path: Path) -> None:
+def test_a_full_file_system(tmp_path: Path, script_file: str) -> None:
     unshare = shutil.which("unshare")
     if os.geteuid() or unshare is None:
         pytest.skip("needs root and unshare(1) to mount a small file system of its own")
@@ -25,14 +33,14 @@ def test_a_full_file_system(tmp_path: Path) -> None:
         pytest.skip("this machine forbids mounts in a mount namespace of one's own")
     script = f'{mount} && exec "$0" "$1" "$2" tmpfs'
     done = subprocess.run(
-        [*command, script, sys.executable, str(SCRIPT), str(tmp_path)], capture_output=True, text=True, check=False
+        [*command, script, sys.executable, script_file, str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_size_limit(tmp_path: Path) -> None:
+def test_a_file_size_limit(tmp_path: Path, script_file: str) -> None:
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tmp_path), "limit"], capture_output=True, text=True, check=False
+        [sys.executable, script_file, str(tmp_path), "limit"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
