@@ -22,10 +22,13 @@ class Verdict(StrEnum):
 
 
 class Stage(StrEnum):
-    """When policy is asked."""
+    """When policy is asked: may the job run; may it have a token; would it be allowed (a pull request's question, which
+    grants nothing); may a cluster start this workload."""
 
     ADMISSION = "admission"
     EXCHANGE = "exchange"
+    CHECK = "check"
+    DEPLOYMENT = "deployment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,11 @@ class Obligations:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A recorded answer. `input_digest` and `bundle_digest` are `sha256:<hex>`; `id` is unique."""
+    """A recorded answer. `input_digest` and `bundle_digest` are `sha256:<hex>`; `id` is unique.
+
+    `observed` are the reasons of rules that are only watched for now: they would have refused. `exceptions` are the ids
+    of the signed exceptions without which the answer would have been no.
+    """
 
     id: str
     stage: Stage
@@ -59,6 +66,8 @@ class Decision:
     bundle_digest: str = ""
     engine: str = ""
     duration_ns: int = 0
+    observed: tuple[Reason, ...] = ()
+    exceptions: tuple[str, ...] = ()
 
     @property
     def allowed(self) -> bool:

@@ -16,6 +16,11 @@ from orchestrator.model.credential_events import TokenIssued as TokenIssued
 from orchestrator.model.credential_events import TokenRefused as TokenRefused
 from orchestrator.model.decision import Decision
 from orchestrator.model.egress import EgressProof
+from orchestrator.model.evidence_events import ArtifactAttested as ArtifactAttested
+from orchestrator.model.evidence_events import AttestationSigned as AttestationSigned
+from orchestrator.model.evidence_events import ExceptionUsed as ExceptionUsed
+from orchestrator.model.evidence_events import SecretDelivered as SecretDelivered
+from orchestrator.model.evidence_events import SummarySigned as SummarySigned
 from orchestrator.model.job import JobId, JobOffer
 from orchestrator.model.outcome import Outcome
 from orchestrator.model.platform import PlatformJob, PlatformResult
@@ -264,7 +269,12 @@ Event = (
     | CredentialRevoked
     | EgressDecided
     | ArtifactReported
+    | ArtifactAttested
+    | AttestationSigned
     | ProvenanceSigned
+    | SummarySigned
+    | ExceptionUsed
+    | SecretDelivered
     | ReceiptSigned
     | LogClosed
     | SpansRelayed

@@ -74,7 +74,8 @@ class JobSpec:
     secrets (a job gets its credentials by exchanging its identity). `timeout_seconds` of 0 means the pool's
     limit. `claimed` is passed to policy under `input.claimed`. `artifact_digest` (`sha256:<hex>`) names
     what a deploy job deploys; evidence about it is looked up by us. `parent_traceparent` is the W3C
-    trace context the caller sent; it is linked, never adopted.
+    trace context the caller sent; it is linked, never adopted. `ticket` is the id of a release ticket, looked up in the
+    tracker by us; `secrets` are names of registered secrets that the job wants to have, for policy to decide.
 
     With `awaits_platform_job` this is a runner that a platform has asked for, and which job it gets is named later
     (see `model.platform`); `platform_egress` is what the runner must reach to get and to report any job at all.
@@ -92,6 +93,8 @@ class JobSpec:
     parent_traceparent: str = ""
     awaits_platform_job: bool = False
     platform_egress: tuple[EgressRule, ...] = ()
+    ticket: str = ""
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ def of_binding(event: events.RunnerBound) -> Attributes:
 
 def of_event(event: events.Event) -> tuple[str, Severity, Attributes] | None:
     """Name, severity and attributes of the log-based event that stands for a fact; None when spans say it all."""
-    row = _access_row(event) or _lifecycle_row(event) or _platform_row(event)
+    row = _access_row(event) or _lifecycle_row(event) or _platform_row(event) or _evidence_row(event)
     if row is None:
         return None
     name, severity, attributes = row
@@ -165,6 +165,26 @@ def _access_row(event: events.Event) -> _Row | None:
                     "reason": event.reason,
                 },
             )
+        case _:
+            return None
+
+
+def _evidence_row(event: events.Event) -> _Row | None:
+    match event:
+        case events.AttestationSigned(predicate_type, digests, attestation):
+            told: dict[str, AttributeValue | None] = {"artifact.digests": digests, "attestation.type": predicate_type}
+            return "artifact.attested", Severity.INFO, {**told, "attestation.digest": attestation}
+        case events.SummarySigned():
+            gate: dict[str, AttributeValue | None] = {"artifact.digest": event.artifact_digest}
+            gate |= {"gate.environment": event.environment, "gate.summary": event.digest}
+            return "gate.passed", Severity.INFO, {**gate, "policy.decision_id": event.decision_id}
+        case events.ExceptionUsed():
+            used: dict[str, AttributeValue | None] = {"exception.id": event.exception, "exception.kind": event.kind}
+            used |= {"exception.waived": event.waived, "exception.use": event.number}
+            return "exception.used", Severity.ERROR, {**used, "policy.decision_id": event.decision_id}
+        case events.SecretDelivered(name, version, age):
+            secret: dict[str, AttributeValue | None] = {"secret.name": name, "secret.version": version}
+            return "secret.delivered", Severity.WARN, {**secret, "secret.age_seconds": age}
         case _:
             return None
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any, Final
 
 from orchestrator.evidence.audit.egress_tally import EgressTally, bounded
+from orchestrator.evidence.audit.evidence_facts import EVIDENCE_ROWS
 from orchestrator.evidence.audit.keyed import KeyedHash
 from orchestrator.evidence.audit.record import AuditEvent
 from orchestrator.model import events
@@ -33,8 +33,8 @@ _COMMITS: Final = ("sha", "commit", "commit_sha", "revision")
 
 _BY_THE_DAEMON: Final = frozenset(
     {
-        events.RunnerBound, events.CredentialRevoked, events.JobEnded, events.JobFinished, events.ProvenanceSigned,
-        events.ReceiptSigned, events.AlarmRaised,
+        events.RunnerBound, events.CredentialRevoked, events.JobEnded, events.JobFinished, events.AlarmRaised,
+        *EVIDENCE_ROWS,
     }
 )  # fmt: skip
 """What the daemon did or found; all else was done for the job's caller."""
@@ -74,10 +74,9 @@ class JobFacts:
             events.CredentialRevoked: ("credential.revoked", _revoked),
             events.JobCancelRequested: ("job.cancel_requested", lambda _job, _event: {}),
             events.JobEnded: ("job.ended", _ended),
-            events.ProvenanceSigned: ("artifact.signed", _signed),
-            events.ReceiptSigned: ("receipt.signed", _receipt),
             events.AlarmRaised: ("alarm.raised", _alarm),
             events.JobFinished: ("teardown.finished", self._finished),
+            **EVIDENCE_ROWS,
         }
 
     def __len__(self) -> int:
@@ -265,15 +264,6 @@ def _ended(_job: _Job, event: events.JobEnded) -> dict[str, Any]:
         "reason": outcome.reason.value,
         "exit_code": None if code is None else bounded(code),
     }
-
-
-def _signed(_job: _Job, event: events.ProvenanceSigned) -> dict[str, Any]:
-    envelope = f"sha256:{sha256(event.envelope.encode()).hexdigest()}"
-    return {"artifacts": _some(event.digests), "artifact_count": len(event.digests), "envelope": envelope}
-
-
-def _receipt(_job: _Job, event: events.ReceiptSigned) -> dict[str, Any]:
-    return {"digest": event.digest[:MAX_TEXT]}
 
 
 def _alarm(_job: _Job, event: events.AlarmRaised) -> dict[str, Any]:

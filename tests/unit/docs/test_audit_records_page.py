@@ -34,6 +34,7 @@ def test_facts_that_are_not_told_are_chosen():
     chosen = {
         events.JobOffered, events.JobWaited, events.ProvisionStarted, events.RunnerCreated, events.RunnerVanished,
         events.PlatformJobCompleted, events.RunnerExited, events.RunnerDeleted, events.EgressDecided,
-        events.ArtifactReported, events.LogClosed, events.SpansRelayed, events.DaemonRestarted, events.JobCompacted,
+        events.ArtifactReported, events.ArtifactAttested, events.LogClosed, events.SpansRelayed,
+        events.DaemonRestarted, events.JobCompacted,
     }  # fmt: skip
     assert set(get_args(events.Event)) - of_jobs()._rows.keys() == chosen

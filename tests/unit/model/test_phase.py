@@ -31,7 +31,8 @@ LEGAL: dict[tuple[Phase, type], Phase] = {
 
 NOTES = {
     e.JobOffered, e.JobRefused, e.JobWaited, e.JobCancelRequested, e.RunnerDeleted, e.ExchangeDecided, e.TokenIssued,
-    e.TokenRefused, e.EgressDecided, e.ArtifactReported, e.ProvenanceSigned, e.LogClosed, e.SpansRelayed, e.AlarmRaised,
+    e.TokenRefused, e.EgressDecided, e.ArtifactReported, e.ArtifactAttested, e.AttestationSigned,
+    e.ProvenanceSigned, e.SummarySigned, e.ExceptionUsed, e.SecretDelivered, e.LogClosed, e.SpansRelayed, e.AlarmRaised,
     e.DaemonRestarted, e.PlatformJobNamed, e.PlatformJobCompleted, e.RunnerExited, e.CredentialRevoked, e.ReceiptSigned,
 }  # fmt: skip
 EVERY = get_args(e.Event)
