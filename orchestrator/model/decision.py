@@ -50,11 +50,19 @@ class Obligations:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiver:
+    """The codes of the reasons that a signed exception (`sha256:<hex>`) set aside."""
+
+    exception: str
+    codes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """A recorded answer. `input_digest` and `bundle_digest` are `sha256:<hex>`; `id` is unique.
 
-    `observed` are the reasons of rules that are only watched for now: they would have refused. `exceptions` are the ids
-    of the signed exceptions without which the answer would have been no.
+    `observed` are the reasons of rules that are only watched for now: they would have refused. `waivers` name the
+    signed exceptions without which the answer would have been no.
     """
 
     id: str
@@ -67,7 +75,7 @@ class Decision:
     engine: str = ""
     duration_ns: int = 0
     observed: tuple[Reason, ...] = ()
-    exceptions: tuple[str, ...] = ()
+    waivers: tuple[Waiver, ...] = ()
 
     @property
     def allowed(self) -> bool:
