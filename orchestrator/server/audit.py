@@ -8,7 +8,7 @@ from orchestrator.errors import GiveUpError
 from orchestrator.server import schemas
 from orchestrator.server.body import read_query
 from orchestrator.server.deps import AuditDocuments, ServerDeps
-from orchestrator.server.routes import TEXT
+from orchestrator.server.operation import TEXT
 
 
 class Audit:

@@ -16,7 +16,8 @@ from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.intake.dispatch import idempotency_key
 from orchestrator.server import problems
 from orchestrator.server.deps import CALLER, ServerDeps
-from orchestrator.server.routes import BY_ID, Operation
+from orchestrator.server.operation import Operation
+from orchestrator.server.routes import BY_ID
 from orchestrator.telemetry.ids import parse_traceparent
 
 log = logging.getLogger("orchestrator.server")

@@ -13,8 +13,9 @@ from pydantic.json_schema import models_json_schema
 
 from orchestrator import __version__
 from orchestrator.server import schemas, shapes
+from orchestrator.server.operation import JSON, SSE, Answer, Operation
 from orchestrator.server.problems import MEDIA_TYPE as PROBLEM
-from orchestrator.server.routes import JSON, OPERATIONS, SSE, Answer, Operation
+from orchestrator.server.routes import OPERATIONS
 
 _REF = "#/components/schemas/{model}"
 _PROBLEM_NAMES = {

@@ -10,8 +10,8 @@ from orchestrator.server import schemas
 from orchestrator.server.body import read_query
 from orchestrator.server.deps import ServerDeps
 from orchestrator.server.dispatch import Jobs
+from orchestrator.server.operation import JSON, PEM
 from orchestrator.server.problems import ProblemError
-from orchestrator.server.routes import JSON, PEM
 
 
 class Receipts:

@@ -3,46 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-
-from pydantic import BaseModel
 
 from orchestrator.server import key_shapes, schemas, shapes, source_shapes, trust_shapes
-
-JSON = "application/json"
-TEXT = "text/plain"
-PEM = "application/x-pem-file"
-SSE = "text/event-stream"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A success answer: what it means, and the model or media type of its body."""
-
-    description: str
-    model: type[BaseModel] | None = None
-    media_type: str = JSON
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One method on one path. `problems` are the error statuses besides those every operation of its kind has."""
-
-    id: str
-    method: str
-    path: str
-    summary: str
-    answers: Mapping[int, Answer]
-    protected: bool = True
-    body: type[BaseModel] | None = None
-    form: bool = False
-    query: type[BaseModel] = schemas.NoQuery
-    problems: tuple[int, ...] = ()
-    dispatch: bool = False
-    webhook: bool = False
-    stream: bool = False
-
+from orchestrator.server.operation import PEM, SSE, TEXT, Answer, Operation
 
 _JOB = Answer("The job", shapes.JobView)
 _REPLAYED = {"Idempotency-Replayed": "`true`: the job of an earlier request with this key"}

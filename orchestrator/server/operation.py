@@ -1,0 +1,44 @@
+"""One operation of the public API: what is served and what is documented are both read from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel
+
+from orchestrator.server import schemas
+
+JSON = "application/json"
+TEXT = "text/plain"
+PEM = "application/x-pem-file"
+SSE = "text/event-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A success answer: what it means, and the model or media type of its body."""
+
+    description: str
+    model: type[BaseModel] | None = None
+    media_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method on one path. `problems` are the error statuses besides those every operation of its kind has."""
+
+    id: str
+    method: str
+    path: str
+    summary: str
+    answers: Mapping[int, Answer]
+    protected: bool = True
+    body: type[BaseModel] | None = None
+    form: bool = False
+    query: type[BaseModel] = schemas.NoQuery
+    problems: tuple[int, ...] = ()
+    dispatch: bool = False
+    webhook: bool = False
+    stream: bool = False
