@@ -1,0 +1,78 @@
+"""What the control plane swears to of a document that a job reported about an artifact: who reported it, and when.
+
+The predicate stands as the job gave it, so that everybody's tools read it as what it is. Who gave it stands beside it,
+in the annotations of the statement's subjects: that is all we vouch for, never what the document says.
+
+Source: in-toto Statement v1 and ResourceDescriptor v1 (`annotations`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from orchestrator.evidence.provenance import STATEMENT_TYPE, Builder, timestamp
+from orchestrator.model.pool import Pool
+from orchestrator.model.record import Record
+
+REPORTER: Final = "reporter"
+"""The annotation of each subject of such a statement; an object with the fields of `Reporter`."""
+
+CYCLONEDX: Final = "https://cyclonedx.org/bom"
+SPDX: Final = "https://spdx.dev/Document"
+VULNERABILITIES: Final = "https://cosign.sigstore.dev/attestation/vuln/v1"
+REPORTABLE: Final = frozenset(
+    {
+        CYCLONEDX,
+        SPDX,
+        VULNERABILITIES,
+        "https://in-toto.io/attestation/vulns/v0.1",
+        "https://in-toto.io/attestation/vulns/v0.2",
+        "https://in-toto.io/attestation/test-result/v0.1",
+        "https://cosign.sigstore.dev/attestation/v1",
+    }
+)
+"""Predicate types of documents that a job may report. No other: under our signature its word could pass for ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reporter:
+    """A job, as we know it. `builder` is the builder id of its kind of runner, `reported_at` RFC 3339."""
+
+    job: str
+    builder: str
+    caller: str
+    caller_issuer: str
+    pool: str
+    trust_tier: str
+    reported_at: str
+
+    @classmethod
+    def of(cls, record: Record, pool: Pool, builder: Builder, reported_ns: int) -> Reporter:
+        caller = record.offer.caller
+        return cls(
+            job=record.id,
+            builder=builder.id_for(pool),
+            caller=caller.id,
+            caller_issuer=caller.issuer,
+            pool=pool.name,
+            trust_tier=pool.trust_tier.value,
+            reported_at=timestamp(reported_ns),
+        )
+
+
+def reported_statement(
+    digests: Mapping[str, str] | Sequence[tuple[str, str]], predicate_type: str, predicate: bytes, reporter: Reporter
+) -> bytes:
+    """The bytes to sign: a statement about the artifacts (pairs of name and SHA-256 in hex).
+
+    `predicate` is the document, JSON that was checked when it came; its bytes are taken over as they are.
+    """
+    pairs = digests.items() if isinstance(digests, Mapping) else digests
+    annotations = {REPORTER: asdict(reporter)}
+    subject = [{"annotations": annotations, "digest": {"sha256": hex_}, "name": name} for name, hex_ in pairs]
+    rest: dict[str, Any] = {"predicateType": predicate_type, "subject": subject}
+    tail = json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()
+    return b'{"_type":"%b","predicate":%b,%b' % (STATEMENT_TYPE.encode(), predicate, tail[1:])
