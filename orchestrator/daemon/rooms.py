@@ -49,6 +49,7 @@ from orchestrator.model.job import PoolName
 from orchestrator.model.pool import Pool
 from orchestrator.policy.bundle import BundleHolder, default_bundle
 from orchestrator.policy.decide import PolicyDecider
+from orchestrator.policy.lookups import Lookups
 from orchestrator.policy.opa_server import OpaServerEngine
 from orchestrator.server.runner_api import RunnerApi
 from orchestrator.server.runner_handlers import RunnerDeps
@@ -152,7 +153,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     evidence = _evidence(settings, Builder(url, __version__), pools, store.journal)
     policy_engine = await _policy_engine(settings, stack)
     await store.notes.policy_in_force(policy_engine, DAEMON)
-    policy = anchored(PolicyDecider(policy_engine, evidence.lookup, clock), store.audit, clock)
+    policy = anchored(PolicyDecider(policy_engine, Lookups(evidence.lookup), clock), store.audit, clock)
     relay = await _relay(settings, store.masker, stack)
 
     engine_later: Later[Engine] = Later()

@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from orchestrator.lifecycle.ports import Clock
-from orchestrator.model.decision import Decision, Obligations, Reason, Stage, Verdict
+from orchestrator.model.decision import Decision, Obligations, Reason, Stage, Verdict, Waiver
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
 from orchestrator.policy.document import Evaluation
 from orchestrator.policy.engine import RegoEngine
-from orchestrator.policy.input import EvidenceError, admission_input, exchange_input, is_digest
+from orchestrator.policy.enquiry import Enquiry
+from orchestrator.policy.gather import LookupFailedError, gather
+from orchestrator.policy.input import EvidenceError, admission_input, enquiry_input, exchange_input
+from orchestrator.policy.lookups import Lookups, Question, Verified
 from orchestrator.policy.obligations import bind_obligations
 
-EvidenceLookup = Callable[[str], Awaitable[Mapping[str, Any] | None]]
-"""Artifact digest (`sha256:<hex>`) to what we verified about it: `signed`, `sbom`, `provenance` (booleans),
-`base` (the name of its base), and whatever else the evidence room knows; None where we know nothing."""
+InputBuilder = Callable[[int, Verified], dict[str, Any]]
 
-InputBuilder = Callable[[int, Mapping[str, Any] | None], dict[str, Any]]
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A decision with the exact document it was made from (JSON; empty when none could be built), for who keeps both.
+
+    `record` is the job's, or the stand-in of a question without a job; `time_ns` the decision's time.
+    """
+
+    decision: Decision
+    record: Record
+    time_ns: int
+    input_json: bytes
+
+
+Listener = Callable[[Answered], None]
+"""Told of each answer, on the loop, before it is given: must neither wait nor raise."""
 
 
 def decision_id(now_ns: int) -> str:
@@ -37,32 +53,35 @@ def decision_id(now_ns: int) -> str:
 
 
 class PolicyDecider:
-    """Implements `lifecycle.ports.Policy` over a Rego engine.
+    """Implements `lifecycle.ports.Policy` over a Rego engine, and answers questions without a job besides.
 
     Args:
         engine: `BundleHolder` (embedded) or `OpaServerEngine`; closed by whoever made it.
-        evidence_for: looks up what we verified about an artifact; asked only for a well-formed digest.
+        lookups: what we verified, each by a room of its own.
         clock: gives the decision's time.
-        evidence_timeout_seconds: longest wait for the evidence; after it the verdict is *error*.
+        lookup_timeout_seconds: longest wait for all lookups together; after it the verdict is *error*.
+        listener: told of each answer.
     """
 
     def __init__(
         self,
         engine: RegoEngine,
-        evidence_for: EvidenceLookup,
+        lookups: Lookups,
         clock: Clock,
         *,
-        evidence_timeout_seconds: float = 10.0,
+        lookup_timeout_seconds: float = 10.0,
+        listener: Listener | None = None,
     ) -> None:
         self._engine = engine
-        self._evidence_for = evidence_for
+        self._lookups = lookups
         self._clock = clock
-        self._evidence_timeout_seconds = evidence_timeout_seconds
+        self._timeout_seconds = lookup_timeout_seconds
+        self._listener = listener
 
     async def admit(self, record: Record, pool: Pool) -> Decision:
         """May the job run on this pool. Never raises."""
         return await self._decide(
-            Stage.ADMISSION, record, pool, lambda now_ns, evidence: admission_input(record, pool, now_ns, evidence)
+            Stage.ADMISSION, record, pool, lambda now_ns, verified: admission_input(record, pool, now_ns, verified)
         )
 
     async def exchange(self, record: Record, pool: Pool, audience: str) -> Decision:
@@ -71,41 +90,54 @@ class PolicyDecider:
             Stage.EXCHANGE,
             record,
             pool,
-            lambda now_ns, evidence: exchange_input(record, pool, audience, now_ns, evidence),
+            lambda now_ns, verified: exchange_input(record, pool, audience, now_ns, verified),
         )
 
-    async def _decide(self, stage: Stage, record: Record, pool: Pool, build: InputBuilder) -> Decision:
+    async def enquire(self, enquiry: Enquiry) -> Decision:
+        """Would this be allowed, or may a cluster start it; nothing is granted. Never raises."""
+        record = enquiry.record(self._clock.now_ns())
+        return await self._decide(
+            enquiry.stage,
+            record,
+            enquiry.pool,
+            lambda now_ns, verified: enquiry_input(enquiry, record, now_ns, verified),
+        )
+
+    async def _decide(self, stage: Stage, record: Record, pool: Pool | None, build: InputBuilder) -> Decision:
         began = time.perf_counter_ns()
         now_ns = self._clock.now_ns()
-        digest = ""
+        document = b""
         try:
-            evidence = await self._evidence(record.offer.spec.artifact_digest)
-            document = msgspec.json.encode(build(now_ns, evidence), order="sorted")
-            digest = f"sha256:{hashlib.sha256(document).hexdigest()}"
+            verified = await gather(self._lookups, _question(record, pool, now_ns), self._timeout_seconds)
+            document = msgspec.json.encode(build(now_ns, verified), order="sorted")
             evaluation = await self._engine.evaluate(document.decode())
-        except TimeoutError:
-            evaluation = Evaluation(Verdict.ERROR, detail="the evidence about the artifact did not come in time")
+        except LookupFailedError as error:
+            evaluation = Evaluation(Verdict.ERROR, detail=str(error))
         except EvidenceError as error:
             evaluation = Evaluation(Verdict.ERROR, detail=f"the evidence about the artifact is unfit: {error}")
         except Exception as error:  # noqa: BLE001 -- the port never raises: whatever broke, the answer is no
             evaluation = Evaluation(Verdict.ERROR, detail=f"policy could not be asked: {type(error).__name__}")
-        return Decision(
+        decision = Decision(
             id=decision_id(now_ns),
             stage=stage,
             verdict=evaluation.verdict,
             reasons=_reasons(evaluation),
             obligations=_obligations(evaluation, pool, stage),
-            input_digest=digest,
+            input_digest=f"sha256:{hashlib.sha256(document).hexdigest()}" if document else "",
             bundle_digest=evaluation.bundle_digest,
             engine=evaluation.engine,
             duration_ns=time.perf_counter_ns() - began,
+            observed=_observed(evaluation),
+            waivers=_waivers(evaluation),
         )
+        if self._listener is not None:
+            self._listener(Answered(decision, record, now_ns, document))
+        return decision
 
-    async def _evidence(self, artifact_digest: str) -> Mapping[str, Any] | None:
-        if not is_digest(artifact_digest):
-            return None
-        async with asyncio.timeout(self._evidence_timeout_seconds):
-            return await self._evidence_for(artifact_digest)
+
+def _question(record: Record, pool: Pool | None, now_ns: int) -> Question:
+    spec = record.offer.spec
+    return Question(record, pool, now_ns, spec.deployment_environment, spec.artifact_digest, None)
 
 
 def _reasons(evaluation: Evaluation) -> tuple[Reason, ...]:
@@ -114,7 +146,22 @@ def _reasons(evaluation: Evaluation) -> tuple[Reason, ...]:
     return (Reason(f"policy_{evaluation.verdict.value}", evaluation.detail or "policy gave no answer"),)
 
 
-def _obligations(evaluation: Evaluation, pool: Pool, stage: Stage) -> Obligations:
+def _observed(evaluation: Evaluation) -> tuple[Reason, ...]:
+    if evaluation.document is None:
+        return ()
+    return tuple(Reason(reason.code, reason.message) for reason in evaluation.document.observed)
+
+
+def _waivers(evaluation: Evaluation) -> tuple[Waiver, ...]:
+    if evaluation.document is None:
+        return ()
+    return tuple(Waiver(waiver.exception, tuple(waiver.codes)) for waiver in evaluation.document.waived)
+
+
+def _obligations(evaluation: Evaluation, pool: Pool | None, stage: Stage) -> Obligations:
+    """None for a question without a job: what it allows is carried out elsewhere, or not at all."""
     if evaluation.verdict is not Verdict.ALLOW or evaluation.document is None:
+        return Obligations()
+    if pool is None or stage in (Stage.CHECK, Stage.DEPLOYMENT):
         return Obligations()
     return bind_obligations(evaluation.document.obligations, pool, stage)

@@ -12,10 +12,13 @@ from orchestrator.model.egress import EgressProtocol
 _DAY = 86_400
 
 
+_Code = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")]
+
+
 class ReasonDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`code` is stable and in snake_case; `message` tells a developer what is missing and how to get it."""
 
-    code: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")]
+    code: _Code
     message: Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 
 
@@ -42,12 +45,24 @@ class ObligationsDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     ] = {}
 
 
+class WaiverDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A signed exception that was needed for the allow, and the codes of the reasons that it set aside."""
+
+    exception: Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
+    codes: Annotated[list[_Code], msgspec.Meta(min_length=1, max_length=100)]
+
+
 class DecisionDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The value of `data.orchestrator.decision`. Only a JSON `true` in `allow` allows."""
+    """The value of `data.orchestrator.decision`. Only a JSON `true` in `allow` allows.
+
+    `observed` are reasons of rules that are only watched for now: they would have refused.
+    """
 
     allow: bool
     reasons: Annotated[list[ReasonDocument], msgspec.Meta(max_length=100)] = []
     obligations: ObligationsDocument = msgspec.field(default_factory=ObligationsDocument)
+    observed: Annotated[list[ReasonDocument], msgspec.Meta(max_length=100)] = []
+    waived: Annotated[list[WaiverDocument], msgspec.Meta(max_length=100)] = []
 
 
 class Evaluation(msgspec.Struct, frozen=True):

@@ -11,18 +11,20 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from orchestrator.model.decision import Stage
-from orchestrator.model.job import JobOffer
+from orchestrator.model.job import Caller, JobOffer
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
+from orchestrator.policy.enquiry import Enquiry
+from orchestrator.policy.lookups import Facts, Verified
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _BOOLEAN_EVIDENCE = ("signed", "sbom", "provenance")
+_LISTED_EVIDENCE = ("signatures", "sboms", "provenances", "scans", "refused")
 
 MAX_CLAIMED = 100
 """Entries of `claimed` that are passed on; the rest is left out, as nothing may depend on any of it."""
@@ -44,26 +46,27 @@ def rfc3339(at_ns: int) -> str:
     return f"{moment.isoformat()}.{nanoseconds:09d}Z"
 
 
-def admission_input(
-    record: Record, pool: Pool, now_ns: int, artifact_evidence: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def admission_input(record: Record, pool: Pool, now_ns: int, verified: Verified) -> dict[str, Any]:
     """The input at admission: there is no runner yet, and no audience.
 
     Args:
         record: the job.
         pool: the pool it asked for, as configured.
         now_ns: the decision's time, Unix nanoseconds; policy has no other clock.
-        artifact_evidence: what we verified about `artifact_digest`, None for nothing.
+        verified: what the lookups answered.
 
     Raises:
         EvidenceError: the evidence is about another digest or of the wrong types.
     """
-    return _document(Stage.ADMISSION, record, pool, now_ns, artifact_evidence, audience="", runner=None)
+    return {
+        **_document(Stage.ADMISSION, record, pool, now_ns, verified),
+        "job": _job(record),
+        "caller": _caller(record.offer.caller),
+        "claimed": _claimed(record.offer),
+    }
 
 
-def exchange_input(
-    record: Record, pool: Pool, audience: str, now_ns: int, artifact_evidence: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def exchange_input(record: Record, pool: Pool, audience: str, now_ns: int, verified: Verified) -> dict[str, Any]:
     """The input at a token exchange: as at admission, plus the bound runner and the audience asked for.
 
     Raises:
@@ -72,52 +75,74 @@ def exchange_input(
     runner = None
     if record.runner is not None and record.live:
         runner = {"name": record.runner, "uid": record.bound_uid, "bound_at": rfc3339(record.bound_at_ns)}
-    return _document(Stage.EXCHANGE, record, pool, now_ns, artifact_evidence, audience=audience, runner=runner)
+    document = admission_input(record, pool, now_ns, verified)
+    document["request"]["audience"] = audience
+    return {**document, "stage": Stage.EXCHANGE.value, "runner": runner}
 
 
-def _document(
-    stage: Stage,
-    record: Record,
-    pool: Pool,
-    now_ns: int,
-    evidence: Mapping[str, Any] | None,
-    *,
-    audience: str,
-    runner: Mapping[str, str] | None,
-) -> dict[str, Any]:
-    offer = record.offer
-    spec = offer.spec
+def enquiry_input(enquiry: Enquiry, record: Record, now_ns: int, verified: Verified) -> dict[str, Any]:
+    """The input of a question without a job: `job` and `runner` are null, `caller`, `pool` and `workload` may be.
+
+    Raises:
+        EvidenceError: as for `admission_input`.
+    """
+    return {
+        **_document(enquiry.stage, record, enquiry.pool, now_ns, verified),
+        "caller": _caller(enquiry.caller) if enquiry.caller else None,
+        "workload": None if enquiry.workload is None else dict(enquiry.workload),
+    }
+
+
+def _document(stage: Stage, record: Record, pool: Pool | None, now_ns: int, verified: Verified) -> dict[str, Any]:
+    spec = record.offer.spec
     return {
         "stage": stage.value,
         "time": rfc3339(now_ns),
-        "job": {
-            "id": record.id,
-            "source": offer.key.source,
-            "attempt": offer.key.attempt,
-            "offered_at": rfc3339(record.offered_at_ns),
-            "work_digest": work_digest(offer),
-        },
-        "caller": {
-            "id": offer.caller.id,
-            "issuer": offer.caller.issuer,
-            "subject": offer.caller.subject,
-            "facts": dict(offer.caller.facts),
-        },
-        "pool": _pool(pool),
-        "runner": runner,
+        "job": None,
+        "caller": None,
+        "pool": None if pool is None else _pool(pool),
+        "runner": None,
         "request": {
-            "audience": audience,
+            "audience": "",
             "deployment_environment": spec.deployment_environment,
             "artifact_digest": spec.artifact_digest,
             "timeout_seconds": spec.timeout_seconds,
+            "ticket": spec.ticket,
+            "secrets": list(spec.secrets),
         },
-        "artifact": _artifact(spec.artifact_digest, evidence),
-        # No approval is verified yet, so none exists; a job cannot bring its own.
-        "approvals": [],
-        # Our own doing: a runner gets an identity to exchange and no secret, whatever the job asks for.
-        "credentials": {"workload_identity": True, "static_secrets": 0},
-        "claimed": _claimed(offer),
+        "artifact": _artifact(spec.artifact_digest, verified.artifact),
+        "approvals": [dict(approval) for approval in verified.consent.approvals],
+        "exceptions": [dict(exception) for exception in verified.consent.exceptions],
+        "source": _optional(verified.source),
+        "ticket": _optional(verified.ticket),
+        # A runner always gets an identity to exchange. A secret that it asks for counts, whatever is known of it.
+        "credentials": {
+            "workload_identity": True,
+            "static_secrets": len(spec.secrets),
+            "secrets": [dict(secret) for secret in verified.secrets],
+        },
+        "workload": None,
+        "claimed": {},
     }
+
+
+def _optional(facts: Facts | None) -> dict[str, Any] | None:
+    return None if facts is None else dict(facts)
+
+
+def _job(record: Record) -> dict[str, Any]:
+    key = record.offer.key
+    return {
+        "id": record.id,
+        "source": key.source,
+        "attempt": key.attempt,
+        "offered_at": rfc3339(record.offered_at_ns),
+        "work_digest": work_digest(record.offer),
+    }
+
+
+def _caller(caller: Caller) -> dict[str, Any]:
+    return {"id": caller.id, "issuer": caller.issuer, "subject": caller.subject, "facts": dict(caller.facts)}
 
 
 def _pool(pool: Pool) -> dict[str, Any]:
@@ -144,15 +169,18 @@ def work_digest(offer: JobOffer) -> str:
     return "sha256:" + hashlib.sha256(msgspec.json.encode(work, order="sorted")).hexdigest()
 
 
-def _artifact(requested: str, evidence: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _artifact(requested: str, evidence: Facts | None) -> dict[str, Any] | None:
     if evidence is None:
         return None
-    artifact = {"signed": False, "sbom": False, "provenance": False, "base": "", **evidence}
+    artifact: dict[str, Any] = {"signed": False, "sbom": False, "provenance": False, "base": "", **evidence}
     if not is_digest(requested) or artifact.setdefault("digest", requested) != requested:
         raise EvidenceError("the evidence is about another artifact")
     for name in _BOOLEAN_EVIDENCE:
         if not isinstance(artifact[name], bool):
             raise EvidenceError(f"evidence {name!r} is not a boolean")
+    for name in _LISTED_EVIDENCE:
+        if not isinstance(artifact.setdefault(name, []), list):
+            raise EvidenceError(f"evidence {name!r} is not a list")
     if not isinstance(artifact["base"], str):
         raise EvidenceError("evidence 'base' is not text")
     return artifact

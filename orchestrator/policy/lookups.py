@@ -25,10 +25,13 @@ class Question:
     """What the other lookups are asked about. Times are Unix nanoseconds.
 
     `environment` and `artifact_digest` are what the job asks for; `artifact` is what the evidence lookup answered.
+    At the stages `check` and `deployment` there is no job: `record` is then one made for the question, whose key's
+    source is the stage's name, whose caller is who asks (with an empty subject for nobody) and whose spec holds no more
+    than what is asked for; `pool` may be None.
     """
 
     record: Record
-    pool: Pool
+    pool: Pool | None
     now_ns: int
     environment: str
     artifact_digest: str
@@ -52,6 +55,17 @@ SecretsLookup = Callable[[Question], Awaitable[Sequence[Facts]]]
 """The registered secrets that the job asks for: `input.credentials.secrets`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What the lookups answered about one question. The default is what nobody knows anything about."""
+
+    artifact: Facts | None = None
+    consent: Consent = Consent()
+    source: Facts | None = None
+    ticket: Facts | None = None
+    secrets: Sequence[Facts] = ()
+
+
 async def _nothing(_question: Question) -> None:
     return None
 
@@ -66,8 +80,8 @@ async def _no_secrets(_question: Question) -> Sequence[Facts]:
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
-    """All of them. Only `artifact` is asked for every job with a well-formed digest; `consent`, `source` and `ticket`
-    only for jobs that deploy somewhere, `secrets` only for those that ask for one."""
+    """All of them. `artifact` is asked for every job with a well-formed digest; `consent` and `source` only for jobs
+    that deploy somewhere, `ticket` only if they name one besides, `secrets` only for jobs that want one."""
 
     artifact: EvidenceLookup
     consent: ConsentLookup = _no_consent

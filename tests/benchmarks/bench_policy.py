@@ -24,6 +24,7 @@ from orchestrator.policy.bundle import BundleHolder, default_bundle, load_bundle
 from orchestrator.policy.decide import PolicyDecider
 from orchestrator.policy.engine import ENTRYPOINT
 from orchestrator.policy.input import admission_input
+from orchestrator.policy.lookups import Lookups, Verified
 from orchestrator.policy.rego import RegoProgram
 
 DIGEST = "sha256:" + "a" * 64
@@ -71,10 +72,10 @@ async def measure(deployment_environment: str) -> dict[str, float]:
     offer = JobOffer(JobKey("dispatch", "abc"), spec, caller)
     record = begin(Fact(offer.key.id, time.time_ns(), JobOffered(offer)))
     holder = BundleHolder(default_bundle())
-    decider = PolicyDecider(holder, evidence_for, WallClock())
+    decider = PolicyDecider(holder, Lookups(evidence_for), WallClock())
     bundle = load_bundle(default_bundle())
     program = RegoProgram(bundle.modules, bundle.data_json)
-    document = msgspec.json.encode(admission_input(record, pool, time.time_ns(), EVIDENCE)).decode()
+    document = msgspec.json.encode(admission_input(record, pool, time.time_ns(), Verified(EVIDENCE))).decode()
 
     async def bare() -> object:
         return program.rule(ENTRYPOINT, document)

@@ -45,6 +45,7 @@ from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec, Poo
 from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.policy.bundle import BundleHolder
 from orchestrator.policy.decide import PolicyDecider
+from orchestrator.policy.lookups import Lookups
 from orchestrator.telemetry import ids
 from orchestrator.testing.backend import MemoryBackend
 from orchestrator.testing.source import MemorySource
@@ -152,7 +153,7 @@ async def whole(folder: Path, stack: AsyncExitStack) -> Whole:
     async def no_evidence(_digest: str) -> None:
         return None
 
-    policy = PolicyDecider(holder, no_evidence, clock)
+    policy = PolicyDecider(holder, Lookups(no_evidence), clock)
     performer = Performer(policy, {"memory": backend}, {"dispatch": MemorySource()})
     engine = Engine(journal=journal, performer=performer, pools={POOL.name: POOL}, clock=clock)
     stack.push_async_callback(engine.close)

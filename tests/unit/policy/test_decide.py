@@ -16,6 +16,7 @@ from orchestrator.policy.bundle import BundleHolder, default_bundle
 from orchestrator.policy.decide import PolicyDecider, decision_id
 from orchestrator.policy.document import Evaluation
 from orchestrator.policy.engine import RegoEngine, RegorusEngine
+from orchestrator.policy.lookups import Lookups
 from orchestrator.policy.rego import Module
 
 DIGEST = "sha256:" + "a" * 64
@@ -50,7 +51,7 @@ def holder() -> BundleHolder:
 
 @pytest.fixture
 def decider(holder: BundleHolder) -> PolicyDecider:
-    return PolicyDecider(holder, evidence_of, Now())
+    return PolicyDecider(holder, Lookups(evidence_of), Now())
 
 
 def embedded(policy: str) -> RegoEngine:
@@ -179,7 +180,7 @@ async def test_equal_questions_have_equal_input_digests(
     ],
 )
 async def test_no_answer_denies(policy: str, verdict: Verdict, code: str, make_record: Make, make_pool: Make) -> None:
-    decision = await PolicyDecider(embedded(policy), evidence_of, Now()).admit(make_record(), make_pool())
+    decision = await PolicyDecider(embedded(policy), Lookups(evidence_of), Now()).admit(make_record(), make_pool())
     assert decision.verdict is verdict
     assert not decision.allowed
     assert codes(decision) == {code}
@@ -190,7 +191,7 @@ async def test_no_answer_denies(policy: str, verdict: Verdict, code: str, make_r
 async def test_policy_can_narrow_egress_and_not_widen_it(make_record: Make, make_pool: Make) -> None:
     policy = """decision := {"allow": true, "obligations": {"egress": [
         {"host": "api.example.com"}, {"host": "evil.example.net"}, {"host": "git.example.org", "port": 8443}]}}"""
-    decision = await PolicyDecider(embedded(policy), evidence_of, Now()).admit(make_record(), make_pool())
+    decision = await PolicyDecider(embedded(policy), Lookups(evidence_of), Now()).admit(make_record(), make_pool())
     assert decision.obligations.egress == (EgressRule("api.example.com"), EgressRule("git.example.org", 8443))
 
 
@@ -215,7 +216,7 @@ async def unprintable(_: str) -> Mapping[str, Any] | None:
 async def test_trouble_with_the_evidence_denies(
     holder: BundleHolder, make_record: Make, make_pool: Make, lookup: Any
 ) -> None:
-    decider = PolicyDecider(holder, lookup, Now(), evidence_timeout_seconds=0.02)
+    decider = PolicyDecider(holder, Lookups(lookup), Now(), lookup_timeout_seconds=0.02)
     record = make_record(deployment_environment="staging", artifact_digest=DIGEST)
     decision = await decider.admit(record, make_pool())
     assert decision.verdict is Verdict.ERROR
@@ -225,7 +226,7 @@ async def test_trouble_with_the_evidence_denies(
 async def test_a_job_without_an_artifact_needs_no_evidence(
     holder: BundleHolder, make_record: Make, make_pool: Make
 ) -> None:
-    assert (await PolicyDecider(holder, failing, Now()).admit(make_record(), make_pool())).allowed
+    assert (await PolicyDecider(holder, Lookups(failing), Now()).admit(make_record(), make_pool())).allowed
 
 
 class Raising:
@@ -236,11 +237,11 @@ class Raising:
 
 
 async def test_it_never_raises_but_can_be_cancelled(make_record: Make, make_pool: Make) -> None:
-    decision = await PolicyDecider(Raising(), evidence_of, Now()).admit(make_record(), make_pool())
+    decision = await PolicyDecider(Raising(), Lookups(evidence_of), Now()).admit(make_record(), make_pool())
     assert decision.verdict is Verdict.ERROR
     assert "secret" not in decision.explain()
     record = make_record(artifact_digest=DIGEST)
-    task = asyncio.create_task(PolicyDecider(Raising(), hanging, Now()).admit(record, make_pool()))
+    task = asyncio.create_task(PolicyDecider(Raising(), Lookups(hanging), Now()).admit(record, make_pool()))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -249,6 +250,6 @@ async def test_it_never_raises_but_can_be_cancelled(make_record: Make, make_pool
 
 async def test_too_much_input_denies(holder: BundleHolder, make_record: Make, make_pool: Callable[..., Pool]) -> None:
     caller = Caller("https://ci.example", "x", {f"fact{i}": "y" * 1000 for i in range(400)})
-    decision = await PolicyDecider(holder, evidence_of, Now()).admit(make_record(caller=caller), make_pool())
+    decision = await PolicyDecider(holder, Lookups(evidence_of), Now()).admit(make_record(caller=caller), make_pool())
     assert decision.verdict is Verdict.ERROR
     assert "larger than" in decision.explain()
