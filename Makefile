@@ -86,10 +86,11 @@ build/interop/.ready: requirements/interop.txt | $(READY)
 		then touch $@; else echo "requirements/interop.txt CANNOT BE INSTALLED" >&2; rm -rf build/interop/python; fi
 
 .PHONY: test-interop
-test-interop: build/interop/.ready ## our tokens and our audit log at programs of others: object store, web server, step-ca, Go, the clouds' own libraries
+test-interop: build/interop/.ready ## our tokens and our audit log at programs of others: object store, web server, step-ca, Go, cosign, the clouds' own libraries
 	@timeout 300 tests/interop/prepare build/interop || true
 	@timeout 300 tests/interop/prepare-go build/interop || true
 	@timeout 300 tests/interop/prepare-step-ca build/interop || true
+	@timeout 300 tests/interop/prepare-cosign build/interop >/dev/null || true
 	@env -u KUBECONFIG $(BIN)/pytest -q tests/interop $(PYTEST_ARGS)
 
 .PHONY: lint

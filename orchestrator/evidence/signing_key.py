@@ -16,6 +16,7 @@ from typing import Final
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.private_file import open_or_make, private_folder
@@ -25,7 +26,7 @@ _MOST_KEYS: Final = 64
 _PUBLIC_BLOCK: Final = re.compile(r"-----BEGIN PUBLIC KEY-----[A-Za-z0-9+/=\s]+-----END PUBLIC KEY-----")
 
 
-def key_id(public: ec.EllipticCurvePublicKey) -> str:
+def key_id(public: PublicKeyTypes) -> str:
     """`sha256:<hex>` of the public key in DER (SubjectPublicKeyInfo)."""
     der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return f"sha256:{hashlib.sha256(der).hexdigest()}"
