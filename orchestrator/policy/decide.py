@@ -31,10 +31,12 @@ InputBuilder = Callable[[int, Verified], dict[str, Any]]
 class Answered:
     """A decision with the exact document it was made from (JSON; empty when none could be built), for who keeps both.
 
-    `record` is the job's, or the stand-in of a question without a job; `time_ns` the decision's time.
+    `record` is the job's, or the stand-in of a question without a job; `time_ns` the decision's time; `evaluation` what
+    the engine itself said, before the pool's limits.
     """
 
     decision: Decision
+    evaluation: Evaluation
     record: Record
     time_ns: int
     input_json: bytes
@@ -131,7 +133,7 @@ class PolicyDecider:
             waivers=_waivers(evaluation),
         )
         if self._listener is not None:
-            self._listener(Answered(decision, record, now_ns, document))
+            self._listener(Answered(decision, evaluation, record, now_ns, document))
         return decision
 
 
