@@ -6,7 +6,6 @@ Nothing is judged here. What the control plane says itself has room of its own, 
 from __future__ import annotations
 
 import enum
-import hashlib
 import os
 import re
 import secrets
@@ -17,9 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from orchestrator.errors import GiveUpError, TryAgainError
-
-MAX_ATTESTATION_BYTES: Final = 8 << 20
-"""Of one envelope or bundle: a document of 4 MiB in base64, with its signatures."""
+from orchestrator.evidence.attestations.reading import MAX_ATTESTATION_BYTES, read_attestation
 
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _NAME: Final = re.compile(r"(own|vouched|loose)-([0-9a-f]{64})-([0-9a-f]{64})\.json")
@@ -41,7 +38,7 @@ MAX_LOOSE_BYTES: Final = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class KeptAttestation:
-    """`id` is `sha256:<hex>` of `text`, which is JSON: a DSSE envelope, or a Sigstore bundle."""
+    """`text` is JSON, a DSSE envelope or a Sigstore bundle; `id` (`sha256:<hex>`) is `reading.Attestation.id`."""
 
     id: str
     text: str
@@ -63,20 +60,16 @@ class AttestationStore:
         """Keep `text` for each artifact digest (`sha256:<hex>`); its id, or that of what is kept under `key` already.
 
         `key` (hex of a SHA-256, of what is said) makes saying it again, with another signature, the same attestation;
-        without one it is the text itself.
+        without one each signature is its own.
 
         Raises:
-            GiveUpError: reason `evidence_full`, or `evidence_malformed` for a text that is too long or a digest that
-                is none.
+            GiveUpError: reason `evidence_full`; `digest_malformed`; those of `read_attestation`.
             TryAgainError: reason `evidence_unwritable`; nothing that was there before is lost.
         """
+        if not all(map(_DIGEST.fullmatch, digests)):
+            raise GiveUpError("an artifact is named by sha256: and 64 hexadecimal digits", reason="digest_malformed")
+        own_id = read_attestation(text).id.removeprefix("sha256:")
         data = text.encode()
-        if len(data) > MAX_ATTESTATION_BYTES or not all(map(_DIGEST.fullmatch, digests)):
-            raise GiveUpError(
-                f"an attestation has at most {MAX_ATTESTATION_BYTES} bytes and is about sha256 digests",
-                reason="evidence_malformed",
-            )
-        own_id = hashlib.sha256(data).hexdigest()
         with self._lock:
             try:
                 found = [self._add(digest, data, standing, key or own_id, own_id) for digest in digests]

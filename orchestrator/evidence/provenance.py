@@ -3,6 +3,8 @@
 Every field comes from the journal's facts and the pool; only names and digests of subjects are the job's
 word, as SLSA Build L3 permits. The script and environment appear as digests, never as text.
 
+What is summed up of the network is what the gateway saw; caches are listed, and there are none: a runner is new.
+
 Sources: in-toto Statement v1, SLSA Provenance v1, RFC 8785 is not needed since the bytes themselves are signed.
 """
 
@@ -29,6 +31,8 @@ IN_TOTO: Final = "application/vnd.in-toto+json"
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"
+_MOST_RULES: Final = 64
+_REST: Final = "(further)"
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SOURCE_FACTS: Final = (
@@ -49,13 +53,46 @@ class Builder:
     base_url: str
     version: str
 
-    def id_for(self, pool: Pool) -> str:
-        """Each way of building is a builder of its own: backend, isolation and trust tier are part of the id."""
-        return f"{self.base_url}/builders/{pool.backend}/{pool.isolation}/{pool.trust_tier.value}/v1"
+    def id_for(self, pool: Pool, *, waived: bool = False) -> str:
+        """Each way of building is a builder of its own: backend, isolation and trust tier are part of the id.
+
+        `waived`: an exception stood in for a rule. Nobody who trusts the plain builder has thereby trusted this one.
+        """
+        mode = "/waived" if waived else ""
+        return f"{self.base_url}/builders/{pool.backend}/{pool.isolation}/{pool.trust_tier.value}{mode}/v1"
 
     @property
     def build_type(self) -> str:
         return f"{self.base_url}/build-types/dispatched-job/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLog:
+    """The job's output as it was kept, secrets masked: `sha256` in hex, and its size."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class _Egress:
+    """Connections by rule of those that were let out, by reason of those that were not; the agent's proofs apart."""
+
+    allowed: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
+    probes: int = 0
+
+    def hear(self, event: events.EgressDecided) -> None:
+        if event.canary:
+            self.probes += event.connections
+            return
+        counts, word = (self.allowed, event.rule) if event.allowed else (self.refused, event.reason)
+        if word not in counts and len(counts) >= _MOST_RULES:
+            word = _REST
+        counts[word] = counts.get(word, 0) + event.connections
+
+    def told(self) -> dict[str, Any]:
+        return {"allowed": self.allowed, "refused": self.refused, "probes_refused": self.probes}
 
 
 @dataclass(slots=True)
@@ -71,6 +108,13 @@ class _Story:
     outcome: Outcome | None = None
     artifacts: list[events.ArtifactReported] = field(default_factory=list)
     audiences: list[str] = field(default_factory=list)
+    waivers: dict[str, set[str]] = field(default_factory=dict)
+    egress: _Egress = field(default_factory=_Egress)
+
+    def decided(self, decision: Decision) -> None:
+        if decision.allowed:
+            for waiver in decision.waivers:
+                self.waivers.setdefault(waiver.exception, set()).update(waiver.codes)
 
 
 def _read(facts: Sequence[Fact]) -> _Story:
@@ -81,8 +125,14 @@ def _read(facts: Sequence[Fact]) -> _Story:
                 story.offer = offer
             case events.JobAdmitted(decision):
                 story.admitted = decision
+                story.decided(decision)
             case events.PlatformJobNamed(job, decision) if story.offer is not None:
                 story.offer, story.admitted = named_offer(story.offer, job), decision
+                story.decided(decision)
+            case events.ExchangeDecided(decision=decision):
+                story.decided(decision)
+            case events.EgressDecided():
+                story.egress.hear(fact.event)
             case events.RunnerBound(runner=runner, uid=uid):
                 story.runner, story.runner_uid, story.bound_at_ns = runner, uid, fact.at_ns
             case events.ArtifactReported() if fact.event not in story.artifacts:
@@ -96,8 +146,10 @@ def _read(facts: Sequence[Fact]) -> _Story:
     return story
 
 
-def provenance(facts: Sequence[Fact], pool: Pool, builder: Builder) -> dict[str, Any] | None:
-    """The statement about all artifacts of one job, from its facts in order.
+def provenance(
+    facts: Sequence[Fact], pool: Pool, builder: Builder, log: KeptLog | None = None
+) -> dict[str, Any] | None:
+    """The statement about all artifacts of one job, from its facts in order; `log` is what was kept of its output.
 
     None when there is nothing to swear to: the job did not succeed, or reported no artifact.
     """
@@ -105,7 +157,7 @@ def provenance(facts: Sequence[Fact], pool: Pool, builder: Builder) -> dict[str,
     offer, outcome = story.offer, story.outcome
     if offer is None or outcome is None or outcome.result is not Result.SUCCESS or not story.bound_at_ns:
         return None
-    subjects = [subject for artifact in story.artifacts if (subject := _subject(artifact)) is not None]
+    subjects = subjects_of(story.artifacts)
     if not subjects:
         return None
     return {
@@ -120,12 +172,16 @@ def provenance(facts: Sequence[Fact], pool: Pool, builder: Builder) -> dict[str,
                 "resolvedDependencies": _dependencies(offer, pool),
             },
             "runDetails": {
-                "builder": {"id": builder.id_for(pool), "version": {"orchestrator": builder.version}},
+                "builder": {
+                    "id": builder.id_for(pool, waived=bool(story.waivers)),
+                    "version": {"orchestrator": builder.version},
+                },
                 "metadata": {
                     "invocationId": offer.key.id,
                     "startedOn": timestamp(story.bound_at_ns),
                     "finishedOn": timestamp(story.ended_at_ns),
                 },
+                **_byproducts(log),
             },
         },
     }
@@ -139,6 +195,11 @@ def statement_bytes(statement: dict[str, Any]) -> bytes:
 def timestamp(at_ns: int) -> str:
     """RFC 3339 in UTC, to the second."""
     return datetime.fromtimestamp(at_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def subjects_of(artifacts: Sequence[events.ArtifactReported]) -> list[dict[str, Any]]:
+    """Resource descriptors of those that have a digest; the same report twice is one."""
+    return [subject for artifact in dict.fromkeys(artifacts) if (subject := _subject(artifact)) is not None]
 
 
 def _subject(artifact: events.ArtifactReported) -> dict[str, Any] | None:
@@ -172,6 +233,8 @@ def _external(offer: JobOffer) -> dict[str, Any]:
         "timeout_seconds": spec.timeout_seconds,
         "deployment_environment": spec.deployment_environment,
         "artifact_digest": spec.artifact_digest,
+        "ticket": spec.ticket,
+        "secrets": sorted(spec.secrets),
     }
 
 
@@ -193,8 +256,19 @@ def _internal(story: _Story, pool: Pool) -> dict[str, Any]:
         },
         "runner": {"name": story.runner, "uid": story.runner_uid},
         "policy": policy,
+        "waivers": [{"exception": one, "codes": sorted(codes)} for one, codes in sorted(story.waivers.items())],
+        "egress": story.egress.told(),
+        # Nothing outlives a runner and comes into another: there is no cache that anybody could have poisoned.
+        "caches": [],
         "token_audiences": sorted(story.audiences),
     }
+
+
+def _byproducts(log: KeptLog | None) -> dict[str, Any]:
+    if log is None:
+        return {}
+    entry = {"name": "log", "digest": {"sha256": log.sha256}, "annotations": {"bytes": log.size_bytes}}
+    return {"byproducts": [entry]}
 
 
 def _dependencies(offer: JobOffer, pool: Pool) -> list[dict[str, Any]]:

@@ -9,16 +9,14 @@ Source: in-toto Statement v1 and ResourceDescriptor v1 (`annotations`).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from orchestrator.evidence.attestations.making import REPORTER
 from orchestrator.evidence.provenance import STATEMENT_TYPE, Builder, timestamp
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
-
-REPORTER: Final = "reporter"
-"""The annotation of each subject of such a statement; an object with the fields of `Reporter`."""
 
 CYCLONEDX: Final = "https://cyclonedx.org/bom"
 SPDX: Final = "https://spdx.dev/Document"
@@ -64,15 +62,17 @@ class Reporter:
 
 
 def reported_statement(
-    digests: Mapping[str, str] | Sequence[tuple[str, str]], predicate_type: str, predicate: bytes, reporter: Reporter
+    subjects: Sequence[tuple[str, str]], predicate_type: str, predicate: bytes, reporter: Reporter
 ) -> bytes:
-    """The bytes to sign: a statement about the artifacts (pairs of name and SHA-256 in hex).
+    """The bytes to sign: a statement about `subjects`, (name, `sha256:<hex>`) each.
 
-    `predicate` is the document, JSON that was checked when it came; its bytes are taken over as they are.
+    `predicate` is the document, a JSON object that was checked when it came; its bytes are taken over as they are.
     """
-    pairs = digests.items() if isinstance(digests, Mapping) else digests
     annotations = {REPORTER: asdict(reporter)}
-    subject = [{"annotations": annotations, "digest": {"sha256": hex_}, "name": name} for name, hex_ in pairs]
+    subject = [
+        {"annotations": annotations, "digest": {"sha256": digest.removeprefix("sha256:")}, "name": name}
+        for name, digest in subjects
+    ]
     rest: dict[str, Any] = {"predicateType": predicate_type, "subject": subject}
     tail = json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()
     return b'{"_type":"%b","predicate":%b,%b' % (STATEMENT_TYPE.encode(), predicate, tail[1:])

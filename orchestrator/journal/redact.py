@@ -135,6 +135,10 @@ class Masker:
                 at = block.find(form, at + 1)
         return found
 
+    def holds(self, job_id: JobId | str, block: bytes) -> bool:
+        """Whether a secret that this job was given is in `block`, in any of the forms that are looked for."""
+        return any(form in block for form in self._of_job.get(job_id, ()))
+
     def text(self, value: str) -> str:
         """One string with every registered secret (of all jobs) and every pattern masked, cut to `MAX_TEXT` bytes."""
         raw = value[: MAX_TEXT + _SLACK].encode("utf-8", "replace")

@@ -50,10 +50,10 @@ def test_texts_of_the_job_and_names_of_people_stay_out(story, wheel, pool, build
 
 
 @pytest.mark.parametrize(
-    "field", ["script", "environment", "claimed", "timeout_seconds", "pipeline", "artifact_digest"]
+    "field", ["script", "environment", "claimed", "timeout_seconds", "pipeline", "artifact_digest", "ticket", "secrets"]
 )
 def test_every_input_of_the_job_changes_the_statement(story, wheel, pool, builder, offer, field):
-    values = {"environment": {"A": "1"}, "claimed": {"A": "1"}, "timeout_seconds": 9}
+    values = {"environment": {"A": "1"}, "claimed": {"A": "1"}, "timeout_seconds": 9, "secrets": ("a-name",)}
     first = provenance(story(wheel), pool, builder)
     facts = story(wheel)
     spec = replace(offer.spec, **{field: values.get(field, "changed")})
