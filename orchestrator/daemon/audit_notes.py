@@ -18,6 +18,9 @@ from orchestrator.policy.opa_server import OpaServerEngine
 BY_SIGNAL = "signal:SIGHUP"
 """Who asked for a reload: whoever may send signals to the daemon."""
 
+CLUSTER = "cluster"
+"""Who wants a workload to start where the API server does not say."""
+
 _MOST_FILES = 64
 _PATH = 120
 """Characters of a path: together below what a record can hold."""
@@ -65,6 +68,12 @@ class AuditNotes:
             for one in trust.documents
         ]
         await self._note("trust.loaded", {"trust_digest": trust.digest, "documents": documents}, actor)
+
+    async def deployment_judged(self, data: Mapping[str, Json], requested_by: str) -> None:
+        """A cluster is about to be told whether a workload may start. `requested_by` is who wants it there, in the
+        cluster's words."""
+        actor = self._audit.keyed("cluster_user", requested_by) if self._audit is not None and requested_by else ""
+        await self._note("deployment.judged", data, actor or CLUSTER)
 
     async def refused(self, what: str, reason: str) -> None:
         """What was to be loaded anew, `policy` or `trust map`, is not; the one in force stays."""

@@ -23,6 +23,7 @@ from orchestrator.server.health import Health
 from orchestrator.server.keys import Keys
 from orchestrator.server.oidc import Oidc
 from orchestrator.server.openapi import document
+from orchestrator.server.policy_check import PolicyCheck
 from orchestrator.server.receipts import Receipts
 from orchestrator.server.routes import OPERATIONS
 from orchestrator.server.sources import Sources
@@ -70,6 +71,7 @@ def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
         "evidence_key": receipts.evidence_key,
         "explain_trust": trust.explain_trust,
         "trust_inventory": trust.trust_inventory,
+        "check_policy": PolicyCheck(deps).check_policy,
         "list_keys": keys.list_keys,
         "revoke_key": keys.revoke_key,
         "list_pools": jobs.list_pools,

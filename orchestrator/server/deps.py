@@ -10,6 +10,7 @@ from aiohttp import web
 
 from orchestrator.journal.port import JournalReader
 from orchestrator.lifecycle.ports import RunnerIdentity
+from orchestrator.model.decision import Decision
 from orchestrator.model.egress import EgressProof
 from orchestrator.model.events import Event, Fact, SpansRelayed
 from orchestrator.model.job import Caller, JobId, JobOffer
@@ -68,6 +69,22 @@ Metrics = Callable[[str], tuple[bytes, str]]
 
 Readiness = Callable[[], Mapping[str, str]]
 """Each check by name to `ok` or to what is wrong; all must be `ok`. Must not block."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyQuestion:
+    """A deployment that somebody has in mind: where, what (`sha256:<hex>`), by which ticket, in which pool and with
+    which registered secrets. All but `environment` may be empty."""
+
+    environment: str
+    artifact_digest: str = ""
+    ticket: str = ""
+    pool: str = ""
+    secrets: tuple[str, ...] = ()
+
+
+CheckPolicy = Callable[[Caller, PolicyQuestion], Awaitable[Decision]]
+"""What policy says of it, asked by this caller; nothing is granted, counted or used up. GiveUpError `pool_unknown`."""
 
 
 class JobEngine(Protocol):
@@ -226,6 +243,8 @@ class ServerDeps:
     """None where no trust map is configured."""
     audit: AuditDocuments | None = None
     """None where no audit log is kept."""
+    check_policy: CheckPolicy | None = None
+    """None where such questions are not answered."""
     limits: Limits = field(default_factory=Limits)
 
 

@@ -67,8 +67,12 @@ REASONS: Mapping[str, Kind] = {
     "webhook_inbox_full": Kind(503, "Too many deliveries wait"),
     "webhook_inbox_unwritable": Kind(503, "The delivery cannot be kept"),
     "webhook_overload": Kind(503, "Too much is being received"),
+    # clusters
+    "api_server_unknown": Kind(403, "The client certificate may not ask here"),
+    "review_unfit": Kind(400, "The admission review cannot be judged"),
     # jobs
     "job_not_found": Kind(404, "There is no such job"),
+    "pool_unknown": Kind(404, "There is no such pool"),
     "key_unknown": Kind(404, "There is no such signing key"),
     "receipt_pending": Kind(404, "The job has no receipt yet"),
     "receipt_missing": Kind(404, "The job has no receipt"),
