@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from orchestrator.daemon.audit import Audit
 from orchestrator.evidence.audit.record import Json
@@ -78,6 +78,15 @@ class AuditNotes:
     async def refused(self, what: str, reason: str) -> None:
         """What was to be loaded anew, `policy` or `trust map`, is not; the one in force stays."""
         await self._note(f"{what.partition(' ')[0]}.refused", {"reason": reason}, BY_SIGNAL)
+
+    async def secret(self, kind: str, name: str, data: Mapping[str, Json], actor: str) -> None:
+        """A step in a registered secret's life, `secret.…`: before it is taken, or after it was with what came of it.
+        Values are told by their versions only."""
+        await self._note(kind, {"secret": name, **data}, actor)
+
+    async def pipeline_retired(self, pipeline: str, secrets: Sequence[str], actor: str) -> None:
+        """This pipeline gets no registered secret any more, and these are retired with it."""
+        await self._note("secret.pipeline_retired", {"pipeline": pipeline[:_PATH], "secrets": list(secrets)}, actor)
 
     async def keys_in_use(self, issuers: IssuerSet, actor: str) -> None:
         """The signing keys of every issuer, as they are from the start."""

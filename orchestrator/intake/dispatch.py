@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.errors import GiveUpError
@@ -36,6 +36,7 @@ class DispatchRequest:
     artifact_digest: str = ""
     pipeline: str = ""
     claimed: Mapping[str, str] = field(default_factory=dict)
+    secrets: Sequence[str] = ()
     stated: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -90,5 +91,6 @@ def offer(request: DispatchRequest, key: str, caller: Caller, *, traceparent: st
         pipeline=request.pipeline,
         claimed=dict(request.claimed),
         parent_traceparent=traceparent,
+        secrets=tuple(request.secrets),
     )
     return JobOffer(key=job_key(caller, key), spec=spec, caller=caller, fingerprint=fingerprint(request.stated))

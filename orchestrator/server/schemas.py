@@ -16,6 +16,8 @@ MAX_ENVIRONMENT_BYTES = 64 * 1024
 MAX_CLAIMED_ENTRIES = 64
 MAX_CLAIMED_BYTES = 16 * 1024
 MAX_TIMEOUT_SECONDS = 7 * 86400
+MAX_SECRETS = 8
+"""As many as a runner's work can have files."""
 RESERVED_PREFIXES = ("ORCHESTRATOR_", "LD_")
 """Variables the runner sets itself, and those that would change the agent's own program loader."""
 
@@ -48,6 +50,12 @@ def _mapping(value: dict[str, str], name: re.Pattern[str], what: str, max_bytes:
             raise ValueError("holds a value with a NUL character")
     if sum(len(key.encode()) + len(text.encode()) + 2 for key, text in value.items()) > max_bytes:
         raise ValueError(f"may have at most {max_bytes} bytes in all")
+    return value
+
+
+def _no_twins(value: list[str]) -> list[str]:
+    if len(set(value)) < len(value):
+        raise ValueError("names one twice")
     return value
 
 
@@ -120,6 +128,13 @@ class JobRequest(Request):
         _mapping_schema(_CLAIMED_NAME, MAX_CLAIMED_ENTRIES, 1024),
     ] = Field(default_factory=dict)
     """Passed to policy as `input.claimed`, where it is worth nothing by itself."""
+    secrets: Annotated[
+        list[Annotated[str, Field(pattern=_POOL)]],
+        Field(max_length=MAX_SECRETS, json_schema_extra={"uniqueItems": True}),
+        AfterValidator(_no_twins),
+    ] = Field(default_factory=list)
+    """Names of registered secrets that the job needs. Each comes as a file whose path is in a variable, if policy and
+    its registration allow it."""
 
 
 class ListQuery(Request):

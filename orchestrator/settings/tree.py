@@ -11,10 +11,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestrator.model.pool import TrustTier
 from orchestrator.settings.audit import AuditSettings
+from orchestrator.settings.commits import check_sources
+from orchestrator.settings.deployment import DeploymentSettings
 from orchestrator.settings.fields import Bytes, EgressRuleSettings, Group, HostPattern, Name, Seconds
 from orchestrator.settings.github import GitHubSettings
 from orchestrator.settings.identity import IdentitySettings
 from orchestrator.settings.kubernetes import KubernetesSettings, PodSettings
+from orchestrator.settings.policy import PolicySettings
+from orchestrator.settings.promotion import PromotionSettings
+from orchestrator.settings.secrets import SecretSettings, unique_secrets
 from orchestrator.state_dir import default_state_dir
 
 
@@ -70,23 +75,6 @@ class CallerIssuer(Group):
             except re.error as error:
                 raise ValueError(f"pattern for claim {claim!r} is not a regular expression: {error}") from None
         return value
-
-
-class PolicySettings(Group):
-    bundle: Path | None = None
-    """Folder with `.rego` and `data.json` or `data.yaml`; none uses the bundle shipped with the program."""
-    engine: Literal["regorus", "opa"] = "regorus"
-    """`regorus` runs in this process; `opa` asks an OPA server."""
-    opa_url: str = ""
-    """Base URL of the OPA server, e.g. `http://127.0.0.1:8181`, when the engine is `opa`."""
-    timeout_seconds: Seconds = 5
-    """Longest wait for an OPA server's answer; after it the answer is *error*, which denies."""
-
-    @model_validator(mode="after")
-    def _opa_needs_url(self) -> PolicySettings:
-        if self.engine == "opa" and not self.opa_url.startswith(("http://", "https://")):
-            raise ValueError("engine opa needs opa_url, for example http://127.0.0.1:8181")
-        return self
 
 
 class EgressSettings(Group):
@@ -222,12 +210,18 @@ class Settings(BaseSettings):
     """Issuers whose tokens may dispatch jobs, besides the daemon's own local one."""
     identity: IdentitySettings = IdentitySettings()
     policy: PolicySettings = PolicySettings()
+    promotion: PromotionSettings = PromotionSettings()
+    """What is asked about what is to be deployed, and whose word counts."""
     pools: tuple[PoolSettings, ...] = (PoolSettings(name="default"),)
     """The classes of runners."""
     github: tuple[GitHubSettings, ...] = ()
     """Organisations, repositories and enterprises on GitHub whose jobs are run."""
+    secrets: tuple[SecretSettings, ...] = Field(default=(), max_length=200)
+    """Static secrets that jobs still need, until they can do without."""
     kubernetes: KubernetesSettings = KubernetesSettings()
     """The cluster, for pools whose backend is `kubernetes`."""
+    deployment: DeploymentSettings = DeploymentSettings()
+    """The gate of a cluster in which deployments start."""
     egress: EgressSettings = EgressSettings()
     deadlines: DeadlineSettings = DeadlineSettings()
     journal: JournalSettings = JournalSettings()
@@ -246,6 +240,8 @@ class Settings(BaseSettings):
             raise ValueError(f"pool names must differ; given twice: {', '.join(twice)}")
         return pools
 
+    _secrets_differ = field_validator("secrets")(unique_secrets)
+
     @field_validator("github")
     @classmethod
     def _sources_differ(cls, sources: tuple[GitHubSettings, ...]) -> tuple[GitHubSettings, ...]:
@@ -254,6 +250,18 @@ class Settings(BaseSettings):
         if twice:
             raise ValueError(f"names of sources must differ; given twice: {', '.join(twice)}")
         return sources
+
+    @model_validator(mode="after")
+    def _guards_no_namespace_of_its_own(self) -> Settings:
+        own = {self.kubernetes.namespace: "the daemon's", self.kubernetes.gateway.namespace: "the gateway's"}
+        own |= {pool.kubernetes.namespace or f"runners-{pool.name}": f"pool {pool.name}'s" for pool in self.pools}
+        for name in self.deployment.namespaces:
+            if name in own:
+                raise ValueError(
+                    f"deployment.namespaces holds {name}, which is {own[name]} own namespace: "
+                    "its pods must be able to start while the daemon is away"
+                )
+        return self
 
     @model_validator(mode="after")
     def _demands_name_a_pool(self) -> Settings:
@@ -265,4 +273,9 @@ class Settings(BaseSettings):
                         f"github.{number}.{path}.pool names {demand.pool!r}, which is no pool; "
                         f"pools: {', '.join(sorted(pools))}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _commits_have_a_source(self) -> Settings:
+        check_sources(self.promotion.commits, self.github)
         return self

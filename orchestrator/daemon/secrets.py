@@ -1,0 +1,246 @@
+"""Registered secrets in the daemon: what policy is told of them, how one comes to a job, rotation and retirement.
+
+Told first, done second: the audit log has each step before it is taken. Values go from the room that keeps them to the
+answer of a claim, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from orchestrator.daemon.audit_notes import AuditNotes
+from orchestrator.daemon.secret_holders import SecretHolders
+from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
+from orchestrator.evidence.audit.facts import DAEMON
+from orchestrator.identity.secrets.registry import Asker, Bar, Registered, Registry, barred
+from orchestrator.identity.secrets.rotation import FINISH, MAKE, REMOVE, Rotations
+from orchestrator.identity.secrets.state import StateStore
+from orchestrator.identity.secrets.value import Value, present
+from orchestrator.model.events import Event, SecretDelivered
+from orchestrator.model.record import Record
+from orchestrator.policy.lookups import Facts, Question
+
+_log = logging.getLogger("orchestrator")
+
+Note = Callable[..., Awaitable[None]]
+"""`Engine.note`."""
+
+
+class SecretsRoom:
+    """All registered secrets. `keyed` makes the version that stands for a value wherever it is told of."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        store: StateStore,
+        notes: AuditNotes,
+        keyed: Callable[[str, str], str],
+        now_ns: Callable[[], int],
+    ) -> None:
+        self.registry = registry
+        self.holders = SecretHolders()
+        self._store = store
+        self._rotations = Rotations(store, now_ns)
+        self._notes = notes
+        self._keyed = keyed
+        self._now_ns = now_ns
+
+    # What policy is told.
+
+    async def facts(self, question: Question) -> Sequence[Facts]:
+        """`policy.lookups.SecretsLookup`."""
+        return await self.facts_of(question.record)
+
+    async def facts_of(self, record: Record) -> list[dict[str, Any]]:
+        """One entry for each secret that the job names, known or not."""
+        names = record.offer.spec.secrets
+        return await asyncio.to_thread(lambda: [self._fact(name, asker(record)) for name in names])
+
+    def _fact(self, name: str, who: Asker) -> dict[str, Any]:
+        secret = self.registry.get(name)
+        bar, value = self._bar(name, secret, who)
+        age = value.age_seconds(self._now_ns()) if value else 0
+        limit = int(secret.max_age_seconds) if secret else 0
+        return {
+            "name": name,
+            "owner": secret.owner if secret else "",
+            "age_seconds": age,
+            "max_age_seconds": limit,
+            "overdue": value is None or age > limit,
+            "allowed": bar is Bar.NONE,
+            "reason": bar.value,
+        }
+
+    def _bar(self, name: str, secret: Registered | None, who: Asker) -> tuple[Bar, Value | None]:
+        if self._store.get(name).retired is not None:
+            return Bar.RETIRED, None
+        if secret is None:
+            return Bar.UNKNOWN, None
+        try:
+            value = present(secret, self._store.get(name))
+        except TryAgainError:
+            return Bar.NO_VALUE, None
+        return barred(secret, who, self._store.pipelines()), value
+
+    # What a job gets.
+
+    async def files(self, record: Record, note: Note) -> Mapping[str, str]:
+        """The values for a job that has just been bound, by the secrets' names; recorded before they are given out.
+
+        Raises:
+            GiveUpError: the job may not have one of them; the reason is that of `registry.Bar`.
+            TryAgainError: a value cannot be had now, or its delivery cannot be recorded.
+        """
+        values: dict[str, Value] = {}
+        who = asker(record)
+        for name in record.offer.spec.secrets:
+            value = values[name] = await self._taken(name, who)
+            # From here on no rotation withdraws this value; one that has begun to in the meantime is noticed.
+            self.holders.expect(record.id, name, self.version(name, value))
+            if (again := await self._taken(name, who)).text != value.text:
+                values[name] = again
+                self.holders.expect(record.id, name, self.version(name, again))
+        now = self._now_ns()
+        given: list[Event] = [
+            SecretDelivered(name, self.version(name, value), value.age_seconds(now)) for name, value in values.items()
+        ]
+        await note(record.id, *given)
+        return {name: value.text for name, value in values.items()}
+
+    async def _taken(self, name: str, who: Asker) -> Value:
+        bar, value = await asyncio.to_thread(self._bar, name, self.registry.get(name), who)
+        if bar is Bar.NO_VALUE:
+            raise TryAgainError(f"the secret {name} has no value that can be read", reason=bar.value)
+        if value is None or bar is not Bar.NONE:
+            raise GiveUpError(f"the job may not have the secret {name} [{bar.value}]", reason=bar.value)
+        return value
+
+    def version(self, name: str, value: Value) -> str:
+        """What stands for a value: who has both can tell that they belong together, and nobody else anything."""
+        return self._keyed(f"secret {name}", value.text)
+
+    # What changes them.
+
+    async def rotate(self, name: str, by: str, *, now: bool = False) -> Registered:
+        """Have a new value made and stored. The old one is withdrawn once no job holds it; with `now` at once.
+
+        Raises:
+            GiveUpError: reason `secret_unknown`, `secret_retired` or `secret_not_rotatable`.
+            TryAgainError: as for `Rotations.begin` and `make`, or `audit_unavailable`.
+        """
+        secret = self._known(name)
+        state = self._rotations.state(name)
+        if state.making is None:
+            await self._notes.secret("secret.rotation_begun", name, {"number": state.number + 1}, by)
+        await self._rotations.begin(secret, by)
+        try:
+            value = await self._rotations.make(secret)
+        except OrchestratorError as error:
+            await self._failed(name, MAKE, error)
+            raise
+        told = {"number": value.number, "version": self.version(name, value)}
+        await self._notes.secret("secret.rotated", name, told, by)
+        _log.info("a secret has a new value", extra={"secret_name": name, "number": value.number})
+        await self._finish(secret, at_once=now)
+        return secret
+
+    async def retire(self, name: str, by: str) -> bool:
+        """Give the secret to nobody any more, have it removed where it opens something, and destroy its value; whether
+        it was not retired before. Without success of its hook it stays retired, and the rest is tried again.
+
+        Raises:
+            GiveUpError: reason `secret_unknown`.
+            TryAgainError: reason `keys_unavailable` or `audit_unavailable`.
+        """
+        if self._rotations.state(name).retired is None:
+            if name not in self._store.names():
+                self._known(name)
+            await self._notes.secret("secret.retired", name, {}, by)
+        new = await self._rotations.retire(name, by)
+        if self._rotations.removable(name):
+            await self._remove(name)
+        return new
+
+    async def retire_pipeline(self, pipeline: str, by: str) -> list[str]:
+        """Refuse secrets to this pipeline from now on, and retire those that only it used; their names.
+
+        Raises:
+            TryAgainError: as for `retire`.
+        """
+        alone = [one.name for one in self.registry.of_pipeline(pipeline)]
+        await self._notes.pipeline_retired(pipeline, alone, by)
+        await asyncio.to_thread(self._store.retire_pipeline, pipeline, self._now_ns())
+        for name in alone:
+            await self.retire(name, by)
+        return alone
+
+    async def upkeep(self) -> None:
+        """Go on with what was begun, and begin what is due. One's failure is told and keeps no other from its turn."""
+        for secret in self.registry.all():
+            await self._turn(secret.name, secret)
+
+    async def _turn(self, name: str, secret: Registered) -> None:
+        try:
+            if self._rotations.removable(name):
+                await self._remove(name)
+            elif await asyncio.to_thread(self._rotations.due, secret):
+                await self.rotate(name, DAEMON)
+            elif self._rotations.waiting(secret):
+                await self._finish(secret)
+        except OrchestratorError as error:
+            _log.warning("the secret %s is left as it is for now: %s", name, error, extra={"reason": error.reason})
+
+    async def _finish(self, secret: Registered, *, at_once: bool = False) -> None:
+        """Withdraw old values; a failure is told, and tried again later."""
+
+        def held(value: Value) -> bool:
+            return not at_once and self.holders.hold(secret.name, self.version(secret.name, value))
+
+        try:
+            done = await self._rotations.finish(secret, held)
+        except OrchestratorError as error:
+            await self._failed(secret.name, FINISH, error)
+            return
+        for value in done:
+            told = {"number": value.number, "version": self.version(secret.name, value)}
+            await self._notes.secret("secret.old_withdrawn", secret.name, told, DAEMON)
+
+    async def _remove(self, name: str) -> None:
+        secret = self.registry.get(name)
+        try:
+            ended = await self._rotations.remove(name, secret)
+        except OrchestratorError as error:
+            await self._failed(name, REMOVE, error)
+            return
+        told: dict[str, Any] = {
+            "destroyed": [self.version(name, value) for value in ended.destroyed],
+            "hook": secret is not None and secret.remove is not None,
+            "left": ended.left,
+        }
+        await self._notes.secret("secret.removed", name, told, DAEMON)
+        if ended.left:
+            _log.error("a retired secret is not gone everywhere", extra={"secret_name": name, "left": ended.left})
+
+    async def _failed(self, name: str, step: str, error: OrchestratorError) -> None:
+        extra = {"secret_name": name, "step": step, "reason": error.reason, "detail": str(error)}
+        _log.error("a step of a secret's rotation or end failed; its value is as it was", extra=extra)
+        await self._notes.secret("secret.failed", name, {"step": step, "reason": error.reason}, DAEMON)
+
+    def _known(self, name: str) -> Registered:
+        secret = self.registry.get(name)
+        if secret is None:
+            raise GiveUpError(
+                "No secret of this name is registered.", reason="secret_unknown", fix="see `orchestrator secrets`"
+            )
+        return secret
+
+
+def asker(record: Record) -> Asker:
+    """What the registry asks of a job: its caller and pool are verified, its pipeline is its own word."""
+    caller, spec = record.offer.caller, record.offer.spec
+    return Asker(
+        caller.issuer, caller.facts.get("repository_id", ""), spec.pool, spec.deployment_environment, spec.pipeline
+    )
