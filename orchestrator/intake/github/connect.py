@@ -1,10 +1,11 @@
-"""What a source opens: both clients over one transport and one chain of tokens."""
+"""What a source opens: its clients over one transport and one chain of tokens."""
 
 from __future__ import annotations
 
 import logging
 
 from orchestrator.intake.github.client import ActionsClient
+from orchestrator.intake.github.commit_client import CommitClient
 from orchestrator.intake.github.connection import GitHubConnection, Timing, TokenCredential
 from orchestrator.intake.github.rest import RestClient
 from orchestrator.intake.github.stats import Stats
@@ -25,6 +26,7 @@ class GitHub:
         tokens = TokenChain(self._transport)
         self.actions = ActionsClient(self._transport, tokens)
         self.rest = RestClient(self._transport, tokens)
+        self.commits = CommitClient(self._transport, tokens)
 
     def stats(self) -> Stats:
         """Calls by endpoint and what is left of the rate limits."""

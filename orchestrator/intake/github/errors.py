@@ -131,3 +131,16 @@ class RunnerGroupUnknownError(GitHubError, GiveUpError):
 
     reason = "github_runner_group_unknown"
     fix = "make the runner group, or correct `group`; the default one is called Default"
+
+
+class RepositoryMovedError(GitHubError, GiveUpError):
+    """301: the repository has another name now."""
+
+    reason = "github_repository_moved"
+
+
+class CommitUnknownError(GitHubError, GiveUpError):
+    """The repository has no such commit."""
+
+    reason = "github_commit_unknown"
+    fix = "push the commit that the artifact was built from to the repository, and build again from there"

@@ -6,11 +6,11 @@ answer serves everybody who waits for it, and for a while those who come later.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Final, Generic, Protocol, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
 
+from orchestrator.intake.asked_once import MAX_ENTRIES, AskedOnce
 from orchestrator.intake.github import facts
 from orchestrator.intake.github.errors import NotFoundError
 from orchestrator.intake.github.facts import FactsDisagreeError, ResolvedRef, check_agreement
@@ -27,12 +27,8 @@ BRANCH_SECONDS: Final = 60.0
 MAX_EARLIER_ATTEMPTS: Final = 3
 EARLIER_SECONDS: Final = 30.0
 """As `JOBS_SECONDS`, of an attempt that is not the latest: its jobs had their runners long ago."""
-_MAX_ENTRIES: Final = 2000
 _MAX_JOB_LISTS: Final = 200
 """Of runs; one list may have thousands of jobs."""
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 class FactSource(Protocol):
@@ -45,40 +41,6 @@ class FactSource(Protocol):
     async def branch(self, owner: str, repository: str, name: str) -> Branch | None: ...
 
     async def tag_exists(self, owner: str, repository: str, name: str) -> bool: ...
-
-
-@dataclass(slots=True)
-class _Entry(Generic[V]):
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    found: tuple[float, V] | None = None
-
-
-class _Answers(Generic[K, V]):
-    """The last answer for each key; of those who ask at once one fetches. The oldest keys are forgotten."""
-
-    def __init__(
-        self, fetch: Callable[[K], Awaitable[V]], monotonic: Callable[[], float], most: int = _MAX_ENTRIES
-    ) -> None:
-        self._fetch = fetch
-        self._monotonic = monotonic
-        self._most = most
-        self._entries: dict[K, _Entry[V]] = {}
-
-    def known(self, key: K) -> V | None:
-        """The last answer, however old."""
-        entry = self._entries.get(key)
-        return entry.found[1] if entry and entry.found else None
-
-    async def get(self, key: K, max_age: float) -> V:
-        """An answer that is at most `max_age` seconds old; the errors are those of fetching it."""
-        entry = self._entries.pop(key, None) or _Entry()
-        self._entries[key] = entry
-        if len(self._entries) > self._most:
-            del self._entries[next(iter(self._entries))]
-        async with entry.lock:
-            if entry.found is None or self._monotonic() - entry.found[0] >= max_age:
-                entry.found = (self._monotonic(), await self._fetch(key))
-            return entry.found[1]
 
 
 _Place = tuple[str, str, int]
@@ -106,17 +68,19 @@ class JobFacts:
         self._shown: dict[str, RunJob] = {}
         self._url = url
         self._issuer = issuer
-        self._runs: _Answers[_Place, WorkflowRun] = _Answers(lambda place: source.workflow_run(*place), monotonic)
-        self._jobs: _Answers[_Place, list[RunJob]] = _Answers(
+        self._runs: AskedOnce[_Place, WorkflowRun] = AskedOnce(lambda place: source.workflow_run(*place), monotonic)
+        self._jobs: AskedOnce[_Place, list[RunJob]] = AskedOnce(
             lambda place: source.run_jobs(*place), monotonic, _MAX_JOB_LISTS
         )
-        self._earlier: _Answers[tuple[_Place, int], list[RunJob]] = _Answers(
+        self._earlier: AskedOnce[tuple[_Place, int], list[RunJob]] = AskedOnce(
             lambda key: source.run_jobs(*key[0], key[1]), monotonic, _MAX_JOB_LISTS
         )
-        self._branches: _Answers[tuple[str, str, str], Branch | None] = _Answers(
+        self._branches: AskedOnce[tuple[str, str, str], Branch | None] = AskedOnce(
             lambda place: source.branch(*place), monotonic
         )
-        self._tags: _Answers[tuple[str, str, str], bool] = _Answers(lambda place: source.tag_exists(*place), monotonic)
+        self._tags: AskedOnce[tuple[str, str, str], bool] = AskedOnce(
+            lambda place: source.tag_exists(*place), monotonic
+        )
 
     def covers(self, owner: str, repository: str) -> bool:
         """Whether a stranger may point to this repository: one of the source's own. Anybody may give a runner of their
@@ -127,7 +91,7 @@ class JobFacts:
         """The API has shown this job just now: it need not be asked which one its runner has."""
         if job.runner_name:
             self._shown[job.runner_name] = job
-            if len(self._shown) > _MAX_ENTRIES:
+            if len(self._shown) > MAX_ENTRIES:
                 del self._shown[next(iter(self._shown))]
 
     async def by_runner(

@@ -34,17 +34,19 @@ def installation_token(url: GitHubUrl, credential: AppCredential) -> Request:
         narrowed["repository_ids"] = list(credential.repository_ids)
     path = f"/app/installations/{quote(credential.installation_id, safe='')}/access_tokens"
     fix = "check the installation id, and that the App has the permissions and repositories that are asked for"
-    return _rest(url, "installation_token", "POST", path, body=narrowed, credential=Credential.APP, fix=fix)
+    return rest_request(url, "installation_token", "POST", path, body=narrowed, credential=Credential.APP, fix=fix)
 
 
 def end_installation_token(url: GitHubUrl) -> Request:
     """Ends the very token that it is sent with."""
-    return _rest(url, "end_installation_token", "DELETE", "/installation/token")
+    return rest_request(url, "end_installation_token", "DELETE", "/installation/token")
 
 
 def registration_token(url: GitHubUrl) -> Request:
     fix = "the App or token may not manage self-hosted runners here: see its permissions"
-    return _rest(url, "registration_token", "POST", f"{url.api_path}/actions/runners/registration-token", fix=fix)
+    return rest_request(
+        url, "registration_token", "POST", f"{url.api_path}/actions/runners/registration-token", fix=fix
+    )
 
 
 def runner_registration(url: GitHubUrl) -> Request:
@@ -52,7 +54,7 @@ def runner_registration(url: GitHubUrl) -> Request:
     body = {"url": url.text, "runner_event": "register"}
     unknown_yet: Mapping[int, type[GitHubError]] = {401: RegistrationRefusedError, 403: RegistrationRefusedError}
     path = "/actions/runner-registration"
-    return _rest(
+    return rest_request(
         url,
         "runner_registration",
         "POST",
@@ -65,54 +67,56 @@ def runner_registration(url: GitHubUrl) -> Request:
 
 
 def workflow_run(url: GitHubUrl, owner: str, repository: str, run_id: int) -> Request:
-    return _rest(url, "workflow_run", "GET", f"{_repo(owner, repository)}/actions/runs/{run_id}")
+    return rest_request(url, "workflow_run", "GET", f"{repository_path(owner, repository)}/actions/runs/{run_id}")
 
 
 def run_jobs(url: GitHubUrl, owner: str, repository: str, run_id: int, attempt: int | None, page: int) -> Request:
-    path = f"{_repo(owner, repository)}/actions/runs/{run_id}"
+    path = f"{repository_path(owner, repository)}/actions/runs/{run_id}"
     path += f"/attempts/{attempt}/jobs" if attempt is not None else "/jobs"
     query = {"per_page": str(PAGE), "page": str(page)}
     if attempt is None:
         query["filter"] = "latest"
-    return _rest(url, "run_jobs", "GET", path, query=query)
+    return rest_request(url, "run_jobs", "GET", path, query=query)
 
 
 def job(url: GitHubUrl, owner: str, repository: str, job_id: int) -> Request:
-    return _rest(url, "job", "GET", f"{_repo(owner, repository)}/actions/jobs/{job_id}")
+    return rest_request(url, "job", "GET", f"{repository_path(owner, repository)}/actions/jobs/{job_id}")
 
 
 def branch(url: GitHubUrl, owner: str, repository: str, name: str) -> Request:
-    return _rest(url, "branch", "GET", f"{_repo(owner, repository)}/branches/{_segment(name)}")
+    return rest_request(url, "branch", "GET", f"{repository_path(owner, repository)}/branches/{path_segment(name)}")
 
 
 def tag(url: GitHubUrl, owner: str, repository: str, name: str) -> Request:
-    return _rest(url, "tag", "GET", f"{_repo(owner, repository)}/git/ref/tags%2F{quote(name, safe='')}")
+    return rest_request(
+        url, "tag", "GET", f"{repository_path(owner, repository)}/git/ref/tags%2F{quote(name, safe='')}"
+    )
 
 
 def runs(url: GitHubUrl, owner: str, repository: str, status: str, page: int) -> Request:
     query = {"status": status, "per_page": str(PAGE), "page": str(page)}
-    return _rest(url, "runs", "GET", f"{_repo(owner, repository)}/actions/runs", query=query)
+    return rest_request(url, "runs", "GET", f"{repository_path(owner, repository)}/actions/runs", query=query)
 
 
 def list_runners(url: GitHubUrl, page: int) -> Request:
     query = {"per_page": str(PAGE), "page": str(page)}
-    return _rest(url, "rest_list_runners", "GET", f"{url.api_path}/actions/runners", query=query)
+    return rest_request(url, "rest_list_runners", "GET", f"{url.api_path}/actions/runners", query=query)
 
 
 def runner_by_name(url: GitHubUrl, name: str) -> Request:
     query = {"name": name, "per_page": str(PAGE)}
-    return _rest(url, "rest_runner_by_name", "GET", f"{url.api_path}/actions/runners", query=query)
+    return rest_request(url, "rest_runner_by_name", "GET", f"{url.api_path}/actions/runners", query=query)
 
 
 def remove_runner(url: GitHubUrl, runner_id: int) -> Request:
     path = f"{url.api_path}/actions/runners/{runner_id}"
-    return _rest(url, "rest_remove_runner", "DELETE", path, meanings={422: BusyError})
+    return rest_request(url, "rest_remove_runner", "DELETE", path, meanings={422: BusyError})
 
 
 def generate_jitconfig(url: GitHubUrl, name: str, labels: Iterable[str], group_id: int, work_folder: str) -> Request:
     body = {"name": name, "runner_group_id": group_id, "labels": list(labels), "work_folder": work_folder}
     path = f"{url.api_path}/actions/runners/generate-jitconfig"
-    return _rest(
+    return rest_request(
         url,
         "rest_generate_jit",
         "POST",
@@ -127,23 +131,24 @@ def generate_jitconfig(url: GitHubUrl, name: str, labels: Iterable[str], group_i
 def hook_deliveries(url: GitHubUrl, hook_id: int | None, cursor: str) -> Request:
     query = {"per_page": str(PAGE), **({"cursor": cursor} if cursor else {})}
     path = f"{_hook(url, hook_id)}/deliveries"
-    return _rest(url, "hook_deliveries", "GET", path, query=query, credential=_hook_owner(hook_id))
+    return rest_request(url, "hook_deliveries", "GET", path, query=query, credential=_hook_owner(hook_id))
 
 
 def redeliver(url: GitHubUrl, hook_id: int | None, delivery_id: int) -> Request:
     path = f"{_hook(url, hook_id)}/deliveries/{delivery_id}/attempts"
-    return _rest(url, "redeliver", "POST", path, credential=_hook_owner(hook_id))
+    return rest_request(url, "redeliver", "POST", path, credential=_hook_owner(hook_id))
 
 
 def rate_limit(url: GitHubUrl) -> Request:
-    return _rest(url, "rate_limit", "GET", "/rate_limit")
+    return rest_request(url, "rate_limit", "GET", "/rate_limit")
 
 
-def _repo(owner: str, repository: str) -> str:
-    return f"/repos/{_segment(owner)}/{_segment(repository)}"
+def repository_path(owner: str, repository: str) -> str:
+    """Raises: RefusedError, no repository can have such a name."""
+    return f"/repos/{path_segment(owner)}/{path_segment(repository)}"
 
 
-def _segment(name: str) -> str:
+def path_segment(name: str) -> str:
     """One part of a path. Names come from jobs too; none may lead to another place of the API.
 
     Raises:
@@ -162,7 +167,7 @@ def _hook_owner(hook_id: int | None) -> Credential:
     return Credential.APP if hook_id is None else Credential.ACCESS
 
 
-def _rest(
+def rest_request(
     url: GitHubUrl,
     endpoint: str,
     method: str,
@@ -176,6 +181,7 @@ def _rest(
     meanings: Mapping[int, type[GitHubError]] | None = None,
     fix: str = "",
 ) -> Request:
+    """A request of the REST API; `path` is below its base and quoted, `query` is not."""
     asked = f"?{urlencode(query, quote_via=quote)}" if query else ""
     headers = {"X-GitHub-Api-Version": _VERSION}
     if body is not None:
