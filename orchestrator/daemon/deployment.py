@@ -23,7 +23,6 @@ Enquire = Callable[[Enquiry], Awaitable[Decision]]
 Spend = Callable[[Enquiry, Decision], Awaitable[Decision]]
 """Counts the exceptions that an allowed decision stands on as used, durably, before it is given out; the decision that
 is left, which is a refusal where one of them cannot be used any more."""
-Count = Callable[[str, bool], None]
 
 _MAX_REASONS = 20
 """Reasons told in one refusal."""
@@ -94,7 +93,8 @@ class DeploymentGate:
     notes: AuditNotes
     spend: Spend | None = None
     lacking: Callable[[], str] = field(default=str)
-    count: Count = field(default=lambda _environment, _allowed: None)
+    counts: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
+    """Answers that allowed, and that refused; dry runs are not counted."""
 
     async def __call__(self, workload: Workload) -> Answer:
         if not workload.changed and workload.namespace in self.namespaces:
@@ -102,7 +102,7 @@ class DeploymentGate:
         judged = await self._judge(workload)
         if not workload.dry_run:
             judged = await self._recorded(workload, judged)
-            self.count(judged.environment, judged.allowed)
+            self.counts[judged.allowed] += 1
         return _answer(workload, judged)
 
     async def _judge(self, workload: Workload) -> Judged:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from orchestrator.daemon.audit import Audit
 from orchestrator.daemon.backends import BackendRoom
@@ -32,6 +32,12 @@ def watch_backends(metrics: Metrics, rooms: Iterable[BackendRoom]) -> None:
         return float(sum(len(room.lacking().get(pool, ())) for room in all_rooms))
 
     metrics.watch_pools("pool_guards_missing", "Guards that a pool should have and has not.", missing)
+
+
+def watch_gate(metrics: Metrics, counts: Mapping[bool, int]) -> None:
+    """Add what a cluster's gate has answered."""
+    metrics.watch_count("deployment_allowed", "Workloads that a cluster was told to start.", lambda: counts[True])
+    metrics.watch_count("deployment_denied", "Workloads that a cluster was told not to start.", lambda: counts[False])
 
 
 def watch_audit(metrics: Metrics, audit: Audit | None) -> None:

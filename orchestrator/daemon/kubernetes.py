@@ -42,7 +42,7 @@ from orchestrator.settings.kubernetes import KubernetesSettings
 _log = logging.getLogger(__name__)
 
 CA_FILE = "runner-api-ca.pem"
-"""In the state folder: the public half, for operators to give to gateways."""
+"""In the state folder: the public half, for operators to give to gateways and API servers."""
 
 _PATIENCE_SECONDS = 10.0
 """How long gateways wait for runners of before this daemon to be published again."""
@@ -94,7 +94,7 @@ class KubernetesRoom:
         keys = settings.state_dir / "keys"
         host = urlsplit(settings.kubernetes.runner_api.url).hostname or ""
         certificate = ServingCertificate.open(keys, host, time.time)
-        _publish_ca(settings.state_dir, certificate.ca_pem)
+        publish_ca(settings.state_dir, certificate.ca_pem)
         config = await _config(settings, certificate.ca_pem)
         egress = ClusterEgress(near.engine, near.masker.text, settings.kubernetes.gateway.fresh_seconds)
         push_closing(stack, "gateways' table", egress.stop)
@@ -233,8 +233,12 @@ def _unless_ok(word: str) -> str:
     return "" if word == "ok" else word
 
 
-def _publish_ca(state_dir: Path, ca_pem: str) -> None:
-    """A public value: what pods are given, gateways need too."""
+def publish_ca(state_dir: Path, ca_pem: str) -> None:
+    """A public value: what pods are given, gateways and API servers need too.
+
+    Raises:
+        ConfigurationError: reason `state_dir_unusable`.
+    """
     try:
         (state_dir / CA_FILE).write_text(ca_pem, "ascii")
     except OSError as error:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any
 
+from orchestrator.daemon.cluster_gate import ClusterGate
 from orchestrator.daemon.egress_keeper import LOOK_SECONDS
 from orchestrator.daemon.presence import Presence
 from orchestrator.daemon.rooms import Rooms
@@ -22,9 +23,12 @@ _ROTATION_LOOK_SECONDS = 300.0
 _COMPACTION_SECONDS = 600.0
 _UPKEEP_SECONDS = 1.0
 _CREDENTIALS_SECONDS = 5.0
+_GATE_SECONDS = 3600.0
 
 
-def periodic_loops(rooms: Rooms, presence: Presence) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+def periodic_loops(
+    rooms: Rooms, presence: Presence, gate: ClusterGate | None
+) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
     """Each loop by name, to be run in the root task group."""
     yield "sweep", _every(rooms.settings.deadlines.sweep_seconds, "sweep", rooms.sweep.run)
     yield "egress", _every(LOOK_SECONDS, "look at runners' egress", rooms.egress_keeper.look)
@@ -36,6 +40,8 @@ def periodic_loops(rooms: Rooms, presence: Presence) -> Iterator[tuple[str, Coro
         yield f"backend-{name}", _every(_UPKEEP_SECONDS, f"upkeep of backend {name}", room.upkeep)
     if rooms.broker is not None:
         yield "credentials", _every(_CREDENTIALS_SECONDS, "ending of credentials", rooms.broker.upkeep)
+    if gate is not None:
+        yield "gate", _every(_GATE_SECONDS, "upkeep of the cluster's gate", gate.upkeep)
     yield "caller-token", presence.renew_for_ever()
     yield "loop-lag", rooms.metrics.sample_loop_lag()
 

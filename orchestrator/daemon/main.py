@@ -14,6 +14,7 @@ from orchestrator import __version__
 from orchestrator.daemon import slices
 from orchestrator.daemon.api import api_server
 from orchestrator.daemon.closing import push_closing
+from orchestrator.daemon.cluster_gate import ClusterGate, deployment_gate, open_cluster_gate
 from orchestrator.daemon.collector import spare_the_loop
 from orchestrator.daemon.leadership import lead
 from orchestrator.daemon.listening import keep_port, listen
@@ -94,11 +95,12 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread
         stack.callback(presence.withdraw)
         await presence.announce()
         await rooms.platforms.start(stack)
+        gate = await open_cluster_gate(settings, deployment_gate(rooms), stack)
         spare_the_loop()
         _log.info("ready", extra={"url": url, "version": __version__, "recovered_jobs": recovered})
         if ready:
             ready(url)
-        return await _until_drained(rooms, presence, drain, reload)
+        return await _until_drained(rooms, presence, drain, reload, gate)
 
 
 async def _take_over(rooms: Rooms, stack: AsyncExitStack) -> int:
@@ -131,9 +133,11 @@ class Drain:
         (self.hurry if self.begun.is_set() else self.begun).set()
 
 
-async def _until_drained(rooms: Rooms, presence: Presence, drain: Drain, reload: Reload) -> int:
+async def _until_drained(
+    rooms: Rooms, presence: Presence, drain: Drain, reload: Reload, gate: ClusterGate | None
+) -> int:
     async with asyncio.TaskGroup() as group:
-        loops = [group.create_task(work, name=name) for name, work in periodic_loops(rooms, presence)]
+        loops = [group.create_task(work, name=name) for name, work in periodic_loops(rooms, presence, gate)]
         loops.append(group.create_task(reload.run_for_ever(), name="reload"))
         await drain.begun.wait()
         clean = await _drain(rooms, drain)

@@ -82,6 +82,7 @@ class Rooms:
     broker: GitHubBroker | None
     introspection: Introspection
     policy_engine: PolicyEngine
+    decider: PolicyDecider
     backends: Mapping[str, BackendRoom]
     runner_api: RunnerApi
     runner_deps: RunnerDeps
@@ -153,7 +154,8 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     evidence = _evidence(settings, Builder(url, __version__), pools, store.journal)
     policy_engine = await _policy_engine(settings, stack)
     await store.notes.policy_in_force(policy_engine, DAEMON)
-    policy = anchored(PolicyDecider(policy_engine, Lookups(evidence.lookup), clock), store.audit, clock)
+    decider = PolicyDecider(policy_engine, Lookups(evidence.lookup), clock)
+    policy = anchored(decider, store.audit, clock)
     relay = await _relay(settings, store.masker, stack)
 
     engine_later: Later[Engine] = Later()
@@ -202,8 +204,8 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     return Rooms(
         settings, url, secrets.token_hex(8), clock, pools, store.journal, store.audit, store.notes, store.logs,
         store.masker, identity.issuers, identity.callers, identity.trust, broker,
-        Introspection(identity.issuers, engine.bound_record), policy_engine, backends, runner_api, asked, engine, sweep,
-        keeper, receipts, platforms, metrics, exporter,
+        Introspection(identity.issuers, engine.bound_record), policy_engine, decider, backends, runner_api, asked,
+        engine, sweep, keeper, receipts, platforms, metrics, exporter,
     )  # fmt: skip
 
 

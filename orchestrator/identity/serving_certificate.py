@@ -1,7 +1,8 @@
-"""The certificate of the HTTPS listener that pods claim their work at, under a CA of our own (RFC 5280).
+"""The certificates of the HTTPS listeners that a cluster asks at, under one CA of our own (RFC 5280).
 
-Runners are given the CA's certificate with their pod, so no public CA and no object of the cluster vouches for
-us. The CA lives for years and is followed by a new one long before its end: for a while runners trust both, and
+Runners are given the CA's certificate with their pod, and API servers with the webhook's configuration, so no public CA
+and no object of the cluster vouches for us.
+The CA lives for years and is followed by a new one long before its end: for a while runners trust both, and
 only then the new one signs. The serving certificate lives for weeks and is renewed while it is in use.
 """
 
@@ -39,8 +40,21 @@ _BACKDATED = dt.timedelta(hours=1)
 """Machines whose clock is a little behind must not find a certificate of the future."""
 
 _CA_FILE = "runner-api-ca.pem"
-_LEAF_FILE = "runner-api.pem"
 _MAX_FILE_BYTES = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Which listener a certificate is for: `file` is where it is kept, `name` its common name."""
+
+    file: str
+    name: str
+
+
+RUNNER_API = Listener("runner-api.pem", "orchestrator runner API")
+"""Where pods claim their work."""
+ADMISSION = Listener("admission.pem", "orchestrator admission")
+"""Where API servers ask before they start a workload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +82,16 @@ class ServingCertificate:
     what running pods were given is what the running daemon knows.
     """
 
-    def __init__(self, folder: Path, host: str, clock: Callable[[], float], authorities: tuple[_Pair, ...]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        host: str,
+        clock: Callable[[], float],
+        authorities: tuple[_Pair, ...],
+        listener: Listener = RUNNER_API,
+    ) -> None:
         self._folder = folder
+        self._listener = listener
         self._host = host
         self._clock = clock
         self._authorities = authorities
@@ -82,7 +104,9 @@ class ServingCertificate:
         self._load()
 
     @classmethod
-    def open(cls, folder: Path, host: str, clock: Callable[[], float]) -> ServingCertificate:
+    def open(
+        cls, folder: Path, host: str, clock: Callable[[], float], listener: Listener = RUNNER_API
+    ) -> ServingCertificate:
         """Read CA and certificate in `folder`, or make them. `clock` is Unix time in seconds.
 
         Raises:
@@ -97,7 +121,7 @@ class ServingCertificate:
             authorities = [*found, _authority(now)]
         if authorities != found:
             write_private_file(path, b"".join(pair.pem() for pair in authorities))
-        return cls(folder, host, clock, tuple(authorities))
+        return cls(folder, host, clock, tuple(authorities), listener)
 
     @property
     def context(self) -> ssl.SSLContext:
@@ -129,7 +153,7 @@ class ServingCertificate:
 
     def _usable_leaf(self) -> _Pair | None:
         """The stored one, if it is for our host, of our CA, and far from its end."""
-        stored = _read(self._folder / _LEAF_FILE, "a new certificate is made")
+        stored = _read(self._folder / self._listener.file, "a new certificate is made")
         if not stored or stored[0].until - self._clock() <= LEAF_RENEW_DAYS * DAY:
             return None
         leaf = stored[0].certificate
@@ -151,7 +175,7 @@ class ServingCertificate:
         until = min(now + dt.timedelta(days=LEAF_DAYS), signer.certificate.not_valid_after_utc)
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
         certificate = (
-            _builder("orchestrator runner API", signer.certificate.subject, key, now, until)
+            _builder(self._listener.name, signer.certificate.subject, key, now, until)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
             .add_extension(usage, critical=False)
@@ -160,7 +184,7 @@ class ServingCertificate:
             .sign(signer.key, hashes.SHA256())
         )
         pair = _Pair(certificate, key)
-        write_private_file(self._folder / _LEAF_FILE, pair.pem())
+        write_private_file(self._folder / self._listener.file, pair.pem())
         return pair
 
     def _load(self) -> None:

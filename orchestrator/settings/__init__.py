@@ -1,6 +1,7 @@
 """Every setting of the daemon, one frozen tree. Only `daemon` and `cli` read it; a room gets its own slice."""
 
 from orchestrator.settings.audit import AuditAnchorSettings, AuditSettings
+from orchestrator.settings.deployment import DeploymentSettings, DeploymentWebhookSettings
 from orchestrator.settings.github import (
     GitHubAppSettings,
     GitHubOidcSettings,
@@ -12,13 +13,13 @@ from orchestrator.settings.github import (
 )
 from orchestrator.settings.identity import IdentitySettings
 from orchestrator.settings.load import load_settings
+from orchestrator.settings.policy import DecisionLogSettings, DenyWatchSettings, PolicySettings
 from orchestrator.settings.tree import (
     CallerIssuer,
     DeadlineSettings,
     EgressSettings,
     JournalSettings,
     LogSettings,
-    PolicySettings,
     PoolSettings,
     SandboxSettings,
     ServerSettings,
@@ -31,6 +32,10 @@ __all__ = [
     "AuditSettings",
     "CallerIssuer",
     "DeadlineSettings",
+    "DecisionLogSettings",
+    "DenyWatchSettings",
+    "DeploymentSettings",
+    "DeploymentWebhookSettings",
     "EgressSettings",
     "GitHubAppSettings",
     "GitHubOidcSettings",
