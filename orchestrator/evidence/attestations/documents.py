@@ -1,0 +1,70 @@
+"""Reading documents that others wrote: small steps that refuse instead of guessing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from orchestrator.evidence.attestations.reading import AttestationRefusedError
+
+Entry = dict[str, Any]
+"""What one attestation adds to the facts, as policy's input has it."""
+
+MAX_TEXT: Final = 1024
+"""Longest text that is taken over from a document into facts, in characters."""
+CLOCK_SKEW: Final = timedelta(minutes=5)
+"""How far another machine's clock may be ahead."""
+
+
+def refused(message: str, reason: str) -> AttestationRefusedError:
+    return AttestationRefusedError(message, reason=reason)
+
+
+def text(value: object, reason: str) -> str:
+    """A non-empty text of bounded length, or refused for `reason`."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT:
+        raise refused("a text is missing, empty or too long", reason)
+    return value
+
+
+def optional_text(value: object) -> str:
+    """The text, or empty where the document has none that fits."""
+    return value if isinstance(value, str) and len(value) <= MAX_TEXT else ""
+
+
+def table(value: object, reason: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise refused("an object is missing", reason)
+    return value
+
+
+def optional_table(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def optional_list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def time_of(value: object, reason: str, now_ns: int) -> str:
+    """An RFC 3339 time in UTC to the second, refused for `reason` when it is none or lies ahead of `now_ns`: what
+    claims to be from tomorrow would never grow old."""
+    try:
+        found = datetime.fromisoformat(text(value, reason)[:64])
+    except ValueError:
+        raise refused("a time is none of RFC 3339", reason) from None
+    if found.tzinfo is None:
+        raise refused("a time has no zone", reason)
+    try:
+        found = found.astimezone(UTC)
+    except OverflowError:
+        raise refused("a time lies out of range", reason) from None
+    if found > datetime.fromtimestamp(now_ns / 1_000_000_000, UTC) + CLOCK_SKEW:
+        raise refused("a time lies in the future", "time_in_the_future")
+    return found.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def optional_time(value: object, now_ns: int) -> str:
+    """As `time_of`; empty where the document has none. One that lies ahead is refused all the same."""
+    return time_of(value, "statement_malformed", now_ns) if value else ""
