@@ -16,6 +16,7 @@ from orchestrator.model.decision import Stage, Verdict
 from orchestrator.policy.decide import Answered
 from orchestrator.policy.decision_log.compare import SAME, codes_of, difference
 from orchestrator.policy.document import DecisionDocument, Evaluation, read_answer
+from orchestrator.policy.engine import MAX_INPUT_BYTES
 from orchestrator.policy.input import rfc3339
 
 PATH = "orchestrator/decision"
@@ -23,6 +24,7 @@ LIVE, CANDIDATE = "policy", "candidate"
 """The names under `bundles`: what decided, and what was only asked beside it."""
 _OF_JOBS = (Stage.ADMISSION, Stage.EXCHANGE)
 _MAX_DETAIL = 300
+_INPUT = "/input"
 
 
 class Bundle(msgspec.Struct, frozen=True):
@@ -60,7 +62,8 @@ class Custom(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A decision. `input` is the text that was judged, `result` the engine's own answer; either may be absent."""
+    """A decision. `input` is the text that was judged, `result` the engine's own answer; either may be absent. `erased`
+    has `/input` when it was too large to be judged and to be kept."""
 
     decision_id: str
     timestamp: str
@@ -69,6 +72,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     path: str
     custom: Custom
     metrics: dict[str, int] = {}
+    erased: Sequence[str] = ()
     error: Fault | None = None
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     input: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -119,6 +123,7 @@ class Place(msgspec.Struct, frozen=True):
 def line_of(answered: Answered, place: Place, labels: dict[str, str], shadow: Evaluation | None = None) -> bytes:
     """A decision as a line of the log, with its newline. `shadow` is what the candidate answered, if one was asked."""
     decision, evaluation = answered.decision, answered.evaluation
+    large = len(answered.input_json) > MAX_INPUT_BYTES
     bundles = {LIVE: Bundle(decision.bundle_digest)} if decision.bundle_digest else {}
     if shadow is not None:
         bundles[CANDIDATE] = Bundle(shadow.bundle_digest)
@@ -141,7 +146,8 @@ def line_of(answered: Answered, place: Place, labels: dict[str, str], shadow: Ev
         metrics={"timer_server_handler_ns": decision.duration_ns},
         error=None if evaluation.document else Fault(f"policy_{evaluation.verdict.value}", evaluation.detail),
         result=_raw(evaluation.document) if evaluation.document else msgspec.UNSET,
-        input=msgspec.Raw(answered.input_json) if answered.input_json else msgspec.UNSET,
+        input=msgspec.Raw(answered.input_json) if answered.input_json and not large else msgspec.UNSET,
+        erased=(_INPUT,) if large else (),
     )
     return _ENCODER.encode(entry) + b"\n"
 
@@ -167,7 +173,7 @@ def read_entry(line: bytes) -> Entry:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise EntryDamagedError(f"not an entry of a decision log: {str(error)[:200]}") from None
     if isinstance(entry.input, msgspec.UnsetType):
-        if entry.custom.input_digest:
+        if entry.custom.input_digest and _INPUT not in entry.erased:
             raise EntryDamagedError(f"decision {entry.decision_id[:64]} has lost its input")
         return entry
     found = f"sha256:{hashlib.sha256(entry.input).hexdigest()}"

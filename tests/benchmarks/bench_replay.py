@@ -1,0 +1,153 @@
+"""What it costs to keep decisions, and how many can be decided again in a second.
+
+The log holds what a daemon really decides: half are builds, half go on to staging with evidence about an artifact. The
+ratio is against the bare interpreter on the same documents, one after the other, so that it survives a busy machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from orchestrator.lifecycle.ports import Clock
+from orchestrator.model.egress import EgressRule
+from orchestrator.model.events import Fact, JobOffered
+from orchestrator.model.job import Caller, JobKey, JobOffer, JobSpec, PoolName
+from orchestrator.model.pool import Pool, TrustTier
+from orchestrator.model.record import Record, begin
+from orchestrator.policy.bundle import BundleHolder, default_bundle, load_bundle
+from orchestrator.policy.decide import Answered, PolicyDecider
+from orchestrator.policy.decision_log.reading import SegmentReader, Window
+from orchestrator.policy.decision_log.replay import Plan, replay
+from orchestrator.policy.decision_log.segments import segments_of
+from orchestrator.policy.decision_log.shadow import Candidate
+from orchestrator.policy.decision_log.writer import Bounds, DecisionLog
+from orchestrator.policy.engine import ENTRYPOINT
+from orchestrator.policy.lookups import Lookups
+from orchestrator.policy.rego import RegoProgram
+
+DIGEST = "sha256:" + "a" * 64
+BUILT = {
+    "builder": "https://orchestrator.example",
+    "caller_issuer": "https://ci.example",
+    "repository": "acme/shop",
+    "trust_tier": "standard",
+}
+EVIDENCE = {"digest": DIGEST, "signed": True, "sbom": True, "provenance": True, "base": "distroless", "built": BUILT}
+DECISIONS, TURNS = 20_000, 3
+POOL = Pool(
+    PoolName("default"), "sandbox", TrustTier.STANDARD, 4, "host-toolchain", "bubblewrap", (EgressRule("a.example"),)
+)  # fmt: skip
+
+
+class WallClock(Clock):
+    def now_ns(self) -> int:
+        return time.time_ns()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+async def evidence_for(_: str) -> dict[str, Any]:
+    return EVIDENCE
+
+
+def record(number: int) -> Record:
+    environment = "staging" if number % 2 else ""
+    spec = JobSpec("deploy", POOL.name, "make deploy\n" * 20, {"A": "1"}, 0, environment, DIGEST if environment else "")
+    facts = {"repository": f"acme/shop-{number % 50}", "ref": "refs/heads/main"}
+    offer = JobOffer(JobKey("dispatch", f"job-{number}"), spec, Caller("https://ci.example", "repo:acme/shop", facts))
+    return begin(Fact(offer.key.id, time.time_ns(), JobOffered(offer)))
+
+
+async def fill(folder: Path) -> dict[str, Any]:
+    """Decide and keep; what the keeping costs the one who decides, and in all."""
+    told: list[Answered] = []
+    decider = PolicyDecider(BundleHolder(default_bundle()), Lookups(evidence_for), WallClock(), listener=told.append)
+    for number in range(DECISIONS):
+        await decider.admit(record(number), POOL)
+    log = DecisionLog(folder, {"version": "bench"}, Bounds(1 << 34, 1 << 62, segment_bytes=256 << 10), Candidate())
+    # In batches below the bound of what may wait; the thread that keeps them runs beside.
+    slowest, offered, began_cpu, began = 0, 0, time.process_time(), time.perf_counter()
+    for at in range(0, DECISIONS, 2000):
+        for one in told[at : at + 2000]:
+            start = time.perf_counter_ns()
+            log.offer(one)
+            took = time.perf_counter_ns() - start
+            offered += took
+            slowest = max(slowest, took)
+        while log.written < at + 2000 - 200 and not log.lost:
+            await asyncio.sleep(0.001)
+    await log.close()
+    cpu, wall = time.process_time() - began_cpu, time.perf_counter() - began
+    assert log.lost == 0 and log.written == DECISIONS
+    size = sum(one.path.stat().st_size for one in segments_of(folder))
+    return {
+        "offer_us": round(offered / DECISIONS / 1000, 2),
+        "offer_slowest_us": round(slowest / 1000, 1),
+        "keep_us_of_cpu": round(cpu / DECISIONS * 1e6, 1),
+        "kept_per_second": round(DECISIONS / wall),
+        "bytes_each": round(size / DECISIONS, 1),
+        "input_bytes_each": round(sum(len(one.input_json) for one in told) / DECISIONS),
+    }
+
+
+def timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return DECISIONS / (time.perf_counter() - began)
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    bundle = load_bundle(default_bundle())
+    plan = Plan(Window(0, 1 << 62), bundle)
+    texts = [entry.input_json for one in segments_of(folder) for entry in SegmentReader(one).entries()]
+    assert len(texts) == DECISIONS
+    program = RegoProgram(bundle.modules, bundle.data_json)
+
+    def bare() -> None:
+        for text in texts:
+            program.rule(ENTRYPOINT, text)
+
+    def again(workers: int) -> None:
+        tally = replay(folder, plan, workers)
+        assert (tally.replayed, tally.changed, tally.problems()) == (DECISIONS, 0, [])
+
+    rates: dict[str, list[float]] = {"bare": [], "one": [], "all": []}
+    for _ in range(TURNS):
+        rates["bare"].append(timed(bare))
+        rates["one"].append(timed(lambda: again(1)))
+        rates["all"].append(timed(lambda: again(0)))
+    found = {name: round(statistics.median(values)) for name, values in rates.items()}
+    return {
+        "one_process": {"ours": found["one"], "floor": found["bare"], "ratio": round(found["one"] / found["bare"], 3)},
+        "all_processors": {
+            "ours": found["all"],
+            "floor": found["bare"],
+            "ratio": round(found["all"] / found["bare"], 3),
+        },
+    }
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        figures: dict[str, Any] = {"keep": asyncio.run(fill(Path(folder)))}
+        for name, figure in measure(Path(folder)).items():
+            figures[name] = figure | {"unit": "decisions per second"}
+        figures["processors"] = len(os.sched_getaffinity(0))
+    for name, figure in figures.items():
+        print(f"{name}: {figure}")
+    target = Path("build/bench/replay.json")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
