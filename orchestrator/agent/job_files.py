@@ -44,7 +44,9 @@ def write(work: dict[str, Any], ca_pem: str, folder: str, workspace: str) -> Non
     put(script, work["job"]["script"].encode("utf-8", "surrogateescape"), 0o444)
     found = variables(work, ca_file, workspace)
     if work.get("files"):
-        found["ORCHESTRATOR_FILES"] = leave_files(work["files"], folder)
+        place = found["ORCHESTRATOR_FILES"] = leave_files(work["files"], folder)
+        named = work.get("file_variables") or {}
+        found.update({variable: os.path.join(place, os.path.basename(name)) for variable, name in named.items()})
     start = start_script(found, commands, script, workspace)
     put(os.path.join(folder, "start"), start, 0o444)
 
@@ -62,7 +64,8 @@ def leave_library(place: str) -> None:
 
 def leave_files(files: dict[str, str], folder: str) -> str:
     """More of the work, in memory that only the pod's two containers see. The job's user is another one and its mount
-    is read-only, so it cannot take a file away once it is read: what is in them must be good for one use."""
+    is read-only, so it cannot take a file away once it is read: a registration must be good for one use. Secrets stay
+    readable to the job for as long as the pod lives, as they do in a sandbox."""
     place = os.path.join(folder, FILES)
     os.makedirs(place, exist_ok=True)
     os.chmod(place, 0o755)

@@ -278,6 +278,7 @@ def environment(work: dict[str, Any]) -> dict[str, str]:
     if work.get("otlp_headers"):
         variables["OTEL_EXPORTER_OTLP_TRACES_HEADERS"] = work["otlp_headers"]
     variables.update({str(name): str(value) for name, value in (work["job"].get("environment") or {}).items()})
+    variables.update({str(name): FILES + "/" + str(file) for name, file in (work.get("file_variables") or {}).items()})
     variables["ORCHESTRATOR_JOB_ID"] = work["job"]["id"]
     variables["ORCHESTRATOR_TOKEN_FILE"] = work["token_file"]
     variables["ORCHESTRATOR_EXCHANGE_URL"] = work["exchange_url"]

@@ -141,7 +141,7 @@ class SecretsRoom:
         except OrchestratorError as error:
             await self._failed(name, MAKE, error)
             raise
-        told = {"number": value.number, "version": self.version(name, value)}
+        told: dict[str, Any] = {"number": value.number, "version": self.version(name, value)}
         await self._notes.secret("secret.rotated", name, told, by)
         _log.info("a secret has a new value", extra={"secret_name": name, "number": value.number})
         await self._finish(secret, at_once=now)
@@ -179,8 +179,9 @@ class SecretsRoom:
 
     async def upkeep(self) -> None:
         """Go on with what was begun, and begin what is due. One's failure is told and keeps no other from its turn."""
-        for secret in self.registry.all():
-            await self._turn(secret.name, secret)
+        async with asyncio.TaskGroup() as group:
+            for secret in self.registry.all():
+                group.create_task(self._turn(secret.name, secret), name=f"secret {secret.name}")
 
     async def _turn(self, name: str, secret: Registered) -> None:
         try:
@@ -205,7 +206,7 @@ class SecretsRoom:
             await self._failed(secret.name, FINISH, error)
             return
         for value in done:
-            told = {"number": value.number, "version": self.version(secret.name, value)}
+            told: dict[str, Any] = {"number": value.number, "version": self.version(secret.name, value)}
             await self._notes.secret("secret.old_withdrawn", secret.name, told, DAEMON)
 
     async def _remove(self, name: str) -> None:

@@ -35,15 +35,18 @@ def work_document(
 ) -> dict[str, Any]:
     """The answer to a successful claim. It holds no runner credential: the runner has its token already.
 
-    `files` are for the agent to write. A runner whose platform names its job is told where to report it, and the
-    `audience` that its platform's token must have to count here.
+    `files` are for the agent to write; the job finds those that are registered secrets by a variable for each. A runner
+    whose platform names its job is told where to report it, and the `audience` that its platform's token must have to
+    count here.
     """
     spec = record.offer.spec
     base = endpoints.api_url
     awaiting = {"job_url": f"{base}/runner/v1/job", "audience": audience} if spec.awaits_platform_job else {}
+    named = {secret_variable(name): name for name in spec.secrets if files and name in files}
     return {
         **awaiting,
         **({"files": dict(files)} if files else {}),
+        **({"file_variables": named} if named else {}),
         "job": {
             "id": record.id,
             "name": spec.name,
@@ -60,3 +63,8 @@ def work_document(
         "otlp_endpoint": f"{base}/runner" if endpoints.otlp else "",
         "otlp_headers": endpoints.otlp_headers if endpoints.otlp else "",
     }
+
+
+def secret_variable(name: str) -> str:
+    """The variable that tells a job where the file with this registered secret is."""
+    return name.upper().replace("-", "_") + "_FILE"

@@ -1,4 +1,4 @@
-"""What goes out with a runner's work and is made only when the runner has claimed it, such as a registration.
+"""What goes out with a runner's work and is made only when the runner has claimed it: a registration, or secrets.
 
 The binding is durable by then and the work goes out once, so a failure is tried again here, for a while, and then it
 is the job's end: nobody would ever ask again.
@@ -44,8 +44,8 @@ async def made_files(record: Record, make: WorkFiles | None, masker: Masker, aba
     except (OrchestratorError, TimeoutError) as error:
         late = isinstance(error, TimeoutError) and limit.expired()
         why = f"it was not made within {WORK_SECONDS:g} s" if late else str(error)
-        await abandon(record, _plain(f"the platform's part of the work cannot be had: {why}"))
-        raise GiveUpError("The platform's part of the work cannot be had.", reason="work_unavailable") from error
+        await abandon(record, _plain(f"a part of the work cannot be had: {why}"))
+        raise GiveUpError("A part of the work cannot be had.", reason="work_unavailable") from error
     for content in files.values():
         masker.register(record.id, content)
     return files

@@ -15,6 +15,9 @@ Word = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00]*$")
 Command = Annotated[tuple[Word, ...], Field(min_length=1, max_length=32)]
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._:/@()+,=#-]{0,127}$")]
 
+TAKEN = frozenset({"ssl-cert"})
+"""Names whose variable programs take for something else."""
+
 
 class HookSettings(Group):
     """A program of yours, run as the daemon's user in a folder of its own, without a shell. It is given what it needs
@@ -73,6 +76,16 @@ class SecretSettings(Group):
     """How a new value is made. None: the daemon never changes it."""
     remove: HookSettings | None = None
     """How it is taken away where it opens something, once it is retired. None: only the daemon forgets it."""
+
+    @field_validator("name")
+    @classmethod
+    def _fit_for_a_variable(cls, value: str) -> str:
+        if value[0].isdigit():
+            raise ValueError("must begin with a letter: it becomes a variable's name")
+        if value.startswith("orchestrator") or value in TAKEN:
+            taken = " or ".join(sorted(TAKEN))
+            raise ValueError(f"cannot begin with orchestrator, or be {taken}: such variables mean something else")
+        return value
 
     @model_validator(mode="after")
     def _somebody_in_particular(self) -> SecretSettings:
