@@ -98,6 +98,11 @@ class DaemonClient:
         with self._open("POST", f"/v1/keys/{quote(kid, safe='')}/revoke") as response:
             return _document(response)
 
+    def check_policy(self, question: Mapping[str, Any]) -> Document:
+        """What policy says of a deployment that somebody has in mind; nothing is granted."""
+        with self._open("POST", "/v1/policy/check", body=question) as response:
+            return _document(response)
+
     def pools(self) -> Document:
         return self._get("/v1/pools")
 

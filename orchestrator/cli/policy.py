@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.policy_check import CHECK_EXAMPLES, check
 from orchestrator.cli.session import examples
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 EXAMPLES = ("orchestrator policy test policies/", "orchestrator policy test policies/ --coverage --min-coverage 90")
 
 app = typer.Typer(no_args_is_help=True, help="Work with policy bundles.")
+
+app.command("check", epilog=examples(CHECK_EXAMPLES))(check)
 
 
 @app.command("test", epilog=examples(EXAMPLES))
