@@ -276,6 +276,11 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _promotion_names_pools(self) -> Settings:
+        self.promotion.check_pools([pool.name for pool in self.pools])
+        return self
+
+    @model_validator(mode="after")
     def _commits_have_a_source(self) -> Settings:
         check_sources(self.promotion.commits, self.github)
         return self

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -116,6 +118,28 @@ class Signers:
     def named(self, name: str) -> tuple[PublicKey, Signer] | None:
         """The key that a signature names: by its id, with or without `sha256:`, or by a bundle's hint."""
         return self._named.get(name)
+
+    @property
+    def digest(self) -> str:
+        """`sha256:<hex>` over the keys and what each may say; another one is another answer to what counts."""
+        told = [
+            (
+                key_id(key),
+                signer.name,
+                sorted(signer.may),
+                sorted(signer.builders.items()),
+                sorted(signer.scanners),
+                sorted(signer.parameters) if signer.parameters is not None else None,
+                signer.not_before_ns,
+                signer.not_after_ns,
+            )
+            for key, signer in self._keys
+        ]
+        reporters = {
+            name: (sorted(one.pools), sorted(one.callers)) for name, one in (("", self.sboms), *self.scanners.items())
+        }
+        text = json.dumps([told, reporters], sort_keys=True, separators=(",", ":"))
+        return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
     @property
     def keys(self) -> tuple[tuple[PublicKey, Signer], ...]:
