@@ -17,7 +17,7 @@ from orchestrator.daemon.trust import TrustHolder, facts_given
 from orchestrator.errors import ConfigurationError
 from orchestrator.evidence.audit.facts import DAEMON
 from orchestrator.identity.brokered import Broker
-from orchestrator.identity.exchange import Collaborators, Exchange, Note
+from orchestrator.identity.exchange import Collaborators, Exchange, Note, Summarize
 from orchestrator.identity.issuer import Issuer
 from orchestrator.identity.issuers import MAIN, IssuerSet
 from orchestrator.identity.keys import KeyStore
@@ -87,10 +87,11 @@ def exchange_of(
     pools: Mapping[PoolName, Pool],
     masker: Masker,
     broker: Broker | None,
+    summarize: Summarize,
 ) -> Exchange:
     """The exchange for jobs of all backends."""
     trust = identity.trust.current
-    asked = Collaborators(policy, engine.bound_record, pools.get, note, masker.register, trust, broker)
+    asked = Collaborators(policy, engine.bound_record, pools.get, note, masker.register, trust, broker, summarize)
     rate = RateLimit(per_second=_EXCHANGES_PER_SECOND, burst=_EXCHANGE_BURST, monotonic=time.monotonic)
     return Exchange(identity.issuers, asked, rate)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from orchestrator import __version__
 from orchestrator.daemon import slices
 from orchestrator.daemon.adapters import ForgettingSource, Later, ListenersAdapter, masked_note
-from orchestrator.daemon.attest import EvidenceLookup, ProvenanceAttester
 from orchestrator.daemon.audit import Audit, anchored, open_audit
 from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.daemon.backends import AnyCredentials, BackendRoom, Neighbours, open_backends
@@ -23,15 +22,15 @@ from orchestrator.daemon.egress_keeper import EgressKeeper
 from orchestrator.daemon.gauges import watch_audit, watch_backends, watch_rooms
 from orchestrator.daemon.github import GitHubSources, open_github
 from orchestrator.daemon.identity import exchange_of, open_identity
+from orchestrator.daemon.promotion import Promotion, open_lookups, open_promotion
 from orchestrator.daemon.receipt import Receipts
 from orchestrator.daemon.runner_requests import runner_api_for, runner_deps
+from orchestrator.daemon.secrets import SecretsRoom
+from orchestrator.daemon.secrets_slice import open_secrets
 from orchestrator.daemon.trust import TrustHolder
 from orchestrator.errors import ConfigurationError
 from orchestrator.evidence.audit.facts import DAEMON
-from orchestrator.evidence.provenance import Builder
 from orchestrator.evidence.receipts.making import Signer
-from orchestrator.evidence.signing_key import EvidenceKey, open_evidence_key
-from orchestrator.evidence.store import EvidenceStore
 from orchestrator.identity.introspect import Introspection
 from orchestrator.identity.issuer import Issuer
 from orchestrator.identity.issuers import IssuerSet
@@ -43,13 +42,12 @@ from orchestrator.journal.sqlite import SqliteJournal
 from orchestrator.journal.trail import KeptJournal
 from orchestrator.lifecycle.actions import Performer
 from orchestrator.lifecycle.engine import Engine
-from orchestrator.lifecycle.ports import Attester, JobSource, Revoker
+from orchestrator.lifecycle.ports import JobSource, Revoker
 from orchestrator.lifecycle.sweep import Sweep
 from orchestrator.model.job import PoolName
 from orchestrator.model.pool import Pool
 from orchestrator.policy.bundle import BundleHolder, default_bundle
 from orchestrator.policy.decide import PolicyDecider
-from orchestrator.policy.lookups import Lookups
 from orchestrator.policy.opa_server import OpaServerEngine
 from orchestrator.server.runner_api import RunnerApi
 from orchestrator.server.runner_handlers import RunnerDeps
@@ -90,6 +88,8 @@ class Rooms:
     sweep: Sweep
     egress_keeper: EgressKeeper
     receipts: Receipts
+    promotion: Promotion
+    static_secrets: SecretsRoom
     platforms: GitHubSources
     metrics: Metrics
     exporter: TraceExporter
@@ -134,13 +134,6 @@ class _Store:
     masker: Masker
 
 
-@dataclass(frozen=True)
-class _Evidence:
-    key: EvidenceKey
-    attester: Attester
-    lookup: EvidenceLookup
-
-
 async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Rooms:
     """Open everything but the public API.
 
@@ -151,16 +144,18 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     pools = slices.pools(settings)
     store = await _store(settings, url, clock, stack)
     identity = await open_identity(settings, url, clock, store.notes, stack)
-    evidence = _evidence(settings, Builder(url, __version__), pools, store.journal)
+    promotion = await open_promotion(settings, url, pools, store.journal, store.logs, clock)
     policy_engine = await _policy_engine(settings, stack)
     await store.notes.policy_in_force(policy_engine, DAEMON)
-    decider = PolicyDecider(policy_engine, Lookups(evidence.lookup), clock)
+    static_secrets = open_secrets(settings, store.notes, clock.now_ns)
+    lookups = open_lookups(promotion, secrets=static_secrets.facts)
+    decider = PolicyDecider(policy_engine, lookups, clock, listener=promotion.summaries.answered)
     policy = anchored(decider, store.audit, clock)
     relay = await _relay(settings, store.masker, stack)
 
     engine_later: Later[Engine] = Later()
     signer = Signer(url, __version__, settings.deadlines.teardown_seconds)
-    receipts = Receipts(store.journal, engine_later, evidence.key, signer, clock)
+    receipts = Receipts(store.journal, engine_later, promotion.key, signer, clock)
     api_later: Later[RunnerApi] = Later()
     listeners = ListenersAdapter(api_later)
     near = Neighbours(settings, engine_later, listeners, store.logs, store.masker)
@@ -172,7 +167,8 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
         {name: room.backend for name, room in backends.items()},
         _reporters(store.masker, platforms),
         revokers=[*platforms.revokers, *_revokers(listeners, backends, relay), *([broker] if broker else [])],
-        attesters=[evidence.attester, *(one for room in backends.values() for one in room.attesters)],
+        # Provenance tells the digest of the log, so whoever closes it comes first.
+        attesters=[*(one for room in backends.values() for one in room.attesters), promotion.attester],
         sealer=receipts,
     )
     engine = engine_later.set(
@@ -186,10 +182,10 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
         )
     )
     note = masked_note(engine.note, store.masker.text)
-    exchange = exchange_of(identity, policy, engine, note, pools, store.masker, broker)
+    exchange = exchange_of(identity, policy, engine, note, pools, store.masker, broker, promotion.summaries)
     keeper = EgressKeeper(engine_later, backends, clock)
     push_closing(stack, "egress keeper", keeper.close)
-    asked = runner_deps(engine, exchange, pools, relay, store.masker, platforms, keeper)
+    asked = runner_deps(engine, exchange, pools, relay, store.masker, platforms, keeper, static_secrets, promotion.desk)
     runner_api = api_later.set(runner_api_for(asked, AnyCredentials(backends.values())))
     push_closing(stack, "runner API", runner_api.stop)
     await _start(backends, engine, stack)
@@ -205,7 +201,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
         settings, url, secrets.token_hex(8), clock, pools, store.journal, store.audit, store.notes, store.logs,
         store.masker, identity.issuers, identity.callers, identity.trust, broker,
         Introspection(identity.issuers, engine.bound_record), policy_engine, decider, backends, runner_api, asked,
-        engine, sweep, keeper, receipts, platforms, metrics, exporter,
+        engine, sweep, keeper, receipts, promotion, static_secrets, platforms, metrics, exporter,
     )  # fmt: skip
 
 
@@ -217,13 +213,6 @@ async def _store(settings: Settings, url: str, clock: SystemClock, stack: AsyncE
     logs = LogStore(settings.state_dir / "logs", settings.logs.max_bytes_per_job, masker)
     push_closing(stack, "job logs", logs.close)
     return _Store(journal, audit, AuditNotes(audit), logs, masker)
-
-
-def _evidence(settings: Settings, builder: Builder, pools: Mapping[PoolName, Pool], journal: KeptJournal) -> _Evidence:
-    key: EvidenceKey = open_evidence_key(settings.state_dir / "keys" / "evidence")
-    kept = EvidenceStore(settings.state_dir / "evidence")
-    lookup = EvidenceLookup(kept, key, builder, pools)
-    return _Evidence(key, ProvenanceAttester(journal, pools, builder, key, kept), lookup)
 
 
 async def _policy_engine(settings: Settings, stack: AsyncExitStack) -> PolicyEngine:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 
+from orchestrator.daemon.attest import ReportDesk
 from orchestrator.daemon.egress_keeper import EgressKeeper
 from orchestrator.daemon.github import GitHubSources
+from orchestrator.daemon.secrets import SecretsRoom
 from orchestrator.identity.exchange import Exchange
 from orchestrator.journal.redact import Masker
 from orchestrator.lifecycle.engine import Engine
 from orchestrator.lifecycle.ports import RunnerCredentials
 from orchestrator.model.job import PoolName
 from orchestrator.model.pool import Pool
+from orchestrator.model.record import Record
 from orchestrator.server.runner_api import RunnerApi, RunnerApiDeps
 from orchestrator.server.runner_handlers import RunnerDeps
 from orchestrator.server.token import token_exchange
@@ -28,17 +31,26 @@ def runner_deps(
     masker: Masker,
     platforms: GitHubSources,
     keeper: EgressKeeper,
+    secrets: SecretsRoom,
+    desk: ReportDesk,
 ) -> RunnerDeps:
     """What runners of every backend ask of us."""
+
+    async def work_files(record: Record) -> Mapping[str, str]:
+        if record.platform is not None:
+            return await platforms.work_files(record)
+        return await secrets.files(record, engine.note)
+
     return RunnerDeps(
         engine=engine,
         exchange=token_exchange(exchange),
         pools={str(name): pool for name, pool in pools.items()},
         masker=masker,
         relay=relay.relay if relay else None,
-        work_files=platforms.work_files,
+        work_files=work_files,
         namer=keeper.with_egress(platforms.name),
         audience_of=platforms.audience_of,
+        report=desk.report,
     )
 
 

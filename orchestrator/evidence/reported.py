@@ -21,17 +21,10 @@ from orchestrator.model.record import Record
 CYCLONEDX: Final = "https://cyclonedx.org/bom"
 SPDX: Final = "https://spdx.dev/Document"
 VULNERABILITIES: Final = "https://cosign.sigstore.dev/attestation/vuln/v1"
-REPORTABLE: Final = frozenset(
-    {
-        CYCLONEDX,
-        SPDX,
-        VULNERABILITIES,
-        "https://in-toto.io/attestation/vulns/v0.1",
-        "https://in-toto.io/attestation/vulns/v0.2",
-        "https://in-toto.io/attestation/test-result/v0.1",
-        "https://cosign.sigstore.dev/attestation/v1",
-    }
-)
+SCANS: Final = frozenset({VULNERABILITIES, *(f"https://in-toto.io/attestation/vulns/v0.{n}" for n in (1, 2))})
+"""Predicate types of scanners' reports."""
+_OTHERS: Final = ("https://in-toto.io/attestation/test-result/v0.1", "https://cosign.sigstore.dev/attestation/v1")
+REPORTABLE: Final = frozenset({CYCLONEDX, SPDX, *SCANS, *_OTHERS})
 """Predicate types of documents that a job may report. No other: under our signature its word could pass for ours."""
 
 
@@ -60,6 +53,10 @@ class Reporter:
             reported_at=timestamp(reported_ns),
         )
 
+    def annotation(self) -> dict[str, str]:
+        """As it stands in a statement."""
+        return asdict(self)
+
 
 def reported_statement(
     subjects: Sequence[tuple[str, str]], predicate_type: str, predicate: bytes, reporter: Reporter
@@ -68,7 +65,7 @@ def reported_statement(
 
     `predicate` is the document, a JSON object that was checked when it came; its bytes are taken over as they are.
     """
-    annotations = {REPORTER: asdict(reporter)}
+    annotations = {REPORTER: reporter.annotation()}
     subject = [
         {"annotations": annotations, "digest": {"sha256": digest.removeprefix("sha256:")}, "name": name}
         for name, digest in subjects

@@ -6,7 +6,9 @@ begin with `orchestrator_`, as its extension rules ask.
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +21,7 @@ SUMMARY_TYPE: Final = "https://slsa.dev/verification_summary/v1"
 SLSA_VERSION: Final = "1.0"
 _LISTS: Final = ("signatures", "sboms", "provenances", "scans")
 _MOST_INPUTS: Final = 256
+_MOMENTARY: Final = ("timeVerified", "orchestrator_decision")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,21 @@ def summary_bytes(statement: Mapping[str, Any]) -> bytes:
 def summary_digest(data: bytes) -> str:
     """`sha256:<hex>` of the signed bytes: how tokens, facts and receipts name a summary."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def substance(statement: Mapping[str, Any]) -> str:
+    """What a summary says, apart from when and by which decision: equal for two that say the same."""
+    told = {name: value for name, value in statement["predicate"].items() if name not in _MOMENTARY}
+    return summary_digest(summary_bytes({"subject": statement["subject"], "predicate": told}))
+
+
+def statement_in(envelope: str) -> dict[str, Any] | None:
+    """The statement of an envelope of our own, its signature unchecked; None for what is none."""
+    try:
+        found = json.loads(base64.b64decode(json.loads(envelope)["payload"]))
+        return found if found["predicateType"] == SUMMARY_TYPE else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _name(facts: Mapping[str, Any] | None) -> str:

@@ -54,6 +54,7 @@ RESERVED_CLAIMS: Final = frozenset(
         "backend",
         *("environment", "artifact_digest", "caller", "caller_issuer", "decision_id"),
         *("runner_image_digest", "role", "trust_rule"),
+        "verification_summary",
     }
 )
 """Names that a caller's fact can never take in our tokens, and by which the trust map looks at none: ours, and those
@@ -186,8 +187,11 @@ def image_digest(pool: Pool) -> str:
     return pinned[1] if pinned else ""
 
 
-def job_claims(record: Record, pool: Pool, *, decision_id: str) -> dict[str, Any]:
-    """The claims that name the job; without times, audience, `jti` and tags, which the issuer adds."""
+def job_claims(record: Record, pool: Pool, *, decision_id: str, summary: str = "") -> dict[str, Any]:
+    """The claims that name the job; without times, audience, `jti` and tags, which the issuer adds.
+
+    `summary` is the digest of the verification summary by which `artifact_digest` was let through, if there is one.
+    """
     spec, caller, key = record.offer.spec, record.offer.caller, record.offer.key
     claims: dict[str, Any] = {**verified_facts(caller)}
     claims |= {
@@ -209,6 +213,8 @@ def job_claims(record: Record, pool: Pool, *, decision_id: str) -> dict[str, Any
         claims["environment"] = spec.deployment_environment
     if spec.artifact_digest:
         claims["artifact_digest"] = spec.artifact_digest
+    if summary:
+        claims["verification_summary"] = summary
     if digest := image_digest(pool):
         claims["runner_image_digest"] = digest
     return claims

@@ -28,7 +28,7 @@ from orchestrator.identity.trust.facts import trust_facts
 from orchestrator.identity.trust.trust_map import TrustMap
 from orchestrator.lifecycle.ports import Policy, RunnerIdentity
 from orchestrator.model.decision import Decision
-from orchestrator.model.events import Event, ExchangeDecided, TokenRefused
+from orchestrator.model.events import Event, ExchangeDecided, SummarySigned, TokenRefused
 from orchestrator.model.job import JobId, PoolName
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
@@ -42,7 +42,24 @@ class Note(Protocol):
     def __call__(self, job_id: JobId, *events: Event) -> Awaitable[None]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the gate swears to about an artifact that it lets through. `digest` (`sha256:<hex>`) goes into the token;
+    `signed` is the fact to record before that, None where it is on record already."""
+
+    digest: str
+    signed: SummarySigned | None = None
+
+
+Summarize = Callable[[Record, Decision], Awaitable[Summary | None]]
+"""The summary that an allowed deploy job's identity is bound to; None for a job that deploys nothing. May raise."""
+
+
 def _no_trust_map() -> TrustMap | None:
+    return None
+
+
+async def _no_summary(_record: Record, _decision: Decision) -> Summary | None:
     return None
 
 
@@ -52,7 +69,8 @@ class Collaborators:
 
     `record_of` is the record that the runner is bound to, or None; `pool_of` a configured pool; `on_secret` is told
     each token before it leaves, so that the job's log masks it. `trust` gives the trust map in force, None where none
-    is configured; `broker` is for audiences of third parties, which only a trust map can grant.
+    is configured; `broker` is for audiences of third parties, which only a trust map can grant. `summarize` is asked
+    once both have allowed a token, and what it signs is recorded before the token is.
     """
 
     policy: Policy
@@ -62,6 +80,7 @@ class Collaborators:
     on_secret: Callable[[JobId, str], object]
     trust: Callable[[], TrustMap | None] = _no_trust_map
     broker: Broker | None = None
+    summarize: Summarize = _no_summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +186,15 @@ class Exchange:
             await self._with.note(asked.record.id, decided, told)
             raise refusals.by_trust_map(audience, trusted, asked.reference)
         try:
-            draft = self._draft(asked, decision, trusted)
+            summary = await self._with.summarize(asked.record, decision)
+            draft = self._draft(asked, decision, trusted, summary.digest if summary else "")
         except OrchestratorError as error:
             rule = trusted.grant.rule if trusted else ""
             detail = str(error) if trusted else ""
             await self._with.note(asked.record.id, decided, TokenRefused(audience, error.reason, role, rule, detail))
             raise refusals.unfit(audience, error, asked.reference) from error
-        await self._with.note(asked.record.id, decided, draft.issued)
+        sworn = [summary.signed] if summary and summary.signed else []
+        await self._with.note(asked.record.id, decided, *sworn, draft.issued)
         return draft
 
     def _trusted(self, asked: _Asked) -> Trusted | Refusal | None:
@@ -184,7 +205,9 @@ class Exchange:
         answer = trust.grant(trust_facts(asked.record, asked.pool), asked.audience, asked.request.role)
         return answer if isinstance(answer, Refusal) else Trusted(answer, trust.digest)
 
-    def _draft(self, asked: _Asked, decision: Decision, trusted: Trusted | None) -> TokenDraft | BrokeredDraft:
+    def _draft(
+        self, asked: _Asked, decision: Decision, trusted: Trusted | None, summary: str
+    ) -> TokenDraft | BrokeredDraft:
         record, pool, audience = asked.record, asked.pool, asked.audience
         if self._with.broker is not None and self._with.broker.serves(audience):
             if trusted is None:
@@ -195,7 +218,7 @@ class Exchange:
                 )
             return self._with.broker.draft(record, pool, audience, decision, trusted)
         issuer = self._issuers.of(trusted.grant.issuer if trusted else MAIN)
-        return issuer.draft(record, pool, audience, decision, trusted)
+        return issuer.draft(record, pool, audience, decision, trusted, summary)
 
     async def _brokered(self, runner: RunnerIdentity, asked: _Asked, draft: BrokeredDraft) -> dict[str, Any]:
         """Have the credential made that is recorded already, and hand it over if the job is still there to have it."""

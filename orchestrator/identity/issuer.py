@@ -153,11 +153,18 @@ class Issuer:
         return jwks_document(self.keys.published())
 
     def draft(
-        self, record: Record, pool: Pool, audience: str, decision: Decision, trusted: Trusted | None = None
+        self,
+        record: Record,
+        pool: Pool,
+        audience: str,
+        decision: Decision,
+        trusted: Trusted | None = None,
+        summary: str = "",
     ) -> TokenDraft:
         """The token that policy's *allow* and the trust map's grant stand for; not yet signed.
 
-        `trusted` is None where there is no trust map. The token's life is the shortest of: audience's cap, the grant's,
+        `trusted` is None where there is no trust map; `summary` is the digest of the verification summary that a deploy
+        job's identity is bound to. The token's life is the shortest of: audience's cap, the grant's,
         policy's limit at admission and at this exchange, the default, and what is left until the job's deadline.
 
         Raises:
@@ -174,7 +181,7 @@ class Issuer:
         caps += [trusted.grant.max_ttl_seconds] if trusted else []
         lifetime = lifetime_seconds(record, pool, decision, caps, now)
         tags = decision.obligations.session_tags
-        claims = job_claims(record, pool, decision_id=decision.id)
+        claims = job_claims(record, pool, decision_id=decision.id, summary=summary)
         if trusted:
             tags = merged_tags(tags, trusted.grant.session_tags)
             claims |= trusted.claims()

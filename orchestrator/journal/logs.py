@@ -233,6 +233,10 @@ class LogStore:
                     async with asyncio.timeout(None if writer else _LOOK_SECONDS):
                         await grown.wait()
 
+    def writing(self, job_id: JobId) -> bool:
+        """Whether the job's log is open: more may come."""
+        return job_id in self._writers
+
     async def size(self, job_id: JobId) -> int | None:
         """Bytes of a job's log now; None when there is none."""
         path = self._path(job_id)

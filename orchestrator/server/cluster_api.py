@@ -15,6 +15,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from aiohttp import web
@@ -31,6 +32,7 @@ from orchestrator.server.peers import PeerLimits, Peers
 from orchestrator.server.problems import ProblemError
 from orchestrator.server.runner_handlers import (
     ARTIFACTS_PATH,
+    ATTESTATIONS_PATH,
     CLAIM_PATH,
     MAX_TOKEN_CHARS,
     TOKEN_PATH,
@@ -133,9 +135,10 @@ class ClusterApi:
         self._handed_over.set()
         self._routes: Mapping[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
             CLAIM_PATH: self._claim,
-            JOB_PATH: self._job,
+            JOB_PATH: partial(self._seated, self._handlers.job),
             TOKEN_PATH: self._token,
-            ARTIFACTS_PATH: self._artifact,
+            ARTIFACTS_PATH: partial(self._seated, self._handlers.artifact),
+            ATTESTATIONS_PATH: partial(self._seated, self._handlers.attestation),
             TRACES_PATH: self._spans,
         }
 
@@ -260,13 +263,10 @@ class ClusterApi:
 
         return await self._handlers.token(verified, request)
 
-    async def _job(self, request: web.BaseRequest) -> web.Response:
-        seat = await self._verified(request, bearer_token(request, MAX_TOKEN_CHARS))
-        return await self._handlers.job(seat, request)
-
-    async def _artifact(self, request: web.BaseRequest) -> web.Response:
-        seat = await self._verified(request, bearer_token(request, MAX_TOKEN_CHARS))
-        return await self._handlers.artifact(seat, request)
+    async def _seated(
+        self, answer: Callable[[Seat, web.BaseRequest], Awaitable[web.Response]], request: web.BaseRequest
+    ) -> web.Response:
+        return await answer(await self._verified(request, bearer_token(request, MAX_TOKEN_CHARS)), request)
 
     async def _spans(self, request: web.BaseRequest) -> web.Response:
         self._handlers.spans_welcome(request)

@@ -28,6 +28,7 @@ from orchestrator.server.naming import JOB_PATH
 from orchestrator.server.problems import ProblemError
 from orchestrator.server.runner_handlers import (
     ARTIFACTS_PATH,
+    ATTESTATIONS_PATH,
     CLAIM_PATH,
     MAX_ALARMS,
     MAX_TOKEN_CHARS,
@@ -76,6 +77,7 @@ class RunnerApi:
             JOB_PATH: self._job,
             TOKEN_PATH: self._token,
             ARTIFACTS_PATH: self._artifact,
+            ATTESTATIONS_PATH: self._attestation,
             TRACES_PATH: self._spans,
         }
 
@@ -164,6 +166,10 @@ class RunnerApi:
     async def _artifact(self, seat: Seat, request: web.BaseRequest) -> web.Response:
         await self._verified(seat, bearer_token(request, MAX_TOKEN_CHARS))
         return await self._handlers.artifact(seat, request)
+
+    async def _attestation(self, seat: Seat, request: web.BaseRequest) -> web.Response:
+        await self._verified(seat, bearer_token(request, MAX_TOKEN_CHARS))
+        return await self._handlers.attestation(seat, request)
 
     async def _spans(self, seat: Seat, request: web.BaseRequest) -> web.Response:
         """The listener alone identifies the sender: exporters send no token."""

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ from orchestrator.server.body import read_body, read_form, read_model, require_m
 from orchestrator.server.deps import Exchange, JobEngine, Namer, SpanRelay, WorkFiles
 from orchestrator.server.edge import SECURITY_HEADERS, answer
 from orchestrator.server.problems import ProblemError
+from orchestrator.server.reports import Report, Reporting
 from orchestrator.server.span_count import SpanCount
 from orchestrator.server.work import RunnerEndpoints, work_document
 from orchestrator.server.work_files import made_files
@@ -43,6 +45,7 @@ MAX_ALARMS = 8
 CLAIM_PATH = "/runner/v1/claim"
 TOKEN_PATH = "/runner/v1/token"  # noqa: S105 -- a path
 ARTIFACTS_PATH = "/runner/v1/artifacts"
+ATTESTATIONS_PATH = "/runner/v1/attestations"
 TRACES_PATH = "/runner/v1/traces"
 
 
@@ -67,8 +70,8 @@ class RunnerDeps:
     """What the handlers need. `relay` is None where spans are not relayed.
 
     `masker` is told each runner's credential before the runner gets any work, and masks what a job says of itself.
-    `work_files` and `namer` are for runners whose platform names their job; `audience_of` is the audience that a
-    platform's token for such a job must have.
+    `work_files` and `namer` are for runners whose platform names their job, `work_files` also for jobs with registered
+    secrets; `audience_of` is the audience that a platform's token for such a job must have.
     """
 
     engine: JobEngine
@@ -79,6 +82,7 @@ class RunnerDeps:
     work_files: WorkFiles | None = None
     namer: Namer | None = None
     audience_of: Callable[[Record], str] = field(default=lambda _record: "")
+    report: Report | None = None
     limits: RunnerLimits = field(default_factory=RunnerLimits)
 
 
@@ -88,6 +92,7 @@ class Seat:
 
     identity: RunnerIdentity
     artifacts: int = 0
+    reports: Reporting = field(default_factory=Reporting)
     alarms: int = 0
     refused: int = 0
     misnamed: int = 0
@@ -185,7 +190,7 @@ class RunnerHandlers:
             GiveUpError: reason `work_unavailable`; the job has ended.
         """
         deps = self._deps
-        make = deps.work_files if record.platform is not None else None
+        make = deps.work_files if record.platform is not None or record.offer.spec.secrets else None
         files = await made_files(record, make, deps.masker, lambda job, why: deps.engine.abandon(job.id, why))
         audience = deps.audience_of(record) if record.platform is not None else ""
         return json_answer(work_document(record, pool, endpoints, traceparent(record.id), files, audience))
@@ -241,6 +246,12 @@ class RunnerHandlers:
         artifact = ArtifactReported(name, body.digest, media_type, body.size_bytes)
         await self._deps.engine.note(record.id, artifact)
         return json_answer(msgspec.to_builtins(artifact), status=201)
+
+    async def attestation(self, seat: Seat, request: web.BaseRequest) -> web.Response:
+        deps, running = self._deps, partial(self.running, seat.identity)
+        record, fact = await seat.reports.take(request, deps.report, running, deps.masker)
+        await deps.engine.note(record.id, fact)
+        return json_answer(msgspec.to_builtins(fact), status=201)
 
     def spans_welcome(self, request: web.BaseRequest) -> str:
         """The Content-Encoding of a request that can be relayed: OTLP/HTTP in protobuf, plain or gzip."""

@@ -26,6 +26,7 @@ KEY_PATTERN = r"""^([!#$%&'*+.^_`|~0-9A-Za-z:/=@-]{1,255}|"([ !#-\[\]-~]|\\["\\]
 _LABEL = r"^[A-Za-z0-9][A-Za-z0-9 ._:/@()+,=#-]{0,127}$"
 _LABEL_OR_EMPTY = r"^([A-Za-z0-9][A-Za-z0-9 ._:/@()+,=#-]{0,127})?$"
 _POOL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+_TICKET = r"^([A-Za-z0-9][A-Za-z0-9._/#-]{0,127})?$"
 _MEDIA_TYPE = r"^([a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63})?$"
 _NO_NUL = r"^[^\x00]*$"
 _ENVIRONMENT_NAME = r"^(?!ORCHESTRATOR_|LD_)[A-Za-z_][A-Za-z0-9_]{0,127}$"
@@ -119,6 +120,8 @@ class JobRequest(Request):
     """Where the job deploys to, such as `staging`; empty when it does not deploy."""
     artifact_digest: Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64})?$")] = ""
     """What a deploy job deploys; evidence about it is looked up by us."""
+    ticket: Annotated[str, Field(pattern=_TICKET)] = ""
+    """Id of the release ticket of a deployment; whether there is one, and whether it is open, the tracker is asked."""
     pipeline: Annotated[str, Field(pattern=_LABEL_OR_EMPTY)] = ""
     """Groups the jobs of one pipeline."""
     claimed: Annotated[
@@ -200,6 +203,13 @@ class JobReport(Request):
     repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}$")]
     token: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)?$", max_length=16384)] = ""
     """The platform's OIDC token of this job for us, where the job may ask for one."""
+
+
+class AttestationRequest(Request):
+    """A document that a job reports about an artifact; `predicate`, the document itself, is looked at apart."""
+
+    digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+    predicate_type: Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class ArtifactRequest(Request):
