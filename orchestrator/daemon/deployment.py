@@ -110,7 +110,9 @@ class DeploymentGate:
         found = tuple(self._unfit(workload, environment))
         if found:
             return Judged(environment, found)
-        first = {image.digest: image.reference for image in reversed(workload.images)}
+        first: dict[str, str] = {}
+        for image in workload.images:
+            first.setdefault(image.digest, image.reference)
         async with asyncio.TaskGroup() as group:
             asked = [group.create_task(self._decide(workload, environment, *one)) for one in first.items()]
         return Judged(environment, decisions=tuple(task.result() for task in asked))

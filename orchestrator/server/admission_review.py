@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from orchestrator.server.pod_demands import Demands, Image, ReviewError, Struct, demands, read_spec
+from orchestrator.server.pod_demands import Demands, Image, ReviewError, Struct, demands, given, read_spec
 
 API_VERSION = "admission.k8s.io/v1"
 KIND = "AdmissionReview"
@@ -63,8 +63,8 @@ class _Request(Struct, frozen=True):
     namespace: str = ""
     name: str = ""
     user_info: _User = _User()
-    object: msgspec.Raw | None = None
-    old_object: msgspec.Raw | None = None
+    object: msgspec.Raw = msgspec.Raw()
+    old_object: msgspec.Raw = msgspec.Raw()
     dry_run: bool | None = None
 
 
@@ -147,7 +147,7 @@ def _workload(request: _Request) -> Workload:
         raise ReviewError("the object is of a kind that starts no pods, or that is not known here")
     if request.operation not in ("CREATE", "UPDATE"):
         raise ReviewError("only CREATE and UPDATE are judged")
-    if request.object is None:
+    if not given(request.object):
         raise ReviewError("the request has no object")
     tree = _TREE.decode(request.object)
     spec = read_spec(_pod_spec(kind, tree))
@@ -170,7 +170,7 @@ def _workload(request: _Request) -> Workload:
 
 
 def _changed(kind: str, request: _Request, asked: Demands) -> bool:
-    if request.operation != "UPDATE" or request.old_object is None:
+    if request.operation != "UPDATE" or not given(request.old_object):
         return True
     return asked != demands(read_spec(_pod_spec(kind, _TREE.decode(request.old_object))))
 

@@ -64,7 +64,7 @@ class _ImageVolume(Struct, frozen=True):
 
 class _Volume(Struct, frozen=True):
     name: str = ""
-    host_path: msgspec.Raw | None = None
+    host_path: msgspec.Raw = msgspec.Raw()
     image: _ImageVolume | None = None
 
 
@@ -100,6 +100,11 @@ class Demands:
 
 
 _SPEC = msgspec.json.Decoder(PodSpec, strict=True)
+
+
+def given(raw: msgspec.Raw) -> bool:
+    """Whether there is a value, and not null."""
+    return bytes(raw) not in (b"", b"null")
 
 
 def read_spec(raw: msgspec.Raw) -> PodSpec:
@@ -148,7 +153,7 @@ def _privileges(spec: PodSpec) -> Iterator[str]:
     for word in _of_context(spec.security_context):
         yield f"pod: {word}"
     for volume in spec.volumes or ():
-        if volume.host_path is not None and bytes(volume.host_path) != b"null":
+        if given(volume.host_path):
             yield f"volume {volume.name[:_MAX_NAME]}: hostPath"
     for one in _containers(spec):
         for word in _of_context(one.security_context):

@@ -8,13 +8,13 @@ from pydantic import Field
 
 from orchestrator.model.decision import Verdict
 from orchestrator.server.operation import Answer, Operation
-from orchestrator.server.schemas import Request
+from orchestrator.server.schemas import MAX_SECRETS, Request
 from orchestrator.server.shapes import View
 
 _LABEL = r"^[A-Za-z0-9][A-Za-z0-9 ._:/@()+,=#-]{0,127}$"
 _POOL = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$"
 _TICKET = r"^([A-Za-z0-9][A-Za-z0-9._/#-]{0,127})?$"
-_SECRET = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+_REGISTERED = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 
 class CheckRequest(Request):
@@ -28,7 +28,9 @@ class CheckRequest(Request):
     """The release ticket, looked up in the tracker by us."""
     pool: Annotated[str, Field(pattern=_POOL)] = ""
     """The pool that the deploying job would run in; empty leaves out what policy wants of pools."""
-    secrets: Annotated[list[Annotated[str, Field(pattern=_SECRET)]], Field(max_length=32)] = Field(default_factory=list)
+    secrets: Annotated[list[Annotated[str, Field(pattern=_REGISTERED)]], Field(max_length=MAX_SECRETS)] = Field(
+        default_factory=list
+    )
     """Registered secrets that the job would ask for."""
 
 
