@@ -15,7 +15,8 @@ from orchestrator.cli.exits import UsageError
 
 _MAX_FILE_BYTES = 4 << 20
 _MAX_JOBS = 500
-_TEXTS = ("name", "pool", "script", "script_file", "deployment_environment", "artifact_digest", "pipeline")
+_DEPLOYS = ("deployment_environment", "artifact_digest", "ticket")
+_TEXTS = ("name", "pool", "script", "script_file", "pipeline", *_DEPLOYS)
 _TABLES = ("environment", "claimed")
 _KEYS = frozenset({*_TEXTS, *_TABLES, "timeout_seconds"})
 

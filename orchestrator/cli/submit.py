@@ -31,6 +31,7 @@ Env = Annotated[
 Timeout = Annotated[int | None, typer.Option(min=0, metavar="SECONDS", help="Longest run; 0 takes the pool's limit.")]
 Environment = Annotated[str | None, typer.Option(metavar="NAME", help="Where it deploys to, for example staging.")]
 Artifact = Annotated[str | None, typer.Option(metavar="sha256:HEX", help="Digest of what a deploy job deploys.")]
+Ticket = Annotated[str | None, typer.Option(metavar="ID", help="Release ticket of a deployment.")]
 Pipeline = Annotated[str | None, typer.Option(help="Pipeline that the job belongs to.")]
 Key = Annotated[
     str | None,
@@ -51,6 +52,7 @@ def submit(
     timeout: Timeout = None,
     environment: Environment = None,
     artifact: Artifact = None,
+    ticket: Ticket = None,
     pipeline: Pipeline = None,
     idempotency_key: Key = None,
     follow: Follow = True,
@@ -69,6 +71,7 @@ def submit(
         "timeout_seconds": timeout,
         "deployment_environment": environment,
         "artifact_digest": artifact,
+        "ticket": ticket,
         "pipeline": pipeline,
     }
     jobs = _jobs(file, flags, script, script_file, env or [])

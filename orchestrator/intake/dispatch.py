@@ -34,6 +34,7 @@ class DispatchRequest:
     timeout_seconds: int = 0
     deployment_environment: str = ""
     artifact_digest: str = ""
+    ticket: str = ""
     pipeline: str = ""
     claimed: Mapping[str, str] = field(default_factory=dict)
     secrets: Sequence[str] = ()
@@ -88,6 +89,7 @@ def offer(request: DispatchRequest, key: str, caller: Caller, *, traceparent: st
         timeout_seconds=request.timeout_seconds,
         deployment_environment=request.deployment_environment,
         artifact_digest=request.artifact_digest,
+        ticket=request.ticket,
         pipeline=request.pipeline,
         claimed=dict(request.claimed),
         parent_traceparent=traceparent,

@@ -116,6 +116,8 @@ class JobView(View):
     caller: CallerView
     deployment_environment: str
     artifact_digest: str
+    ticket: str
+    """Id of the release ticket, as the job named it."""
     runner: RunnerView | None
     platform_job: PlatformJobView | None
     """Null for a job that was known from the start."""

@@ -101,6 +101,7 @@ def _lines(job: Document) -> list[tuple[str, str]]:
         ("pipeline", plain(job.get("pipeline"))),
         ("deploys to", plain(job.get("deployment_environment"))),
         ("artifact", plain(job.get("artifact_digest"))),
+        ("ticket", plain(job.get("ticket"))),
         ("caller", _pair(caller.get("subject"), caller.get("issuer"))),
         ("caller facts", facts),
         ("runner", _pair(runner.get("name"), runner.get("uid"))),

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from orchestrator.intake.tickets.errors import AnswerUnreadableError
 
-MAX_ID: Final = 64
+MAX_ID: Final = 128
 MAX_VALUE: Final = 200
 """Characters of a value in an answer; a longer one makes the answer unreadable, for a cut name is another's name."""
 _PLACE: Final = "{id}"

@@ -58,14 +58,14 @@ def test_a_denial_for_several_reasons_shows_each_on_its_own_line():
 def test_submit_sends_what_was_given(cli, local_daemon):
     done = cli(
         *HELLO, "--pool", "big", "-e", "A=1", "--env", "B=x=y", "--timeout", "9", "--environment", "staging",
-        "--artifact", "sha256:" + "0" * 64, "--pipeline", "p", "--no-follow",
+        "--artifact", "sha256:" + "0" * 64, "--ticket", "REL-7", "--pipeline", "p", "--no-follow",
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
     assert local_daemon.bodies == [
         {
             "name": "hello", "script": "echo hello", "pool": "big", "environment": {"A": "1", "B": "x=y"},
             "timeout_seconds": 9, "deployment_environment": "staging", "artifact_digest": "sha256:" + "0" * 64,
-            "pipeline": "p",
+            "ticket": "REL-7", "pipeline": "p",
         }
     ]  # fmt: skip
     assert done.stdout == next(iter(local_daemon.jobs)) + "\n"
