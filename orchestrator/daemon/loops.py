@@ -23,6 +23,7 @@ _ROTATION_LOOK_SECONDS = 300.0
 _COMPACTION_SECONDS = 600.0
 _UPKEEP_SECONDS = 1.0
 _CREDENTIALS_SECONDS = 5.0
+_SECRETS_SECONDS = 5.0
 _GATE_SECONDS = 3600.0
 
 
@@ -42,6 +43,8 @@ def periodic_loops(
         yield "credentials", _every(_CREDENTIALS_SECONDS, "ending of credentials", rooms.broker.upkeep)
     if gate is not None:
         yield "gate", _every(_GATE_SECONDS, "upkeep of the cluster's gate", gate.upkeep)
+    if rooms.settings.secrets:
+        yield "secrets", _every(_SECRETS_SECONDS, "upkeep of static secrets", rooms.static_secrets.upkeep)
     yield "caller-token", presence.renew_for_ever()
     yield "loop-lag", rooms.metrics.sample_loop_lag()
 

@@ -84,6 +84,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread
         stack.callback(rooms.journal.subscribe(rooms.metrics.observe))
         stack.callback(rooms.journal.subscribe(rooms.egress_keeper.observe))
         stack.callback(rooms.journal.subscribe(rooms.platforms.observe))
+        stack.callback(rooms.journal.subscribe(rooms.static_secrets.holders.observe))
         stack.callback(rooms.journal.subscribe(PlatformLog(rooms.engine.record).observe))
         recovered = await _take_over(rooms, stack)
         rooms.exporter.start()
@@ -107,6 +108,7 @@ async def _take_over(rooms: Rooms, stack: AsyncExitStack) -> int:
     """Go on where the last daemon stopped, and only then let runners in that lived on; returns the jobs recovered."""
     live = await rooms.journal.live()
     rooms.metrics.adopt(live)
+    rooms.static_secrets.holders.adopt(live)
     for room in rooms.backends.values():
         await room.adopt(live)
     recovered = await recover(rooms.journal, rooms.engine, rooms.instance)
