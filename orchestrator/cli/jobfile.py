@@ -18,7 +18,7 @@ _MAX_JOBS = 500
 _DEPLOYS = ("deployment_environment", "artifact_digest", "ticket")
 _TEXTS = ("name", "pool", "script", "script_file", "pipeline", *_DEPLOYS)
 _TABLES = ("environment", "claimed")
-_KEYS = frozenset({*_TEXTS, *_TABLES, "timeout_seconds"})
+_KEYS = frozenset({*_TEXTS, *_TABLES, "timeout_seconds", "secrets"})
 
 Job = dict[str, Any]
 
@@ -90,6 +90,8 @@ def _job(entry: object, folder: Path, where: str) -> Job:
     seconds = job.get("timeout_seconds", 0)
     if isinstance(seconds, bool) or not isinstance(seconds, int):
         raise UsageError(f"{where}: timeout_seconds must be a whole number")
+    if not isinstance(job.get("secrets", []), list) or not all(isinstance(one, str) for one in job.get("secrets", [])):
+        raise UsageError(f"{where}: secrets must be a list of names", fix="secrets: [NAME]")
     if "script_file" in job:
         if "script" in job:
             raise UsageError(f"{where}: give script or script_file, not both")

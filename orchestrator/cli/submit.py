@@ -32,6 +32,10 @@ Timeout = Annotated[int | None, typer.Option(min=0, metavar="SECONDS", help="Lon
 Environment = Annotated[str | None, typer.Option(metavar="NAME", help="Where it deploys to, for example staging.")]
 Artifact = Annotated[str | None, typer.Option(metavar="sha256:HEX", help="Digest of what a deploy job deploys.")]
 Ticket = Annotated[str | None, typer.Option(metavar="ID", help="Release ticket of a deployment.")]
+Secret = Annotated[
+    list[str] | None,
+    typer.Option("--secret", metavar="NAME", help="Registered secret that the job needs; repeatable."),
+]
 Pipeline = Annotated[str | None, typer.Option(help="Pipeline that the job belongs to.")]
 Key = Annotated[
     str | None,
@@ -53,6 +57,7 @@ def submit(
     environment: Environment = None,
     artifact: Artifact = None,
     ticket: Ticket = None,
+    secret: Secret = None,
     pipeline: Pipeline = None,
     idempotency_key: Key = None,
     follow: Follow = True,
@@ -72,6 +77,7 @@ def submit(
         "deployment_environment": environment,
         "artifact_digest": artifact,
         "ticket": ticket,
+        "secrets": secret or None,
         "pipeline": pipeline,
     }
     jobs = _jobs(file, flags, script, script_file, env or [])

@@ -118,6 +118,8 @@ class JobView(View):
     artifact_digest: str
     ticket: str
     """Id of the release ticket, as the job named it."""
+    secrets: list[str]
+    """Names of the registered secrets that it asked for."""
     runner: RunnerView | None
     platform_job: PlatformJobView | None
     """Null for a job that was known from the start."""

@@ -102,6 +102,7 @@ def _lines(job: Document) -> list[tuple[str, str]]:
         ("deploys to", plain(job.get("deployment_environment"))),
         ("artifact", plain(job.get("artifact_digest"))),
         ("ticket", plain(job.get("ticket"))),
+        ("secrets", plain(", ".join(job.get("secrets") or []))),
         ("caller", _pair(caller.get("subject"), caller.get("issuer"))),
         ("caller facts", facts),
         ("runner", _pair(runner.get("name"), runner.get("uid"))),
