@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.lifecycle.ending import ended
+from orchestrator.lifecycle.excepted import exception_facts
 from orchestrator.lifecycle.observation import Action, Deadlines, Observation, Step
 from orchestrator.model.decision import CONFIGURATION, Decision, Obligations, Reason, Stage, Verdict
 from orchestrator.model.egress import narrow
@@ -34,7 +35,7 @@ def admit(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
 
 def _answer(decision: Decision) -> tuple[Event, ...]:
     if decision.allowed:
-        return (JobAdmitted(decision),)
+        return (JobAdmitted(decision), *exception_facts(decision))
     return (JobRefused(decision), *refusal(decision).facts)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from orchestrator.errors import GiveUpError
 from orchestrator.lifecycle.admit import refusal_reason
 from orchestrator.lifecycle.bind import Refusal
+from orchestrator.lifecycle.excepted import exception_facts
 from orchestrator.lifecycle.live import LiveJob, LiveJobs
 from orchestrator.lifecycle.patience import Patience
 from orchestrator.lifecycle.platform import judge_naming
@@ -60,7 +61,7 @@ class Namings:
                 decision = await self._patience.wait(self._policy.admit(asked, pool))
                 async with live.lock:
                     if not await self._known(live, job, holder):
-                        facts: list[Event] = [PlatformJobNamed(job, decision)]
+                        facts: list[Event] = [PlatformJobNamed(job, decision), *exception_facts(decision)]
                         if not decision.allowed:
                             facts.append(JobRefused(decision))
                         await self._jobs.store(live, facts)

@@ -51,10 +51,17 @@ class Obligations:
 
 @dataclass(frozen=True, slots=True)
 class Waiver:
-    """The codes of the reasons that a signed exception (`sha256:<hex>`) set aside."""
+    """The codes of the reasons that a signed exception (`sha256:<hex>`) set aside.
+
+    `number` counts the jobs that used the exception, from 1; until the use is durable it is 0, and `kind` and
+    `approvers` (names of people) are not told either.
+    """
 
     exception: str
     codes: tuple[str, ...]
+    kind: str = ""
+    approvers: tuple[str, ...] = ()
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestrator.model.pool import TrustTier
+from orchestrator.settings.approvals import ApprovalsSettings
 from orchestrator.settings.audit import AuditSettings
 from orchestrator.settings.commits import check_sources
 from orchestrator.settings.deployment import DeploymentSettings
@@ -212,6 +213,8 @@ class Settings(BaseSettings):
     policy: PolicySettings = PolicySettings()
     promotion: PromotionSettings = PromotionSettings()
     """What is asked about what is to be deployed, and whose word counts."""
+    approvals: ApprovalsSettings = ApprovalsSettings()
+    """What people sign: approvals, and exceptions to the rules."""
     pools: tuple[PoolSettings, ...] = (PoolSettings(name="default"),)
     """The classes of runners."""
     github: tuple[GitHubSettings, ...] = ()
