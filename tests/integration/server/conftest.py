@@ -36,7 +36,7 @@ from orchestrator.model.job import JobId, PoolName
 from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.model.source import SourceState
 from orchestrator.server.app import ApiServer, build_app
-from orchestrator.server.deps import Limits, PoolState, ServerDeps, TrustReader
+from orchestrator.server.deps import CheckPolicy, Limits, PoolState, ServerDeps, TrustReader
 from orchestrator.telemetry.waterfall import trace_document
 from orchestrator.testing.backend import MemoryBackend
 from orchestrator.testing.journal import MemoryJournal
@@ -223,6 +223,12 @@ def trust() -> TrustReader | None:
 
 
 @pytest.fixture
+def check_policy() -> CheckPolicy | None:
+    """Overridden by tests of questions to policy."""
+    return None
+
+
+@pytest.fixture
 def webhooks() -> dict[str, Any]:
     """Overridden by tests of webhooks: receivers by their source."""
     return {}
@@ -249,6 +255,7 @@ async def api(
     key_folder: Any,
     webhooks: dict[str, Any],
     trust: TrustReader | None,
+    check_policy: CheckPolicy | None,
     sources: list[SourceState],
     tmp_path: Any,
 ) -> AsyncIterator[Api]:
@@ -303,6 +310,7 @@ async def api(
         webhooks=webhooks,
         trust=trust,
         audit=AuditPapers(),
+        check_policy=check_policy,
         limits=limits,
     )
     server = ApiServer(build_app(deps), limits)
