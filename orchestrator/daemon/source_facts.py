@@ -71,6 +71,7 @@ class SourceFacts:
 
     def __init__(self, asked: Sequence[_Asked], given: CommitSettings, clock_ns: Callable[[], int]) -> None:
         self._asked = tuple(asked)
+        self._environments = frozenset(given.environments)
         self._seconds = given.timeout_seconds
         self._max_age = given.max_age_seconds
         self._clock_ns = clock_ns
@@ -82,6 +83,8 @@ class SourceFacts:
         Raises:
             OrchestratorError: it could not be asked; also written to the log.
         """
+        if self._environments and question.environment not in self._environments:
+            return None
         answer = await self._find(question)
         return None if answer is None else _told(answer)
 

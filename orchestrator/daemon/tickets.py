@@ -10,9 +10,10 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from orchestrator.daemon.closing import push_closing
-from orchestrator.daemon.source_facts import SourceFacts
+from orchestrator.daemon.source_facts import SourceFacts, open_source_facts
 from orchestrator.errors import ConfigurationError, OrchestratorError
 from orchestrator.evidence.provenance import timestamp
 from orchestrator.identity.secret_file import SecretFile
@@ -41,6 +42,7 @@ class Tickets:
         self, tracker: Tracker, given: TicketSettings, source: SourceFacts | None, clock_ns: Callable[[], int]
     ) -> None:
         self._tracker = tracker
+        self._environments = frozenset(given.environments)
         self._trailer = given.trailer
         self._source = source
         self._max_age = given.max_age_seconds
@@ -53,6 +55,8 @@ class Tickets:
         Raises:
             OrchestratorError: it could not be asked; also written to the log.
         """
+        if self._environments and question.environment not in self._environments:
+            return None
         wanted = question.record.offer.spec.ticket or await self._of_commit(question)
         if not wanted:
             return None
@@ -85,6 +89,23 @@ def _told(answer: _Answer) -> Facts:
         "url": ticket.url,
         "checked_at": timestamp(answer.checked_at_ns),
     }
+
+
+class ReleaseFacts(NamedTuple):
+    """What is asked of others about a deployment; None where it is not configured."""
+
+    source: SourceFacts | None
+    ticket: Tickets | None
+
+
+def open_release_facts(settings: Settings, clock_ns: Callable[[], int], stack: AsyncExitStack) -> ReleaseFacts:
+    """Both as configured. Nothing is sent yet.
+
+    Raises:
+        ConfigurationError: as `open_source_facts` and `open_tickets`.
+    """
+    source = open_source_facts(settings, clock_ns, stack)
+    return ReleaseFacts(source, open_tickets(settings, source, clock_ns, stack))
 
 
 def open_tickets(

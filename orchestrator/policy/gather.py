@@ -47,8 +47,7 @@ async def _gather(lookups: Lookups, question: Question, waiting: set[str]) -> Ve
             if question.environment:
                 consent = group.create_task(_ask("approvals and exceptions", lookups.consent, question, waiting))
                 source = group.create_task(_ask("the artifact's source", lookups.source, question, waiting))
-                if spec.ticket:
-                    ticket = group.create_task(_ask("the ticket", lookups.ticket, question, waiting))
+                ticket = group.create_task(_ask("the ticket", lookups.ticket, question, waiting))
             if spec.secrets:
                 secrets = group.create_task(_ask("the secrets", lookups.secrets, question, waiting))
     except BaseExceptionGroup as failed:

@@ -80,8 +80,8 @@ async def _no_secrets(_question: Question) -> Sequence[Facts]:
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
-    """All of them. `artifact` is asked for every job with a well-formed digest; `consent` and `source` only for jobs
-    that deploy somewhere, `ticket` only if they name one besides, `secrets` only for jobs that want one."""
+    """All of them. `artifact` is asked for every job with a well-formed digest; `consent`, `source` and
+    `ticket` only for jobs that deploy somewhere, `secrets` only for jobs that want one."""
 
     artifact: EvidenceLookup
     consent: ConsentLookup = _no_consent

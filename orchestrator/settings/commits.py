@@ -11,6 +11,7 @@ from orchestrator.settings.fields import Group, Name
 from orchestrator.settings.github import GitHubSettings
 
 BranchPattern = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x20\x7f~^:?\[\\]+$")]
+EnvironmentName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Issuer = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x20\x7f]+$")]
 
 
@@ -21,6 +22,8 @@ class CommitSettings(Group):
     sources: tuple[Name, ...] = Field(min_length=1, max_length=50)
     """Names of entries of `github` whose repositories are asked about; an enterprise's is asked about none. Their App
     needs *Contents: read* and, for `pull_requests`, *Pull requests: read*."""
+    environments: tuple[EnvironmentName, ...] = Field(default=(), max_length=100)
+    """Deployments to these only are asked about, so that others do not depend on GitHub. Empty: all."""
     branches: tuple[BranchPattern, ...] = Field(default=(), max_length=8)
     """Branches that releases come from: exact names, or names with `*` for the branch that the build itself was of.
     Empty: the repository's default branch."""

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator
 
+from orchestrator.settings.commits import EnvironmentName
 from orchestrator.settings.fields import Group
 from orchestrator.settings.github import ProxyUrl, is_loopback
 
@@ -64,6 +65,8 @@ class TicketSettings(Group):
     """Regular expression that an id must match in full; another one is no ticket, and the tracker is not asked."""
     token_file: Path | None = None
     """File with the credential, read again when it is replaced. Nobody else may read it (mode 0400)."""
+    environments: tuple[EnvironmentName, ...] = Field(default=(), max_length=100)
+    """Deployments to these only need the tracker; others are told nothing of a ticket. Empty: all."""
     scheme: Literal["Bearer", "Basic", "token", "PRIVATE-TOKEN"] = "Bearer"
     """How the credential is sent: `Authorization` with this scheme (Basic: the file holds `user:token` in Base64), or
     the header `PRIVATE-TOKEN`."""
