@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orchestrator.daemon.audit import Audit
+from orchestrator.evidence.audit.facts import DAEMON
 from orchestrator.evidence.audit.record import Json
 from orchestrator.identity.issuers import IssuerSet
 from orchestrator.identity.keys import KeyStore
@@ -12,6 +13,7 @@ from orchestrator.identity.rotation import KeyFacts, RotationPlan
 from orchestrator.identity.trust.trust_map import TrustMap
 from orchestrator.model.job import Caller
 from orchestrator.policy.bundle import BundleHolder
+from orchestrator.policy.decision_log.deny_watch import Jump
 from orchestrator.policy.files import Bundle
 from orchestrator.policy.opa_server import OpaServerEngine
 
@@ -54,6 +56,17 @@ class AuditNotes:
         data: dict[str, Json] = {"engine": "regorus", "bundle_digest": bundle.digest, "files": files}
         data["file_count"] = len(bundle.files)
         await self._note("policy.loaded", data, actor)
+
+    async def deny_jump(self, jump: Jump, *, rolled_back: bool) -> None:
+        """The bundle in force denies far more than the one before, which is about to be in force again or not."""
+        data: dict[str, Json] = {
+            "denied_per_1000_before": round(1000 * jump.before),
+            "questions_before": jump.before_count,
+            "denied_per_1000_after": round(1000 * jump.after),
+            "questions_after": jump.after_count,
+            "rolled_back": rolled_back,
+        }
+        await self._note("policy.deny_jump", data, DAEMON)
 
     async def trust_loaded(self, trust: TrustMap, actor: str = BY_SIGNAL) -> None:
         """A trust map is about to be in force."""

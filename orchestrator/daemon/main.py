@@ -78,7 +78,8 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread
             return EXIT_DRAINED
         rooms = await open_rooms(settings, url, stack)
         await asyncio.to_thread(keep_port, settings.state_dir, int(address[1]))
-        reload = Reload(rooms.policy_engine, rooms.trust, rooms.notes, rooms.metrics, settings, reread)
+        watched = rooms.policy_engine, rooms.trust, rooms.decisions
+        reload = Reload(*watched, rooms.notes, rooms.metrics, settings, reread)
         stack.enter_context(_signals(drain, reload))
         configure(settings.logs.level, settings.logs.format, rooms.masker.text)
         stack.callback(rooms.journal.subscribe(rooms.metrics.observe))

@@ -18,6 +18,7 @@ from orchestrator.daemon.backends import AnyCredentials, BackendRoom, Neighbours
 from orchestrator.daemon.brokered import GitHubBroker, open_broker
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.closing import push_closing
+from orchestrator.daemon.decision_log import DecisionRoom, open_decisions, watch_decisions
 from orchestrator.daemon.egress_keeper import EgressKeeper
 from orchestrator.daemon.gauges import watch_audit, watch_backends, watch_rooms
 from orchestrator.daemon.github import GitHubSources, open_github
@@ -27,6 +28,7 @@ from orchestrator.daemon.receipt import Receipts
 from orchestrator.daemon.runner_requests import runner_api_for, runner_deps
 from orchestrator.daemon.secrets import SecretsRoom
 from orchestrator.daemon.secrets_slice import open_secrets
+from orchestrator.daemon.tickets import open_release_facts
 from orchestrator.daemon.trust import TrustHolder
 from orchestrator.errors import ConfigurationError
 from orchestrator.evidence.audit.facts import DAEMON
@@ -81,6 +83,7 @@ class Rooms:
     introspection: Introspection
     policy_engine: PolicyEngine
     decider: PolicyDecider
+    decisions: DecisionRoom
     backends: Mapping[str, BackendRoom]
     runner_api: RunnerApi
     runner_deps: RunnerDeps
@@ -147,9 +150,12 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     promotion = await open_promotion(settings, url, pools, store.journal, store.logs, clock)
     policy_engine = await _policy_engine(settings, stack)
     await store.notes.policy_in_force(policy_engine, DAEMON)
+    decisions = open_decisions(settings, clock, stack)
+    await decisions.begin(policy_engine, DAEMON)
     static_secrets = open_secrets(settings, store.notes, clock.now_ns)
-    lookups = open_lookups(promotion, secrets=static_secrets.facts)
-    decider = PolicyDecider(policy_engine, lookups, clock, listener=promotion.summaries.answered)
+    release = open_release_facts(settings, clock.now_ns, stack)
+    lookups = open_lookups(promotion, source=release.source, ticket=release.ticket, secrets=static_secrets.facts)
+    decider = PolicyDecider(policy_engine, lookups, clock, listener=decisions.beside(promotion.summaries.answered))
     policy = anchored(decider, store.audit, clock)
     relay = await _relay(settings, store.masker, stack)
 
@@ -196,12 +202,13 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     watch_rooms(metrics, store.journal, exporter, sweep)
     watch_backends(metrics, backends.values())
     watch_audit(metrics, store.audit)
+    watch_decisions(metrics, decisions)
     metrics.watch_sources(platforms.states)
     return Rooms(
         settings, url, secrets.token_hex(8), clock, pools, store.journal, store.audit, store.notes, store.logs,
         store.masker, identity.issuers, identity.callers, identity.trust, broker,
-        Introspection(identity.issuers, engine.bound_record), policy_engine, decider, backends, runner_api, asked,
-        engine, sweep, keeper, receipts, promotion, static_secrets, platforms, metrics, exporter,
+        Introspection(identity.issuers, engine.bound_record), policy_engine, decider, decisions, backends, runner_api,
+        asked, engine, sweep, keeper, receipts, promotion, static_secrets, platforms, metrics, exporter,
     )  # fmt: skip
 
 

@@ -160,6 +160,8 @@ class BundleHolder:
         self._reloading = asyncio.Lock()
         self.bundle = load_configured(folder)
         """The one in force."""
+        self._before: Bundle | None = None
+        self._rolled_back = ""
         self._engine = self._build(self.bundle)
 
     @property
@@ -176,16 +178,35 @@ class BundleHolder:
         `before` is awaited with what has changed and is fit, before it is put in force; if it raises, that is not done.
 
         Raises:
-            ConfigurationError: the new content is refused, and the bundle in force stays.
+            ConfigurationError: the new content is refused, and the bundle in force stays; reason `policy_rolled_back`
+                where it is the one that `roll_back` took out.
         """
         # One at a time, or a load that began earlier and took longer would put an older content in force.
         async with self._reloading:
             bundle = await asyncio.to_thread(load_configured, self._folder)
             if bundle.digest == self.digest:
                 return False
+            if bundle.digest == self._rolled_back:
+                raise ConfigurationError(
+                    f"policy.bundle: {self._folder} still holds the bundle that was rolled back",
+                    reason="policy_rolled_back",
+                    fix="change the bundle and reload, or restart the daemon to have it after all",
+                )
             if before is not None:
                 await before(bundle)
+            self._before, self._rolled_back = self.bundle, ""
             self.bundle, self._engine = bundle, self._build(bundle)
+            return True
+
+    async def roll_back(self, before: Callable[[Bundle], Awaitable[None]]) -> bool:
+        """Put the bundle before the last reload in force again, and refuse the one of now until its folder has changed;
+        False when there is none. `before` is as for `reload`."""
+        async with self._reloading:
+            if self._before is None:
+                return False
+            await before(self._before)
+            self._rolled_back, self.bundle, self._before = self.digest, self._before, None
+            self._engine = self._build(self.bundle)
             return True
 
     async def aclose(self) -> None:

@@ -33,7 +33,7 @@ _DATA_SUFFIXES = (".json", ".yaml", ".yml")
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """`digest` is `sha256:<hex>` over every file read: sorted path and content, each with its length. `files` has each
-    path's own, over the content."""
+    path's own, over the content; `contents` the content itself."""
 
     modules: tuple[Module, ...]
     tests: tuple[Module, ...]
@@ -41,6 +41,7 @@ class Bundle:
     data_json: str
     digest: str
     files: Mapping[str, str] = field(default_factory=dict)
+    contents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 def unreadable(message: str, fix: str) -> ConfigurationError:
@@ -54,10 +55,18 @@ def read_bundle(root: Path) -> Bundle:
         ConfigurationError: reason `policy_unreadable`: no such folder, too large, not UTF-8, data that is not
             plain JSON, or two files that give one key.
     """
-    files = _read_files(root)
+    return bundle_of(_read_files(root), str(root))
+
+
+def bundle_of(files: Mapping[str, bytes], where: str) -> Bundle:
+    """The bundle that these files are: path to content. `where` names them in errors.
+
+    Raises:
+        ConfigurationError: as `read_bundle`.
+    """
     rego = [Module(path, _text(path, content)) for path, content in files.items() if path.endswith(".rego")]
     if not any(not module.is_test for module in rego):
-        raise unreadable(f"{root}: no policy in it", "put at least one .rego file there")
+        raise unreadable(f"{where}: no policy in it", "put at least one .rego file there")
     data: dict[str, Any] = {}
     for path, content in files.items():
         if not path.endswith(".rego"):
@@ -67,8 +76,9 @@ def read_bundle(root: Path) -> Bundle:
         tests=tuple(module for module in rego if module.is_test),
         data=data,
         data_json=json.dumps(data, ensure_ascii=False, allow_nan=False, sort_keys=True),
-        digest=_digest(files),
+        digest=digest_of(files),
         files={path: f"sha256:{hashlib.sha256(content).hexdigest()}" for path, content in sorted(files.items())},
+        contents=dict(files),
     )
 
 
@@ -112,7 +122,8 @@ def _read_file(path: Path, name: str) -> bytes:
     return content
 
 
-def _digest(files: Mapping[str, bytes]) -> str:
+def digest_of(files: Mapping[str, bytes]) -> str:
+    """`sha256:<hex>` of the bundle that these files are."""
     digest = hashlib.sha256()
     for name, content in sorted(files.items()):
         digest.update(f"{len(name.encode())}:{len(content)}\n".encode())

@@ -87,7 +87,7 @@ async def fill(folder: Path) -> dict[str, Any]:
             await asyncio.sleep(0.001)
     await log.close()
     cpu, wall = time.process_time() - began_cpu, time.perf_counter() - began
-    assert log.lost == 0 and log.written == DECISIONS
+    assert (log.lost, log.written) == (0, DECISIONS)
     size = sum(one.path.stat().st_size for one in segments_of(folder))
     return {
         "offer_us": round(offered / DECISIONS / 1000, 2),

@@ -294,7 +294,9 @@ async def test_a_key_of_the_keyed_hashes_that_was_replaced_shows(open_world):
 async def test_what_is_loaded_anew_is_told_before_it_is_in_force(open_world, bundle, monkeypatch):
     async with open_world() as world:
         rooms = world.rooms
-        reload = Reload(rooms.policy_engine, rooms.trust, rooms.notes, rooms.metrics, rooms.settings, None)
+        reload = Reload(
+            rooms.policy_engine, rooms.trust, rooms.decisions, rooms.notes, rooms.metrics, rooms.settings, None
+        )
         first = rooms.policy_engine.digest
         bundle.write(bundle.policy + "\n# second\n")
         with sick_disk(monkeypatch):
