@@ -169,8 +169,8 @@ def _scored(value: object) -> str:
     if isinstance(value, str) and value.lower() in _WORDS:
         return _WORDS[value.lower()]
     try:
-        score = float(value) if isinstance(value, str | int | float) else -1.0
-    except ValueError:
+        score = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else -1.0
+    except (ValueError, OverflowError):
         return "unknown"
     for least, severity in ((9.0, "critical"), (7.0, "high"), (4.0, "medium"), (0.0, "low")):
         if least <= score <= 10:
