@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from orchestrator.daemon.adapters import LogReaderAdapter
+from orchestrator.daemon.artifacts import ArtifactDesk
 from orchestrator.daemon.deployment import PolicyDesk
 from orchestrator.daemon.presence import Presence
 from orchestrator.daemon.rooms import Rooms
@@ -58,6 +59,7 @@ def api_server(rooms: Rooms, drain: Draining, presence: Presence) -> ApiServer:
         issuers={name: issuer for name, issuer in rooms.issuers.items() if name},
         trust=TrustReader(rooms.trust, rooms.pools) if rooms.trust.configured else None,
         audit=rooms.audit,
+        artifacts=ArtifactDesk(rooms.promotion.kept, rooms.promotion.signers, rooms.notes, rooms.clock),
         check_policy=PolicyDesk(rooms.decider.enquire, rooms.pools),
         keys=SigningKeys(rooms.issuers, rooms.notes, rooms.clock.now_ns, presence.renew),
         introspect=rooms.introspection.introspect,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from orchestrator.daemon.audit import Audit
 from orchestrator.evidence.audit.facts import DAEMON
@@ -87,6 +87,18 @@ class AuditNotes:
         cluster's words."""
         actor = self._audit.keyed("cluster_user", requested_by) if self._audit is not None and requested_by else ""
         await self._note("deployment.judged", data, actor or CLUSTER)
+
+    async def signers_loaded(self, digest: str, names: Collection[str], actor: str = BY_SIGNAL) -> None:
+        """Keys of signers of artifacts are about to be in force; `digest` is of the keys and what each may say."""
+        await self._note("signers.loaded", {"digest": digest, "names": sorted(names)[:_MOST_KEYS]}, actor)
+
+    async def evidence_uploaded(
+        self, digest: str, attestation: str, predicate_type: str, signers: Sequence[str], caller: Caller
+    ) -> None:
+        """What somebody signed about an artifact is about to be kept; `signers` are those of ours who did."""
+        data: dict[str, Json] = {"artifact": digest, "attestation": attestation, "signers": list(signers)[:_MOST_KEYS]}
+        data["predicate_type"] = predicate_type[:_PATH]
+        await self._note("evidence.uploaded", data, self.who(caller))
 
     async def refused(self, what: str, reason: str) -> None:
         """What was to be loaded anew, `policy` or `trust map`, is not; the one in force stays."""

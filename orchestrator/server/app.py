@@ -12,6 +12,7 @@ from aiohttp import web
 from orchestrator import __version__
 from orchestrator.errors import ConfigurationError
 from orchestrator.server import schemas
+from orchestrator.server.artifacts import Artifacts
 from orchestrator.server.audit import Audit
 from orchestrator.server.body import read_query
 from orchestrator.server.connection import ConnectionLimits, connection_factory
@@ -53,7 +54,7 @@ def build_app(deps: ServerDeps) -> web.Application:
 def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
     jobs, oidc, health = Jobs(deps), Oidc(deps), Health(deps)
     trust, audit = Trust(deps, jobs), Audit(deps)
-    keys = Keys(deps, jobs)
+    keys, artifacts = Keys(deps, jobs), Artifacts(deps, jobs)
     streams, receipts = Streams(deps, jobs, feed), Receipts(deps, jobs)
     described: dict[str, Any] = document(__version__)
 
@@ -72,6 +73,11 @@ def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
         "explain_trust": trust.explain_trust,
         "trust_inventory": trust.trust_inventory,
         "check_policy": PolicyCheck(deps).check_policy,
+        "list_artifacts": artifacts.list_artifacts,
+        "get_artifact": artifacts.get_artifact,
+        "upload_attestation": artifacts.upload_attestation,
+        "read_attestation": artifacts.read_attestation,
+        "read_summary": artifacts.read_summary,
         "list_keys": keys.list_keys,
         "revoke_key": keys.revoke_key,
         "list_pools": jobs.list_pools,

@@ -18,6 +18,7 @@ from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
 from orchestrator.model.source import SourceState
+from orchestrator.server.approval_port import ApprovalDesk
 
 Authenticate = Callable[[str, str | None], Awaitable[Caller]]
 """The caller behind a bearer token, or GiveUpError with a reason `token_*`. The second argument is the
@@ -171,6 +172,29 @@ class KeyDesk(Protocol):
         ...
 
 
+class ArtifactDesk(Protocol):
+    """What is known of artifacts, by digest (`sha256:<hex>`). Answers are JSON's types. All may raise TryAgainError."""
+
+    async def listed(self, limit: int) -> Sequence[str]:
+        """Digests; those first about which something was said last."""
+        ...
+
+    async def show(self, digest: str) -> Mapping[str, Any] | None:
+        """See `artifact_shapes.ArtifactView`; None when nothing is known."""
+        ...
+
+    async def bundle(self, digest: str, attestation: str) -> str | None:
+        """One attestation as a Sigstore bundle (JSON text), by its id (`sha256:<hex>`)."""
+        ...
+
+    async def upload(self, digest: str, text: str, caller: Caller) -> tuple[Mapping[str, Any], bool]:
+        """Keep an envelope or bundle (JSON text); see `artifact_shapes.AttestationView`, and whether it was new.
+
+        GiveUpError `digest_malformed`, `evidence_full`, or why it is neither envelope nor bundle.
+        """
+        ...
+
+
 class AuditDocuments(Protocol):
     """What the audit log shows of itself to everybody. Must not block."""
 
@@ -243,8 +267,12 @@ class ServerDeps:
     """None where no trust map is configured."""
     audit: AuditDocuments | None = None
     """None where no audit log is kept."""
+    approvals: ApprovalDesk | None = None
+    """None where none are kept."""
     check_policy: CheckPolicy | None = None
     """None where such questions are not answered."""
+    artifacts: ArtifactDesk | None = None
+    """None where no evidence is kept."""
     limits: Limits = field(default_factory=Limits)
 
 

@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from orchestrator import __version__
 from orchestrator.server import schemas, shapes
+from orchestrator.server.artifact_shapes import DIGEST_PATTERN
 from orchestrator.server.operation import JSON, SSE, Answer, Operation
 from orchestrator.server.problems import MEDIA_TYPE as PROBLEM
 from orchestrator.server.routes import OPERATIONS
@@ -24,6 +25,7 @@ _PROBLEM_NAMES = {
     403: "The caller may not see or do this, or the sender's signature is missing or refused",
     404: "There is no such job, source, issuer or key, or it is another caller's",
     408: "The body came too slowly",
+    409: "Not as things stand",
     413: "The body is too large",
     415: "The media type is not supported",
     422: "The request does not fit the schema, or its idempotency key was used for another one",
@@ -165,6 +167,7 @@ def _problem(status: int) -> dict[str, Any]:
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
     patterns = {"job_id": schemas.JOB_ID_PATTERN, "source": NAME_PATTERN, "issuer": NAME_PATTERN, "kid": KID_PATTERN}
+    patterns |= dict.fromkeys(("digest", "attestation"), DIGEST_PATTERN)
     return [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": patterns[name]}}
         for name in re.findall(r"\{(\w+)\}", path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.server import key_shapes, policy_shapes, schemas, shapes, source_shapes, trust_shapes
+from orchestrator.server import artifact_shapes, key_shapes, policy_shapes, schemas, shapes, source_shapes, trust_shapes
 from orchestrator.server.operation import PEM, SSE, TEXT, Answer, Operation
 
 _JOB = Answer("The job", shapes.JobView)
@@ -121,6 +121,7 @@ OPERATIONS: tuple[Operation, ...] = (
         problems=(403, 404, 503),
     ),
     *policy_shapes.OPERATIONS,
+    *artifact_shapes.OPERATIONS,
     Operation("list_pools", "GET", "/v1/pools", "List pools", {200: Answer("All pools", shapes.PoolListView)}),
     Operation(
         "list_sources",

@@ -132,6 +132,12 @@ class JobView(View):
     egress_omitted: int
     artifacts: list[dict[str, Any]]
     provenance: list[dict[str, Any]]
+    documents: list[dict[str, Any]]
+    """What the job reported about artifacts."""
+    attestations: list[dict[str, Any]]
+    """What was signed of that at its end, by id."""
+    summaries: list[dict[str, Any]]
+    """Verification summaries that its identity was bound to, by digest; the newest is at `/summary`."""
     receipt_digest: str | None
     """Of the signed statement, once there is one; the receipt itself is at `/receipt`."""
     alarms: list[dict[str, Any]]

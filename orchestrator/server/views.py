@@ -160,7 +160,7 @@ def _platform_view(record: Record, state: PlatformState) -> dict[str, Any]:
 
 def _blank() -> dict[str, Any]:
     lists = ("decisions", "tokens", "token_refusals", "egress", "artifacts", "provenance", "alarms", "leftovers")
-    return {name: [] for name in lists} | {
+    return {name: [] for name in (*lists, "documents", "attestations", "summaries")} | {
         "egress_omitted": 0,
         "receipt_digest": None,
         "log": None,
@@ -174,6 +174,8 @@ _LISTED: Mapping[type[events.Event], str] = {
     events.EgressDecided: "egress",
     events.ArtifactReported: "artifacts",
     events.ProvenanceSigned: "provenance",
+    events.ArtifactAttested: "documents",
+    events.AttestationSigned: "attestations",
     events.AlarmRaised: "alarms",
 }
 """Notes that are shown as they are, and the list of the view that they go to."""
@@ -187,6 +189,8 @@ def _add_note(view: dict[str, Any], event: events.Event) -> None:
             view["decisions"].append(_decision_view(decision, ""))
         case events.ExchangeDecided(audience, decision):
             view["decisions"].append(_decision_view(decision, audience))
+        case events.SummarySigned():
+            view["summaries"].append({name: value for name, value in _plain(event).items() if name != "envelope"})
         case events.ReceiptSigned(digest=digest):
             view["receipt_digest"] = digest
         case events.LogClosed():
