@@ -22,18 +22,25 @@ def manifests(
         Path | None,
         typer.Option("--output", "-o", help="Folder for one file a group and a kustomization. Default: print all."),
     ] = None,
+    gate_ca: Annotated[
+        Path | None,
+        typer.Option(help="PEM file of the daemon's CA, for the webhook of `deployment.namespaces`: `runner-api-ca`."),
+    ] = None,
 ) -> None:
-    """Render the manifests of a cluster: pools with their guards, admission rules, daemon, gateway.
+    """Render the manifests of a cluster: pools with their guards, admission rules, daemon, gateway, webhook.
 
     They come from the same settings that the daemon reads, which are also in them. Equal settings give equal bytes.
     Files of an earlier rendering that are no longer part of it are removed from the folder; other files are left alone.
     """
     from orchestrator.cli.output import note
-    from orchestrator.daemon.manifests import KUSTOMIZATION, documents, yaml_text
+    from orchestrator.daemon.manifests import GATE, KUSTOMIZATION, documents, yaml_text
     from orchestrator.settings import load_settings
 
     settings = load_settings(config)
-    files = documents(settings, config.read_text(encoding="utf-8") if config else "")
+    ca_pem = _read_ca(gate_ca) if gate_ca else ""
+    files = documents(settings, config.read_text(encoding="utf-8") if config else "", ca_pem)
+    if GATE in files and not ca_pem:
+        note(_NO_CA)
     if output is None:
         typer.echo(
             yaml_text([one for name, group in files.items() if name != KUSTOMIZATION for one in group]), nl=False
@@ -41,6 +48,27 @@ def manifests(
         return
     _write(output, {f"{name}.yaml": yaml_text(group) for name, group in files.items()})
     note(f"wrote {len(files)} files to {output}; apply them with: kubectl apply -k {output}")
+
+
+_NO_CA = (
+    "the webhook trusts no certificate yet, so nothing will start in the guarded namespaces: once the daemon has run, "
+    "render again with --gate-ca and what `orchestrator runner-api-ca` prints"
+)
+
+
+def _read_ca(path: Path) -> str:
+    from orchestrator.errors import ConfigurationError
+
+    try:
+        text = path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    if "-----BEGIN CERTIFICATE-----" not in text or "PRIVATE KEY" in text:
+        raise ConfigurationError(
+            f"--gate-ca: {path} is no PEM file of certificates alone",
+            fix="give the file that `orchestrator runner-api-ca` printed",
+        )
+    return text
 
 
 def _write(folder: Path, files: dict[str, str]) -> None:

@@ -111,11 +111,13 @@ def _daemon_workload(settings: Settings, runners: tuple[Peer, ...]) -> Workload:
     given = settings.kubernetes
     gateways = Peer(given.gateway.namespace, component_labels(given.installation, GATEWAY))
     clients = Peer(namespace_labels={API_CLIENT_LABEL: "true"})
-    ingress = (
+    ingress = [
         Allowed((*runners, gateways), (("TCP", given.runner_api.port),)),
         Allowed((clients,), (("TCP", settings.server.port),)),
-    )
+    ]
     outside = tuple(Peer(cidr=cidr) for cidr in given.api_server_cidrs)
+    if outside and settings.deployment.namespaces:
+        ingress.append(Allowed(outside, (("TCP", settings.deployment.webhook.port),)))
     egress = [Allowed((CLUSTER_DNS,), DNS_PORTS)]
     if outside:
         egress.append(Allowed(outside, API_SERVER_PORTS))
@@ -123,7 +125,7 @@ def _daemon_workload(settings: Settings, runners: tuple[Peer, ...]) -> Workload:
     servers = (settings.telemetry.otlp_endpoint, opa, *_anchors(settings))
     egress.extend(_towards(url) for url in servers if url)
     labels = component_labels(given.installation, DAEMON)
-    return Workload("daemon", given.namespace, labels, ingress, tuple(egress))
+    return Workload("daemon", given.namespace, labels, tuple(ingress), tuple(egress))
 
 
 def _anchors(settings: Settings) -> Iterator[str]:

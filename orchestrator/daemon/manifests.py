@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
 from orchestrator.backends.kubernetes.render.daemon import NAME as DAEMON_SERVICE
+from orchestrator.backends.kubernetes.render.gate import Gate, gate_documents
 from orchestrator.backends.kubernetes.render.gateway import CA_FILE, PROBE_PORT, TOKEN_FILE
 from orchestrator.backends.kubernetes.render.groups import documents_by_file, kustomization
 from orchestrator.backends.kubernetes.render.installation import Installation
 from orchestrator.daemon.cluster_network import network_policies, reach
-from orchestrator.daemon.kubernetes_slice import kubernetes_config, require_image
+from orchestrator.daemon.kubernetes_slice import KUBERNETES, kubernetes_config, require_image
 from orchestrator.errors import ConfigurationError
+from orchestrator.server.admission import REVIEW_PATH
 from orchestrator.settings import Settings
 
 HEADER = "# Rendered by `orchestrator manifests`. Change the settings and render again; edits here are lost.\n"
 KUSTOMIZATION = "kustomization"
+GATE = "gate"
 
 
 def installation(settings: Settings, settings_yaml: str) -> Installation:
@@ -35,6 +39,7 @@ def installation(settings: Settings, settings_yaml: str) -> Installation:
         )
     runner_api = reach(given.runner_api.url, "kubernetes.runner_api.url", given.namespace)
     gateway = reach(given.gateway.url, "kubernetes.gateway.url", given.gateway.namespace)
+    asked = gate(settings)
     return Installation(
         config=config,
         namespace=given.namespace,
@@ -62,6 +67,31 @@ def installation(settings: Settings, settings_yaml: str) -> Installation:
         if settings.server.public_url
         else f"http://{DAEMON_SERVICE}.{given.namespace}.svc:{settings.server.port}",
         policies=network_policies(settings, config),
+        gate_service=asked.service if asked else "",
+        gate_service_port=asked.service_port if asked else 0,
+        gate_port=asked.listening if asked else 0,
+    )
+
+
+def gate(settings: Settings, ca_pem: str = "") -> Gate | None:
+    """How an API server asks before it starts a workload; None where no namespace is guarded."""
+    given = settings.deployment
+    if not given.namespaces:
+        return None
+    parts = urlsplit(given.webhook.url)
+    labels = (parts.hostname or "").split(".")
+    own = len(labels) >= 3 and labels[1:3] == [settings.kubernetes.namespace, "svc"]
+    return Gate(
+        installation=settings.kubernetes.installation,
+        daemon_namespace=settings.kubernetes.namespace,
+        namespaces=tuple(given.namespaces),
+        url=given.webhook.url,
+        path=REVIEW_PATH,
+        service=labels[0] if own else "",
+        service_port=parts.port or 443,
+        listening=given.webhook.port,
+        timeout_seconds=given.webhook.timeout_seconds,
+        ca_pem=ca_pem,
     )
 
 
@@ -84,15 +114,22 @@ def gateway_yaml(settings: Settings, port: int) -> str:
     return yaml.safe_dump(values, sort_keys=False, width=4096)
 
 
-def documents(settings: Settings, settings_yaml: str) -> dict[str, list[dict[str, Any]]]:
+def documents(settings: Settings, settings_yaml: str, gate_ca: str = "") -> dict[str, list[dict[str, Any]]]:
     """File name without ending to its documents; the last one is the kustomization of the others.
+
+    `gate_ca` (PEM) vouches for us to the API server, where a namespace is guarded. A daemon without a pool in the
+    cluster gets no more than the webhook that makes the cluster ask it.
 
     Raises:
         ConfigurationError: as `installation`; reason `image_missing` without the daemon's image.
     """
+    asked = gate(settings, gate_ca)
+    guarded = {GATE: gate_documents(asked)} if asked else {}
+    if asked and not any(pool.backend == KUBERNETES for pool in settings.pools):
+        return {**guarded, KUSTOMIZATION: [kustomization(list(guarded))]}
     rendered = installation(settings, settings_yaml)
     require_image("kubernetes.image", rendered.image)
-    files = documents_by_file(rendered)
+    files = documents_by_file(rendered) | guarded
     return {**files, KUSTOMIZATION: [kustomization(list(files))]}
 
 

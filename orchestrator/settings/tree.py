@@ -256,8 +256,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _guards_no_namespace_of_its_own(self) -> Settings:
-        own = {self.kubernetes.namespace: "the daemon's", self.kubernetes.gateway.namespace: "the gateway's"}
-        own |= {pool.kubernetes.namespace or f"runners-{pool.name}": f"pool {pool.name}'s" for pool in self.pools}
+        own = {pool.kubernetes.namespace or f"runners-{pool.name}": f"pool {pool.name}'s" for pool in self.pools}
+        own |= {self.kubernetes.gateway.namespace: "the gateway's", self.kubernetes.namespace: "the daemon's"}
         for name in self.deployment.namespaces:
             if name in own:
                 raise ValueError(

@@ -47,6 +47,9 @@ def daemon_documents(installation: Installation) -> list[Document]:
     if installation.runner_api_service:
         name, port = installation.runner_api_service, installation.runner_api_url_port
         made.append(service(installation, name, space, DAEMON, "runner-api", port, installation.runner_api_port))
+    if installation.gate_service:
+        port, target = installation.gate_service_port, installation.gate_port
+        made.append(service(installation, installation.gate_service, space, DAEMON, "admission", port, target))
     return [*made, _deployment(installation), disruption_budget(installation, NAME, space, DAEMON)]
 
 
@@ -55,6 +58,13 @@ def _public_url(installation: Installation) -> list[Document]:
     if not installation.public_url:
         return []
     return [{"name": "ORCHESTRATOR_SERVER__PUBLIC_URL", "value": installation.public_url}]
+
+
+def _ports(installation: Installation) -> list[Document]:
+    ports = {"http": installation.api_port, "runner-api": installation.runner_api_port}
+    if installation.gate_port:
+        ports["admission"] = installation.gate_port
+    return [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports.items()]
 
 
 def _claim(installation: Installation) -> Document:
@@ -80,10 +90,7 @@ def _deployment(installation: Installation) -> Document:
             {"name": "ORCHESTRATOR_SERVER__PORT", "value": str(installation.api_port)},
             *_public_url(installation),
         ],
-        ports=[
-            {"name": "http", "containerPort": installation.api_port, "protocol": "TCP"},
-            {"name": "runner-api", "containerPort": installation.runner_api_port, "protocol": "TCP"},
-        ],
+        ports=_ports(installation),
         # Recovery reads the journal before the listener answers; meanwhile only the start-up probe asks. It asks often:
         # until Services lead to the next daemon, the gateways' tables grow old (`fresh_seconds`).
         startupProbe=probe("/healthz", installation.api_port, periodSeconds=1, failureThreshold=300),

@@ -30,7 +30,8 @@ class Installation:
     `settings_yaml` is the very text that the daemon reads, `gateway_yaml` the gateway's. `policies` are the
     NetworkPolicies of each namespace, made elsewhere. `runner_api_service` and `gateway_service` are empty when
     pods reach those at an address instead of a Service. Ports are TCP; `drain_seconds` is how long the daemon
-    may take to stop. `public_url` is empty where the settings name one.
+    may take to stop. `public_url` is empty where the settings name one. `gate_port` is where API servers ask before
+    they start a workload, 0 where none does; `gate_service` as `runner_api_service`.
     """
 
     config: KubernetesConfig
@@ -57,6 +58,9 @@ class Installation:
     lease: bool = True
     public_url: str = ""
     policies: Mapping[str, Sequence[Document]] = field(default_factory=dict)
+    gate_service: str = ""
+    gate_service_port: int = 0
+    gate_port: int = 0
 
     @property
     def pools(self) -> list[KubernetesPool]:
