@@ -72,6 +72,7 @@ def api_server(rooms: Rooms, drain: Draining, presence: Presence) -> ApiServer:
         evidence_key=rooms.receipts.public_pem,
         sources=rooms.platforms.states,
         webhooks=rooms.platforms.receivers,
+        approvals=rooms.approvals.desk,
         limits=limits,
     )
     return ApiServer(build_app(deps), limits)

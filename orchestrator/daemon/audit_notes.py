@@ -113,6 +113,14 @@ class AuditNotes:
         """This pipeline gets no registered secret any more, and these are retired with it."""
         await self._note("secret.pipeline_retired", {"pipeline": pipeline[:_PATH], "secrets": list(secrets)}, actor)
 
+    async def approvers_loaded(self, digest: str, people: int, actor: str) -> None:
+        """An approvers' file is about to be in force."""
+        await self._note("approvers.loaded", {"digest": digest, "people": people}, actor)
+
+    async def approval_taken(self, data: Mapping[str, Json], actor: str) -> None:
+        """What people have signed is about to count: an approval, an exception, a revocation or a review."""
+        await self._note("approval.taken", data, actor)
+
     async def keys_in_use(self, issuers: IssuerSet, actor: str) -> None:
         """The signing keys of every issuer, as they are from the start."""
         for name, issuer in issuers.items():

@@ -51,6 +51,7 @@ def deployment_gate(rooms: Rooms) -> DeploymentGate:
         namespaces=dict(given.namespaces),
         enquire=rooms.decider.enquire,
         notes=rooms.notes,
+        spend=rooms.approvals.spend,
         lacking=anchors.lacking if anchors is not None else str,
     )
     watch_gate(rooms.metrics, gate.counts)

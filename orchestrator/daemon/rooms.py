@@ -12,6 +12,7 @@ from pathlib import Path
 from orchestrator import __version__
 from orchestrator.daemon import slices
 from orchestrator.daemon.adapters import ForgettingSource, Later, ListenersAdapter, masked_note
+from orchestrator.daemon.approvals import Approvals, open_approvals, watch_approvals
 from orchestrator.daemon.audit import Audit, anchored, open_audit
 from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.daemon.backends import AnyCredentials, BackendRoom, Neighbours, open_backends
@@ -92,6 +93,7 @@ class Rooms:
     egress_keeper: EgressKeeper
     receipts: Receipts
     promotion: Promotion
+    approvals: Approvals
     static_secrets: SecretsRoom
     platforms: GitHubSources
     metrics: Metrics
@@ -154,12 +156,19 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     await decisions.begin(policy_engine, DAEMON)
     static_secrets = open_secrets(settings, store.notes, clock.now_ns)
     release = open_release_facts(settings, clock.now_ns, stack)
-    lookups = open_lookups(promotion, source=release.source, ticket=release.ticket, secrets=static_secrets.facts)
+    engine_later: Later[Engine] = Later()
+    approvals = await open_approvals(settings, promotion, store.notes, engine_later, clock, stack)
+    lookups = open_lookups(
+        promotion,
+        consent=approvals.consent,
+        source=release.source,
+        ticket=release.ticket,
+        secrets=static_secrets.facts,
+    )
     decider = PolicyDecider(policy_engine, lookups, clock, listener=decisions.beside(promotion.summaries.answered))
-    policy = anchored(decider, store.audit, clock)
+    policy = anchored(approvals.guard(decider), store.audit, clock)
     relay = await _relay(settings, store.masker, stack)
 
-    engine_later: Later[Engine] = Later()
     signer = Signer(url, __version__, settings.deadlines.teardown_seconds)
     receipts = Receipts(store.journal, engine_later, promotion.key, signer, clock)
     api_later: Later[RunnerApi] = Later()
@@ -203,12 +212,13 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     watch_backends(metrics, backends.values())
     watch_audit(metrics, store.audit)
     watch_decisions(metrics, decisions)
+    watch_approvals(metrics, approvals)
     metrics.watch_sources(platforms.states)
     return Rooms(
         settings, url, secrets.token_hex(8), clock, pools, store.journal, store.audit, store.notes, store.logs,
         store.masker, identity.issuers, identity.callers, identity.trust, broker,
         Introspection(identity.issuers, engine.bound_record), policy_engine, decider, decisions, backends, runner_api,
-        asked, engine, sweep, keeper, receipts, promotion, static_secrets, platforms, metrics, exporter,
+        asked, engine, sweep, keeper, receipts, promotion, approvals, static_secrets, platforms, metrics, exporter,
     )  # fmt: skip
 
 

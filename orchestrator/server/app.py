@@ -12,6 +12,7 @@ from aiohttp import web
 from orchestrator import __version__
 from orchestrator.errors import ConfigurationError
 from orchestrator.server import schemas
+from orchestrator.server.approvals import Approvals
 from orchestrator.server.artifacts import Artifacts
 from orchestrator.server.audit import Audit
 from orchestrator.server.body import read_query
@@ -56,6 +57,7 @@ def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
     trust, audit = Trust(deps, jobs), Audit(deps)
     keys, artifacts = Keys(deps, jobs), Artifacts(deps, jobs)
     streams, receipts = Streams(deps, jobs, feed), Receipts(deps, jobs)
+    approvals = Approvals(deps, jobs)
     described: dict[str, Any] = document(__version__)
 
     async def openapi(request: web.Request) -> web.Response:
@@ -73,6 +75,10 @@ def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
         "explain_trust": trust.explain_trust,
         "trust_inventory": trust.trust_inventory,
         "check_policy": PolicyCheck(deps).check_policy,
+        "submit_approval": approvals.submit_approval,
+        "list_approvals": approvals.list_approvals,
+        "read_approval": approvals.read_approval,
+        "revoke_approval": approvals.revoke_approval,
         "list_artifacts": artifacts.list_artifacts,
         "get_artifact": artifacts.get_artifact,
         "upload_attestation": artifacts.upload_attestation,

@@ -61,13 +61,14 @@ class Jobs:
     async def visible_facts(self, request: web.Request) -> tuple[JobId, Sequence[Fact]]:
         """The job a request names, with its facts; GiveUpError `job_not_found` unless the caller may see it."""
         name = request.match_info["job_id"]
-        if not _JOB_ID.fullmatch(name):
-            raise not_found()
-        job_id = JobId(name)
-        facts = await self._deps.reader.facts_of(job_id)
+        return JobId(name), await self.facts_for(request, name)
+
+    async def facts_for(self, request: web.Request, name: str) -> Sequence[Fact]:
+        """The facts of the job of this id; GiveUpError `job_not_found` unless the caller may see it."""
+        facts = await self._deps.reader.facts_of(JobId(name)) if _JOB_ID.fullmatch(name) else ()
         if not facts or not self._may_see(request[CALLER], facts):
             raise not_found()
-        return job_id, facts
+        return facts
 
     async def dispatch_job(self, request: web.Request) -> web.Response:
         limits = self._deps.limits

@@ -15,6 +15,7 @@ from aiohttp.typedefs import Middleware
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.intake.dispatch import idempotency_key
 from orchestrator.server import problems
+from orchestrator.server.approval_port import PERSON
 from orchestrator.server.deps import CALLER, ServerDeps
 from orchestrator.server.operation import Operation
 from orchestrator.server.routes import BY_ID
@@ -78,6 +79,11 @@ def make_edge(deps: ServerDeps) -> Middleware:
     async def authenticate(request: web.Request, operation: Operation) -> None:
         token = bearer_token(request, deps.limits.max_token_chars)
         try:
+            if operation.people and deps.approvals is not None:
+                person = await deps.approvals.person(token)
+                if person is not None:
+                    request[PERSON], request[CALLER] = person, person.caller
+                    return
             request[CALLER] = await deps.authenticate(token, _stated_key(request) if operation.dispatch else None)
         except GiveUpError as error:
             # Whatever the reason, a refusal here is a 401 and never tells of anything behind it.

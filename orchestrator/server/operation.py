@@ -27,7 +27,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method on one path. `problems` are the error statuses besides those every operation of its kind has."""
+    """One method on one path. `problems` are the error statuses besides those every operation of its kind has;
+    with `people` those who may sign are let in by their tokens too, besides callers."""
 
     id: str
     method: str
@@ -42,3 +43,4 @@ class Operation:
     dispatch: bool = False
     webhook: bool = False
     stream: bool = False
+    people: bool = False

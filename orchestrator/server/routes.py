@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.server import artifact_shapes, key_shapes, policy_shapes, schemas, shapes, source_shapes, trust_shapes
+from orchestrator.server import (
+    approval_shapes,
+    artifact_shapes,
+    key_shapes,
+    policy_shapes,
+    schemas,
+    shapes,
+    source_shapes,
+    trust_shapes,
+)
 from orchestrator.server.operation import PEM, SSE, TEXT, Answer, Operation
 
 _JOB = Answer("The job", shapes.JobView)
@@ -121,6 +130,7 @@ OPERATIONS: tuple[Operation, ...] = (
         problems=(403, 404, 503),
     ),
     *policy_shapes.OPERATIONS,
+    *approval_shapes.OPERATIONS,
     *artifact_shapes.OPERATIONS,
     Operation("list_pools", "GET", "/v1/pools", "List pools", {200: Answer("All pools", shapes.PoolListView)}),
     Operation(

@@ -31,7 +31,7 @@ class Trust:
     async def explain_trust(self, request: web.Request) -> web.Response:
         query = read_query(request, schemas.TrustQuery)
         job_id, facts = await self._jobs.visible_facts(request)
-        found = self._explained(_record(facts), query.audience, query.role)
+        found = self._explained(record_of(facts), query.audience, query.role)
         if found["explanation"] is not None and not self._jobs.is_operator(request[CALLER]):
             found["explanation"] = {**found["explanation"], "candidates": [], "left_out": 0}
         told = {"job_id": job_id, "audience": query.audience, "role": query.role, **found}
@@ -63,7 +63,7 @@ class Trust:
 _NO_MAP: Mapping[str, Any] = {"trust_digest": "", "grants": [], "by_identity": {}, "by_target": {}}
 
 
-def _record(facts: Sequence[Fact]) -> Record | None:
+def record_of(facts: Sequence[Fact]) -> Record | None:
     """The job as it stands; None when only one line of it is kept."""
     return None if isinstance(facts[0].event, events.JobCompacted) else fold(facts)
 

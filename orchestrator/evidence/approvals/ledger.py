@@ -20,6 +20,7 @@ from orchestrator.evidence.approvals.statements import (
     Review,
     Revocation,
     RuleException,
+    moment,
     object_id,
     read_statement,
 )
@@ -172,7 +173,10 @@ class Ledger:
         """`input.approvals` and `input.exceptions` for a question."""
         approvals: dict[tuple[str, ...], dict[str, Any]] = {}
         exceptions: list[dict[str, Any]] = []
+        now = moment(now_ns)
         for one in self._lasting.get(asked.environment, {}).values():
+            if _end_of(one) <= now:
+                continue  # most of what is kept; these texts sort as the times do
             try:
                 found = self.judged(one, asked, now_ns)
             except ApprovalRefusedError:
@@ -215,6 +219,18 @@ class Ledger:
             return refused
         return None
 
+    def open_exceptions(self, now_ns: int) -> list[Held]:
+        """Those that count now for whom they are about."""
+        now = moment(now_ns)
+        lasting = (one for there in self._lasting.values() for one in there.values())
+        current = (one for one in lasting if isinstance(one.predicate, RuleException) and _end_of(one) > now)
+        return [one for one in current if self.lacking(one, now_ns) is None]
+
+    @property
+    def use_count(self) -> int:
+        """Uses that are kept."""
+        return sum(len(uses) for uses in self._uses.values())
+
     def drop(self, names: Iterable[str]) -> None:
         for name in names:
             one = self.objects.pop(name, None)
@@ -222,6 +238,11 @@ class Ledger:
                 self._lasting.get(one.predicate.environment, {}).pop(name, None)
             for index in (self._uses, self._signers, self.revoked, self.reviews):
                 index.pop(name, None)
+
+
+def _end_of(one: Held) -> str:
+    assert isinstance(one.predicate, Lasting), "nothing else is in this index"
+    return one.predicate.expires_at
 
 
 def _end(row: Mapping[str, Any]) -> tuple[str, str]:
