@@ -120,10 +120,12 @@ class Tracker:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=CONCURRENT, ssl=self._connection.tls or True),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=self._connection.timeout_seconds),
+                timeout=aiohttp.ClientTimeout(total=None),  # all tries together have one bound, in `ticket`
                 headers={"User-Agent": "ephemeral-runner-orchestrator"},
                 trust_env=False,
             )
+            # The library would ask again by itself when a connection is cut; there is one rule for that here.
+            self._session._retry_connection = False  # noqa: SLF001
         return self._session
 
 

@@ -22,6 +22,8 @@ an OpenID issuer, and broker endpoints of its own for the runner program. In sho
 - `github.faults` breaks answers: `faults.add(Fault.RATE_LIMITED, "generatejitconfig", times=3)`; see `faults.py`.
 - `github.counters["POST /_apis/runtime/runnerscalesets/{id}/generatejitconfig"]` counts the calls of each endpoint.
 - `github.webhooks.add(url, secret)` sends every change of a job there; its counts drop, double, reverse or forge.
+- `repository.history` has commits, branches, pull requests and reviews; see `history.py`. `github.person("kim")` is an
+  account, `github.rename_repository` gives a repository another name.
 - `github.state` is the whole platform: `state.sets`, `state.runners`, `state.runs`.
 
 - From another process: `GitHubServer(control=True)`, or `python -m orchestrator.testing.github --help`, then JSON to

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from orchestrator.testing.github.history import History
+
 
 class Flavour(StrEnum):
     """`HOSTED`: the service assigns jobs itself and `runnerRequestId` is 0. `GHES`: jobs are announced and acquired."""
@@ -73,6 +75,7 @@ class Repository:
     fork: bool = False
     immutable_subject: bool = False
     properties: dict[str, str] = field(default_factory=dict)
+    history: History = field(default_factory=History)
 
     @property
     def full_name(self) -> str:

@@ -78,6 +78,10 @@ class RestRoutes:
     # --- runs and jobs ---
 
     async def _repository(self, call: Call) -> Reply:
+        moved = self._state.moved.get(f"{call.place['owner']}/{call.place['repo']}".lower())
+        if moved is not None:
+            url = f"{self.url}/api/v3/repositories/{moved.id}"
+            return Reply(301, {"message": "Moved Permanently", "url": url}, {"Location": url})
         return Reply(200, repository_document(repository_of(call, self._state), self.url))
 
     async def _branch(self, call: Call) -> Reply:
@@ -86,7 +90,7 @@ class RestRoutes:
         name = call.place["branch"]
         if name not in repository.branches:
             raise ApiError(404, "Branch not found")
-        tip = self._tip(repository, f"refs/heads/{name}")
+        tip = repository.history.heads.get(name) or self._tip(repository, f"refs/heads/{name}")
         return Reply(200, {"name": name, "protected": repository.branches[name], "commit": {"sha": tip or "0" * 40}})
 
     async def _ref(self, call: Call) -> Reply:

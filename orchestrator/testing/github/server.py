@@ -14,10 +14,12 @@ from orchestrator.testing.github.access import RateLimits
 from orchestrator.testing.github.clock import GitHubClock
 from orchestrator.testing.github.faults import Faults
 from orchestrator.testing.github.front import FrontDoor
+from orchestrator.testing.github.history import Person
 from orchestrator.testing.github.model import JobPlan, Options, Repository, Run, ScaleSet
 from orchestrator.testing.github.oidc import OidcRoutes
 from orchestrator.testing.github.routes_auth import AuthRoutes
 from orchestrator.testing.github.routes_broker import BrokerRoutes
+from orchestrator.testing.github.routes_commits import CommitRoutes
 from orchestrator.testing.github.routes_control import ControlRoutes
 from orchestrator.testing.github.routes_hooks import HookRoutes
 from orchestrator.testing.github.routes_queue import QUEUE_PATH, QueueRoutes
@@ -69,12 +71,14 @@ class GitHubServer:
         self._auth = AuthRoutes(self.state, self.tokens, self.faults, self.app)
         self._service = ServiceRoutes(self.state, self.tokens, self.faults)
         self._rest = RestRoutes(self.state, self.limits)
+        self._commits = CommitRoutes(self.state)
         self.broker = BrokerRoutes(self.state)
         self.oidc = OidcRoutes(self.state)
         self.webhooks = Webhooks(self.state, self.app)
         hooks = HookRoutes(self.state, self.webhooks, self.app)
         queue = QueueRoutes(self.state, self.faults, self._service)
-        rooms: tuple[_Room, ...] = (self._auth, self._service, queue, self._rest, self.broker, self.oidc, hooks)
+        rooms: tuple[_Room, ...] = (self._auth, self._service, queue, self._rest, self._commits, self.broker)
+        rooms += (self.oidc, hooks)
         if control:
             rooms += (ControlRoutes(self.state, self.faults, lambda: self._door.counters),)
         self._door.router = Router(endpoint for room in rooms for endpoint in room.endpoints())
@@ -93,7 +97,7 @@ class GitHubServer:
         self.port = int(self._runner.addresses[0][1])
         self.url = f"{'https' if self._tls else 'http'}://{self.host}:{self.port}"
         runner_url = self._runner_url or self.url
-        self._rest.url = self._auth.url = self.oidc.url = self.webhooks.url = self.url
+        self._rest.url = self._commits.url = self._auth.url = self.oidc.url = self.webhooks.url = self.url
         self._rest.runner_url = self._service.runner_url = self.broker.runner_url = runner_url
         self._auth.service_url = f"{self.url}{TENANT}/"
         self._service.queue_url = self.url + QUEUE_PATH
@@ -131,6 +135,19 @@ class GitHubServer:
     ) -> Repository:
         """See `GitHubState.add_repository`."""
         return self.state.add_repository(full_name, branches=branches, visibility=visibility, **more)
+
+    def person(self, login: str, *, right: str = "", repository: str = "", kind: str = "User") -> Person:
+        """An account, and what it may do in a repository: `admin`, `write`, `read`, `none`."""
+        person = Person(self.state.add_owner(login, "User").id, login, kind)
+        if repository:
+            self.state.repositories[repository.lower()].history.rights[login.lower()] = right or "read"
+        return person
+
+    def rename_repository(self, full_name: str, name: str) -> None:
+        """The repository has another name, and its old one points to it."""
+        repository = self.state.repositories.pop(full_name.lower())
+        repository.name = name
+        self.state.repositories[repository.full_name.lower()] = self.state.moved[full_name.lower()] = repository
 
     def dispatch_workflow(self, repository: str, jobs: Iterable[JobPlan] = (JobPlan(),), **more: Any) -> Run:
         """Start a run; see `GitHubState.dispatch` for what else can be said about it."""

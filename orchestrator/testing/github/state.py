@@ -34,6 +34,7 @@ class GitHubState(Watched):
         self.options = options
         self.owners: dict[str, Owner] = {}
         self.repositories: dict[str, Repository] = {}
+        self.moved: dict[str, Repository] = {}
         self.runs: dict[int, Run] = {}
         self.jobs: dict[int, Job] = {}
         self.jobs_by_key: dict[str, Job] = {}
@@ -80,8 +81,10 @@ class GitHubState(Watched):
         fork: str = "",
         base_ref: str = "",
         payload: Mapping[str, Any] | None = None,
+        sha: str = "",
     ) -> Run:
-        """Start a workflow run. `fork` is the repository a pull request comes from, when it is another one."""
+        """Start a workflow run. `fork` is the repository a pull request comes from, when it is another one; `sha` is
+        the ref's head when empty."""
         home = self.repositories[repository.lower()]
         head = self.repositories[fork.lower()] if fork else home
         ref = ref or f"refs/heads/{home.default_branch}"
@@ -94,7 +97,7 @@ class GitHubState(Watched):
             head_repository=head,
             event=event,
             ref=ref,
-            sha=secrets.token_hex(20),
+            sha=sha or head.history.heads.get(ref.removeprefix("refs/heads/")) or secrets.token_hex(20),
             actor=actor,
             actor_id=self.add_owner(actor, "User").id,
             workflow=workflow,

@@ -23,6 +23,7 @@ ALL_PERMISSIONS = {
     "administration": "write",
     "contents": "read",
     "metadata": "read",
+    "pull_requests": "read",
     "organization_self_hosted_runners": "write",
     "repository_hooks": "write",
     "organization_hooks": "write",
