@@ -154,6 +154,18 @@ class DaemonClient:
                 except EventTooLargeError as error:
                     raise CommandError(f"the daemon's event stream cannot be read: {error}") from None
 
+    def read(self, path: str, query: Mapping[str, str] | None = None) -> Document:
+        """The answer to a GET; for commands with a part of the API of their own, who quote their paths."""
+        return self._get(path, query)
+
+    def read_text(self, path: str) -> str:
+        return self._text(path)
+
+    def send(self, path: str, body: Mapping[str, Any]) -> Document:
+        """The answer to a POST of JSON."""
+        with self._open("POST", path, body=body) as response:
+            return _document(response)
+
     def _get(self, path: str, query: Mapping[str, str] | None = None) -> Document:
         with self._open("GET", path, query=query) as response:
             return _document(response)

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from orchestrator.cli import (
+    artifacts,
     audit,
     cancel,
     check_config,
@@ -116,6 +117,7 @@ app.command(epilog=examples(trace.EXAMPLES))(trace.trace)
 app.command(epilog=examples(receipt.EXAMPLES))(receipt.receipt)
 app.command(epilog=examples(cancel.EXAMPLES))(cancel.cancel)
 app.command(epilog=examples(sources.EXAMPLES))(sources.sources)
+app.add_typer(artifacts.app, name="artifacts")
 app.add_typer(keys.app, name="keys")
 app.add_typer(policy.app, name="policy")
 app.add_typer(audit.app, name="audit")

@@ -112,6 +112,7 @@ def _lines(job: Document) -> list[tuple[str, str]]:
         ("finished", plain(job.get("finished_at"))),
         ("log", _log(log) if log else ""),
         ("trace", plain(job.get("trace_id"))),
+        ("summary", plain(job["summaries"][-1]["digest"] if job.get("summaries") else "")),
         ("receipt", plain(job.get("receipt_digest"))),
     ]
 

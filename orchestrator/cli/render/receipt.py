@@ -69,6 +69,10 @@ def _job(receipt: Receipt) -> Lines:
         yield "log", f"{size(receipt.log.bytes_kept)} kept{dropped}"
     for digest in receipt.artifacts:
         yield "artifact", digest
+    for attestation in receipt.attestations:
+        yield "attestation", attestation
+    for summary in receipt.summaries:
+        yield "let through", f"{summary.artifact} into {summary.environment}, summary {summary.digest}"
 
 
 def _runner(receipt: Receipt) -> Lines:
@@ -109,7 +113,9 @@ def _token(token: TokenPart) -> str:
 def _decisions(receipt: Receipt) -> Lines:
     for one in receipt.decisions:
         about = f" for {one.audience}" if one.audience else ""
-        yield one.verdict, f"{one.stage}{about}  {one.id}  input {one.input[:19]} bundle {one.bundle[:19]}"
+        names = ", ".join(name[:19] for name in one.exceptions)
+        by = f"  by exception {names}" if names else ""
+        yield one.verdict, f"{one.stage}{about}  {one.id}  input {one.input[:19]} bundle {one.bundle[:19]}{by}"
     for word, count in receipt.more_decisions.items():
         yield "further", f"{count} times {word}"
 

@@ -117,12 +117,15 @@ class TokenSum(Part, frozen=True, kw_only=True):
 
 
 class DecisionPart(Part, frozen=True, kw_only=True):
+    """`exceptions` are the signed ones (`sha256:<hex>`) without which the answer would have been no."""
+
     id: str
     stage: str
     verdict: str
     input: str
     bundle: str
     audience: str = ""
+    exceptions: list[str] = msgspec.field(default_factory=list)
 
 
 class RuleUse(Part, frozen=True, kw_only=True):
@@ -147,6 +150,15 @@ class LogPart(Part, frozen=True, kw_only=True):
     bytes_kept: int = 0
     bytes_dropped: int = 0
     secrets_masked: int = 0
+
+
+class SummaryPart(Part, frozen=True, kw_only=True):
+    """The gate let this artifact into this environment; `digest` is that of the signed summary."""
+
+    digest: str
+    artifact: str
+    environment: str
+    decision: str
 
 
 class AlarmPart(Part, frozen=True, kw_only=True):
@@ -192,6 +204,9 @@ class Receipt(Part, frozen=True, kw_only=True):
     egress: EgressPart | None = None
     log: LogPart | None = None
     artifacts: list[str] = msgspec.field(default_factory=list)
+    attestations: list[str] = msgspec.field(default_factory=list)
+    summaries: list[SummaryPart] = msgspec.field(default_factory=list)
+    more_summaries: int = 0
     alarms: list[AlarmPart] = msgspec.field(default_factory=list)
     leftovers: list[str] = msgspec.field(default_factory=list)
 

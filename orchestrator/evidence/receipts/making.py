@@ -87,6 +87,14 @@ def receipt_of(record: Record, story: Story, ending: Ending, signer: Signer, tra
         egress=_egress_part(story),
         log=_log(story.log),
         artifacts=story.artifacts,
+        attestations=story.attestations,
+        summaries=[
+            parts.SummaryPart(
+                digest=one.digest, artifact=one.artifact_digest, environment=one.environment, decision=one.decision_id
+            )
+            for one in story.summaries
+        ],
+        more_summaries=story.more_summaries,
         alarms=[
             parts.AlarmPart(alarm=name, first=moment(alarm.first_ns), count=alarm.count)
             for name, alarm in story.alarms.items()
@@ -157,6 +165,7 @@ def _decision(audience: str, decision: Decision) -> parts.DecisionPart:
         input=decision.input_digest,
         bundle=decision.bundle_digest,
         audience=audience,
+        exceptions=[waiver.exception for waiver in decision.waivers],
     )
 
 

@@ -74,6 +74,9 @@ class Story:
     probes: int = 0
     log: events.LogClosed | None = None
     artifacts: list[str] = field(default_factory=list)
+    attestations: list[str] = field(default_factory=list)
+    summaries: list[events.SummarySigned] = field(default_factory=list)
+    more_summaries: int = 0
     alarms: dict[str, RaisedAlarm] = field(default_factory=dict)
 
     @classmethod
@@ -204,6 +207,18 @@ def _provenance(story: Story, event: events.ProvenanceSigned, _at_ns: int) -> No
     story.artifacts += [digest for digest in event.digests if digest not in story.artifacts]
 
 
+def _attestation(story: Story, event: events.AttestationSigned, _at_ns: int) -> None:
+    if event.attestation not in story.attestations:
+        story.attestations.append(event.attestation)
+
+
+def _summary(story: Story, event: events.SummarySigned, _at_ns: int) -> None:
+    if len(story.summaries) < MOST_LISTED:
+        story.summaries.append(event)
+    else:
+        story.more_summaries += 1
+
+
 def _alarm(story: Story, event: events.AlarmRaised, at_ns: int) -> None:
     story.alarms.setdefault(event.alarm, RaisedAlarm(at_ns)).count += 1
 
@@ -228,6 +243,8 @@ _TAKEN: Final[Mapping[type[Event], Callable[[Story, Any, int], None]]] = {
     events.EgressDecided: _egress,
     events.LogClosed: _log_closed,
     events.ProvenanceSigned: _provenance,
+    events.AttestationSigned: _attestation,
+    events.SummarySigned: _summary,
     events.AlarmRaised: _alarm,
     events.DaemonRestarted: _restarted,
 }

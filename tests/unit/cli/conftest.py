@@ -24,10 +24,11 @@ def job_view(job_id: str = "dispatch.aa11bb22cc33dd44.1", **changes: Any) -> dic
         "phase": "queued", "wait": None, "result": None, "reason": None, "message": "", "exit_code": None,
         "offered_at": "2026-01-02T03:04:05.000000Z", "bound_at": None, "ended_at": None, "finished_at": None,
         "cancel": None, "caller": {"issuer": "http://127.0.0.1:8455", "subject": "operator", "facts": {}},
-        "deployment_environment": "", "artifact_digest": "", "ticket": "", "runner": None, "platform_job": None,
+        "deployment_environment": "", "artifact_digest": "", "ticket": "", "secrets": [], "runner": None, "platform_job": None,
         "trace_id": "ab" * 16,
         "decisions": [], "tokens": [], "token_refusals": [], "egress": [], "egress_omitted": 0, "artifacts": [],
-        "provenance": [], "receipt_digest": None, "alarms": [], "leftovers": [], "log": None, "compacted": False,
+        "provenance": [], "documents": [], "attestations": [], "summaries": [], "receipt_digest": None, "alarms": [],
+        "leftovers": [], "log": None, "compacted": False,
     }  # fmt: skip
     return view | changes
 
