@@ -11,7 +11,6 @@ from orchestrator.cli.audit_folder import Folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
 
     from orchestrator.evidence.audit.record import Record
 
@@ -39,9 +38,10 @@ def audit_show(
 
     from orchestrator.cli.audit_folder import log_folder
     from orchestrator.cli.exits import CommandError, ExitCode
+    from orchestrator.cli.moments import moment_ns
     from orchestrator.cli.output import note, say
 
-    since_ns = _nanoseconds(since) if since else 0
+    since_ns = moment_ns(since, "--since") if since else 0
     damaged: list[str] = []
 
     def fits(record: Record) -> bool:
@@ -123,20 +123,3 @@ def _line(record: Record) -> str:
     if data:
         told.append(dumps(data, ensure_ascii=False, separators=(",", ":")))
     return " ".join(told)
-
-
-def _nanoseconds(text: str) -> int:
-    """Unix time for `30m` ago or an RFC 3339 time."""
-    import re
-    import time
-
-    from orchestrator.cli.exits import UsageError
-    from orchestrator.cli.render.words import moment
-
-    ago = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
-    if ago:
-        return time.time_ns() - int(ago[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[ago[2]] * 10**9
-    at: datetime | None = moment(text)
-    if at is None:
-        raise UsageError(f"--since {text[:40]!r} is no time", fix="write 30m, 2h, 7d or 2026-01-31T12:00:00Z")
-    return int(at.timestamp() * 1e9)

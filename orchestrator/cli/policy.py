@@ -1,4 +1,4 @@
-"""`orchestrator policy test`: a bundle's own tests, with coverage."""
+"""`orchestrator policy`: a bundle's own tests, with coverage, and the commands of other modules."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli import policy_blame, policy_decisions, policy_replay
 from orchestrator.cli.policy_check import CHECK_EXAMPLES, check
 from orchestrator.cli.session import examples
 
@@ -51,6 +52,11 @@ def policy_test(
             )
         )
     raise typer.Exit(ExitCode.OK if report.passed and report.coverage_percent >= min_coverage else ExitCode.FAILURE)
+
+
+app.command("replay", epilog=examples(policy_replay.EXAMPLES))(policy_replay.policy_replay)
+app.command("decisions", epilog=examples(policy_decisions.EXAMPLES))(policy_decisions.policy_decisions)
+app.command("blame", epilog=examples(policy_blame.EXAMPLES))(policy_blame.policy_blame)
 
 
 def _print(report: TestReport, *, coverage: bool) -> None:

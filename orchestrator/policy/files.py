@@ -99,6 +99,13 @@ def _read_files(root: Path) -> dict[str, bytes]:
     return files
 
 
+def belongs(path: str) -> bool:
+    """Whether a file of this path within the folder is part of the bundle."""
+    *folders, name = path.split("/")
+    hidden = any(part.startswith(".") for part in (*folders, name))
+    return not hidden and (name.endswith(".rego") or name in _DATA_NAMES)
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     """Files of the bundle in order of name. Linked files are followed (that is how volumes mount them), folders not."""
     for entry in sorted(folder.iterdir()):
@@ -106,7 +113,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             continue
         if entry.is_dir() and not entry.is_symlink():
             yield from _walk(entry)
-        elif entry.name.endswith(".rego") or entry.name in _DATA_NAMES:
+        elif belongs(entry.name):
             yield entry
         elif entry.name.endswith(_DATA_SUFFIXES):
             raise unreadable(f"{entry.name}: would be ignored", "data files are called data.json or data.yaml")

@@ -26,10 +26,11 @@ _SLACK_NS = 3600 * 10**9
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`where` names the file and the place in it, `what` says what is wrong."""
+    """`where` names the file and the place in it, `what` says what is wrong; without `damage` a kill has done it."""
 
     where: str
     what: str
+    damage: bool = True
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
@@ -80,10 +81,12 @@ class SegmentReader:
         for piece in pieces_of(content):
             where = f"byte {piece.at}"
             if piece.fault and not (piece.cut and self._segment.state is State.OPEN):
-                self._find(where, f"{piece.size} bytes cannot be read: {piece.fault}")
+                by_kill = piece.cut and self._segment.state is State.CUT
+                self._find(where, f"{piece.size} bytes cannot be read: {piece.fault}", damage=not by_kill)
             yield from self._entries(piece, where)
         if self._segment.state is State.CUT:
-            self._find("its end", "its daemon was killed; what it decided in its last second may be missing")
+            killed = "its daemon was killed; what it decided in its last second may be missing"
+            self._find("its end", killed, damage=False)
 
     def _entries(self, piece: Piece, where: str) -> Iterator[Entry]:
         for at, line in enumerate(piece.lines, 1):
@@ -118,9 +121,9 @@ class SegmentReader:
         self._find("all of it", "it was deleted meanwhile")
         return b""
 
-    def _find(self, where: str, what: str) -> None:
+    def _find(self, where: str, what: str, *, damage: bool = True) -> None:
         if len(self.findings) < MAX_FINDINGS:
-            self.findings.append(Finding(f"{self._segment.path.name}, {where}", what))
+            self.findings.append(Finding(f"{self._segment.path.name}, {where}", what, damage))
         elif len(self.findings) == MAX_FINDINGS:
             self.findings.append(Finding(self._segment.path.name, "there is more that is wrong with it"))
 
