@@ -7,12 +7,14 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 
 from orchestrator import __version__
 from orchestrator.daemon import slices
 from orchestrator.daemon.api import api_server
+from orchestrator.daemon.audit_notes import BY_SIGNAL
 from orchestrator.daemon.closing import push_closing
 from orchestrator.daemon.cluster_gate import ClusterGate, deployment_gate, open_cluster_gate
 from orchestrator.daemon.collector import spare_the_loop
@@ -21,7 +23,7 @@ from orchestrator.daemon.listening import keep_port, listen
 from orchestrator.daemon.loops import periodic_loops
 from orchestrator.daemon.platform_log import PlatformLog
 from orchestrator.daemon.presence import Presence
-from orchestrator.daemon.reload import Reload, Reread, has_terminal
+from orchestrator.daemon.reload import Load, Reload, Reread, has_terminal
 from orchestrator.daemon.rooms import Rooms, open_rooms, prepare_state_dir
 from orchestrator.errors import OrchestratorError
 from orchestrator.lifecycle.recovery import recover
@@ -79,7 +81,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread
         rooms = await open_rooms(settings, url, stack)
         await asyncio.to_thread(keep_port, settings.state_dir, int(address[1]))
         watched = rooms.policy_engine, rooms.trust, rooms.decisions
-        reload = Reload(*watched, rooms.notes, rooms.metrics, settings, reread)
+        reload = Reload(*watched, rooms.notes, rooms.metrics, settings, reread, _loaded_again(rooms))
         stack.enter_context(_signals(drain, reload))
         configure(settings.logs.level, settings.logs.format, rooms.masker.text)
         stack.callback(rooms.journal.subscribe(rooms.metrics.observe))
@@ -103,6 +105,16 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread
         if ready:
             ready(url)
         return await _until_drained(rooms, presence, drain, reload, gate)
+
+
+def _loaded_again(rooms: Rooms) -> Mapping[str, Load]:
+    """What SIGHUP loads besides policy and trust map, where it is configured."""
+    found: dict[str, Load] = {}
+    if rooms.promotion.signers.configured:
+        found["signers"] = rooms.promotion.signers.load
+    if rooms.approvals.desk.configured:
+        found["approvers"] = partial(rooms.approvals.desk.load, BY_SIGNAL)
+    return found
 
 
 async def _take_over(rooms: Rooms, stack: AsyncExitStack) -> int:

@@ -25,9 +25,13 @@ _log = logging.getLogger("orchestrator")
 Reread = Callable[[], Settings]
 """Reads the settings again, from where the running ones came."""
 
+Load = Callable[[], Awaitable[bool]]
+"""Reads files again and puts them in force; whether anything changed. Raises where they are not fit, and then what was
+in force stays."""
+
 
 class Reload:
-    """Policy and the trust map, each by itself: one that is refused keeps the other from nothing.
+    """Policy, the trust map and what `also` names, each by itself: one that is refused keeps the others from nothing.
 
     Signals that come while a reload is under way become one more reload.
     """
@@ -41,6 +45,7 @@ class Reload:
         metrics: Metrics,
         settings: Settings,
         reread: Reread | None,
+        also: Mapping[str, Load] | None = None,
     ) -> None:
         self._engine = engine
         self._trust = trust
@@ -49,6 +54,7 @@ class Reload:
         self._metrics = metrics
         self._settings = settings
         self._reread = reread
+        self._also = also or {}
         self._asked = asyncio.Event()
         self._signalled = False
         self._jump: Jump | None = None
@@ -85,6 +91,9 @@ class Reload:
         if self._trust.configured:
             outcomes["trust map"] = await self._outcome("trust map", self._load_trust())
             self._metrics.trust_reloaded(outcomes["trust map"])
+        for what, load in self._also.items():
+            outcomes[what] = await self._outcome(what, load())
+            _log.info(f"{what}: {outcomes[what]}")
         return outcomes
 
     async def _load_policy(self) -> bool:
@@ -158,7 +167,7 @@ class Reload:
         names = sorted(name for name in Settings.model_fields if getattr(found, name) != getattr(self._settings, name))
         if names:
             _log.warning(
-                "only policy and trust map are reloaded; restart to put changed settings in force",
+                "only files that the settings name are reloaded; restart to put changed settings in force",
                 extra={"changed": names},
             )
 
