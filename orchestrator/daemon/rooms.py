@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from orchestrator import __version__
@@ -27,7 +26,6 @@ from orchestrator.daemon.github import GitHubSources, open_github
 from orchestrator.daemon.identity import exchange_of, open_identity
 from orchestrator.daemon.promotion import Promotion, open_lookups, open_promotion
 from orchestrator.daemon.receipt import Receipts
-from orchestrator.daemon.reload import Load
 from orchestrator.daemon.runner_requests import runner_api_for, runner_deps
 from orchestrator.daemon.secrets import SecretsRoom
 from orchestrator.daemon.secrets_slice import open_secrets
@@ -105,15 +103,6 @@ class Rooms:
     def issuer(self) -> Issuer:
         """The one of the daemon's own URL."""
         return self.issuers.main
-
-    def loaded_again(self) -> Mapping[str, Load]:
-        """What SIGHUP loads besides policy and trust map, where it is configured."""
-        found: dict[str, Load] = {}
-        if self.promotion.signers.configured:
-            found["signers"] = self.promotion.signers.load
-        if self.approvals.desk.configured:
-            found["approvers"] = partial(self.approvals.desk.load, BY_SIGNAL)
-        return found
 
 
 def prepare_state_dir(folder: Path) -> None:
