@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from orchestrator.cli import (
     artifacts,
+    attest,
     audit,
     cancel,
     check_config,
@@ -36,6 +37,7 @@ from orchestrator.cli import (
     submit,
     trace,
     trust,
+    verify,
     version,
 )
 from orchestrator.cli.exits import CommandError, ExitCode
@@ -118,6 +120,8 @@ app.command(epilog=examples(receipt.EXAMPLES))(receipt.receipt)
 app.command(epilog=examples(cancel.EXAMPLES))(cancel.cancel)
 app.command(epilog=examples(sources.EXAMPLES))(sources.sources)
 app.add_typer(artifacts.app, name="artifacts")
+app.command(epilog=examples(attest.EXAMPLES))(attest.attest)
+app.command(epilog=examples(verify.EXAMPLES))(verify.verify)
 app.add_typer(keys.app, name="keys")
 app.add_typer(policy.app, name="policy")
 app.add_typer(audit.app, name="audit")

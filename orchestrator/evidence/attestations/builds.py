@@ -181,6 +181,7 @@ def _told(statement: Statement, digest: str) -> dict[str, Any]:
         "caller": external["caller"]["id"],
         "caller_issuer": external["caller"]["issuer"],
         "policy_bundle": internal["policy"].get("bundle", ""),
+        "decision": internal["policy"].get("decision", ""),
         **{name: source[name] for name in ("repository", "repository_id", "ref", "sha") if name in source},
     }
 
