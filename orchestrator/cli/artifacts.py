@@ -56,7 +56,7 @@ def show(context: typer.Context, subject: Subject, json: AsJson = False) -> None
     from orchestrator.cli import output
     from orchestrator.cli.render.artifacts import artifact_detail
 
-    found = client_of(context).artifact(digest_of(subject))
+    found = client_of(context).read(_path(digest_of(subject)))
     if json:
         output.print_json(found)
     else:
@@ -81,8 +81,8 @@ def fetch(
     client, digest = client_of(context), digest_of(subject)
     if (attestation is None) is (kind is None):
         raise UsageError("name an attestation by its id or by --type", fix="`orchestrator artifacts show` lists both")
-    chosen = attestation or _only(client.artifact(digest)["attestations"], str(kind))
-    output.say(client.attestation(digest, chosen).rstrip("\n"))
+    chosen = attestation or _only(client.read(_path(digest))["attestations"], str(kind))
+    output.say(client.read_text(f"{_path(digest)}/attestations/{quote(chosen, safe='')}").rstrip("\n"))
 
 
 @app.command("upload", epilog=examples(UPLOAD_EXAMPLES))
@@ -98,7 +98,7 @@ def upload(
 
     client, digest = client_of(context), digest_of(subject)
     for path in bundles:
-        done = client.send(f"/v1/artifacts/{quote(digest, safe='')}/attestations", _read_object(path))
+        done = client.send(f"{_path(digest)}/attestations", _read_object(path))
         if json:
             output.print_json(done)
             continue
@@ -127,6 +127,10 @@ def digest_of(subject: str) -> str:
             f"{subject} is no digest, and cannot be read as a file: {error.strerror}",
             fix="give sha256: and 64 hexadecimal digits, or the path of the artifact",
         ) from None
+
+
+def _path(digest: str) -> str:
+    return f"/v1/artifacts/{quote(digest, safe='')}"
 
 
 def _only(attestations: list[dict[str, object]], kind: str) -> str:

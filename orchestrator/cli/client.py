@@ -158,11 +158,14 @@ class DaemonClient:
         """The answer to a GET; for commands with a part of the API of their own, who quote their paths."""
         return self._get(path, query)
 
+    def read_text(self, path: str) -> str:
+        return self._text(path)
+
     def artifact(self, digest: str) -> Document:
         return self._get(f"/v1/artifacts/{quote(digest, safe='')}")
 
     def attestation(self, digest: str, attestation: str) -> str:
-        """One attestation of an artifact as a Sigstore bundle (JSON text)."""
+        """As a Sigstore bundle."""
         return self._text(f"/v1/artifacts/{quote(digest, safe='')}/attestations/{quote(attestation, safe='')}")
 
     def send(self, path: str, body: Mapping[str, Any]) -> Document:

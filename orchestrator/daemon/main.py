@@ -111,7 +111,7 @@ def _loaded_again(rooms: Rooms) -> Mapping[str, Load]:
     """What SIGHUP loads besides policy and trust map, where it is configured."""
     found: dict[str, Load] = {}
     if rooms.promotion.signers.configured:
-        found["signers"] = rooms.promotion.signers.load
+        found["signers"] = partial(rooms.promotion.signers.load, rooms.notes.signers_loaded)
     if rooms.approvals.desk.configured:
         found["approvers"] = partial(rooms.approvals.desk.load, BY_SIGNAL)
     return found

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from orchestrator import __version__
 from orchestrator.daemon.attest import EvidenceAttester, EvidenceKeeping, ReportDesk
+from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.daemon.signers import SignersHolder
 from orchestrator.daemon.summary import Summaries
 from orchestrator.evidence.attestation_store import AttestationStore
 from orchestrator.evidence.attestations.facts import facts
 from orchestrator.evidence.attestations.signers import Signers
+from orchestrator.evidence.audit.facts import DAEMON
 from orchestrator.evidence.provenance import Builder
 from orchestrator.evidence.reported_store import ReportedDocuments
 from orchestrator.evidence.signing_key import EvidenceKey, open_evidence_key
@@ -76,7 +79,13 @@ def open_lookups(
 
 
 async def open_promotion(
-    settings: Settings, url: str, pools: Mapping[PoolName, Pool], journal: KeptJournal, logs: LogStore, clock: Clock
+    settings: Settings,
+    url: str,
+    pools: Mapping[PoolName, Pool],
+    journal: KeptJournal,
+    logs: LogStore,
+    notes: AuditNotes,
+    clock: Clock,
 ) -> Promotion:
     """Open the evidence and all that reads and writes it; `url` is the daemon's own.
 
@@ -92,7 +101,7 @@ async def open_promotion(
     await asyncio.to_thread(kept.reported.keep_only, live)
     builder = Builder(url, __version__)
     signers = SignersHolder(settings, pools, builder, key)
-    await signers.load()
+    await signers.load(partial(notes.signers_loaded, actor=DAEMON))
     return Promotion(
         key=key,
         kept=kept,

@@ -149,7 +149,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     pools = slices.pools(settings)
     store = await _store(settings, url, clock, stack)
     identity = await open_identity(settings, url, clock, store.notes, stack)
-    promotion = await open_promotion(settings, url, pools, store.journal, store.logs, clock)
+    promotion = await open_promotion(settings, url, pools, store.journal, store.logs, store.notes, clock)
     policy_engine = await _policy_engine(settings, stack)
     await store.notes.policy_in_force(policy_engine, DAEMON)
     decisions = open_decisions(settings, clock, stack)

@@ -6,7 +6,7 @@ What is not fit never replaces what was: a file that is gone or damaged keeps th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -51,8 +51,11 @@ class SignersHolder:
     def current(self) -> Signers:
         return self._signers
 
-    async def load(self) -> bool:
+    async def load(self, before: Callable[[str, Sequence[str]], Awaitable[None]] | None = None) -> bool:
         """Read the key files, and put what they hold in force; whether anything changed by it.
+
+        `before` is awaited with the digest and names of signers that are new, before they are in force; if it raises,
+        that is not done.
 
         Raises:
             ConfigurationError: they are not fit; what was in force stays.
@@ -62,6 +65,8 @@ class SignersHolder:
             own = (self._key, *(key for path in self._settings.previous_keys for key in files[path]))
             found = _signers(self._settings, self._builders, own, files)
             changed = found.digest != self._signers.digest
+            if changed and before is not None:
+                await before(found.digest, list(self._settings.signers))
             self._signers = found
             return changed
 

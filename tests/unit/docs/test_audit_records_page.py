@@ -24,9 +24,9 @@ def of_jobs() -> JobFacts:
 def test_every_kind_is_there_and_no_other():
     told = {kind for kind, _ in of_jobs()._rows.values()}
     rooms = "".join(path.read_text("utf-8") for path in (ROOT / "orchestrator/daemon").glob("audit*.py"))
-    noted = set(re.findall(r'"((?:log|daemon|journal|policy|trust|keys|deployment)\.[a-z_]+)"', rooms))
+    noted = set(re.findall(r'"((?:log|daemon|journal|policy|trust|keys|deployment|signers|evidence)\.[a-z_]+)"', rooms))
     assert {"log.begun", "policy.loaded", "keys.rotated"} <= noted
-    assert told | noted | {"policy.refused", "trust.refused"} == LISTED
+    assert told | noted | {"policy.refused", "trust.refused", "signers.refused"} == LISTED
 
 
 def test_facts_that_are_not_told_are_chosen():
