@@ -65,10 +65,16 @@ class PodLogs:
         self._following[name] = task
 
     async def settle(self, record: Record) -> None:
-        """Wait a while for the last output of a job whose container has ended; what still runs is not waited for."""
+        """Wait a while for the last output of a job whose container has ended; what still runs is not waited for.
+
+        That it ended is known by its exit code too: the registry may be behind, as after an outage of the API server.
+        """
         task = self._following.get(record.runner) if record.runner else None
-        found = self._registry.find(record.runner) if record.runner else None
-        if task is not None and found is not None and found[1].job.terminated is not None:
+        if task is None or record.runner is None:
+            return
+        found = self._registry.find(record.runner)
+        exited = record.outcome is not None and record.outcome.exit_code is not None
+        if exited or (found is not None and found[1].job.terminated is not None):
             await asyncio.wait([task], timeout=LAST_OUTPUT_SECONDS)
 
     async def attest(self, record: Record) -> Sequence[Event]:

@@ -7,11 +7,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
-from orchestrator.backends.kubernetes.pod import Container, Pod
+from orchestrator.backends.kubernetes.pod import Container, Pod, Terminated
 from orchestrator.daemon.pod_logs import PodLogs
+from orchestrator.errors import TryAgainError
 from orchestrator.journal.logs import LogStore, LogWriter
 from orchestrator.journal.redact import Masker
 from orchestrator.model.job import JobId
+from orchestrator.model.outcome import EndReason, Outcome, Result
 
 JOB = JobId("memory.1.1")
 LINES = [f"2026-11-25T21:00:0{number}.5Z line {number}\n".encode() for number in range(6)]
@@ -67,3 +69,43 @@ async def test_a_daemon_that_is_stopped_while_a_slow_disk_takes_a_line_leaves_it
     await second.close()
     await store.close()
     assert path.read_bytes() == b"".join(b"line %d\n" % number for number in range(6))
+
+
+async def test_the_last_output_is_waited_for_while_the_registry_is_behind(tmp_path):
+    """After an outage the job's exit is known by a look, before the watch tells of it; its log is not all there yet."""
+    kubelet, followed = Kubelet(), SimpleNamespace(stream=0)
+    kubelet.lines = LINES
+    first_stream = kubelet.pieces
+
+    @asynccontextmanager
+    async def pieces(path, *, params, idle):
+        followed.stream += 1
+        if followed.stream == 1:
+            yield cut()
+            return
+        async with first_stream(path, params=params, idle=idle) as whole:
+            yield only_first(whole)
+
+    async def cut():
+        yield b"".join(LINES[:2])
+        raise TryAgainError("the connection was cut", reason="cluster_unavailable")
+
+    async def only_first(stream):
+        yield await anext(stream)
+
+    kubelet.pieces = pieces
+    pod_logs, store = logs(tmp_path, kubelet)
+    state = Container(running=True)
+    pod_logs._registry = SimpleNamespace(find=lambda _: ("runners", Pod("pod", "uid", "1", job=state)))
+
+    def seen():
+        nonlocal state
+        state = Container(terminated=Terminated(exit_code=3))
+
+    pod_logs.follow(RECORD)
+    asyncio.get_running_loop().call_later(0.5, seen)
+    outcome = Outcome(Result.FAILURE, EndReason.EXIT_NONZERO, "exit code 3", 3)
+    await pod_logs.settle(SimpleNamespace(id=JOB, runner="runner-1", outcome=outcome))
+    await pod_logs.close()
+    await store.close()
+    assert (tmp_path / "logs" / f"{JOB}.log").read_bytes() == b"".join(b"line %d\n" % number for number in range(6))
