@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 import time
@@ -28,9 +29,8 @@ _MARGIN_SECONDS = 0.5
 class ClusterGate:
     """Open until the exit stack of `open_cluster_gate` closes it."""
 
-    def __init__(self, certificate: ServingCertificate, port: int) -> None:
+    def __init__(self, certificate: ServingCertificate) -> None:
         self._certificate = certificate
-        self.port = port
 
     async def upkeep(self) -> None:
         """Renew the certificate near its end; a renewal is seen by the connections that come after it.
@@ -38,7 +38,7 @@ class ClusterGate:
         Raises:
             TryAgainError: reason `keys_unavailable`.
         """
-        if self._certificate.renew():
+        if await asyncio.to_thread(self._certificate.renew):
             _log.info("the listener for API servers has a new certificate")
 
 
@@ -76,12 +76,11 @@ async def open_cluster_gate(settings: Settings, gate: DeploymentGate, stack: Asy
     limits = AdmissionLimits(answer_seconds=webhook.timeout_seconds - _MARGIN_SECONDS)
     server = AdmissionServer(gate, limits, frozenset(webhook.client_names))
     listener = bind_listener(webhook.host, webhook.port)
-    port = int(listener.getsockname()[1])
     await server.serve(listener, certificate.context)
     push_closing(stack, "gate of the cluster", server.stop)
-    extra = {"port": port, "url": webhook.url, "cluster": given.cluster, "namespaces": len(given.namespaces)}
+    extra = {"url": webhook.url, "cluster": given.cluster, "namespaces": len(given.namespaces)}
     _log.info("the cluster's gate is open", extra=extra)
-    return ClusterGate(certificate, port)
+    return ClusterGate(certificate)
 
 
 def _demand_certificates(context: ssl.SSLContext, path: str) -> None:
