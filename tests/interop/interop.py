@@ -20,6 +20,7 @@ WEED = FOLDER / "python/bin/weed"
 APACHE = FOLDER / "apache/root"
 AUDIT_CHECK = FOLDER / "go/audit_check"
 STEP_CA = FOLDER / "step-ca/step_ca"
+COSIGN = FOLDER / "cosign/root/usr/bin/cosign"
 FIX = "run `make test-interop` where the package registries answer"
 
 
@@ -36,6 +37,8 @@ def missing() -> dict[str, str]:
         found["step-ca"] = "step-ca could not be built (tests/interop/prepare-step-ca)"
     elif not shutil.which("openssl"):
         found["step-ca"] = "this machine has no openssl, with which jobs ask for certificates"
+    if not COSIGN.exists():
+        found["cosign"] = "cosign 3 could not be unpacked (tests/interop/prepare-cosign)"
     return found
 
 
