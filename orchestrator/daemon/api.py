@@ -61,6 +61,8 @@ def api_server(rooms: Rooms, drain: Draining, presence: Presence) -> ApiServer:
         audit=rooms.audit,
         artifacts=ArtifactDesk(rooms.promotion.kept, rooms.promotion.signers, rooms.notes, rooms.clock),
         check_policy=PolicyDesk(rooms.decider.enquire, rooms.pools),
+        secrets=rooms.accounts.desk,
+        books=rooms.accounts.books,
         keys=SigningKeys(rooms.issuers, rooms.notes, rooms.clock.now_ns, presence.renew),
         introspect=rooms.introspection.introspect,
         trace=lambda facts: trace_document(facts, rooms.url),

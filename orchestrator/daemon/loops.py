@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
@@ -23,7 +24,8 @@ _ROTATION_LOOK_SECONDS = 300.0
 _COMPACTION_SECONDS = 600.0
 _UPKEEP_SECONDS = 1.0
 _CREDENTIALS_SECONDS = 5.0
-_SECRETS_SECONDS = 5.0
+_SECRETS_SECONDS = 10.0
+_SCORES_SECONDS = 30.0
 _GATE_SECONDS = 3600.0
 
 
@@ -43,15 +45,25 @@ def periodic_loops(
         yield "credentials", _every(_CREDENTIALS_SECONDS, "ending of credentials", rooms.broker.upkeep)
     if gate is not None:
         yield "gate", _every(_GATE_SECONDS, "upkeep of the cluster's gate", gate.upkeep)
-    if rooms.settings.secrets:
-        yield "secrets", _every(_SECRETS_SECONDS, "upkeep of static secrets", rooms.static_secrets.upkeep)
+    yield "scores", _every(_SCORES_SECONDS, "the scorecard's counts", rooms.accounts.upkeep)
+    for secret in rooms.static_secrets.registry.all():
+        turn = partial(rooms.static_secrets.turn, secret)
+        woken = rooms.static_secrets.woken(secret.name)
+        yield f"secret {secret.name}", _every(_SECRETS_SECONDS, f"the secret {secret.name}", turn, woken)
     yield "caller-token", presence.renew_for_ever()
     yield "loop-lag", rooms.metrics.sample_loop_lag()
 
 
-async def _every(seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
+async def _every(
+    seconds: float, name: str, work: Callable[[], Awaitable[object]], woken: asyncio.Event | None = None
+) -> None:
+    """Again and again, `seconds` apart, or sooner when it is woken."""
+    woken = woken or asyncio.Event()
     while True:
-        await asyncio.sleep(seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await woken.wait()
+        woken.clear()
         try:
             await work()
         except OrchestratorError as error:

@@ -88,6 +88,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread
         stack.callback(rooms.journal.subscribe(rooms.egress_keeper.observe))
         stack.callback(rooms.journal.subscribe(rooms.platforms.observe))
         stack.callback(rooms.journal.subscribe(rooms.static_secrets.holders.observe))
+        stack.callback(rooms.journal.subscribe(rooms.accounts.keeper.observe))
         stack.callback(rooms.journal.subscribe(PlatformLog(rooms.engine.record).observe))
         recovered = await _take_over(rooms, stack)
         rooms.exporter.start()
@@ -122,6 +123,7 @@ async def _take_over(rooms: Rooms, stack: AsyncExitStack) -> int:
     live = await rooms.journal.live()
     rooms.metrics.adopt(live)
     rooms.static_secrets.holders.adopt(live)
+    rooms.accounts.keeper.follower.adopt(live)
     for room in rooms.backends.values():
         await room.adopt(live)
     recovered = await recover(rooms.journal, rooms.engine, rooms.instance)

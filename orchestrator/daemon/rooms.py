@@ -11,6 +11,7 @@ from pathlib import Path
 
 from orchestrator import __version__
 from orchestrator.daemon import slices
+from orchestrator.daemon.accounts import Accounts, open_accounts
 from orchestrator.daemon.adapters import ForgettingSource, Later, ListenersAdapter, masked_note
 from orchestrator.daemon.approvals import Approvals, open_approvals, watch_approvals
 from orchestrator.daemon.audit import Audit, anchored, open_audit
@@ -95,6 +96,7 @@ class Rooms:
     promotion: Promotion
     approvals: Approvals
     static_secrets: SecretsRoom
+    accounts: Accounts
     platforms: GitHubSources
     metrics: Metrics
     exporter: TraceExporter
@@ -155,6 +157,8 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     decisions = open_decisions(settings, clock, stack)
     await decisions.begin(policy_engine, DAEMON)
     static_secrets = open_secrets(settings, store.notes, clock.now_ns)
+    looked_up = promotion.artifact, policy_engine, store.audit, clock.now_ns
+    accounts = await open_accounts(settings, static_secrets, identity, *looked_up, stack)
     release = open_release_facts(settings, clock.now_ns, stack)
     engine_later: Later[Engine] = Later()
     approvals = await open_approvals(settings, promotion, store.notes, engine_later, clock, stack)
@@ -211,6 +215,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     watch_rooms(metrics, store.journal, exporter, sweep)
     watch_backends(metrics, backends.values())
     watch_audit(metrics, store.audit)
+    metrics.watch_scores(lambda: accounts.latest)
     watch_decisions(metrics, decisions)
     watch_approvals(metrics, approvals)
     metrics.watch_sources(platforms.states)
@@ -218,7 +223,8 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
         settings, url, secrets.token_hex(8), clock, pools, store.journal, store.audit, store.notes, store.logs,
         store.masker, identity.issuers, identity.callers, identity.trust, broker,
         Introspection(identity.issuers, engine.bound_record), policy_engine, decider, decisions, backends, runner_api,
-        asked, engine, sweep, keeper, receipts, promotion, approvals, static_secrets, platforms, metrics, exporter,
+        asked, engine, sweep, keeper, receipts, promotion, approvals, static_secrets, accounts, platforms, metrics,
+        exporter,
     )  # fmt: skip
 
 

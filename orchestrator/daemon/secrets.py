@@ -42,11 +42,12 @@ class SecretsRoom:
     ) -> None:
         self.registry = registry
         self.holders = SecretHolders()
-        self._store = store
+        self.store = store
         self._rotations = Rotations(store, now_ns)
         self._notes = notes
         self._keyed = keyed
         self._now_ns = now_ns
+        self._woken: dict[str, asyncio.Event] = {}
 
     # What policy is told.
 
@@ -75,15 +76,15 @@ class SecretsRoom:
         }
 
     def _bar(self, name: str, secret: Registered | None, who: Asker) -> tuple[Bar, Value | None]:
-        if self._store.get(name).retired is not None:
+        if self.store.get(name).retired is not None:
             return Bar.RETIRED, None
         if secret is None:
             return Bar.UNKNOWN, None
         try:
-            value = present(secret, self._store.get(name))
+            value = present(secret, self.store.get(name))
         except TryAgainError:
             return Bar.NO_VALUE, None
-        return barred(secret, who, self._store.pipelines()), value
+        return barred(secret, who, self.store.pipelines()), value
 
     # What a job gets.
 
@@ -124,45 +125,43 @@ class SecretsRoom:
 
     # What changes them.
 
-    async def rotate(self, name: str, by: str, *, now: bool = False) -> Registered:
-        """Have a new value made and stored. The old one is withdrawn once no job holds it; with `now` at once.
+    def woken(self, name: str) -> asyncio.Event:
+        """Set when the secret's turn should not wait."""
+        return self._woken.setdefault(name, asyncio.Event())
+
+    async def rotate(self, name: str, by: str, *, at_once: bool = False) -> None:
+        """Have a new value made in the secret's next turn, which is now. The old one is withdrawn once no job holds it;
+        with `at_once` as soon as the new one is stored.
 
         Raises:
             GiveUpError: reason `secret_unknown`, `secret_retired` or `secret_not_rotatable`.
-            TryAgainError: as for `Rotations.begin` and `make`, or `audit_unavailable`.
+            TryAgainError: as for `Rotations.begin`, or `audit_unavailable`.
         """
         secret = self._known(name)
         state = self._rotations.state(name)
-        if state.making is None:
-            await self._notes.secret("secret.rotation_begun", name, {"number": state.number + 1}, by)
-        await self._rotations.begin(secret, by)
-        try:
-            value = await self._rotations.make(secret)
-        except OrchestratorError as error:
-            await self._failed(name, MAKE, error)
-            raise
-        told: dict[str, Any] = {"number": value.number, "version": self.version(name, value)}
-        await self._notes.secret("secret.rotated", name, told, by)
-        _log.info("a secret has a new value", extra={"secret_name": name, "number": value.number})
-        await self._finish(secret, at_once=now)
-        return secret
+        told: dict[str, Any] = {"number": state.number + 1, "at_once": at_once}
+        await self._notes.secret("secret.rotation_begun", name, told, by)
+        await self._rotations.begin(secret, by, at_once=at_once)
+        self.woken(name).set()
 
     async def retire(self, name: str, by: str) -> bool:
-        """Give the secret to nobody any more, have it removed where it opens something, and destroy its value; whether
-        it was not retired before. Without success of its hook it stays retired, and the rest is tried again.
+        """Give the secret to nobody any more; whether it was given until now. In its next turn it is removed where it
+        opens something, and its value is destroyed.
 
         Raises:
             GiveUpError: reason `secret_unknown`.
             TryAgainError: reason `keys_unavailable` or `audit_unavailable`.
         """
-        if self._rotations.state(name).retired is None:
-            if name not in self._store.names():
-                self._known(name)
-            await self._notes.secret("secret.retired", name, {}, by)
-        new = await self._rotations.retire(name, by)
-        if self._rotations.removable(name):
-            await self._remove(name)
-        return new
+        if self._rotations.state(name).retired is not None:
+            return False
+        if name not in self.store.names():
+            self._known(name)
+        await self._notes.secret("secret.retired", name, {}, by)
+        await self._rotations.retire(name, by)
+        if self.registry.get(name) is None:
+            await self._remove(name)  # nobody else's turn would come
+        self.woken(name).set()
+        return True
 
     async def retire_pipeline(self, pipeline: str, by: str) -> list[str]:
         """Refuse secrets to this pipeline from now on, and retire those that only it used; their names.
@@ -172,27 +171,39 @@ class SecretsRoom:
         """
         alone = [one.name for one in self.registry.of_pipeline(pipeline)]
         await self._notes.pipeline_retired(pipeline, alone, by)
-        await asyncio.to_thread(self._store.retire_pipeline, pipeline, self._now_ns())
+        await asyncio.to_thread(self.store.retire_pipeline, pipeline, self._now_ns())
         for name in alone:
             await self.retire(name, by)
         return alone
 
-    async def upkeep(self) -> None:
-        """Go on with what was begun, and begin what is due. One's failure is told and keeps no other from its turn."""
-        async with asyncio.TaskGroup() as group:
-            for secret in self.registry.all():
-                group.create_task(self._turn(secret.name, secret), name=f"secret {secret.name}")
+    async def turn(self, secret: Registered) -> None:
+        """Go on with what was begun for a secret, and begin what is due. A failure is told, and tried again later.
 
-    async def _turn(self, name: str, secret: Registered) -> None:
+        Raises:
+            TryAgainError: reason `audit_unavailable`.
+        """
+        if self._rotations.removable(secret.name):
+            await self._remove(secret.name)
+            return
+        if await asyncio.to_thread(self._rotations.due, secret):
+            await self._make(secret)
+        if self._rotations.waiting(secret):
+            await self._finish(secret)
+
+    async def _make(self, secret: Registered) -> None:
+        if self._rotations.state(secret.name).making is None:
+            await self.rotate(secret.name, DAEMON)
+        making = self._rotations.state(secret.name).making
+        assert making is not None, "it was begun"
         try:
-            if self._rotations.removable(name):
-                await self._remove(name)
-            elif await asyncio.to_thread(self._rotations.due, secret):
-                await self.rotate(name, DAEMON)
-            elif self._rotations.waiting(secret):
-                await self._finish(secret)
+            value = await self._rotations.make(secret)
         except OrchestratorError as error:
-            _log.warning("the secret %s is left as it is for now: %s", name, error, extra={"reason": error.reason})
+            await self._failed(secret.name, MAKE, error)
+            return
+        told: dict[str, Any] = {"number": value.number, "version": self.version(secret.name, value)}
+        await self._notes.secret("secret.rotated", secret.name, told, making.by)
+        _log.info("a secret has a new value", extra={"secret_name": secret.name, "number": value.number})
+        await self._finish(secret, at_once=making.at_once)
 
     async def _finish(self, secret: Registered, *, at_once: bool = False) -> None:
         """Withdraw old values; a failure is told, and tried again later."""

@@ -12,6 +12,7 @@ from aiohttp import web
 from orchestrator import __version__
 from orchestrator.errors import ConfigurationError
 from orchestrator.server import schemas
+from orchestrator.server.accounts import Accounts
 from orchestrator.server.approvals import Approvals
 from orchestrator.server.artifacts import Artifacts
 from orchestrator.server.audit import Audit
@@ -56,6 +57,7 @@ def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
     jobs, oidc, health = Jobs(deps), Oidc(deps), Health(deps)
     trust, audit = Trust(deps, jobs), Audit(deps)
     keys, artifacts = Keys(deps, jobs), Artifacts(deps, jobs)
+    accounts = Accounts(deps, jobs)
     streams, receipts = Streams(deps, jobs, feed), Receipts(deps, jobs)
     approvals = Approvals(deps, jobs)
     described: dict[str, Any] = document(__version__)
@@ -84,6 +86,12 @@ def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
         "upload_attestation": artifacts.upload_attestation,
         "read_attestation": artifacts.read_attestation,
         "read_summary": artifacts.read_summary,
+        "list_secrets": accounts.list_secrets,
+        "rotate_secret": accounts.rotate_secret,
+        "retire_secret": accounts.retire_secret,
+        "retire_pipeline": accounts.retire_pipeline,
+        "read_inventory": accounts.read_inventory,
+        "read_scorecard": accounts.read_scorecard,
         "list_keys": keys.list_keys,
         "revoke_key": keys.revoke_key,
         "list_pools": jobs.list_pools,

@@ -18,6 +18,7 @@ from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
 from orchestrator.model.source import SourceState
+from orchestrator.server.account_desks import Books, SecretDesk
 from orchestrator.server.approval_port import ApprovalDesk
 
 Authenticate = Callable[[str, str | None], Awaitable[Caller]]
@@ -273,6 +274,10 @@ class ServerDeps:
     """None where such questions are not answered."""
     artifacts: ArtifactDesk | None = None
     """None where no evidence is kept."""
+    secrets: SecretDesk | None = None
+    """None where none are kept."""
+    books: Books | None = None
+    """None where nothing is counted."""
     limits: Limits = field(default_factory=Limits)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestrator.server import (
+    account_shapes,
     approval_shapes,
     artifact_shapes,
     key_shapes,
@@ -132,6 +133,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *policy_shapes.OPERATIONS,
     *approval_shapes.OPERATIONS,
     *artifact_shapes.OPERATIONS,
+    *account_shapes.OPERATIONS,
     Operation("list_pools", "GET", "/v1/pools", "List pools", {200: Answer("All pools", shapes.PoolListView)}),
     Operation(
         "list_sources",

@@ -26,6 +26,7 @@ from orchestrator.model.job import JobId
 from orchestrator.model.source import SourceState
 from orchestrator.telemetry import ids
 from orchestrator.telemetry.progress import JobProgress, JobsCollector, Progress
+from orchestrator.telemetry.scores.collector import Measured, ScoresCollector
 from orchestrator.telemetry.sources import SourcesCollector
 
 PREFIX = "orchestrator"
@@ -155,6 +156,10 @@ class Metrics:
     def watch_sources(self, read: Callable[[], Iterable[SourceState]]) -> None:
         """The metrics of sources, from their states when scraped; `read` must be quick and not raise."""
         self._registry.register(SourcesCollector(read))
+
+    def watch_scores(self, read: Callable[[], Measured]) -> None:
+        """The metrics of the scorecard, as they were last counted; `read` must be quick and not raise."""
+        self._registry.register(ScoresCollector(read))
 
     def render(self, accept: str = "") -> tuple[str, bytes]:
         """Content type and body for a scrape; OpenMetrics, with exemplars, when `accept` names it."""

@@ -76,7 +76,7 @@ class Rotations:
             return secret.file is None  # one whose file cannot be read is for its owner to mend
         return value.age_seconds(self._now_ns()) >= secret.rotate_seconds
 
-    async def begin(self, secret: Registered, by: str) -> Making:
+    async def begin(self, secret: Registered, by: str, *, at_once: bool = False) -> Making:
         """Have a rotation stored as begun; one that was begun before stands.
 
         Raises:
@@ -94,15 +94,18 @@ class Rotations:
                     fix="give it `rotate` in the settings, or replace its file",
                 )
             if state.making is not None:
-                return state.making
+                making = replace(state.making, at_once=state.making.at_once or at_once)
+                await self._put(secret.name, replace(state, making=making, failing=None))
+                return making
             if len(state.old) >= MOST_OLD:
                 raise TryAgainError(
                     f"{len(state.old)} old values of the secret {secret.name} are not withdrawn yet",
                     reason="secret_old_in_use",
                     fix="wait for the jobs that hold them, or see why its hook fails",
                 )
-            making = Making(secrets.token_hex(16), secrets.token_urlsafe(_PROPOSED_BYTES), self._now_ns(), by)
-            await self._put(secret.name, replace(state, making=making))
+            making = Making(secrets.token_hex(16), secrets.token_urlsafe(_PROPOSED_BYTES), self._now_ns(), by, at_once)
+            # A failure of an earlier try must not put off what somebody asks for now.
+            await self._put(secret.name, replace(state, making=making, failing=None))
             return making
 
     async def make(self, secret: Registered) -> Value:

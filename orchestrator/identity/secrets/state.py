@@ -40,6 +40,8 @@ class Making(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     proposed: str
     began_ns: int
     by: str = ""
+    at_once: bool = False
+    """Withdraw the old value when the new one is there, whoever holds it."""
 
     def __repr__(self) -> str:
         return f"Making(id={self.id!r}, began_ns={self.began_ns})"

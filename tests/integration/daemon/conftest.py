@@ -141,6 +141,8 @@ async def opened(folder: Path, **given: Any) -> AsyncIterator[World]:
         rooms = await open_rooms(settings, url, stack)
         stack.callback(rooms.journal.subscribe(rooms.metrics.observe))
         stack.callback(rooms.journal.subscribe(rooms.egress_keeper.observe))
+        stack.callback(rooms.journal.subscribe(rooms.static_secrets.holders.observe))
+        stack.callback(rooms.journal.subscribe(rooms.accounts.keeper.observe))
         rooms.exporter.start()
         stack.push_async_callback(rooms.exporter.stop)
         server = api_server(rooms, Drain(), Presence(settings.state_dir, url, rooms.issuer))
