@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 from orchestrator.policy.decision_log.entry import Entry, EntryDamagedError, read_entry
@@ -135,10 +134,10 @@ def chosen(folder: Path, window: Window) -> Sequence[Segment]:
         OSError: the folder cannot be read.
     """
     segments = segments_of(folder)
-    ends = [following.first_ns for _, following in pairwise(segments)] + [window.until_ns]
+    ends = [following.first_ns for following in segments[1:]] + [window.until_ns]
     return [
         segment
-        for segment, end in zip(segments, ends, strict=True)
+        for segment, end in zip(segments, ends, strict=False)
         # Some slack, for a machine's clock may have been set.
         if segment.first_ns - _SLACK_NS < window.until_ns and (end + _SLACK_NS > window.since_ns)
     ]
