@@ -107,7 +107,7 @@ class ApprovalDesk:
         """Who a token of an issuer of `approvals.issuers` shows to be there; None for any other token.
 
         Raises:
-            CallerRefusedError: it is of such an issuer, and no good.
+            CallerRefusedError: it is of such an issuer, and no good, or of nobody in the approvers' file.
             TryAgainError: `issuer_unreachable`.
         """
         if self._verifier is None:
@@ -118,6 +118,10 @@ class ApprovalDesk:
             if refused.reason in _NOT_OURS:
                 return None
             raise
+        if self._ledger.people.of_identity(caller.issuer, caller.subject) is None:
+            raise CallerRefusedError(
+                "claim_mismatch", "the token's subject is nobody in the approvers' file", issuer=caller.issuer
+            )
         return ShownPerson(caller, token)
 
     async def submit(self, text: str, who: Caller | ShownPerson) -> tuple[Mapping[str, Any], bool]:

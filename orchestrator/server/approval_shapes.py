@@ -48,7 +48,7 @@ class ApprovalQuery(Request):
     """Say also whether it counts for this job."""
 
 
-class RevocationQuery(Request):
+class RevocationRequest(Request):
     reason: Annotated[str, Field(pattern=_LINE, min_length=1, max_length=1000)]
     """Why, for people; one line."""
 
@@ -161,11 +161,11 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "revoke_approval",
-        "DELETE",
-        "/v1/approvals/{approval_id}",
+        "POST",
+        "/v1/approvals/{approval_id}/revoke",
         "Revoke one for ever; again without effect; for operators",
         {200: _OBJECT},
-        query=RevocationQuery,
-        problems=(403, 404, 503),
+        body=RevocationRequest,
+        problems=(403, 404, 422, 503),
     ),
 )

@@ -12,8 +12,8 @@ from aiohttp import web
 from orchestrator.errors import GiveUpError
 from orchestrator.server import schemas
 from orchestrator.server.approval_port import PERSON, ApprovalDesk
-from orchestrator.server.approval_shapes import ApprovalListQuery, ApprovalQuery, EnvelopeRequest, RevocationQuery
-from orchestrator.server.body import read_model, read_query
+from orchestrator.server.approval_shapes import ApprovalListQuery, ApprovalQuery, EnvelopeRequest, RevocationRequest
+from orchestrator.server.body import Model, read_model, read_query
 from orchestrator.server.deps import CALLER, ServerDeps
 from orchestrator.server.dispatch import Jobs, json_response
 from orchestrator.server.trust import record_of
@@ -28,10 +28,7 @@ class Approvals:
 
     async def submit_approval(self, request: web.Request) -> web.Response:
         read_query(request, schemas.NoQuery)
-        limits = self._deps.limits
-        given = await read_model(
-            request, EnvelopeRequest, limit_bytes=limits.max_body_bytes, timeout_seconds=limits.body_timeout_seconds
-        )
+        given = await self._body(request, EnvelopeRequest)
         who = request.get(PERSON) or request[CALLER]
         view, fresh = await self._desk.submit(json.dumps(given.model_dump()), who)
         return json_response(view, status=201 if fresh else 200)
@@ -51,9 +48,16 @@ class Approvals:
         return json_response(await self._desk.shown(request.match_info["approval_id"], job))
 
     async def revoke_approval(self, request: web.Request) -> web.Response:
-        query = read_query(request, RevocationQuery)
+        read_query(request, schemas.NoQuery)
         self._operators_only(request)
-        return json_response(await self._desk.revoke(request.match_info["approval_id"], query.reason, request[CALLER]))
+        given = await self._body(request, RevocationRequest)
+        return json_response(await self._desk.revoke(request.match_info["approval_id"], given.reason, request[CALLER]))
+
+    async def _body(self, request: web.Request, model: type[Model]) -> Model:
+        limits = self._deps.limits
+        return await read_model(
+            request, model, limit_bytes=limits.max_body_bytes, timeout_seconds=limits.body_timeout_seconds
+        )
 
     @property
     def _desk(self) -> ApprovalDesk:
