@@ -31,6 +31,7 @@ TYPES: Final = frozenset((PREDICATE_TYPE, V02_TYPE))
 
 _MALFORMED: Final = "provenance_malformed"
 _MOST_NAMES: Final = 64
+_MAX_NAME: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def read_provenance(predicate_type: str, predicate: Mapping[str, Any], signer: S
         "commit": build.commit,
         "invocation": build.invocation,
         "finished_at": optional_time(build.finished, now_ns),
-        "parameters": sorted(build.parameters)[:_MOST_NAMES],
+        "parameters": sorted(name[:_MAX_NAME] for name in build.parameters)[:_MOST_NAMES],
         "caches": _caches(internal) if ours else None,
         "egress_refused": _egress_refused(internal) if ours else None,
     }
@@ -133,7 +134,7 @@ def _bare(uri: str) -> str:
 
 def _caches(internal: Mapping[str, Any]) -> list[str] | None:
     caches = internal.get("caches")
-    return [str(cache)[:256] for cache in caches[:_MOST_NAMES]] if isinstance(caches, list) else None
+    return [str(cache)[:_MAX_NAME] for cache in caches[:_MOST_NAMES]] if isinstance(caches, list) else None
 
 
 def _egress_refused(internal: Mapping[str, Any]) -> int | None:

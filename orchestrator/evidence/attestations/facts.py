@@ -19,6 +19,8 @@ from orchestrator.evidence.attestations.whose import Tries
 MOST_ATTESTATIONS: Final = 512
 """Attestations of one artifact that are examined; what comes after them counts for nothing."""
 _MOST_LISTED: Final = 64
+_MOST_FOUND: Final = 600
+"""Findings of all scans together."""
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _LISTS: Final = {
     Claim.SIGNATURE: "signatures",
@@ -89,6 +91,7 @@ def _sum_up(digest: str, examined: Sequence[Examined], signers: Signers) -> Arti
                 refused.append((one.id, why))
             else:
                 listed[finding.claim].append(finding.entry)
+    listed[Claim.SCAN] = _newest(listed[Claim.SCAN])
     if record is not None and record.lists_sbom:
         listed[Claim.SBOM].append(_listed_sbom(record))
     return ArtifactFacts(
@@ -123,6 +126,21 @@ def _not_counted(finding: Finding, record: Finding | None, signers: Signers) -> 
         return ""
     # Any job may report any digest: only the word of the one that built it is more than hearsay.
     return "reporter_not_builder"
+
+
+def _newest(scans: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The last word of each signer about each scanner, newest first: an artifact that is scanned each night must not
+    outgrow policy's input. What does not fit of the findings is left out; the counts never are."""
+    latest: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for scan in sorted(scans, key=lambda one: str(one["finished_at"])):
+        latest[scan["signer"], scan["scanner"]] = scan
+    left = _MOST_FOUND
+    kept: list[Mapping[str, Any]] = []
+    for scan in sorted(latest.values(), key=lambda one: str(one["finished_at"]), reverse=True):
+        found = scan["found"][:left]
+        left -= len(found)
+        kept.append({**scan, "found": found, "truncated": scan["truncated"] or len(found) < len(scan["found"])})
+    return kept
 
 
 def _listed_sbom(record: Finding) -> Mapping[str, Any]:

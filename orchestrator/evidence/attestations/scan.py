@@ -48,6 +48,7 @@ _WORDS: Final = {
     "none": "low",
 }
 _SARIF_LEVELS: Final = {"error": "high", "warning": "medium", "note": "low", "none": "low"}
+_MAX_NAME: Final = 128
 _NAME: Final = re.compile(r"([^/@?#]+)(?:@[^/]*)?(?:[?#].*)?$")
 
 Found = tuple[str, str, bool]
@@ -113,7 +114,7 @@ def _trivy(targets: list[Any]) -> Iterator[Found]:
         for one in vulnerabilities or ():
             told = table(one, _MALFORMED)
             yield (
-                text(told.get("VulnerabilityID"), _MALFORMED),
+                _name(told.get("VulnerabilityID")),
                 _word(told.get("Severity")),
                 bool(told.get("FixedVersion")),
             )
@@ -123,7 +124,7 @@ def _grype(matches: list[Any]) -> Iterator[Found]:
     for match in matches:
         told = table(table(match, _MALFORMED).get("vulnerability"), _MALFORMED)
         fixed = optional_table(told.get("fix")).get("state") == "fixed"
-        yield text(told.get("id"), _MALFORMED), _word(told.get("severity")), fixed
+        yield _name(told.get("id")), _word(told.get("severity")), fixed
 
 
 def _sarif(runs: list[Any]) -> Iterator[Found]:
@@ -136,8 +137,8 @@ def _sarif(runs: list[Any]) -> Iterator[Found]:
         rules = {rule.get("id"): rule for rule in optional_list(driver.get("rules")) if isinstance(rule, dict)}
         for result in results:
             finding = table(result, _MALFORMED)
-            rule = optional_table(rules.get(text(finding.get("ruleId"), _MALFORMED)))
-            yield finding["ruleId"], _sarif_severity(finding, rule), False
+            name = _name(finding.get("ruleId"))
+            yield name, _sarif_severity(finding, optional_table(rules.get(name))), False
 
 
 def _sarif_severity(finding: Mapping[str, Any], rule: Mapping[str, Any]) -> str:
@@ -157,7 +158,14 @@ def _in_toto(result: object) -> Iterator[Found]:
         severities = optional_list(told.get("severity"))
         ranked = [_scored(entry.get("score")) for entry in severities if isinstance(entry, dict)]
         worst = min(ranked, key=SEVERITIES.index, default="unknown")
-        yield text(told.get("id"), _MALFORMED), worst, False
+        yield _name(told.get("id")), worst, False
+
+
+def _name(value: object) -> str:
+    found = text(value, _MALFORMED)
+    if len(found) > _MAX_NAME:
+        raise refused("the id of a vulnerability is too long", _MALFORMED)
+    return found
 
 
 def _word(value: object) -> str:

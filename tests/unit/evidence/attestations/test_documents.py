@@ -195,6 +195,7 @@ def test_a_score_that_is_none(score):
         ({"Results": [1]}, "scan_malformed"),
         ({"Results": [{"Vulnerabilities": {}}]}, "scan_malformed"),
         ({"Results": [{"Vulnerabilities": [{}]}]}, "scan_malformed"),
+        (trivy(("x" * 200, "LOW", "")), "scan_malformed"),
         ({"matches": [{}]}, "scan_malformed"),
         ({"runs": [{}]}, "scan_malformed"),
         ({"runs": [{"results": [{}]}]}, "scan_malformed"),

@@ -351,6 +351,32 @@ def test_a_scan_ends_before_it_is_reported(proven, signed, our_key, reporter):
     assert refusals(proven(signed(VULN, late, key=our_key, reporter=told))) == ["time_in_the_future"]
 
 
+def test_only_the_last_scan_of_each_scanner_is_told(proven, signed):
+    """An artifact may be scanned every night for years."""
+    found = [(f"CVE-{number}", "LOW", "") for number in range(150)]
+    nights = [
+        signed(VULN, scan(trivy(*found, (f"CVE-{day}", "HIGH", "")), finished=f"2026-12-{day:02}T03:00:00Z"))
+        for day in (3, 28, 14)
+    ]
+    other = signed(VULN, scan({"matches": []}, uri="grype", finished="2026-12-30T00:00:00Z"))
+    told = proven(*nights, other)["scans"]
+    assert [(one["scanner"], one["finished_at"]) for one in told] == [
+        ("grype", "2026-12-30T00:00:00Z"),
+        ("trivy", "2026-12-28T03:00:00Z"),
+    ]
+    assert told[1]["found"][0]["id"] == "CVE-28"
+
+
+def test_findings_of_all_scanners_together_are_bounded(proven, signed, ours, outside):
+    names = [f"scanner-{number}" for number in range(5)]
+    many = trivy(*((f"CVE-{number}", "LOW", "") for number in range(150)))
+    by = Signers([ours, replace(outside, scanners=frozenset(names))])
+    told = proven(*(signed(VULN, scan(many, uri=name)) for name in names), by=by)["scans"]
+    assert sum(len(one["found"]) for one in told) == 600
+    assert [one["truncated"] for one in told] == [False, False, False, False, True]
+    assert {one["counts"]["low"] for one in told} == {150}
+
+
 def test_anybody_elses_word_about_a_reporter_is_none(proven, signed, reporter):
     """The annotation is ours; a signer who writes it stays the one who said it."""
     found = proven(signed(CYCLONEDX, bom("a"), reporter=reporter))
