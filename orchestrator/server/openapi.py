@@ -167,6 +167,7 @@ def _problem(status: int) -> dict[str, Any]:
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
     patterns = {"job_id": schemas.JOB_ID_PATTERN, "source": NAME_PATTERN, "issuer": NAME_PATTERN, "kid": KID_PATTERN}
+    patterns["name"] = NAME_PATTERN
     patterns |= dict.fromkeys(("digest", "attestation", "approval_id"), DIGEST_PATTERN)
     return [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": patterns[name]}}
