@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from orchestrator.cli import (
+    approvals,
     artifacts,
     attest,
     audit,
@@ -126,6 +127,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(policy.app, name="policy")
 app.add_typer(audit.app, name="audit")
 app.add_typer(trust.app, name="trust")
+app.add_typer(approvals.app, name="approvals")
 app.command("check-config", epilog=examples(check_config.EXAMPLES))(check_config.check_config)
 app.command(epilog=examples(manifests.EXAMPLES))(manifests.manifests)
 app.command(epilog=examples(preflight.EXAMPLES))(preflight.preflight)
