@@ -199,6 +199,8 @@ class DecisionLog:
                 return file
             self._complete()
             self._tidy()
+        # A disk that was full at the start did not even take the folder.
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._file = SegmentFile(self._folder, at_ns, self.run, first.number)
         return self._file
 

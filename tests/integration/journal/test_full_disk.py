@@ -1,4 +1,4 @@
-"""A disk that is really full, under the journal and under the audit log: nothing half stored, and well again by itself.
+"""A disk that is really full, under the journal, the audit log and the log of decisions: nothing half, and well again.
 
 What each of them promises of it is in the `full_disk.py` of its folder.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = {name: Path(__file__).parents[1] / name / "full_disk.py" for name in ("journal", "audit")}
+SCRIPTS = {name: Path(__file__).parents[1] / name / "full_disk.py" for name in ("journal", "audit", "policy")}
 
 
 @pytest.fixture(params=SCRIPTS)
