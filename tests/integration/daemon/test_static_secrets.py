@@ -13,7 +13,18 @@ import pytest
 from orchestrator.model.events import JobEnded, JobRefused, SecretDelivered
 from orchestrator.policy.bundle import default_bundle
 
+from .conftest import write_bundle
+
 HOOK = Path(__file__).parents[2] / "unit" / "identity" / "secrets" / "hook.py"
+POLICY = """package orchestrator
+
+default decision := {"allow": false, "reasons": [{"code": "secret_not_allowed", "message": "a secret is not for it"}]}
+
+decision := {"allow": true} if {
+	input.job.source == "dispatch"
+	every secret in object.get(input, ["credentials", "secrets"], []) { secret.allowed == true }
+}
+"""
 VALUE = "s3cr3t-of-the-registry-1f9a"
 SHOUT = r"""
 test "$(stat -c %a "$REGISTRY_KEY_FILE")" = 400
@@ -33,6 +44,7 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.file, self.place = folder / "registry-key", folder / "place"
         self.place.mkdir()
+        self.bundle = str(write_bundle(folder / "small-policy", POLICY))
         self.file.write_text(VALUE + "\n")
         self.file.chmod(0o400)
         (self.place / "works.json").write_text(json.dumps([VALUE + "\n"]))
@@ -87,26 +99,17 @@ async def test_a_secret_comes_as_a_file_and_is_shown_nowhere(open_world, site):
         assert delivered.version.encode() in audit
 
 
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        ({"pools": ["other"]}, "secret_not_allowed"),
-        ({"repositories": [{"issuer": "https://ci.example", "id": "42"}]}, "secret_not_allowed"),
-        ({"environments": ["staging"]}, "secret_not_allowed"),
-        ({"pipelines": ["release"]}, "secret_not_allowed"),
-        ({"name": "another"}, "secret_not_allowed"),
-    ],
-)
-async def test_who_is_not_listed_does_not_run(open_world, site, change, code):
-    async with open_world(**site.settings(**change)) as world:
+async def test_who_is_not_listed_does_not_run(open_world, site):
+    async with open_world(**site.settings(pools=["other"])) as world:
         job_id = await world.offer("shout", SHOUT, secrets=("registry-key",))
         await world.finished(job_id)
         [refused] = await facts(world, job_id, JobRefused)
-        assert code in {reason.code for reason in refused.decision.reasons}
+        assert "secret_not_allowed" in {reason.code for reason in refused.decision.reasons}
         assert await facts(world, job_id, SecretDelivered) == []
 
 
 async def test_strict_environments_have_none(open_world, site):
+    site.bundle = str(default_bundle())
     async with open_world(**site.settings()) as world:
         wanted = {
             "deployment_environment": "prod",
