@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli import policy_blame, policy_decisions, policy_replay
+from orchestrator.cli.lint_pipeline import LINT_EXAMPLES, lint_pipeline
 from orchestrator.cli.policy_check import CHECK_EXAMPLES, check
 from orchestrator.cli.session import examples
 
@@ -19,6 +20,7 @@ EXAMPLES = ("orchestrator policy test policies/", "orchestrator policy test poli
 app = typer.Typer(no_args_is_help=True, help="Work with policy bundles.")
 
 app.command("check", epilog=examples(CHECK_EXAMPLES))(check)
+app.command("lint-pipeline", epilog=examples(LINT_EXAMPLES))(lint_pipeline)
 
 
 @app.command("test", epilog=examples(EXAMPLES))

@@ -229,8 +229,13 @@ def _subject(answer: dict[str, Any]) -> str:
 
 
 def _command(kind: str, title: str, message: str) -> str:
-    """Escaped as GitHub's runner reads it, so that no text of ours or others can begin a command of its own."""
-    return f"::{kind} title={_escaped(title).replace(':', '%3A').replace(',', '%2C')}::{_escaped(message)}"
+    return annotation(kind, {"title": title}, message)
+
+
+def annotation(kind: str, properties: dict[str, str], message: str) -> str:
+    """A workflow command of GitHub, escaped as its runner reads it: no text can begin a command of its own."""
+    named = [f"{name}={_escaped(value).replace(':', '%3A').replace(',', '%2C')}" for name, value in properties.items()]
+    return f"::{kind} {','.join(named)}::{_escaped(message)}"
 
 
 def _escaped(text: str) -> str:

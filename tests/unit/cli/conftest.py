@@ -63,6 +63,7 @@ class FakeDaemon:
         self.issuers: list[dict[str, Any]] = []
         self.sources: list[dict[str, Any]] = []
         self.trust: dict[str, Any] = {}
+        self.checked: dict[str, Any] = {}
         self.inventory: dict[str, Any] = {}
         self.after_lists: Callable[[], None] | None = None
         self.problem: tuple[int, dict[str, Any], dict[str, str]] | None = None
@@ -88,6 +89,7 @@ class FakeDaemon:
         app.router.add_post("/v1/keys/{kid}/revoke", self._revoke)
         app.router.add_get("/v1/jobs/{id}/trust", self._trust)
         app.router.add_get("/v1/trust", self._inventory)
+        app.router.add_post("/v1/policy/check", self._check)
         return app
 
     @web.middleware
@@ -174,6 +176,10 @@ class FakeDaemon:
 
     async def _inventory(self, _request: web.Request) -> web.StreamResponse:
         return web.json_response(self.inventory)
+
+    async def _check(self, request: web.Request) -> web.StreamResponse:
+        self.bodies.append(await request.json())
+        return web.json_response(self.checked)
 
     async def _keys(self, _request: web.Request) -> web.StreamResponse:
         return web.json_response({"issuers": self.issuers})
