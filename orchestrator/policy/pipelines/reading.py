@@ -145,6 +145,8 @@ def _github_step(pipeline: Pipeline, path: Path, text: Text) -> None:
             pipeline.images.append(text)
         case (*_, "options") | (*_, "volumes", "[]"):
             pipeline.options.append(text)
+        case _:
+            pass
 
 
 def _gitlab(pipeline: Pipeline, path: Path, node: yaml.Node) -> None:
@@ -159,3 +161,5 @@ def _gitlab(pipeline: Pipeline, path: Path, node: yaml.Node) -> None:
             pipeline.images.append(text)
         case (*_, "variables", name) | (*_, "variables", name, "value"):
             pipeline.values.append((name, text))
+        case _:
+            pass
