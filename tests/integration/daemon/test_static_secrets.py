@@ -57,7 +57,7 @@ class Site:
         hook = {"command": [sys.executable, "-I", "-S", str(HOOK), str(self.place)], "timeout_seconds": 20}
         secret = {"name": "registry-key", "owner": "team-a", "file": str(self.file), "pools": ["default"]}
         return {
-            "policy": {"bundle": str(default_bundle())},
+            "policy": {"bundle": self.bundle},
             "secrets": [secret | {"rotate": hook, "remove": hook} | more],
         }
 
