@@ -52,10 +52,15 @@ async def test_the_local_caller_goes_to_staging_with_its_own_builds_and_not_to_p
     digest = await build(world, "build")
     assert await deploy(world, "staging", digest) == set()
     assert await deploy(world, "prod", digest, environment="prod", pool="closed") == {
-        "base_not_approved_for_prod",
-        "build_trust_tier_too_low_for_prod",
+        "base_not_approved",
+        "build_trust_tier_too_low",
+        "commit_not_on_protected_branch",
+        "sbom_unfit",
+        "scan_missing",
         "security_approval_missing",
-        "source_unverified_for_prod",
+        "source_unverified",
+        "ticket_missing",
+        "ticket_unfit",
     }
     assert await deploy(world, "unknown", "sha256:" + "0" * 64) >= {"artifact_unknown"}
     low = await build(world, "low", pool="open")

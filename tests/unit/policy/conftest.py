@@ -21,24 +21,26 @@ from orchestrator.model.job import Caller, JobKey, JobOffer, JobSpec, PoolName
 from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.model.record import Record, fold
 from orchestrator.model.runner import runner_name
+from tests.unit.policy import samples
+from tests.unit.policy.samples import DIGEST
 
-DIGEST = "sha256:" + "a" * 64
+SEVERITIES = ("critical", "high", "medium", "low", "unknown")
 START = 1_795_341_600_000_000_000
 
-GOOD_EVIDENCE = {
-    "digest": DIGEST,
-    "signed": True,
-    "sbom": True,
-    "provenance": True,
-    "base": "distroless",
+BUILDER = "https://ci.example/builders/sandbox/bubblewrap/protected/v1"
+
+GOOD_EVIDENCE = samples.ARTIFACT | {
     "built": {
-        "builder": "https://ci.example/builders/sandbox/bubblewrap/protected/v1",
+        "builder": BUILDER,
         "trust_tier": "protected",
         "repository": "acme/shop",
         "repository_id": "42",
+        "sha": "c" * 40,
         "caller_issuer": "https://ci.example",
         "caller": "0123456789abcdef",
     },
+    "provenances": [samples.ARTIFACT["provenances"][0] | {"caches": []}],
+    "scans": [samples.ARTIFACT["scans"][0] | {"counts": dict.fromkeys(SEVERITIES, 0), "found": []}],
 }
 
 
@@ -144,18 +146,20 @@ def good_document() -> Callable[[str], dict[str, Any]]:
                 },
                 "pool": {"name": "p", "trust_tier": "protected", "isolation": "bubblewrap"},
                 "runner": None,
-                "request": {"audience": "", "deployment_environment": environment, "artifact_digest": DIGEST},
+                "request": {
+                    "audience": "",
+                    "deployment_environment": environment,
+                    "artifact_digest": DIGEST,
+                    "ticket": samples.TICKET["id"],
+                    "secrets": [],
+                },
                 "artifact": dict(GOOD_EVIDENCE),
-                "approvals": [
-                    {
-                        "kind": "security",
-                        "environment": "prod",
-                        "artifact_digest": DIGEST,
-                        "approver": "security@acme.example",
-                        "expires_at": "2026-11-22T11:00:00Z",
-                    }
-                ],
-                "credentials": {"workload_identity": True, "static_secrets": 0},
+                "approvals": [samples.APPROVAL],
+                "exceptions": [],
+                "source": samples.SOURCE,
+                "ticket": samples.TICKET,
+                "credentials": {"workload_identity": True, "static_secrets": 0, "secrets": []},
+                "workload": None,
                 "claimed": {"name": "deploy"},
             }
         )

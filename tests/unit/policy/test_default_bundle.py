@@ -6,8 +6,7 @@ import copy
 import functools
 import json
 import re
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -37,7 +36,7 @@ def changed(document: dict[str, Any], path: str, value: object) -> dict[str, Any
     *parents, last = path.split(".")
     here: Any = document
     for part in parents:
-        here = here[int(part)] if isinstance(here, list) else here.get(part)
+        here = (here[int(part)] if int(part) < len(here) else None) if isinstance(here, list) else here.get(part)
         if not isinstance(here, (dict, list)):
             return document
     if isinstance(here, list):
@@ -69,20 +68,36 @@ STAGING_TABLE = [
     ("artifact.built.caller_issuer", "https://other.example", "source_mismatch"),
     ("caller.facts", {}, "source_mismatch"),
     ("artifact.built.trust_tier", "untrusted", "build_trust_tier_too_low"),
+    ("credentials.workload_identity", False, "static_secrets"),
+    ("request.secrets", ["old"], "secret_not_allowed"),
     ("pool.isolation", "privileged", "isolation_not_approved"),
     ("pool.trust_tier", "untrusted", "trust_tier_too_low"),
 ]
 PROD_TABLE = [
-    ("artifact.base", "host-toolchain", "base_not_approved_for_prod"),
-    ("artifact.built.trust_tier", "standard", "build_trust_tier_too_low_for_prod"),
-    ("artifact.built.repository", MISSING, "source_unverified_for_prod"),
+    ("artifact.base", "host-toolchain", "base_not_approved"),
+    ("artifact.built.trust_tier", "standard", "build_trust_tier_too_low"),
+    ("artifact.built.repository", MISSING, "source_unverified"),
+    ("artifact.sboms", [], "sbom_unfit"),
+    ("artifact.provenances.0.level", 1, "provenance_level_too_low"),
+    ("artifact.provenances.0.finished_at", "2026-08-01T00:00:00Z", "provenance_stale"),
+    ("artifact.provenances.0.caches", ["pip"], "build_used_caches"),
+    ("artifact.scans", [], "scan_missing"),
+    ("artifact.scans.0.scanner", "grype", "scan_missing"),
+    ("artifact.scans.0.finished_at", "2026-11-21T09:59:59Z", "scan_stale"),
+    ("artifact.scans.0.counts.high", 1, "vulnerabilities_over_threshold"),
     ("approvals", [], "security_approval_missing"),
     ("approvals.0.expires_at", "2026-11-22T09:59:59Z", "security_approval_missing"),
     ("approvals.0.artifact_digest", "sha256:" + "b" * 64, "security_approval_missing"),
     ("approvals.0.approver", "repo:acme/shop", "security_approval_missing"),
+    ("approvals.0.own", True, "security_approval_missing"),
+    ("source", None, "commit_not_on_protected_branch"),
+    ("source.protected", False, "commit_not_on_protected_branch"),
+    ("source.commit", "d" * 40, "commit_not_on_protected_branch"),
+    ("ticket", None, "ticket_missing"),
+    ("ticket.exists", False, "ticket_missing"),
+    ("ticket.open", False, "ticket_unfit"),
     ("credentials.static_secrets", 1, "static_secrets"),
-    ("credentials.workload_identity", False, "static_secrets"),
-    ("pool.trust_tier", "standard", "trust_tier_too_low_for_prod"),
+    ("pool.trust_tier", "standard", "trust_tier_too_low"),
 ]
 
 
@@ -113,7 +128,11 @@ _FIELDS = [
     "artifact.built", "artifact.built.repository", "artifact.built.repository_id", "artifact.built.builder",
     "artifact.built.trust_tier", "artifact.built.caller", "artifact.built.caller_issuer", "caller.id", "caller.issuer",
     "caller.facts.repository", "caller.facts.repository_id", "approvals", "approvals.0.kind",
-    "approvals.0.expires_at", "approvals.0.approver", "credentials", "credentials.static_secrets",
+    "approvals.0.expires_at", "approvals.0.approver", "approvals.0.own", "artifact.sboms", "artifact.provenances",
+    "artifact.provenances.0.level", "artifact.provenances.0.builder", "artifact.scans", "artifact.scans.0.counts",
+    "artifact.scans.0.scanner", "artifact.signatures", "exceptions", "source", "source.commit", "source.protected",
+    "ticket", "ticket.id", "ticket.open", "request.ticket", "request.secrets", "workload", "credentials",
+    "credentials.static_secrets",
     "credentials.workload_identity", "claimed",
 ]  # fmt: skip
 _VALUES = st.one_of(
@@ -247,36 +266,113 @@ def test_leaving_a_condition_out_fails_the_bundled_tests(path: str, number: int,
         return
 
 
-def test_the_operators_data_is_held_by_the_bundled_tests(tmp_path: Path) -> None:
-    data = json.loads(BUNDLE.data_json)
-    for change in (
-        {"audiences": {"https://x.example": {"environments": ["qa"], "min_trust_tier": "standard", "ttl_seconds": 60}}},
-        {"audiences": {"https://x.example": {"environments": ["prod"], "min_trust_tier": "high", "ttl_seconds": 60}}},
-        {"audiences": {"https://x.example": {"environments": [""], "min_trust_tier": "standard", "ttl_seconds": 1}}},
-        {
-            "audiences": {
-                "https://x.example": {
-                    "environments": ["staging", "prod"], "min_trust_tier": "standard", "ttl_seconds": 60,
-                }
-            }
-        },
-        {"environments": {"staging": data["environments"]["staging"]}},
-        {
-            "environments": {
-                "staging": data["environments"]["staging"],
-                "prod": data["environments"]["prod"] | {"approved_bases": ["ubuntu"]},
-            }
-        },
-        {
-            "environments": {
-                "staging": data["environments"]["staging"],
-                "prod": data["environments"]["prod"] | {"token_ttl_seconds": 6000},
-            }
-        },
-    ):  # fmt: skip
-        bundle = Bundle(BUNDLE.modules, BUNDLE.tests, {}, json.dumps(data | change), "sha256:0")
-        assert not run_bundle_tests(bundle, coverage=False).passed, change
-    other = {"audiences": {"https://mine.example": {
-        "environments": ["staging"], "min_trust_tier": "untrusted", "ttl_seconds": 60}}}  # fmt: skip
-    bundle = Bundle(BUNDLE.modules, BUNDLE.tests, {}, json.dumps(data | other), "sha256:0")
-    assert run_bundle_tests(bundle, coverage=False).passed
+def with_data(change: Mapping[str, Any]) -> Bundle:
+    """The shipped bundle with its data changed as `jsonmerge` would: objects in depth, all else replaced."""
+    return Bundle(
+        BUNDLE.modules, BUNDLE.tests, {}, json.dumps(merged(json.loads(BUNDLE.data_json), change)), "sha256:0"
+    )
+
+
+def merged(base: Any, change: Any) -> Any:
+    if not isinstance(base, dict) or not isinstance(change, Mapping):
+        return change
+    return base | {key: merged(base.get(key), value) for key, value in change.items()}
+
+
+def audience(**change: object) -> dict[str, Any]:
+    good = {"environments": ["staging"], "min_trust_tier": "standard", "ttl_seconds": 60}
+    return {"audiences": {"https://x.example": good | change}}
+
+
+def both(**group: object) -> dict[str, Any]:
+    return {"environments": {"staging": group, "prod": group}}
+
+
+def prod(**change: object) -> dict[str, Any]:
+    return {"environments": {"prod": change}}
+
+
+SCANNED = {"required": True, "scanners": ["grype"], "max_age_seconds": 60, "ignored": [], "max": dict.fromkeys(
+    ("critical", "high", "medium", "low", "unknown"), 0)}  # fmt: skip
+IGNORED = {"id": "CVE-1", "owner": "team", "reason": "no way in", "expires_at": "2026-12-01T00:00:00Z"}
+OUTSIDE = {"id": "https://b.example", "issuer": "https://i.example", "repository_prefix": "https://c.example/",
+           "trust_tier": "standard"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        audience(environments=["qa"]),
+        audience(environments=["prod"], min_trust_tier="high"),
+        audience(environments=[""], ttl_seconds=1),
+        audience(environments=["staging", "prod"]),
+        {"environments": {"": {}}},
+        prod(strict=False),
+        prod(approved_bases=["ubuntu"]),
+        prod(approved_isolation=["container"]),
+        prod(token_ttl_seconds=6000),
+        prod(max_duration_seconds=6000),
+        prod(min_trust_tier="untrusted"),
+        prod(min_build_trust_tier="untrusted"),
+        prod(provenance={"builders": [OUTSIDE]}),
+        prod(provenance={"min_level": 9}),
+        prod(scans={"scanners": []}),
+        prod(scans={"max": {"high": "many"}}),
+        prod(scans={"ignored": [IGNORED | {"owner": ""}]}),
+        prod(scans={"ignored": [IGNORED | {"expires_at": "soon"}]}),
+        prod(modes={"scan_mising": "observe"}),
+        prod(modes={"scan_missing": "off"}),
+        prod(modes={"artifact_unsigned": "observe"}),
+        prod(approvals={"kinds": {"security": 0}}),
+        both(provenance={"builders": [OUTSIDE, OUTSIDE]}),
+        both(provenance={"builders": [OUTSIDE | {"trust_tier": "high"}]}),
+        {"environments": {"staging": {"signers": ["release"]}}},
+        {"environments": {"staging": {"scans": SCANNED}}},
+        {"environments": {"staging": {"sbom_contents": {
+            "required": True, "formats": ["cyclonedx"], "min_components": 9}}}},
+        {"environments": {"staging": {"source": {
+            "required": True, "signed": True, "reviewed": False, "sensitive_repositories": []}}}},
+        {"environments": {"staging": {"ticket": {"required": True, "projects": ["REL"], "types": []}}}},
+        {"environments": {"staging": {"approvals": {"required": True, "kinds": {"release": 1}}}}},
+        {"environments": {"staging": {"provenance": {
+            "required": True, "min_level": 3, "max_age_seconds": 1e9, "caches_allowed": True,
+            "egress_refused_allowed": True}}}},
+        {"exceptions": {"waivable": {"override": ["artifact_unsigned"]}}},
+        {"exceptions": {"waivable": {"override": ["scan_mising"]}}},
+        {"exceptions": {"waivable": {"blessing": ["scan_missing"]}}},
+        {"secrets": {"tiers": ["protected"]}},
+    ],
+)  # fmt: skip
+def test_the_operators_data_is_held_by_the_bundled_tests(change: Mapping[str, Any]) -> None:
+    assert not data_is_good(with_data(change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        audience(min_trust_tier="untrusted"),
+        {"environments": {"qa": json.loads(BUNDLE.data_json)["environments"]["staging"]}},
+        both(provenance={"builders": [OUTSIDE]}),
+        prod(modes={"scan_missing": "observe", "ticket_unfit": "observe", "source_unverified": "observe"}),
+        prod(ticket={"required": False}, scans={"required": False}, source={"required": False}),
+        prod(scans={"ignored": [IGNORED], "max": {"medium": 3}}),
+        both(modes={"artifact_unsigned": "observe"}),
+        prod(
+            source={"signed": True, "sensitive_repositories": ["42"]},
+            approvals={"kinds": {"security": 2, "release": 1}},
+        ),
+    ],
+)
+def test_data_that_operators_may_want(change: Mapping[str, Any]) -> None:
+    assert data_is_good(with_data(change))
+
+
+def data_is_good(bundle: Bundle) -> bool:
+    program = RegoProgram((*bundle.modules, *bundle.tests), bundle.data_json)
+    names = [r.name for r in run_bundle_tests_once().results if r.name.startswith("data.orchestrator.data_test.")]
+    assert len(names) > 8
+    try:
+        return all(program.rule(name, "{}") == "true" for name in names)
+    except RegoFailureError:
+        return False

@@ -7,6 +7,8 @@ decide(document) := decision if {
 	decision := orchestrator.decision with input as document
 		with data.environments as fixtures.environments
 		with data.audiences as fixtures.audiences
+		with data.exceptions as fixtures.exceptions
+		with data.secrets as {"tiers": ["standard"]}
 }
 
 codes(document) := fixtures.codes(decide(document).reasons)
@@ -17,6 +19,13 @@ denied(document, wanted) if {
 }
 
 test_nothing_is_denied if denied({}, {"environment_unknown", "stage_unknown"})
+
+test_a_stage_alone_is_denied if {
+	every stage in ["admission", "exchange", "check", "deployment"] {
+		decide({"stage": stage, "request": {"deployment_environment": "prod"}}).allow == false
+		decide({"stage": stage, "request": {"deployment_environment": ""}}).allow == false
+	}
+}
 
 test_build_is_admitted if {
 	decision := decide(fixtures.build)
@@ -65,7 +74,7 @@ test_staging_is_admitted_within_limits if {
 test_prod_is_admitted_within_limits if {
 	decision := decide(fixtures.prod)
 	decision.allow == true
-	decision.obligations.max_duration_seconds == 1800
+	decision.obligations.max_duration_seconds == 900
 }
 
 test_staging_is_denied_with_reasons if {
@@ -136,12 +145,43 @@ test_odd_and_long_facts_are_no_tags if {
 	object.keys(tags) == {"environment", "job", "pool", "repository", "trust_tier"}
 }
 
+test_a_pull_request_is_told if {
+	decision := decide(fixtures.check(fixtures.prod))
+	decision.allow == true
+	decision.obligations == {"session_tags": {}}
+	denied(fixtures.check(object.union(fixtures.prod, {"approvals": []})), {"security_approval_missing"})
+}
+
+test_a_cluster_is_told if {
+	decision := decide(fixtures.deployment(fixtures.prod))
+	decision.allow == true
+	decision.obligations == {"session_tags": {}}
+	denied(object.union(fixtures.deployment(fixtures.prod), {"workload": {"privileged": true}}), {"privileged"})
+}
+
+test_questions_without_a_job_are_about_an_environment if {
+	denied(fixtures.check(fixtures.build), {"environment_unknown"})
+	every stage in ["check", "deployment"] {
+		decide(object.union(fixtures.build, {"stage": stage})).allow == false
+	}
+}
+
+test_environments_are_data if {
+	settings := object.union(fixtures.environments, {"qa": fixtures.environments.staging})
+	document := object.union(fixtures.staging, {"request": {"deployment_environment": "qa"}})
+	decision := orchestrator.decision with input as document with data.environments as settings
+	decision.allow == true
+	denied(document, {"environment_unknown"})
+	unsigned := orchestrator.decision with input as object.union(document, {"artifact": {"signed": false}}) with data.environments as settings
+	fixtures.codes(unsigned.reasons) == {"artifact_unsigned"}
+}
+
 test_incomplete_document_falls_to_the_default if denied(object.remove(fixtures.build, ["job"]), {"no_rule"})
 
-test_without_settings_the_default_answers if {
+test_without_settings_no_environment_is_known if {
 	decision := orchestrator.decision with input as fixtures.staging with data.environments as {}
 	decision.allow == false
-	fixtures.codes(decision.reasons) == {"no_rule"}
+	fixtures.codes(decision.reasons) == {"environment_unknown"}
 }
 
 test_claims_change_nothing if {

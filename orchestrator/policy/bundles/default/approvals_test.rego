@@ -1,0 +1,73 @@
+package orchestrator.approvals_test
+
+import data.orchestrator.fixtures_test as fixtures
+
+unmet(approvals) := fixtures.unmet(object.union(fixtures.prod, {"approvals": approvals}))
+
+approval(change) := object.union(fixtures.approval, change)
+
+test_no_approval if unmet([]) == {"security_approval_missing"}
+
+test_unfit_approvals if {
+	every change in [
+		{"kind": "change-board"},
+		{"environment": "staging"},
+		{"artifact_digest": "sha256:2222"},
+		{"approver": "repo:acme/shop"},
+		{"approver": null},
+		{"approver": ""},
+		{"approver_subjects": ["sam", "repo:acme/shop"]},
+		{"own": true},
+		{"own": null},
+		{"expires_at": "2026-11-22T10:00:00Z"},
+		{"expires_at": "2026-11-22T09:59:59Z"},
+		{"expires_at": ""},
+		{"artifact_digest": "", "repository_id": ""},
+		{"artifact_digest": "", "repository_id": "43"},
+		{"artifact_digest": null, "repository_id": "42"},
+	] {
+		unmet([approval(change)]) == {"security_approval_missing"}
+	}
+}
+
+test_approval_of_a_commit if unmet([approval({"artifact_digest": "", "repository_id": "42"})]) == set()
+
+test_approval_of_no_repository_is_none if {
+	document := object.union(fixtures.prod, {
+		"artifact": {"built": {"repository_id": ""}}, "caller": {"facts": {"repository_id": ""}},
+		"approvals": [approval({"artifact_digest": "", "repository_id": ""})],
+	})
+	"security_approval_missing" in fixtures.unmet(document)
+}
+
+test_one_fit_approval_is_enough if unmet([approval({"kind": "change-board"}), fixtures.approval]) == set()
+
+test_one_person_counts_once if {
+	two := {"approvals": {"kinds": {"security": 2}}}
+	again := object.union(fixtures.prod, {"approvals": [fixtures.approval, approval({"id": "sha256:b"})]})
+	fixtures.unmet_with(again, two) == {"security_approval_missing"}
+	others := object.union(fixtures.prod, {"approvals": [fixtures.approval, approval({"approver": "alex"})]})
+	fixtures.unmet_with(others, two) == set()
+}
+
+test_other_kinds if {
+	release := {"approvals": {"kinds": {"release": 1}}}
+	fixtures.unmet_with(fixtures.prod, release) == {"approval_missing"}
+	both := object.union(fixtures.prod, {"approvals": [fixtures.approval, approval({"kind": "release", "approver": "alex"})]})
+	fixtures.unmet_with(both, release) == set()
+	fixtures.unmet_with(both, {"approvals": {"kinds": {"release": "1"}}}) == {"approval_missing"}
+}
+
+test_strict_environments_are_never_without if {
+	none := object.union(fixtures.prod, {"approvals": []})
+	fixtures.unmet_with(none, {"approvals": {"required": false}}) == {"security_approval_missing"}
+	fixtures.unmet_with(none, {"approvals": {"kinds": {"security": 0}}}) == {"security_approval_missing"}
+	fixtures.unmet_with(none, {"strict": false}) == {"security_approval_missing"}
+	fixtures.unmet_with(none, {"strict": false, "approvals": {"required": 0}}) == {"security_approval_missing"}
+	fixtures.unmet_with(none, {"strict": false, "approvals": {"required": false}}) == set()
+}
+
+test_claimed_approval_is_worthless if {
+	document := object.union(fixtures.prod, {"approvals": [], "claimed": {"approvals": [fixtures.approval]}})
+	fixtures.unmet(document) == {"security_approval_missing"}
+}

@@ -1,0 +1,59 @@
+# All requirements of an environment together, and what becomes of those that are not met: refused, watched, set aside.
+package orchestrator.controls
+
+import data.orchestrator.environment.name as environment
+import data.orchestrator.environment.settings
+import data.orchestrator.messages.message
+
+# Every rule there is.
+catalogue := union({
+	data.orchestrator.approvals.codes,
+	data.orchestrator.artifact.codes,
+	data.orchestrator.pool.codes,
+	data.orchestrator.provenance.codes,
+	data.orchestrator.scans.codes,
+	data.orchestrator.secrets.codes,
+	data.orchestrator.source.codes,
+	data.orchestrator.ticket.codes,
+	data.orchestrator.workload.codes,
+})
+
+# A job that deploys nowhere may run on any pool, whose isolation and egress are its bounds; but not with any secret.
+unmet := data.orchestrator.secrets.unmet if environment == ""
+
+unmet := union({
+	data.orchestrator.approvals.unmet,
+	data.orchestrator.artifact.unmet,
+	data.orchestrator.pool.unmet,
+	data.orchestrator.provenance.unmet,
+	data.orchestrator.scans.unmet,
+	data.orchestrator.secrets.unmet,
+	data.orchestrator.source.unmet,
+	data.orchestrator.ticket.unmet,
+	data.orchestrator.workload.unmet,
+}) if is_object(settings)
+
+# Rules that the environment only watches for now: they are told, and refuse nothing.
+watched := {code | some code, mode in settings.modes; mode == "observe"}
+
+observed := unmet & watched
+
+enforced := unmet - watched
+
+waived[code] := id if {
+	some code in enforced
+	[_, id] := data.orchestrator.exceptions.covers(code)
+}
+
+blocking := enforced - object.keys(waived)
+
+# The exceptions without which the answer would be no, each with the codes that it sets aside.
+used := [{"exception": id, "codes": [code | some code, by in waived; by == id]} | some id in relied_on]
+
+relied_on := {id | some _, id in waived}
+
+reasons(codes) := [{"code": code, "message": wording(code)} | some code in codes]
+
+wording(code) := message(code)
+
+wording(code) := "this requirement of the policy is not met; show its code to the policy's owners" if not message(code)
