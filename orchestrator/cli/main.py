@@ -23,6 +23,7 @@ from orchestrator.cli import (
     cancel,
     check_config,
     gateway,
+    init,
     jobs,
     keys,
     logs,
@@ -129,6 +130,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(trust.app, name="trust")
 app.add_typer(approvals.app, name="approvals")
 app.command("check-config", epilog=examples(check_config.EXAMPLES))(check_config.check_config)
+app.command(epilog=examples(init.EXAMPLES))(init.init)
 app.command(epilog=examples(manifests.EXAMPLES))(manifests.manifests)
 app.command(epilog=examples(preflight.EXAMPLES))(preflight.preflight)
 app.command(epilog=examples(gateway.EXAMPLES))(gateway.gateway)
