@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from orchestrator.evidence.attestations.reading import AttestationRefusedError
+
+_Type = TypeVar("_Type")
 
 Entry = dict[str, Any]
 """What one attestation adds to the facts, as policy's input has it."""
@@ -19,6 +23,24 @@ CLOCK_SKEW: Final = timedelta(minutes=5)
 
 def refused(message: str, reason: str) -> AttestationRefusedError:
     return AttestationRefusedError(message, reason=reason)
+
+
+def decoded(decoder: msgspec.json.Decoder[_Type], raw: msgspec.Raw, reason: str) -> _Type:
+    """The parts of a document that the decoder knows, or refused for `reason`."""
+    try:
+        return decoder.decode(raw)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        # The cause may quote the document: it is not chained.
+        raise refused("the document is not as its type says", reason) from None
+
+
+NOT_THERE: Final = msgspec.Raw()
+"""For a part that a document does not have."""
+
+
+def is_there(raw: msgspec.Raw) -> bool:
+    """Whether the part was in the document, and not null."""
+    return bytes(memoryview(raw)[:4]) not in (b"", b"null")
 
 
 def text(value: object, reason: str) -> str:

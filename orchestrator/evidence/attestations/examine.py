@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+import msgspec
+
 from orchestrator.evidence.attestations import builds, sbom, scan
 from orchestrator.evidence.attestations.documents import Entry, optional_table, optional_text, refused, time_of
 from orchestrator.evidence.attestations.making import REPORTER, SIGNATURE_TYPE
@@ -97,7 +99,7 @@ def examine(digest: str, source: str, signers: Signers, now_ns: int, tries: Trie
 
 
 def _over_the_artifact(attestation: Attestation) -> Statement:
-    return Statement(MESSAGE_SIGNATURE, [{"digest": {"sha256": attestation.artifact.hex()}}], {})
+    return Statement(MESSAGE_SIGNATURE, [{"digest": {"sha256": attestation.artifact.hex()}}], msgspec.Raw(b"{}"))
 
 
 def _finding(
@@ -114,10 +116,10 @@ def _finding(
         case Claim.SIGNATURE:
             return Finding(claim, signer, entry | {"reporter": reporter}, reporter)
         case Claim.SBOM:
-            entry |= sbom.read_sbom(statement.predicate_type, statement.predicate, digest, now_ns)
+            entry |= sbom.read_sbom(statement.predicate_type, statement.raw, digest, now_ns)
             return Finding(claim, signer, entry | {"reporter": reporter}, reporter)
         case Claim.SCAN:
-            entry |= scan.read_scan(statement.predicate_type, statement.predicate, _said_at(reporter, now_ns))
+            entry |= scan.read_scan(statement.predicate_type, statement.raw, _said_at(reporter, now_ns))
             _check_scanner(entry["scanner"], signer, reporter, signers)
             return Finding(claim, signer, entry | {"reporter": reporter}, reporter)
         case Claim.PROVENANCE:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from orchestrator.errors import GiveUpError
+from orchestrator.evidence.envelope import pre_authentication_encoding
 from orchestrator.evidence.provenance import IN_TOTO, STATEMENT_TYPE
 
 MAX_ATTESTATION_BYTES: Final = 6 << 20
@@ -57,17 +57,38 @@ class Attestation:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """An in-toto statement. `subjects` as they stand, each with a `digest` by algorithm; `predicate` is a JSON object,
-    not looked into yet."""
+    """An in-toto statement. `subjects` as they stand, each with a `digest` by algorithm; `raw` is the predicate, a JSON
+    object that was not looked into yet: it may be large, and its reader knows which parts it needs."""
 
     predicate_type: str
     subjects: Sequence[Mapping[str, Any]]
-    predicate: Mapping[str, Any]
+    raw: msgspec.Raw
+
+    @property
+    def predicate(self) -> Mapping[str, Any]:
+        """The predicate, decoded whole.
+
+        Raises:
+            AttestationRefusedError: reason `statement_malformed`.
+        """
+        return _object(self.raw, "statement_malformed")
 
     def about(self, digest: str) -> Mapping[str, Any] | None:
         """The subject with this digest (`sha256:<hex>`); None when the statement is not about it."""
         wanted = digest.removeprefix("sha256:")
         return next((one for one in self.subjects if one["digest"].get("sha256") == wanted), None)
+
+
+class _Written(msgspec.Struct, rename="camel"):
+    """A statement as it is written."""
+
+    subject: list[dict[str, Any]]
+    predicate_type: str
+    predicate: msgspec.Raw
+    type: Any = msgspec.field(default=None, name="_type")
+
+
+_decode_statement = msgspec.json.Decoder(_Written).decode
 
 
 def read_attestation(text: str | bytes) -> Attestation:
@@ -102,16 +123,21 @@ def read_statement(attestation: Attestation) -> Statement:
     """
     if attestation.payload_type != IN_TOTO:
         raise AttestationRefusedError("the envelope holds no in-toto statement", reason="payload_of_other_type")
-    found = _object(attestation.payload, "statement_malformed")
-    if found.get("_type") not in _STATEMENT_TYPES:
+    try:
+        found = _decode_statement(attestation.payload)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise AttestationRefusedError("not an in-toto statement", reason="statement_malformed") from None
+    if found.type not in _STATEMENT_TYPES:
         raise AttestationRefusedError("not an in-toto statement v1 or v0.1", reason="statement_of_other_type")
-    match found:
-        case {"subject": [_, *_] as subjects, "predicateType": str(kind), "predicate": dict(predicate)} if (
-            len(subjects) <= _MAX_SUBJECTS and 0 < len(kind) <= _MAX_NAME and all(map(_is_subject, subjects))
-        ):
-            return Statement(kind, subjects, predicate)
-        case _:
-            raise AttestationRefusedError("not an in-toto statement", reason="statement_malformed")
+    fits = (
+        0 < len(found.subject) <= _MAX_SUBJECTS
+        and 0 < len(found.predicate_type) <= _MAX_NAME
+        and all(map(_is_subject, found.subject))
+        and bytes(memoryview(found.predicate)[:1]) == b"{"
+    )
+    if not fits:
+        raise AttestationRefusedError("not an in-toto statement", reason="statement_malformed")
+    return Statement(found.predicate_type, found.subject, found.predicate)
 
 
 def _is_subject(subject: object) -> bool:
@@ -123,7 +149,7 @@ def _is_subject(subject: object) -> bool:
             return False
 
 
-def _object(text: str | bytes, reason: str) -> dict[str, Any]:
+def _object(text: str | bytes | msgspec.Raw, reason: str) -> dict[str, Any]:
     try:
         found = msgspec.json.decode(text)
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -150,12 +176,7 @@ def _envelope(envelope: Mapping[str, Any], hint: str) -> Attestation:
             signatures = tuple(_signature(entry, hint) for entry in entries)
         case _:
             raise AttestationRefusedError("not a DSSE envelope", reason="envelope_malformed")
-    told = {
-        "payload": base64.b64encode(data).decode("ascii"),
-        "payloadType": kind,
-        "signatures": [{"sig": base64.b64encode(one.value).decode("ascii")} for one in signatures],
-    }
-    return Attestation(_id(told), signatures, payload_type=kind, payload=data)
+    return Attestation(_id(pre_authentication_encoding(kind, data), signatures), signatures, kind, data)
 
 
 def _signature(entry: object, hint: str) -> Signature:
@@ -173,15 +194,16 @@ def _message_signature(digest: object, value: object, hint: str) -> Attestation:
     if len(artifact) != hashlib.sha256().digest_size:
         raise AttestationRefusedError("the bundle's digest is none", reason="bundle_malformed")
     signature = Signature(hint, _decode(value, "bundle_malformed"))
-    told = {
-        "messageDigest": base64.b64encode(artifact).decode("ascii"),
-        "signature": base64.b64encode(signature.value).decode("ascii"),
-    }
-    return Attestation(_id(told), (signature,), artifact=artifact)
+    return Attestation(_id(artifact, (signature,)), (signature,), artifact=artifact)
 
 
-def _id(told: Mapping[str, Any]) -> str:
-    return f"sha256:{hashlib.sha256(json.dumps(told, sort_keys=True, separators=(',', ':')).encode()).hexdigest()}"
+def _id(signed: bytes, signatures: Sequence[Signature]) -> str:
+    """SHA-256 over what is signed and the signatures, each with its length before it."""
+    digest = hashlib.sha256()
+    for part in (signed, *(signature.value for signature in signatures)):
+        digest.update(b"%d " % len(part))
+        digest.update(part)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _decode(text: str, reason: str) -> bytes:

@@ -1,6 +1,8 @@
 """Bills of materials: what they list, and that they do not name another artifact. Not a validation of their schemas,
 which costs hundreds of milliseconds and says nothing about truth.
 
+Only the parts that are needed are decoded: thousands of objects for each decision would keep the collector busy.
+
 Sources: CycloneDX 1.x JSON (bomFormat, specVersion, components, metadata.component.hashes), SPDX 2.x JSON
 (spdxVersion, packages, creationInfo.created), SPDX 3 JSON-LD (@graph, software_Package).
 """
@@ -8,17 +10,11 @@ Sources: CycloneDX 1.x JSON (bomFormat, specVersion, components, metadata.compon
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from orchestrator.evidence.attestations.documents import (
-    Entry,
-    optional_list,
-    optional_table,
-    optional_text,
-    optional_time,
-    refused,
-)
+import msgspec
+
+from orchestrator.evidence.attestations.documents import NOT_THERE, Entry, decoded, is_there, optional_time, refused
 
 CYCLONEDX_TYPE: Final = "https://cyclonedx.org/bom"
 SPDX_TYPE: Final = "https://spdx.dev/Document"
@@ -29,63 +25,106 @@ _MALFORMED: Final = "sbom_malformed"
 _DEEPEST: Final = 32
 
 
-def read_sbom(predicate_type: str, predicate: Mapping[str, Any], digest: str, now_ns: int) -> Entry:
+class _Component(msgspec.Struct, gc=False):
+    name: str
+    components: list[_Component] = []
+
+
+class _Hash(msgspec.Struct):
+    alg: Any = None
+    content: Any = None
+
+
+class _Described(msgspec.Struct):
+    hashes: list[_Hash] = []
+
+
+class _Metadata(msgspec.Struct):
+    timestamp: Any = None
+    component: _Described | None = None
+
+
+class _CycloneDx(msgspec.Struct, rename="camel"):
+    bom_format: Literal["CycloneDX"]
+    spec_version: str
+    components: list[_Component] = []
+    metadata: _Metadata | None = None
+
+
+class _Package(msgspec.Struct, gc=False):
+    name: str
+
+
+class _Creation(msgspec.Struct):
+    created: Any = None
+
+
+class _Spdx(msgspec.Struct, rename="camel"):
+    spdx_version: str
+    packages: list[_Package] = []
+    creation_info: _Creation | None = None
+
+
+class _Element(msgspec.Struct, gc=False):
+    type: str = ""
+    created: str = ""
+
+
+class _Either(msgspec.Struct):
+    """SPDX 3 has a graph, SPDX 2 has none."""
+
+    graph: msgspec.Raw = msgspec.field(default=NOT_THERE, name="@graph")
+
+
+_cyclonedx = msgspec.json.Decoder(_CycloneDx)
+_spdx = msgspec.json.Decoder(_Spdx)
+_either = msgspec.json.Decoder(_Either)
+_graph = msgspec.json.Decoder(list[_Element])
+
+
+def read_sbom(predicate_type: str, predicate: msgspec.Raw, digest: str, now_ns: int) -> Entry:
     """{format, components, created_at} of a bill of materials of the artifact `digest`.
 
     Raises:
         AttestationRefusedError: reason `sbom_malformed`, `sbom_of_other_artifact`, `time_in_the_future`.
     """
     if predicate_type.startswith(CYCLONEDX_TYPE):
-        return _read_cyclonedx(predicate, digest, now_ns)
-    return _read_spdx_3(predicate, now_ns) if "@graph" in predicate else _read_spdx(predicate, now_ns)
+        return _read_cyclonedx(decoded(_cyclonedx, predicate, _MALFORMED), digest, now_ns)
+    graph = decoded(_either, predicate, _MALFORMED).graph
+    if is_there(graph):
+        return _read_spdx_3(decoded(_graph, graph, _MALFORMED), now_ns)
+    return _read_spdx(decoded(_spdx, predicate, _MALFORMED), now_ns)
 
 
-def _read_cyclonedx(bom: Mapping[str, Any], digest: str, now_ns: int) -> Entry:
-    if bom.get("bomFormat") != "CycloneDX" or not optional_text(bom.get("specVersion")).startswith("1."):
+def _read_cyclonedx(bom: _CycloneDx, digest: str, now_ns: int) -> Entry:
+    if not bom.spec_version.startswith("1."):
         raise refused("not CycloneDX 1.x", _MALFORMED)
-    metadata = optional_table(bom.get("metadata"))
-    named = [
-        str(entry.get("content")).lower()
-        for entry in optional_list(optional_table(metadata.get("component")).get("hashes"))
-        if isinstance(entry, dict) and entry.get("alg") == "SHA-256"
-    ]
+    metadata = bom.metadata or _Metadata()
+    hashes = metadata.component.hashes if metadata.component is not None else []
+    named = [str(entry.content).lower() for entry in hashes if entry.alg == "SHA-256"]
     if named and digest.removeprefix("sha256:") not in named:
         raise refused("the bill of materials names another artifact", "sbom_of_other_artifact")
-    return _entry(
-        "cyclonedx", _count_components(bom.get("components", []), _DEEPEST), metadata.get("timestamp"), now_ns
-    )
+    return _entry("cyclonedx", _count(bom.components, _DEEPEST), metadata.timestamp, now_ns)
 
 
-def _count_components(components: object, deepest: int) -> int:
+def _count(components: list[_Component], deepest: int) -> int:
     """All of them, also those within others."""
-    if not isinstance(components, list) or deepest == 0:
-        raise refused("its components are no list, or nested too deep", _MALFORMED)
-    count = 0
-    for component in components:
-        if not isinstance(component, dict) or not isinstance(component.get("name"), str):
-            raise refused("a component has no name", _MALFORMED)
-        count += 1
-        if "components" in component:
-            count += _count_components(component["components"], deepest - 1)
-    return count
+    if not deepest:
+        raise refused("its components are nested too deep", _MALFORMED)
+    within = sum(_count(component.components, deepest - 1) for component in components if component.components)
+    return len(components) + within
 
 
-def _read_spdx(document: Mapping[str, Any], now_ns: int) -> Entry:
-    packages = document.get("packages", [])
-    if not optional_text(document.get("spdxVersion")).startswith("SPDX-2.") or not isinstance(packages, list):
+def _read_spdx(document: _Spdx, now_ns: int) -> Entry:
+    if not document.spdx_version.startswith("SPDX-2."):
         raise refused("not SPDX 2.x in JSON", _MALFORMED)
-    if not all(isinstance(package, dict) and isinstance(package.get("name"), str) for package in packages):
-        raise refused("a package has no name", _MALFORMED)
-    created = optional_table(document.get("creationInfo")).get("created")
-    return _entry("spdx", len(packages), created, now_ns)
+    created = document.creation_info.created if document.creation_info is not None else None
+    return _entry("spdx", len(document.packages), created, now_ns)
 
 
-def _read_spdx_3(document: Mapping[str, Any], now_ns: int) -> Entry:
-    graph = document["@graph"]
-    if not isinstance(graph, list) or not all(isinstance(element, dict) for element in graph):
-        raise refused("not SPDX 3 in JSON-LD", _MALFORMED)
-    packages = sum(element.get("type") == "software_Package" for element in graph)
-    created = next((element.get("created") for element in graph if element.get("type") == "CreationInfo"), None)
+def _read_spdx_3(graph: list[_Element], now_ns: int) -> Entry:
+    packages = sum(element.type == "software_Package" for element in graph)
+    created = next((element.created for element in graph if element.type == "CreationInfo"), None)
     return _entry("spdx", packages, created, now_ns)
 
 

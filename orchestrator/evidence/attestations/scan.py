@@ -1,5 +1,5 @@
 """Reports of vulnerability scanners: who looked, when, and what was found. What cannot be read is refused, and never
-counted as nothing found.
+counted as nothing found. Only the parts that are needed are decoded.
 
 Sources: cosign's vulnerability predicate v1, in-toto vulns v0.1 and v0.2; inside cosign's: the JSON of Trivy and Grype,
 SARIF 2.1.0 with `security-severity`; CVSS v3.1 section 5 for what a score is called.
@@ -8,16 +8,18 @@ SARIF 2.1.0 with `security-severity`; CVSS v3.1 section 5 for what a score is ca
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final
 
+import msgspec
+
 from orchestrator.evidence.attestations.documents import (
-    MAX_TEXT,
+    NOT_THERE,
     Entry,
-    optional_list,
-    optional_table,
+    decoded,
+    is_there,
+    optional_text,
     refused,
-    table,
     text,
     time_of,
 )
@@ -55,28 +57,126 @@ Found = tuple[str, str, bool]
 """Id, severity, whether there is a version without it."""
 
 
-def read_scan(predicate_type: str, predicate: Mapping[str, Any], now_ns: int) -> Entry:
+class _Scanner(msgspec.Struct):
+    uri: str
+    result: msgspec.Raw
+    version: Any = None
+
+
+class _Metadata(msgspec.Struct):
+    finished: Any = msgspec.field(default=None, name="scanFinishedOn")
+
+
+class _Scan(msgspec.Struct):
+    scanner: _Scanner
+    metadata: _Metadata
+
+
+class _Result(msgspec.Struct):
+    """A report's first level, by which its tool is told."""
+
+    results: msgspec.Raw = msgspec.field(default=NOT_THERE, name="Results")
+    schema: int | None = msgspec.field(default=None, name="SchemaVersion")
+    artifact: str | None = msgspec.field(default=None, name="ArtifactName")
+    matches: msgspec.Raw = NOT_THERE
+    runs: msgspec.Raw = NOT_THERE
+
+
+class _TrivyFinding(msgspec.Struct, gc=False):
+    name: str = msgspec.field(name="VulnerabilityID")
+    severity: str = msgspec.field(default="", name="Severity")
+    fixed: str = msgspec.field(default="", name="FixedVersion")
+
+
+class _Target(msgspec.Struct):
+    vulnerabilities: list[_TrivyFinding] | None = msgspec.field(default=None, name="Vulnerabilities")
+
+
+class _Fix(msgspec.Struct, gc=False):
+    state: str = ""
+
+
+class _GrypeFinding(msgspec.Struct, gc=False):
+    id: str
+    severity: str = ""
+    fix: _Fix | None = None
+
+
+class _Match(msgspec.Struct, gc=False):
+    vulnerability: _GrypeFinding
+
+
+class _Scored(msgspec.Struct):
+    score: Any = msgspec.field(default=None, name="security-severity")
+
+
+class _Configuration(msgspec.Struct):
+    level: str | None = None
+
+
+class _Rule(msgspec.Struct):
+    id: str = ""
+    properties: _Scored | None = None
+    configuration: _Configuration | None = msgspec.field(default=None, name="defaultConfiguration")
+
+
+class _Driver(msgspec.Struct):
+    rules: list[_Rule] = []
+
+
+class _Tool(msgspec.Struct):
+    driver: _Driver | None = None
+
+
+class _SarifFinding(msgspec.Struct):
+    rule: str = msgspec.field(name="ruleId")
+    level: str | None = None
+    properties: _Scored | None = None
+
+
+class _Run(msgspec.Struct):
+    """One without results did not finish."""
+
+    results: list[_SarifFinding]
+    tool: _Tool | None = None
+
+
+class _Severity(msgspec.Struct):
+    score: Any = None
+
+
+class _InTotoFinding(msgspec.Struct):
+    id: str
+    severity: list[_Severity] = []
+
+
+_scan = msgspec.json.Decoder(_Scan)
+_result = msgspec.json.Decoder(_Result)
+_trivy = msgspec.json.Decoder(list[_Target])
+_grype = msgspec.json.Decoder(list[_Match])
+_sarif = msgspec.json.Decoder(list[_Run])
+_in_toto = msgspec.json.Decoder(list[_InTotoFinding])
+
+
+def read_scan(predicate_type: str, predicate: msgspec.Raw, now_ns: int) -> Entry:
     """{scanner, version, finished_at, counts, found, truncated} of a report.
 
     Raises:
         AttestationRefusedError: reason `scan_malformed`, `scan_format_unknown`, `time_in_the_future`.
     """
-    scanner = table(predicate.get("scanner"), _MALFORMED)
-    finished = table(predicate.get("metadata"), _MALFORMED).get("scanFinishedOn")
-    result = scanner.get("result")
-    found = sorted(
-        _in_toto(result) if predicate_type in IN_TOTO_TYPES else _cosign(result),
-        key=lambda one: (SEVERITIES.index(one[1]), one[0]),
-    )
+    told = decoded(_scan, predicate, _MALFORMED)
+    read = _of_in_toto if predicate_type in IN_TOTO_TYPES else _of_a_tool
+    found = sorted(read(told.scanner.result), key=lambda one: (SEVERITIES.index(one[1]), one[0]))
+    if any(not 0 < len(name) <= _MAX_NAME for name, _, _ in found):
+        raise refused("the id of a vulnerability is empty or too long", _MALFORMED)
     counts = dict.fromkeys(SEVERITIES, 0)
     for _, severity, _ in found:
         counts[severity] += 1
     listed = [{"id": name, "severity": severity, "fixed": fixed} for name, severity, fixed in found[:MOST_FOUND]]
-    version = scanner.get("version")
     return {
-        "scanner": scanner_name(text(scanner.get("uri"), _MALFORMED)),
-        "version": version if isinstance(version, str) and len(version) <= MAX_TEXT else "",
-        "finished_at": time_of(finished, _MALFORMED, now_ns),
+        "scanner": scanner_name(text(told.scanner.uri, _MALFORMED)),
+        "version": optional_text(told.scanner.version),
+        "finished_at": time_of(told.metadata.finished, _MALFORMED, now_ns),
         "counts": counts,
         "found": listed,
         "truncated": len(found) > MOST_FOUND,
@@ -92,84 +192,55 @@ def scanner_name(uri: str) -> str:
     return matched[1].lower()
 
 
-def _cosign(result: object) -> Iterator[Found]:
-    match result:
-        case {"Results": list(targets)}:
-            return _trivy(targets)
-        case {"SchemaVersion": int(), "ArtifactName": str(), **rest} if rest.get("Results") is None:
-            return iter(())  # Trivy leaves the list out when there is nothing in it
-        case {"matches": list(matches)}:
-            return _grype(matches)
-        case {"runs": list(runs)}:
-            return _sarif(runs)
-        case _:
-            raise refused("neither Trivy's nor Grype's report, nor SARIF", "scan_format_unknown")
+def _of_a_tool(raw: msgspec.Raw) -> Iterator[Found]:
+    told = decoded(_result, raw, "scan_format_unknown")
+    if is_there(told.results):
+        return _of_trivy(told.results)
+    if is_there(told.matches):
+        return _of_grype(told.matches)
+    if is_there(told.runs):
+        return _of_sarif(told.runs)
+    if told.schema is not None and told.artifact is not None:
+        return iter(())  # Trivy leaves the list out when there is nothing in it
+    raise refused("neither Trivy's nor Grype's report, nor SARIF", "scan_format_unknown")
 
 
-def _trivy(targets: list[Any]) -> Iterator[Found]:
-    for target in targets:
-        vulnerabilities = table(target, _MALFORMED).get("Vulnerabilities")
-        if vulnerabilities is not None and not isinstance(vulnerabilities, list):
-            raise refused("vulnerabilities are no list", _MALFORMED)
-        for one in vulnerabilities or ():
-            told = table(one, _MALFORMED)
-            yield (
-                _name(told.get("VulnerabilityID")),
-                _word(told.get("Severity")),
-                bool(told.get("FixedVersion")),
-            )
+def _of_trivy(raw: msgspec.Raw) -> Iterator[Found]:
+    for target in decoded(_trivy, raw, _MALFORMED):
+        for one in target.vulnerabilities or ():
+            yield one.name, _word(one.severity), bool(one.fixed)
 
 
-def _grype(matches: list[Any]) -> Iterator[Found]:
-    for match in matches:
-        told = table(table(match, _MALFORMED).get("vulnerability"), _MALFORMED)
-        fixed = optional_table(told.get("fix")).get("state") == "fixed"
-        yield _name(told.get("id")), _word(told.get("severity")), fixed
+def _of_grype(raw: msgspec.Raw) -> Iterator[Found]:
+    for match in decoded(_grype, raw, _MALFORMED):
+        one = match.vulnerability
+        yield one.id, _word(one.severity), one.fix is not None and one.fix.state == "fixed"
 
 
-def _sarif(runs: list[Any]) -> Iterator[Found]:
-    for run in runs:
-        told = table(run, _MALFORMED)
-        results = told.get("results")
-        if not isinstance(results, list):
-            raise refused("a run without results did not finish", _MALFORMED)
-        driver = optional_table(optional_table(told.get("tool")).get("driver"))
-        rules = {rule.get("id"): rule for rule in optional_list(driver.get("rules")) if isinstance(rule, dict)}
-        for result in results:
-            finding = table(result, _MALFORMED)
-            name = _name(finding.get("ruleId"))
-            yield name, _sarif_severity(finding, optional_table(rules.get(name))), False
+def _of_sarif(raw: msgspec.Raw) -> Iterator[Found]:
+    for run in decoded(_sarif, raw, _MALFORMED):
+        driver = run.tool.driver if run.tool is not None else None
+        rules = {rule.id: rule for rule in driver.rules} if driver is not None else {}
+        for one in run.results:
+            yield one.rule, _sarif_severity(one, rules.get(one.rule, _Rule())), False
 
 
-def _sarif_severity(finding: Mapping[str, Any], rule: Mapping[str, Any]) -> str:
-    for holder in (finding, rule):
-        score = optional_table(holder.get("properties")).get("security-severity")
-        if score is not None:
-            return _scored(score)
-    level = finding.get("level") or optional_table(rule.get("defaultConfiguration")).get("level")
-    return _SARIF_LEVELS.get(str(level), "unknown")
+def _sarif_severity(finding: _SarifFinding, rule: _Rule) -> str:
+    for properties in (finding.properties, rule.properties):
+        if properties is not None and properties.score is not None:
+            return _scored(properties.score)
+    level = finding.level or (rule.configuration.level if rule.configuration is not None else None)
+    return _SARIF_LEVELS.get(level or "", "unknown")
 
 
-def _in_toto(result: object) -> Iterator[Found]:
-    if not isinstance(result, list):
-        raise refused("the result is no list", _MALFORMED)
-    for one in result:
-        told = table(one, _MALFORMED)
-        severities = optional_list(told.get("severity"))
-        ranked = [_scored(entry.get("score")) for entry in severities if isinstance(entry, dict)]
-        worst = min(ranked, key=SEVERITIES.index, default="unknown")
-        yield _name(told.get("id")), worst, False
+def _of_in_toto(raw: msgspec.Raw) -> Iterator[Found]:
+    for one in decoded(_in_toto, raw, _MALFORMED):
+        ranked = [_scored(entry.score) for entry in one.severity]
+        yield one.id, min(ranked, key=SEVERITIES.index, default="unknown"), False
 
 
-def _name(value: object) -> str:
-    found = text(value, _MALFORMED)
-    if len(found) > _MAX_NAME:
-        raise refused("the id of a vulnerability is too long", _MALFORMED)
-    return found
-
-
-def _word(value: object) -> str:
-    return _WORDS.get(value.lower(), "unknown") if isinstance(value, str) else "unknown"
+def _word(value: str) -> str:
+    return _WORDS.get(value.lower(), "unknown")
 
 
 def _scored(value: object) -> str:
