@@ -188,6 +188,8 @@ class Exchange:
         try:
             summary = await self._with.summarize(asked.record, decision)
             draft = self._draft(asked, decision, trusted, summary.digest if summary else "")
+        except TryAgainError:
+            raise  # nothing was decided for good, and nothing is on record
         except OrchestratorError as error:
             rule = trusted.grant.rule if trusted else ""
             detail = str(error) if trusted else ""

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from orchestrator.errors import GiveUpError, TryAgainError
-from orchestrator.identity.exchange import Collaborators, Exchange
+from orchestrator.identity.exchange import Collaborators, Exchange, Summary
 from orchestrator.identity.grammar import ExchangeRefusedError, ExchangeRequest
 from orchestrator.identity.introspect import Introspection
 from orchestrator.identity.issuers import IssuerSet
 from orchestrator.identity.rate import RateLimit
 from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model.decision import Decision, Reason, Stage, Verdict
-from orchestrator.model.events import ExchangeDecided, JobCancelRequested, TokenIssued, TokenRefused
+from orchestrator.model.events import ExchangeDecided, JobCancelRequested, SummarySigned, TokenIssued, TokenRefused
 from orchestrator.model.phase import Phase
 from orchestrator.model.platform import PlatformState
 from orchestrator.model.record import Record
@@ -40,6 +40,7 @@ class World:
     before_policy_returns: object = None
     before_note_returns: object = None
     trust: object = None
+    summary: object = None
 
     async def admit(self, record, pool):
         raise AssertionError("not asked at an exchange")
@@ -61,6 +62,11 @@ class World:
         if self.note_error:
             raise self.note_error
         self.facts.extend(events)
+
+    async def summarize(self, record, decision):
+        if isinstance(self.summary, BaseException):
+            raise self.summary
+        return self.summary
 
     def record_of(self, runner):
         return self.record
@@ -91,6 +97,7 @@ def exchange(world, issuer, clock):
         pool_of=lambda name: world.pool,
         note=world.note,
         on_secret=world.on_secret,
+        summarize=world.summarize,
     )
     rate = RateLimit(per_second=1, burst=5, monotonic=clock.monotonic)
     return Exchange(IssuerSet(issuer), collaborators, rate, timeout_seconds=0.5)
@@ -116,6 +123,45 @@ async def test_a_granted_token(exchange, world, runner, issuer):
     assert world.log == ["policy", "note", "secret"]
     assert world.secrets == [(world.record.id, answer["access_token"])]
     assert answer["access_token"] not in repr(world.facts)
+
+
+SIGNED = SummarySigned("{}", "sha256:" + "5" * 64, "sha256:" + "a" * 64, "prod", "d1")
+
+
+async def test_a_deploy_jobs_token_names_the_summary_that_is_recorded_before_it(exchange, world, runner, issuer):
+    world.summary = Summary(SIGNED.digest, SIGNED)
+    answer = await exchange.exchange(runner, REQUEST)
+    assert issuer.open(answer["access_token"])["verification_summary"] == SIGNED.digest
+    assert [type(event) for event in world.facts] == [ExchangeDecided, SummarySigned, TokenIssued]
+    assert world.log == ["policy", "note", "secret"]
+    world.summary = Summary(SIGNED.digest)
+    answer = await exchange.exchange(runner, REQUEST)
+    assert issuer.open(answer["access_token"])["verification_summary"] == SIGNED.digest
+    assert [type(event) for event in world.facts[3:]] == [ExchangeDecided, TokenIssued]
+
+
+async def test_no_token_without_the_summary_that_it_would_be_bound_to(exchange, world, runner):
+    for error, reason, status in (
+        (GiveUpError("gone", reason="summary_unmade"), "summary_unmade", 400),
+        (TryAgainError("disk", reason="journal_unavailable"), "journal_unavailable", 503),
+        (RuntimeError("a defect with a secret"), "exchange_failed", 500),
+    ):
+        world.facts.clear()
+        world.summary = error
+        refused = await refusal(exchange, runner)
+        assert refused.status == status
+        assert "secret" not in refused.diagnostics()
+        assert not [event for event in world.facts if isinstance(event, TokenIssued)]
+        if status == 400:
+            assert world.facts[-1] == TokenRefused("cloud", reason)
+    assert world.secrets == []
+
+
+async def test_a_callers_fact_cannot_pass_for_a_summary(exchange, world, runner, issuer):
+    caller = replace(world.record.offer.caller, facts={"verification_summary": SIGNED.digest})
+    world.record = replace(world.record, offer=replace(world.record.offer, caller=caller))
+    answer = await exchange.exchange(runner, REQUEST)
+    assert "verification_summary" not in issuer.open(answer["access_token"])
 
 
 @pytest.mark.parametrize("verdict", [Verdict.DENY, Verdict.UNDEFINED, Verdict.ERROR])
