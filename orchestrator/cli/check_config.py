@@ -69,6 +69,10 @@ def _try_files(settings: Settings) -> None:
         from orchestrator.policy.bundle import load_configured
 
         load_configured(settings.policy.bundle)
+    if settings.policy.candidate:
+        from orchestrator.daemon.decision_log import load_candidate
+
+        load_candidate(settings.policy.candidate)
 
 
 def _try_trust_map(settings: Settings) -> list[str]:

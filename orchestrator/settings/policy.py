@@ -12,8 +12,8 @@ from orchestrator.settings.fields import Group, Seconds
 
 class DecisionLogSettings(Group):
     enabled: bool = True
-    """Keep every decision with the whole document it was taken on, for `orchestrator policy replay`, `decisions` and
-    `blame`. Decisions never wait for it, and go on when it cannot be written."""
+    """Keep every decision with the whole document it was taken on, for `policy replay`, `policy decisions` and
+    `policy blame`. Decisions never wait for it, and go on when it cannot be written."""
     folder: Path | None = None
     """Folder of the log, made with mode 0700; none: `decisions` in the state folder."""
     retention_seconds: Annotated[float, Field(gt=0, le=400 * 86400)] = 30 * 86400
