@@ -24,6 +24,7 @@ from orchestrator.cli import (
     check_config,
     gateway,
     init,
+    inventory,
     jobs,
     keys,
     logs,
@@ -34,6 +35,8 @@ from orchestrator.cli import (
     reference,
     run,
     runner_api_ca,
+    scorecard,
+    secrets,
     show,
     sources,
     submit,
@@ -125,6 +128,9 @@ app.add_typer(artifacts.app, name="artifacts")
 app.command(epilog=examples(attest.EXAMPLES))(attest.attest)
 app.command(epilog=examples(verify.EXAMPLES))(verify.verify)
 app.add_typer(keys.app, name="keys")
+app.add_typer(secrets.app, name="secrets")
+app.add_typer(inventory.app, name="inventory")
+app.command(epilog=examples(scorecard.EXAMPLES))(scorecard.scorecard)
 app.add_typer(policy.app, name="policy")
 app.add_typer(audit.app, name="audit")
 app.add_typer(trust.app, name="trust")
