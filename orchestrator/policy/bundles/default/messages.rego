@@ -116,7 +116,7 @@ message("vulnerabilities_over_threshold") := sprintf("input.artifact.scans count
 
 message("ticket_missing") := say(
 	["ticket", "exists"], sprintf("true for the ticket %s", [shown(["request", "ticket"])]),
-	"name the release ticket when you submit the job (--ticket ID)",
+	"name the release ticket when you submit the job (--ticket ID), or in the message of the commit where a trailer is set up",
 )
 
 message("ticket_unfit") := sprintf("input.ticket is open: %s, of project %s and type %s, expected open: true, a project of [%s] and a type of [%s] (empty: any): open the right ticket and name it", [

@@ -13,10 +13,16 @@ unmet contains "ticket_missing" if {
 }
 
 known if {
-	input.request.ticket != ""
-	input.ticket.id == input.request.ticket
+	is_string(input.ticket.id)
+	input.ticket.id != ""
+	meant
 	input.ticket.exists == true
 }
+
+meant if input.ticket.id == input.request.ticket
+
+# A platform's job can name none: then it is the one that the message of the artifact's commit names, if the settings say so.
+meant if input.request.ticket == ""
 
 unmet contains "ticket_unfit" if {
 	concerned

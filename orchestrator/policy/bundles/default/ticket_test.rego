@@ -13,6 +13,12 @@ test_no_ticket if {
 	}
 }
 
+test_ticket_of_the_commit if {
+	unmet({"request": {"ticket": ""}}) == set()
+	unmet({"request": {"ticket": ""}, "ticket": {"id": null}}) == {"ticket_missing"}
+	unmet({"request": {"ticket": ""}, "ticket": {"exists": false, "open": false}}) == {"ticket_missing", "ticket_unfit"}
+}
+
 test_closed_ticket if {
 	every value in fixtures.untrue {
 		unmet({"ticket": {"open": value}}) == {"ticket_unfit"}
