@@ -105,6 +105,9 @@ SOURCE: dict[str, Any] = {
     "commit_verified": True,
     "reviewed": True,
     "author": "kim",
+    "author_id": "1001",
+    "pull_request": 7,
+    "reason": "",
     "checked_at": "2026-11-22T10:00:00Z",
     "from": "github",
 }
@@ -113,6 +116,7 @@ TICKET: dict[str, Any] = {
     "id": "REL-7",
     "exists": True,
     "open": True,
+    "status": "new",
     "project": "REL",
     "type": "release",
     "url": "https://tickets.example/REL-7",
