@@ -65,6 +65,7 @@ class FakeDaemon:
         self.trust: dict[str, Any] = {}
         self.checked: dict[str, Any] = {}
         self.inventory: dict[str, Any] = {}
+        self.artifacts: dict[str, dict[str, Any]] = {}
         self.after_lists: Callable[[], None] | None = None
         self.problem: tuple[int, dict[str, Any], dict[str, str]] | None = None
 
@@ -90,6 +91,10 @@ class FakeDaemon:
         app.router.add_get("/v1/jobs/{id}/trust", self._trust)
         app.router.add_get("/v1/trust", self._inventory)
         app.router.add_post("/v1/policy/check", self._check)
+        app.router.add_get("/v1/artifacts", self._artifacts)
+        app.router.add_get("/v1/artifacts/{digest}", self._artifact)
+        app.router.add_get("/v1/artifacts/{digest}/attestations/{attestation}", self._attestation)
+        app.router.add_post("/v1/artifacts/{digest}/attestations", self._upload)
         return app
 
     @web.middleware
@@ -180,6 +185,20 @@ class FakeDaemon:
     async def _check(self, request: web.Request) -> web.StreamResponse:
         self.bodies.append(await request.json())
         return web.json_response(self.checked)
+
+    async def _artifacts(self, _request: web.Request) -> web.StreamResponse:
+        return web.json_response({"artifacts": list(self.artifacts)})
+
+    async def _artifact(self, request: web.Request) -> web.StreamResponse:
+        found = self.artifacts.get(request.match_info["digest"])
+        return web.json_response(found) if found else problem(404, "artifact_unknown", "There is no such artifact.")
+
+    async def _attestation(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"mediaType": "a-bundle", "of": request.match_info["attestation"]})
+
+    async def _upload(self, request: web.Request) -> web.StreamResponse:
+        self.bodies.append(await request.json())
+        return web.json_response(self.artifacts[request.match_info["digest"]]["attestations"][0], status=201)
 
     async def _keys(self, _request: web.Request) -> web.StreamResponse:
         return web.json_response({"issuers": self.issuers})
