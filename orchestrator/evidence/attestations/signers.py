@@ -90,7 +90,7 @@ class Signers:
     def __init__(
         self, listed: Iterable[Signer], *, scanners: Mapping[str, Reporters] | None = None, sboms: Reporters = NOBODY
     ) -> None:
-        self.scanners: Mapping[str, Reporters] = dict(scanners or {})
+        self.scanners: Mapping[str, Reporters] = scanners if scanners is not None else {}
         self.sboms = sboms
         self._keys: list[tuple[PublicKey, Signer]] = []
         self._named: dict[str, tuple[PublicKey, Signer]] = {}
