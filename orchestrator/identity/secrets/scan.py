@@ -12,7 +12,7 @@ from typing import Any, Final
 import yaml
 
 from orchestrator.errors import GiveUpError
-from orchestrator.identity.secrets.scan_names import CLEAR, holds_value, kind_of, sounds_secret
+from orchestrator.identity.secrets.scan_names import CLEAR, holds_value, is_secret, kind_of, sounds_secret
 
 MAX_FILES: Final = 5000
 MAX_FILE_BYTES: Final = 1 << 20
@@ -218,14 +218,14 @@ def _of_text(text: str, file: str, line: int, key: str, way: tuple[str, ...]) ->
     for name in sorted(names):
         kind = kind_of(name)
         yield _finding(file, line, name[:128], kind.kind, kind.risk, kind.fix)
-    if holds_value(text) or (sounds_secret(key) and _literal(text)):
+    if holds_value(text) or (is_secret(key) and _literal(text)):
         yield _finding(file, line, key[:128] or "(no name)", CLEAR.kind, CLEAR.risk, CLEAR.fix)
 
 
 def _literal(text: str) -> bool:
     """A value that stands there itself: long, of one word, and no reference to something else."""
     word = text.strip().strip("'\"")
-    return len(word) >= 12 and not re.search(r"[\s${}()<>]|^(true|false|https?://|/|\./|[a-z-]+$)", word)
+    return len(word) >= 12 and not re.search(r"[\s${}()<>]|^(https?://|/|\.{1,2}/|~/)", word)
 
 
 def _finding(file: str, line: int, name: str, kind: str, risk: int, fix: str) -> Finding:

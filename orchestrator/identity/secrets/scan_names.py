@@ -30,41 +30,26 @@ CLEAR: Final = NameKind("value_in_clear", 98, "withdraw it now where it opens so
 JOB_TOKEN: Final = NameKind("job_token", 10, "nothing: the platform makes it for each job; narrow its permissions")
 
 _JOB_TOKENS: Final = frozenset({"GITHUB_TOKEN", "GITEA_TOKEN", "FORGEJO_TOKEN", "CI_JOB_TOKEN", "SYSTEM_ACCESSTOKEN"})
+_CLOUD_WORDS: Final = """AWS AZURE ARM GCP GCLOUD GOOGLE DIGITALOCEAN HCLOUD CLOUDFLARE LINODE SCALEWAY ALICLOUD OCI
+VAULT TERRAFORM TF"""
+_DEPLOY_WORDS: Final = "DEPLOY SSH KUBECONFIG KUBE KUBERNETES ARGOCD HELM ANSIBLE PROD PRODUCTION"
+_PUBLISH_WORDS: Final = """NPM NODE PYPI TWINE DOCKER DOCKERHUB GHCR QUAY HARBOR CARGO CRATES RUBYGEMS GEM NUGET MAVEN
+SONATYPE OSSRH ARTIFACTORY NEXUS REGISTRY CHOCO HACKAGE HEX PUBLISH"""
 _KINDS: Final = (
-    (
-        _CLOUD,
-        "AWS AZURE ARM GCP GCLOUD GOOGLE DIGITALOCEAN HCLOUD CLOUDFLARE LINODE SCALEWAY ALICLOUD OCI VAULT TERRAFORM TF",
-    ),
+    (_CLOUD, _CLOUD_WORDS),
     (_SIGN, "COSIGN GPG PGP SIGNING SIGSTORE CODESIGN"),
-    (_DEPLOY, "DEPLOY SSH KUBECONFIG KUBE KUBERNETES ARGOCD HELM ANSIBLE PROD PRODUCTION"),
-    (
-        _PUBLISH,
-        "NPM NODE PYPI TWINE DOCKER DOCKERHUB GHCR QUAY HARBOR CARGO CRATES RUBYGEMS GEM NUGET MAVEN SONATYPE OSSRH "
-        "ARTIFACTORY NEXUS REGISTRY CHOCO HACKAGE HEX PUBLISH",
-    ),
+    (_DEPLOY, _DEPLOY_WORDS),
+    (_PUBLISH, _PUBLISH_WORDS),
     (_DATABASE, "DATABASE POSTGRES PG MYSQL MONGO MONGODB REDIS DB DSN"),
     (_SOURCE, "GH GITHUB GITLAB GIT BOT PAT REPO"),
 )
-"""Words of names, the worst kind first."""
+"""Words of names; the first kind that has one counts."""
 _WORDS: Final = tuple((kind, frozenset(words.split())) for kind, words in _KINDS)
 _SEPARATOR: Final = re.compile(r"[^A-Z0-9]+")
-_SECRET_WORDS: Final = frozenset(
-    [
-        "TOKEN",
-        "SECRET",
-        "SECRETS",
-        "PASSWORD",
-        "PASSWD",
-        "PASS",
-        "PASSPHRASE",
-        "CREDENTIAL",
-        "CREDENTIALS",
-        "KEY",
-        "APIKEY",
-        "PAT",
-        "KUBECONFIG",
-    ]
-)
+_SECRET: Final = frozenset(("TOKEN", "SECRET", "SECRETS", "PASSWORD", "PASSWD", "PASS", "PASSPHRASE", "KEY", "APIKEY"))
+_SECRET_WORDS: Final = _SECRET | {"CREDENTIAL", "CREDENTIALS", "PAT", "KUBECONFIG"}
+_ABOUT: Final = frozenset(("FILE", "PATH", "DIR", "NAME", "URL", "ID", "LENGTH", "TYPE", "HEADER"))
+"""A variable whose name ends so tells where a secret is, or how it looks."""
 
 _VALUES: Final = re.compile(
     r"-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bgh[pousr]_[A-Za-z0-9]{20,}"
@@ -83,7 +68,14 @@ def kind_of(name: str) -> NameKind:
 
 def sounds_secret(name: str) -> bool:
     """Whether a variable of this name most likely holds a secret."""
-    return not _SECRET_WORDS.isdisjoint(_SEPARATOR.split(name.upper()))
+    words = _SEPARATOR.split(name.upper())
+    return not _SECRET_WORDS.isdisjoint(words) and words[-1] not in _ABOUT
+
+
+def is_secret(name: str) -> bool:
+    """Whether what is assigned to this name is a secret beyond doubt: a cache, a map and a sort have a key as well."""
+    words = _SEPARATOR.split(name.upper())
+    return sounds_secret(name) and (words[-1] not in ("KEY", "PASS") or (name.isupper() and len(words) > 1))
 
 
 def holds_value(text: str) -> bool:
