@@ -10,7 +10,7 @@ import msgspec
 
 from orchestrator.journal.port import JobSummary
 from orchestrator.model import events
-from orchestrator.model.decision import Decision
+from orchestrator.model.decision import Decision, Reason
 from orchestrator.model.events import Fact
 from orchestrator.model.platform import PlatformState
 from orchestrator.model.pool import Pool
@@ -225,7 +225,9 @@ def _decision_view(decision: Decision, audience: str) -> dict[str, Any]:
         "stage": decision.stage.value,
         "audience": audience,
         "verdict": decision.verdict.value,
-        "reasons": [{"code": reason.code, "message": reason.message} for reason in decision.reasons],
+        "reasons": _reasons_view(decision.reasons),
+        "observed": _reasons_view(decision.observed),
+        "waivers": [{"exception": waiver.exception, "codes": list(waiver.codes)} for waiver in decision.waivers],
         "input_digest": decision.input_digest,
         "bundle_digest": decision.bundle_digest,
         "engine": decision.engine,
@@ -272,3 +274,7 @@ def _compacted_view(fact: Fact, line: events.JobCompacted, trace_id: str) -> dic
         "trace_id": trace_id,
         "compacted": True,
     }
+
+
+def _reasons_view(reasons: Sequence[Reason]) -> list[dict[str, str]]:
+    return [{"code": reason.code, "message": reason.message} for reason in reasons]

@@ -86,6 +86,8 @@ def of_decision(decision: Decision) -> Attributes:
             f"{OWN}policy.stage": decision.stage.value,
             f"{OWN}policy.verdict": decision.verdict.value,
             f"{OWN}policy.reasons": tuple(reason.code for reason in decision.reasons),
+            f"{OWN}policy.observed": tuple(reason.code for reason in decision.observed),
+            f"{OWN}policy.waived": tuple(code for waiver in decision.waivers for code in waiver.codes),
             f"{OWN}policy.decision_id": decision.id,
             f"{OWN}policy.input_digest": decision.input_digest,
             f"{OWN}policy.bundle_digest": decision.bundle_digest,

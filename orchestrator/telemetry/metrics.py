@@ -85,6 +85,10 @@ class Metrics:
         self._decisions = self._counter("policy_decision", "Policy's answers.", ("stage", "verdict"))
         policy = "How long policy took to answer."
         self._policy = self._histogram("policy_decision_duration_seconds", policy, ("stage",), _POLICY_BUCKETS)
+        watched = "Requirements that were not met and are only watched for now, by the rule's code."
+        self._observed = self._counter("policy_observed", watched, ("stage", "code"))
+        aside = "Requirements that a signed exception set aside, by the rule's code."
+        self._waived = self._counter("policy_waived", aside, ("stage", "code"))
         self._tokens = self._counter("token_request", "Token exchanges.", ("outcome", "reason"))
         verdict = "Connections that jobs asked for, the agents' own probes not counted."
         self._egress = self._counter("egress_decision", verdict, ("pool", "verdict", "reason"))
@@ -228,6 +232,10 @@ class Metrics:
         stage = decision.stage.value
         self._decisions.labels(stage, decision.verdict.value).inc()
         self._policy.labels(stage).observe(max(decision.duration_ns, 0) / 1e9)
+        for reason in decision.observed:
+            self._observed.labels(stage, self._word("policy", reason.code)).inc()
+        for code in (code for waiver in decision.waivers for code in waiver.codes):
+            self._waived.labels(stage, self._word("policy", code)).inc()
 
     def _connected(self, event: events.EgressDecided, pool: str) -> None:
         if event.canary:

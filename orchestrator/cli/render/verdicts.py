@@ -33,6 +33,13 @@ def decisions(job: Document) -> Group | None:
             Text(f"      {plain(reason['message'])} [{plain(reason['code'])}]")
             for reason in decision.get("reasons", [])
         ]
+        parts += [
+            Text(f"      only watched: {plain(reason['message'])} [{plain(reason['code'])}]", "yellow")
+            for reason in decision.get("observed", [])
+        ]
+        for waiver in decision.get("waivers", []):
+            codes = plain(", ".join(waiver["codes"]))
+            parts.append(Text(f"      set aside by exception {plain(waiver['exception'])}: {codes}", "bold yellow"))
         bounds = _obligations(decision.get("obligations") or {})
         if bounds and decision["verdict"] == "allow":
             parts.append(Text(f"      {bounds}", "dim"))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from orchestrator.evidence.audit.decision_facts import of_decision
 from orchestrator.evidence.audit.egress_tally import EgressTally, bounded
 from orchestrator.evidence.audit.evidence_facts import EVIDENCE_ROWS
 from orchestrator.evidence.audit.keyed import KeyedHash
@@ -186,7 +187,7 @@ class JobFacts:
             "subject": job.subject,
             "name": self._keyed.of("name", named.name[:MAX_TEXT]),
             "repository_id": named.caller.facts.get("repository_id", "")[:MAX_TEXT],
-            "decision": _decision(event.decision),
+            "decision": of_decision(event.decision),
         }
 
     def _issued(self, job: _Job, event: events.TokenIssued) -> dict[str, Any]:
@@ -221,14 +222,14 @@ def _admitted(job: _Job, event: events.JobAdmitted) -> dict[str, Any]:
     rules = event.decision.obligations.egress
     return {
         **job.asked,
-        "decision": _decision(event.decision),
+        "decision": of_decision(event.decision),
         "egress": [str(rule)[:MAX_TEXT] for rule in rules[:MAX_LIST]],
         "egress_rules": len(rules),
     }
 
 
 def _refused(job: _Job, event: events.JobRefused) -> dict[str, Any]:
-    return {**job.asked, "decision": _decision(event.decision)}
+    return {**job.asked, "decision": of_decision(event.decision)}
 
 
 def _bound(_job: _Job, event: events.RunnerBound) -> dict[str, Any]:
@@ -241,7 +242,7 @@ def _bound(_job: _Job, event: events.RunnerBound) -> dict[str, Any]:
 
 
 def _decided(_job: _Job, event: events.ExchangeDecided) -> dict[str, Any]:
-    return {"audience": event.audience[:MAX_TEXT], "decision": _decision(event.decision)}
+    return {"audience": event.audience[:MAX_TEXT], "decision": of_decision(event.decision)}
 
 
 def _token_refused(_job: _Job, event: events.TokenRefused) -> dict[str, Any]:
@@ -268,18 +269,6 @@ def _ended(_job: _Job, event: events.JobEnded) -> dict[str, Any]:
 
 def _alarm(_job: _Job, event: events.AlarmRaised) -> dict[str, Any]:
     return {"alarm": event.alarm[:MAX_TEXT]}
-
-
-def _decision(decision: Decision) -> dict[str, Any]:
-    """What was answered and from what: reasons by their codes, since their text may quote the job."""
-    return {
-        "id": decision.id[:MAX_TEXT],
-        "verdict": decision.verdict.value,
-        "reasons": _some([reason.code for reason in decision.reasons]),
-        "input_digest": decision.input_digest[:MAX_TEXT],
-        "bundle_digest": decision.bundle_digest[:MAX_TEXT],
-        "engine": decision.engine[:MAX_TEXT],
-    }
 
 
 def _some(texts: Sequence[str]) -> list[str]:

@@ -132,7 +132,8 @@ async def engine(opa: FakeOpa) -> AsyncIterator[OpaServerEngine]:
 BUILD = json.dumps(
     {
         "stage": "admission",
-        "request": {"deployment_environment": ""},
+        "request": {"deployment_environment": "", "secrets": []},
+        "credentials": {"workload_identity": True, "static_secrets": 0},
         "job": {"id": "a.b.1"},
         "pool": {"name": "p", "trust_tier": "standard"},
         "caller": {"facts": {}},

@@ -53,6 +53,8 @@ def test_the_whole_job(make_view):
         decisions=[
             {"id": "d", "stage": "exchange", "audience": "sts.example", "verdict": "deny", "engine": "regorus",
              "bundle_digest": "sha256:" + "c" * 64, "reasons": [{"code": "prod_branch", "message": "main only"}],
+             "observed": [{"code": "scan_stale", "message": "scan it again"}],
+             "waivers": [{"exception": "sha256:ee", "codes": ["ticket_unfit", "sbom_unfit"]}],
              "obligations": {}},
             {"id": "e", "stage": "admission", "audience": "", "verdict": "allow", "reasons": [],
              "obligations": {"egress": ["tls://a.example:443"], "max_duration_seconds": 90,
@@ -79,7 +81,8 @@ def test_the_whole_job(make_view):
         "pool_full", "deny", "exchange for sts.example", "main only [prod_branch]", "may reach tls://a.example:443",
         "at most 1m 30s", "tags k=v", "issued", "5m 00s", "00:21:40Z", "audience_not_allowed", "allowed", "2.0 KiB",
         "http://169.254.169.254:80", "address_forbidden (canary)", "host_not_listed ×4000", "and 7 more", "w.whl",
-        "1.5 KiB", "teardown_stuck: mount",
+        "1.5 KiB", "teardown_stuck: mount", "only watched: scan it again [scan_stale]",
+        "set aside by exception sha256:ee: ticket_unfit, sbom_unfit",
         "mount x", "2 secrets masked", "exit code", "bundle cccccccccccc",
     ):  # fmt: skip
         assert words in shown, words

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.journal.port import JobSummary
 from orchestrator.model import events
-from orchestrator.model.decision import Decision, Obligations, Reason, Stage, Verdict
+from orchestrator.model.decision import Decision, Obligations, Reason, Stage, Verdict, Waiver
 from orchestrator.model.egress import EgressProof, EgressRule
 from orchestrator.model.events import Fact
 from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec, PoolName
@@ -28,7 +28,14 @@ OFFER = JobOffer(
 )
 RUNNER = runner_name(OFFER.key.id)
 ALLOW = Decision("d1", Stage.ADMISSION, Verdict.ALLOW, obligations=Obligations(egress=(EgressRule("a.example"),)))
-DENY = Decision("d2", Stage.EXCHANGE, Verdict.DENY, (Reason("not_yours", "it is not yours"),))
+DENY = Decision(
+    "d2",
+    Stage.EXCHANGE,
+    Verdict.DENY,
+    (Reason("not_yours", "it is not yours"),),
+    observed=(Reason("watched", "it would be refused"),),
+    waivers=(Waiver("sha256:e", ("scan_stale",)),),
+)
 OUTCOME = Outcome(Result.FAILURE, EndReason.EXIT_NONZERO, "exit 3", 3)
 LIFE: tuple[events.Event, ...] = (
     events.JobOffered(OFFER),
@@ -64,6 +71,9 @@ def test_the_whole_life_is_told():
     view = views.job_view(FACTS, "t" * 32)
     assert [(decision["id"], decision["audience"]) for decision in view["decisions"]] == [("d1", ""), ("d2", "cloud")]
     assert view["decisions"][0]["obligations"]["egress"] == ["tls://a.example:443"]
+    assert (view["decisions"][0]["observed"], view["decisions"][0]["waivers"]) == ([], [])
+    assert view["decisions"][1]["observed"] == [{"code": "watched", "message": "it would be refused"}]
+    assert view["decisions"][1]["waivers"] == [{"exception": "sha256:e", "codes": ["scan_stale"]}]
     assert view["decisions"][1]["reasons"] == [{"code": "not_yours", "message": "it is not yours"}]
     assert view["tokens"][0]["jti"] == "j"
     assert view["token_refusals"] == [

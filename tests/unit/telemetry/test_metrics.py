@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 
 from orchestrator.daemon.gauges import watch_audit, watch_backends, watch_rooms
 from orchestrator.model import events as e
-from orchestrator.model.decision import CONFIGURATION
+from orchestrator.model.decision import CONFIGURATION, Reason, Waiver
 from orchestrator.telemetry import ids
 from orchestrator.telemetry.export import ExportOptions, TraceExporter
 from orchestrator.telemetry.metrics import Metrics
@@ -58,6 +58,22 @@ def test_a_finished_job_is_counted_once_everywhere() -> None:
     assert seen["egress_decision_total", "default", "not_allowed", "deny"] == 1
     assert seen["queue_depth", "default"] == 0
     assert {value for key, value in seen.items() if key[0] == "job_active"} == {0}
+
+
+def test_rules_that_are_watched_or_set_aside_are_counted_by_their_codes() -> None:
+    registry = metrics()
+    facts = facts_for(offer(), WHOLE["success"])
+    observed, waivers = (Reason("scan_stale", "x"),), (Waiver("sha256:e", ("ticket_unfit", "sbom_unfit")),)
+    decision = replace(ADMITTED.decision, observed=observed, waivers=waivers)
+    facts[1] = replace(facts[1], event=e.JobAdmitted(decision))
+    registry.observe(facts)
+    seen = scrape(registry)
+    assert seen["policy_observed_total", "scan_stale", "admission"] == 1
+    assert seen["policy_waived_total", "ticket_unfit", "admission"] == 1
+    assert seen["policy_waived_total", "sbom_unfit", "admission"] == 1
+    assert {key for key in seen if key[0] == "policy_observed_total"} == {
+        ("policy_observed_total", "scan_stale", "admission")
+    }
 
 
 def test_a_demanded_runner_is_pending_until_its_job_is_named_and_policy_was_asked_once() -> None:

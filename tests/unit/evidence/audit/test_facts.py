@@ -15,7 +15,7 @@ from orchestrator.evidence.audit.facts import JobFacts
 from orchestrator.evidence.audit.keyed import KeyedHash
 from orchestrator.evidence.audit.record import MAX_RECORD_BYTES, AuditEvent, prepare
 from orchestrator.model import events
-from orchestrator.model.decision import Decision, Obligations, Reason, Stage, Verdict
+from orchestrator.model.decision import Decision, Obligations, Reason, Stage, Verdict, Waiver
 from orchestrator.model.egress import EgressProof, EgressRule
 from orchestrator.model.events import Event, Fact
 from orchestrator.model.job import Caller, JobKey, JobOffer, JobSpec, PoolName
@@ -84,6 +84,8 @@ def test_an_admission_says_who_wanted_what_and_why_it_was_allowed() -> None:
             "id": "d-1",
             "verdict": "allow",
             "reasons": ["ok"],
+            "observed": [],
+            "waived": [],
             "input_digest": "sha256:i",
             "bundle_digest": "sha256:b",
             "engine": "regorus",
@@ -158,13 +160,22 @@ def test_what_happened_later_is_told_by_ids_and_verdicts(event: Event, kind: str
 def test_a_token_is_told_by_everything_but_itself() -> None:
     decided, issued = told(OFFER, events.ExchangeDecided("aws", DENIED), ISSUED)
     assert decided.data["decision"] == {
-        "id": "d-2", "verdict": "deny", "reasons": ["ok"], "input_digest": "sha256:i", "bundle_digest": "sha256:b",
-        "engine": "regorus",
+        "id": "d-2", "verdict": "deny", "reasons": ["ok"], "observed": [], "waived": [], "input_digest": "sha256:i",
+        "bundle_digest": "sha256:b", "engine": "regorus",
     }  # fmt: skip
     assert (decided.outcome, issued.kind) == ("deny", "token.issued")
     assert set(issued.data) == {field.name for field in fields(ISSUED)} | {"caller"}
     assert issued.data["subject"] == KEYED.of("token_subject", "job:a")
     assert issued.data["session_tags"] == ["stage"]
+
+
+def test_what_is_only_watched_and_what_was_set_aside_is_told_by_codes() -> None:
+    observed = (Reason("scan_stale", "a sentence"),)
+    waivers = (Waiver("sha256:e", ("scan_missing", "ticket_unfit")), Waiver("sha256:f", ("sbom_unfit",)))
+    decision = replace(DECISION, observed=observed, waivers=waivers)
+    found = one(OFFER, events.JobAdmitted(decision)).data["decision"]
+    assert found["observed"] == ["scan_stale"]
+    assert found["waived"] == ["sha256:e scan_missing", "sha256:e ticket_unfit", "sha256:f sbom_unfit"]
 
 
 def test_who_cancelled_is_the_actor() -> None:
@@ -269,6 +280,9 @@ def test_the_largest_of_all_records_can_be_written() -> None:
         worst,
         worst,
         worst,
+        0,
+        tuple(Reason(worst, worst) for _ in many),
+        tuple(Waiver(worst, many) for _ in many),
     )
     issued = events.TokenIssued(*(worst,) * 5, 2**62, 2**62, many, *(worst,) * 4, 2**62, worst, worst)
     flood = [verdict(f"{n}.test", reason="host_not_listed" * 4) for n in range(100)]
