@@ -52,6 +52,7 @@ def _try_files(settings: Settings) -> None:
         ConfigurationError: the daemon could not start with it.
     """
     from orchestrator.daemon.audit_anchors import open_anchor
+    from orchestrator.daemon.signers import try_signers
     from orchestrator.errors import ConfigurationError
     from orchestrator.identity.issuer_keys import FileKeys
 
@@ -63,6 +64,7 @@ def _try_files(settings: Settings) -> None:
     for path, file in (*_files_of_github(settings), *_files_of_apps(settings), *_files_of_audit(settings)):
         if not file.is_file():
             raise ConfigurationError(f"{path}: there is no file {file}")
+    try_signers(settings.promotion)
     for anchor in settings.audit.anchors if settings.audit.enabled else ():
         open_anchor(anchor)
     if settings.policy.bundle and settings.policy.engine == "regorus":

@@ -88,6 +88,16 @@ def own_builders(settings: PromotionSettings, pools: Mapping[PoolName, Pool], bu
     return found
 
 
+def try_signers(settings: PromotionSettings) -> None:
+    """Read all that the settings name, and put nothing in force.
+
+    Raises:
+        ConfigurationError: a daemon could not start with it.
+    """
+    files = read_key_files(settings)
+    _signers(settings, {}, [key for path in settings.previous_keys for key in files[path]], files)
+
+
 def read_key_files(settings: PromotionSettings) -> Mapping[Path, Sequence[PublicKey]]:
     """All key files that the settings name.
 

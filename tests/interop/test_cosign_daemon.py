@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ class World:
     cosign: Cosign
     blob: Path
     public: Path
+    auditor: Path
 
     async def printed(self, *arguments: str) -> Any:
         done = await self.here.command(*arguments)
@@ -45,12 +47,22 @@ class World:
         return done.out
 
 
+def openssl(*arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=60)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     folder = tmp_path_factory.mktemp("signed")
     cosign = Cosign(folder)
     releaser = cosign.generate("releaser")
-    signers = {"releaser": {"key_files": [str(releaser)], "may": ["signature", "scan"], "scanners": ["trivy"]}}
+    auditor = folder / "auditor.pem"
+    openssl("ecparam", "-genkey", "-noout", "-name", "prime256v1", "-out", str(auditor))
+    openssl("ec", "-in", str(auditor), "-pubout", "-out", str(folder / "auditor.pub"))
+    signers: dict[str, Any] = {
+        "releaser": {"key_files": [str(releaser)], "may": ["signature", "scan"], "scanners": ["trivy"]}
+    }
+    signers["auditor"] = {"key_files": [str(folder / "auditor.pub")], "may": ["signature"]}
     here = Installation(folder / "site")
     here.configure(promotion={"signers": signers, "scanners": {"trivy": {"pools": ["default"]}}})
     blob = folder / "app"
@@ -62,7 +74,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         assert view["result"] == "success", (await here.command("logs", job_id)).out
         public = folder / "evidence.pub"
         public.write_text((await here.command("receipt", job_id, "--public-key")).out)
-        yield World(here, cosign, blob, public)
+        yield World(here, cosign, blob, public, auditor)
     finally:
         await here.close()
     assert await here.left() == []
@@ -116,3 +128,17 @@ async def test_what_cosign_signed_counts_by_its_signer(world: World) -> None:
     facts = json.loads(await world.printed("artifacts", "show", str(world.blob), "--json"))["facts"]
     assert {one["signer"] for one in facts["signatures"]} == {"control-plane", "releaser"}
     assert "key_unknown" in {one["reason"] for one in facts["refused"]}
+
+
+async def test_what_attest_uploads_counts_at_once(world: World) -> None:
+    """A key that neither cosign nor we have made, and its public half lies where the settings say."""
+    facts = json.loads(await world.printed("artifacts", "show", str(world.blob), "--json"))["facts"]
+    before = len(facts["signatures"])
+    done = await world.here.command(
+        "attest", str(world.blob), "--type", "signature", "--key", str(world.auditor), "--upload"
+    )
+    assert done.code == 0, done.err
+    assert "counts for signature" in done.err
+    facts = json.loads(await world.printed("artifacts", "show", str(world.blob), "--json"))["facts"]
+    assert len(facts["signatures"]) == before + 1
+    assert "auditor" in {one["signer"] for one in facts["signatures"]}
