@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.model.decision import Verdict
+from orchestrator.model.decision import Stage, Verdict
 from orchestrator.policy.canary import run_canaries
 from orchestrator.policy.document import Evaluation
 from orchestrator.policy.engine import RegorusEngine
@@ -74,7 +74,7 @@ def check_empty_document(bundle: Bundle) -> None:
     except RegoFailureError as failure:
         raise _invalid(str(failure), "correct the rule: it fails on an empty input document") from None
     engine = RegorusEngine(bundle.modules, bundle.data_json, bundle.digest)
-    for document in ({}, {"stage": "admission"}, {"stage": "exchange"}):
+    for document in ({}, *({"stage": stage.value} for stage in Stage)):
         evaluation = engine.evaluate_now(json.dumps(document))
         if evaluation.verdict is Verdict.ALLOW:
             raise _invalid(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.daemon.audit_notes import AuditNotes
-from orchestrator.daemon.deployment import DeploymentGate, PolicyDesk
+from orchestrator.daemon.deployment import DeploymentGate, PolicyDesk, workload_facts
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.model.decision import Decision, Reason, Stage, Verdict, Waiver
 from orchestrator.model.job import Caller, PoolName
@@ -15,6 +15,7 @@ from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.server.admission_review import Workload
 from orchestrator.server.deps import PolicyQuestion
 from orchestrator.server.pod_demands import Image
+from tests.unit.policy.samples import WORKLOAD
 
 GOOD, BAD, WAIVED, WATCHED = (f"sha256:{word * 32}" for word in ("aa", "bb", "cc", "dd"))
 EXCEPTION = f"sha256:{'ee' * 32}"
@@ -104,6 +105,11 @@ async def test_what_policy_lets_in_starts_and_is_recorded(gate, rules, notes):
     (told,) = notes.told
     assert (told[0], told[1]["outcome"], told[1]["decisions"][0]["id"]) == ("deployment.judged", "allowed", "d1")
     assert made.counts == {True: 1, False: 0}
+
+
+def test_the_sample_by_which_rules_are_tested_is_what_a_cluster_is_judged_by():
+    made = workload_facts(workload(GOOD), "eu", f"reg.example/shop0@{GOOD}")
+    assert {name: type(value) for name, value in made.items()} == {name: type(one) for name, one in WORKLOAD.items()}
 
 
 async def test_one_bad_image_is_enough(gate, notes):

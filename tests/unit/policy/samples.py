@@ -130,6 +130,7 @@ SECRET: dict[str, Any] = {
     "max_age_seconds": 86400,
     "overdue": False,
     "allowed": True,
+    "reason": "",
 }
 
 WORKLOAD: dict[str, Any] = {
@@ -137,8 +138,14 @@ WORKLOAD: dict[str, Any] = {
     "namespace": "shop",
     "kind": "Deployment",
     "name": "shop",
+    "operation": "create",
+    "owner": "",
+    "requested_by": "ada",
+    "service_account": "shop",
+    "image": "registry.example/shop@" + DIGEST,
     "images": ["registry.example/shop@" + DIGEST],
     "privileged": False,
+    "privileges": [],
 }
 
 EVERYTHING = Verified(ARTIFACT, Consent([APPROVAL], [EXCEPTION]), SOURCE, TICKET, [SECRET])

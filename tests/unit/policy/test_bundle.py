@@ -54,6 +54,11 @@ def test_a_good_bundle_loads(write_bundle: Write) -> None:
             "policy_invalid",
             'allows the document {"stage": "exchange"}',
         ),
+        (
+            {"decision.rego": 'package orchestrator\n\ndecision := {"allow": input.stage == "deployment"}\n'},
+            "policy_invalid",
+            'allows the document {"stage": "deployment"}',
+        ),
         ({"decision.rego": 'package orchestrator\n\ndecision := {"allow": 1}\n'}, "policy_invalid", "Expected `bool`"),
         ({"extra.rego": "package extra\n\nx if y\ny if x\n"}, "policy_invalid", "extra.rego:3: recursion"),
         ({"extra.rego": "package extra\n\nx if { y := z }\n"}, "policy_invalid", "extra.rego:3: var z is unsafe"),
