@@ -23,8 +23,12 @@ def of_jobs() -> JobFacts:
 
 def test_every_kind_is_there_and_no_other():
     told = {kind for kind, _ in of_jobs()._rows.values()}
-    rooms = "".join(path.read_text("utf-8") for path in (ROOT / "orchestrator/daemon").glob("audit*.py"))
-    noted = set(re.findall(r'"((?:log|daemon|journal|policy|trust|keys|deployment|signers|evidence)\.[a-z_]+)"', rooms))
+    daemon = ROOT / "orchestrator/daemon"
+    files = [*daemon.glob("audit*.py"), daemon / "secrets.py"]
+    rooms = "".join(path.read_text("utf-8") for path in files)
+    noted = set(
+        re.findall(r'"((?:log|daemon|journal|policy|trust|keys|deployment|signers|evidence|secret)\.[a-z_]+)"', rooms)
+    )
     assert {"log.begun", "policy.loaded", "keys.rotated"} <= noted
     assert told | noted | {"policy.refused", "trust.refused", "signers.refused"} == LISTED
 
