@@ -1,7 +1,8 @@
 """What it costs to keep decisions, and how many can be decided again in a second.
 
-The log holds what a daemon really decides: half are builds, half go on to staging with evidence about an artifact. The
-ratio is against the bare interpreter on the same documents, one after the other, so that it survives a busy machine.
+The log holds what a daemon really decides: half are builds, half go on to staging with evidence about an artifact.
+Rates are per second of processor time, workers' own included, and the ratio is against the bare interpreter on the same
+documents, so that both survive a busy machine; `per_second` is by the clock on the wall.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import statistics
 import tempfile
 import time
@@ -33,15 +35,14 @@ from orchestrator.policy.engine import ENTRYPOINT
 from orchestrator.policy.lookups import Lookups
 from orchestrator.policy.rego import RegoProgram
 
-DIGEST = "sha256:" + "a" * 64
 BUILT = {
     "builder": "https://orchestrator.example",
     "caller_issuer": "https://ci.example",
     "repository": "acme/shop",
     "trust_tier": "standard",
 }
-EVIDENCE = {"digest": DIGEST, "signed": True, "sbom": True, "provenance": True, "base": "distroless", "built": BUILT}
-DECISIONS, TURNS = 20_000, 3
+EVIDENCE = {"signed": True, "sbom": True, "provenance": True, "base": "distroless", "built": BUILT}
+DECISIONS, TURNS = 10_000, 3
 POOL = Pool(
     PoolName("default"), "sandbox", TrustTier.STANDARD, 4, "host-toolchain", "bubblewrap", (EgressRule("a.example"),)
 )  # fmt: skip
@@ -55,13 +56,15 @@ class WallClock(Clock):
         await asyncio.sleep(seconds)
 
 
-async def evidence_for(_: str) -> dict[str, Any]:
-    return EVIDENCE
+async def evidence_for(digest: str) -> dict[str, Any]:
+    """Built by the repository that deploys it."""
+    return EVIDENCE | {"digest": digest, "built": BUILT | {"repository": f"acme/shop-{int(digest[7:], 16)}"}}
 
 
 def record(number: int) -> Record:
     environment = "staging" if number % 2 else ""
-    spec = JobSpec("deploy", POOL.name, "make deploy\n" * 20, {"A": "1"}, 0, environment, DIGEST if environment else "")
+    digest = f"sha256:{number % 50:064x}" if environment else ""
+    spec = JobSpec("deploy", POOL.name, "make deploy\n" * 20, {"A": "1"}, 0, environment, digest)
     facts = {"repository": f"acme/shop-{number % 50}", "ref": "refs/heads/main"}
     offer = JobOffer(JobKey("dispatch", f"job-{number}"), spec, Caller("https://ci.example", "repo:acme/shop", facts))
     return begin(Fact(offer.key.id, time.time_ns(), JobOffered(offer)))
@@ -99,17 +102,26 @@ async def fill(folder: Path) -> dict[str, Any]:
     }
 
 
-def timed(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+def processor_seconds() -> float:
+    """Of this process and of those it started and that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Decisions per second of processor time, and of the clock on the wall."""
+    began, began_wall = processor_seconds(), time.perf_counter()
     work()
-    return DECISIONS / (time.perf_counter() - began)
+    return DECISIONS / (processor_seconds() - began), DECISIONS / (time.perf_counter() - began_wall)
 
 
 def measure(folder: Path) -> dict[str, Any]:
     bundle = load_bundle(default_bundle())
     plan = Plan(Window(0, 1 << 62), bundle)
-    texts = [entry.input_json for one in segments_of(folder) for entry in SegmentReader(one).entries()]
-    assert len(texts) == DECISIONS
+    entries = [entry for one in segments_of(folder) for entry in SegmentReader(one).entries()]
+    assert len(entries) == DECISIONS
+    assert {entry.custom.verdict.value for entry in entries} == {"allow"}
+    texts = [entry.input_json for entry in entries]
     program = RegoProgram(bundle.modules, bundle.data_json)
 
     def bare() -> None:
@@ -120,19 +132,23 @@ def measure(folder: Path) -> dict[str, Any]:
         tally = replay(folder, plan, workers)
         assert (tally.replayed, tally.changed, tally.problems()) == (DECISIONS, 0, [])
 
-    rates: dict[str, list[float]] = {"bare": [], "one": [], "all": []}
+    rates: dict[str, list[tuple[float, float]]] = {"floor": [], "one_process": [], "all_processors": []}
     for _ in range(TURNS):
-        rates["bare"].append(timed(bare))
-        rates["one"].append(timed(lambda: again(1)))
-        rates["all"].append(timed(lambda: again(0)))
-    found = {name: round(statistics.median(values)) for name, values in rates.items()}
+        rates["floor"].append(timed(bare))
+        rates["one_process"].append(timed(lambda: again(1)))
+        rates["all_processors"].append(timed(lambda: again(0)))
+    cpu, wall = (
+        {name: round(statistics.median(rate[kind] for rate in found)) for name, found in rates.items()}
+        for kind in (0, 1)
+    )
     return {
-        "one_process": {"ours": found["one"], "floor": found["bare"], "ratio": round(found["one"] / found["bare"], 3)},
-        "all_processors": {
-            "ours": found["all"],
-            "floor": found["bare"],
-            "ratio": round(found["all"] / found["bare"], 3),
-        },
+        name: {
+            "ours": cpu[name],
+            "floor": cpu["floor"],
+            "ratio": round(cpu[name] / cpu["floor"], 3),
+            "per_second": wall[name],
+        }
+        for name in ("one_process", "all_processors")
     }
 
 
@@ -140,7 +156,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         figures: dict[str, Any] = {"keep": asyncio.run(fill(Path(folder)))}
         for name, figure in measure(Path(folder)).items():
-            figures[name] = figure | {"unit": "decisions per second"}
+            figures[name] = figure | {"unit": "decisions per CPU second"}
         figures["processors"] = len(os.sched_getaffinity(0))
     for name, figure in figures.items():
         print(f"{name}: {figure}")
