@@ -55,7 +55,9 @@ test_other_kinds if {
 	fixtures.unmet_with(fixtures.prod, release) == {"approval_missing"}
 	both := object.union(fixtures.prod, {"approvals": [fixtures.approval, approval({"kind": "release", "approver": "alex"})]})
 	fixtures.unmet_with(both, release) == set()
-	fixtures.unmet_with(both, {"approvals": {"kinds": {"release": "1"}}}) == {"approval_missing"}
+	every number in ["1", null, false] {
+		fixtures.unmet_with(both, {"approvals": {"kinds": {"release": number}}}) == {"approval_missing"}
+	}
 }
 
 test_strict_environments_are_never_without if {
@@ -64,7 +66,7 @@ test_strict_environments_are_never_without if {
 	fixtures.unmet_with(none, {"approvals": {"kinds": {"security": 0}}}) == {"security_approval_missing"}
 	fixtures.unmet_with(none, {"strict": false}) == {"security_approval_missing"}
 	fixtures.unmet_with(none, {"strict": false, "approvals": {"required": 0}}) == {"security_approval_missing"}
-	fixtures.unmet_with(none, {"strict": false, "approvals": {"required": false}}) == set()
+	fixtures.unmet_with(none, {"strict": false, "approvals": {"required": false, "kinds": {"release": 1}}}) == set()
 }
 
 test_claimed_approval_is_worthless if {

@@ -115,6 +115,10 @@ test_staging_job_gets_no_prod_token if {
 	denied(fixtures.exchange(document, "https://prod.test.example"), {"audience_not_for_environment"})
 }
 
+test_no_job_no_token if {
+	decide(object.union(fixtures.exchange(fixtures.staging, "https://staging.test.example"), {"job": null})).allow == false
+}
+
 test_unknown_audience if {
 	every audience in ["https://evil.example", "", null, "https://staging.test.example/"] {
 		denied(fixtures.exchange(fixtures.staging, audience), {"audience_unknown"})

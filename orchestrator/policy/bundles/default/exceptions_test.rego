@@ -106,7 +106,12 @@ test_override if {
 	decision := with_one(stale, override)
 	decision.allow == true
 	decision.waived == [{"exception": fixtures.exception.id, "codes": ["scan_stale"]}]
-	every change in [{"waives": ["scan_stale", "ticket_unfit"]}, {"approvers": []}, {"approvers": ["kim"]}] {
+	every change in [
+		{"waives": ["scan_stale", "ticket_unfit"]},
+		{"waives": ["scan_stale", "ticket_unfit"], "approvers": ["sam", "alex"]},
+		{"approvers": []},
+		{"approvers": ["kim"]},
+	] {
 		refused(with_one(stale, object.union(override, change)), {"scan_stale"})
 	}
 	refused(with_one(unscanned, object.union(override, {"waives": ["scan_missing"]})), {"scan_missing"})

@@ -13,6 +13,14 @@ test_built_elsewhere if {
 	}
 }
 
+test_what_is_no_provenance_says_nothing if {
+	unmet({"artifact": {"provenance": false}}) == of_how | {
+		"build_trust_tier_too_low", "built_elsewhere", "commit_not_on_protected_branch", "source_mismatch", "source_unverified",
+	}
+	local := object.union(fixtures.local, {"artifact": {"provenance": false}})
+	fixtures.unmet(local) == {"build_trust_tier_too_low", "built_elsewhere", "source_mismatch"}
+}
+
 test_build_trust_tier if {
 	every tier in ["untrusted", "root", "", null, 2] {
 		staging({"artifact": {"built": {"trust_tier": tier}}}) == {"build_trust_tier_too_low"}
@@ -111,14 +119,15 @@ test_one_statement_is_judged if {
 	fixtures.unmet(object.union(fixtures.outside, {"artifact": {"provenances": [twin, fixtures.other]}})) == {"build_reached_out"}
 }
 
+of_how := {"build_reached_out", "build_used_caches", "provenance_level_too_low", "provenance_stale"}
+
 test_ours_is_judged_where_there_is_one if {
 	better := object.union(fixtures.other, {"level": 3})
+	unmet({"artifact": {"provenances": [better]}}) == of_how
 	poor := object.union(fixtures.provenance, {"level": 1})
 	unmet({"artifact": {"provenances": [better, poor]}}) == {"provenance_level_too_low"}
 	every odd in [{"signer": "other"}, {"builder": "https://ci.test.example/builders/sandbox/bubblewrap/standard/v1"}] {
-		unmet({"artifact": {"provenances": [object.union(fixtures.provenance, odd)]}}) == {
-			"build_reached_out", "build_used_caches", "provenance_level_too_low", "provenance_stale",
-		}
+		unmet({"artifact": {"provenances": [object.union(fixtures.provenance, odd)]}}) == of_how
 	}
 }
 
@@ -165,9 +174,7 @@ test_what_staging_does_not_ask_for if {
 test_what_the_data_leaves_out_is_demanded if {
 	document := object.union(fixtures.prod, {"artifact": {"provenances": []}})
 	every required in [true, null, 0, "false"] {
-		fixtures.unmet_with(document, {"provenance": {"required": required}}) == {
-			"build_reached_out", "build_used_caches", "provenance_level_too_low", "provenance_stale",
-		}
+		fixtures.unmet_with(document, {"provenance": {"required": required}}) == of_how
 	}
 	fixtures.unmet_with(document, {"provenance": {"required": false}}) == set()
 }

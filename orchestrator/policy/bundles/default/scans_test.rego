@@ -42,6 +42,7 @@ test_the_newest_scan_counts_for_better_and_for_worse if {
 	unmet([scan({"finished_at": "2026-11-22T09:50:00Z"}), bad]) == set()
 	unmet([scan({"finished_at": "2026-11-22T09:40:00Z"}), bad]) == {"vulnerabilities_over_threshold"}
 	unmet([fixtures.scan, object.union(bad, {"scanner": "grype"})]) == set()
+	unmet([fixtures.scan, scan({"scanner": "grype", "counts": {"critical": 1}})]) == set()
 }
 
 test_threshold_of_each_severity if {

@@ -38,7 +38,6 @@ kept_free if {
 
 unmet contains "secret_not_allowed" if {
 	concerned
-	not secretless
 	not all_allowed
 }
 
@@ -56,7 +55,6 @@ allowed(name) if {
 unmet contains "secret_overdue" if {
 	concerned
 	input.stage != "exchange"
-	not secretless
 	not all_fresh
 }
 

@@ -17,7 +17,11 @@ test_a_registered_secret_for_who_may_have_it if {
 	}
 }
 
-test_strict_environments_have_none if with_one(fixtures.prod, {}) == {"static_secrets"}
+test_strict_environments_have_none if {
+	with_one(fixtures.prod, {}) == {"static_secrets"}
+	miscounted := object.union(wanting(fixtures.prod, ["old"], [secret]), {"credentials": {"static_secrets": 0}})
+	fixtures.unmet(miscounted) == {"static_secrets"}
+}
 
 test_strict_environments_have_none_in_any_pool if {
 	with_one(object.union(fixtures.prod, {"pool": {"trust_tier": "standard"}}), {}) == {"static_secrets", "trust_tier_too_low"}
