@@ -11,6 +11,7 @@ from pathlib import Path
 from orchestrator import __version__
 from orchestrator.daemon.closing import push_closing
 from orchestrator.errors import ConfigurationError
+from orchestrator.evidence.audit.facts import DAEMON
 from orchestrator.lifecycle.observation import SECOND
 from orchestrator.lifecycle.ports import Clock
 from orchestrator.policy.bundle import BundleHolder, default_bundle, load_bundle
@@ -159,14 +160,17 @@ def decisions_folder(settings: Settings) -> Path:
     return settings.policy.decisions.folder or settings.state_dir / "decisions"
 
 
-def open_decisions(settings: Settings, clock: Clock, stack: AsyncExitStack) -> DecisionRoom:
-    """The log, begun; the rest of it is asleep until `begin`.
+async def open_decisions(
+    settings: Settings, engine: BundleHolder | OpaServerEngine, clock: Clock, stack: AsyncExitStack
+) -> DecisionRoom:
+    """The room, for a daemon that starts with this policy.
 
     Raises:
         ConfigurationError: reason `decision_log_unusable`.
     """
     room = DecisionRoom(settings.policy, decisions_folder(settings), clock)
     push_closing(stack, "log of decisions", room.close)
+    await room.begin(engine, DAEMON)
     return room
 
 

@@ -154,8 +154,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     promotion = await open_promotion(settings, url, pools, store.journal, store.logs, store.notes, clock)
     policy_engine = await _policy_engine(settings, stack)
     await store.notes.policy_in_force(policy_engine, DAEMON)
-    decisions = open_decisions(settings, clock, stack)
-    await decisions.begin(policy_engine, DAEMON)
+    decisions = await open_decisions(settings, policy_engine, clock, stack)
     static_secrets = open_secrets(settings, store.notes, clock.now_ns)
     looked_up = promotion.artifact, policy_engine, store.audit, clock.now_ns
     accounts = await open_accounts(settings, static_secrets, identity, *looked_up, stack)
