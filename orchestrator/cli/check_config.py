@@ -65,6 +65,7 @@ def _try_files(settings: Settings) -> None:
         if not file.is_file():
             raise ConfigurationError(f"{path}: there is no file {file}")
     try_signers(settings.promotion)
+    _try_gate(settings)
     for anchor in settings.audit.anchors if settings.audit.enabled else ():
         open_anchor(anchor)
     if settings.policy.bundle and settings.policy.engine == "regorus":
@@ -75,6 +76,17 @@ def _try_files(settings: Settings) -> None:
         from orchestrator.daemon.decision_log import load_candidate
 
         load_candidate(settings.policy.candidate)
+
+
+def _try_gate(settings: Settings) -> None:
+    """Raises ConfigurationError for a CA of API servers that is none."""
+    import ssl
+
+    from orchestrator.daemon.cluster_gate import demand_certificates
+
+    given = settings.deployment
+    if given.namespaces and given.webhook.client_ca_file:
+        demand_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), str(given.webhook.client_ca_file))
 
 
 def _try_trust_map(settings: Settings) -> list[str]:

@@ -72,7 +72,7 @@ async def open_cluster_gate(settings: Settings, gate: DeploymentGate, stack: Asy
     certificate = ServingCertificate.open(settings.state_dir / "keys", host, time.time, ADMISSION)
     publish_ca(settings.state_dir, certificate.ca_pem)
     if webhook.client_ca_file is not None:
-        _demand_certificates(certificate.context, str(webhook.client_ca_file))
+        demand_certificates(certificate.context, str(webhook.client_ca_file))
     limits = AdmissionLimits(answer_seconds=webhook.timeout_seconds - _MARGIN_SECONDS)
     server = AdmissionServer(gate, limits, frozenset(webhook.client_names))
     listener = bind_listener(webhook.host, webhook.port)
@@ -83,7 +83,12 @@ async def open_cluster_gate(settings: Settings, gate: DeploymentGate, stack: Asy
     return ClusterGate(certificate)
 
 
-def _demand_certificates(context: ssl.SSLContext, path: str) -> None:
+def demand_certificates(context: ssl.SSLContext, path: str) -> None:
+    """Have the listener take only clients whose certificate a CA in this PEM file signed.
+
+    Raises:
+        ConfigurationError: reason `client_ca_unfit`.
+    """
     try:
         context.load_verify_locations(path)
     except (OSError, ssl.SSLError) as error:

@@ -6,12 +6,14 @@ The rules and the facts are those that jobs are judged by; only who asks differs
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.daemon.audit_notes import AuditNotes
-from orchestrator.errors import GiveUpError, OrchestratorError
+from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
+from orchestrator.identity.rate import RateLimit
 from orchestrator.model.decision import Decision, Reason, Stage, Verdict
 from orchestrator.model.job import Caller, PoolName
 from orchestrator.model.pool import Pool
@@ -24,18 +26,34 @@ Spend = Callable[[Enquiry, Decision], Awaitable[Decision]]
 """Counts the exceptions that an allowed decision stands on as used, durably, before it is given out; the decision that
 is left, which is a refusal where one of them cannot be used any more."""
 
+_CHECKS_PER_SECOND = 2.0
+CHECK_BURST = 20
+"""Questions that a caller may ask at once."""
+
 _MAX_REASONS = 20
 """Reasons told in one refusal."""
 
 
 class PolicyDesk:
-    """`server.deps.CheckPolicy` over the rules in force."""
+    """`server.deps.CheckPolicy` over the rules in force.
 
-    def __init__(self, enquire: Enquire, pools: Mapping[PoolName, Pool]) -> None:
+    A caller may ask a few times a second: what is not known yet is looked up at the platform and the tracker, whose
+    patience is bounded.
+    """
+
+    def __init__(
+        self, enquire: Enquire, pools: Mapping[PoolName, Pool], monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._enquire = enquire
         self._pools = pools
+        self._rate = RateLimit(per_second=_CHECKS_PER_SECOND, burst=CHECK_BURST, monotonic=monotonic)
 
     async def __call__(self, caller: Caller, asked: PolicyQuestion) -> Decision:
+        seconds = self._rate.take(caller.id)
+        if seconds:
+            raise TryAgainError(
+                "Policy is asked too often.", reason="temporarily_unavailable", retry_after_seconds=seconds
+            )
         enquiry = Enquiry(
             Stage.CHECK,
             asked.environment,

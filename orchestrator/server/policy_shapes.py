@@ -72,6 +72,6 @@ OPERATIONS: tuple[Operation, ...] = (
         "Ask whether a deployment would be allowed; nothing is granted",
         {200: Answer("The answer, whatever it is", CheckView)},
         body=CheckRequest,
-        problems=(404, 422),
+        problems=(404, 422, 503),
     ),
 )

@@ -266,3 +266,13 @@ def test_a_missing_file_is_one_clear_error(cli, state):
     done = cli("check-config", "--config", "/nonexistent.yaml")
     assert done.exit_code == 1
     assert done.stderr.startswith("error: cannot read /nonexistent.yaml")
+
+
+@pytest.mark.parametrize("content", [None, "", "no certificate"])
+def test_a_ca_of_api_servers_that_is_none_is_told(check, tmp_path, content):
+    ca = tmp_path / "ca.pem"
+    if content is not None:
+        ca.write_text(content)
+    done = check(f"deployment: {{namespaces: {{shop: prod}}, webhook: {{client_ca_file: {ca}}}}}\n")
+    assert done.exit_code == 1
+    assert "deployment.webhook.client_ca_file" in done.stderr

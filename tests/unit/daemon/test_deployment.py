@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.daemon.audit_notes import AuditNotes
-from orchestrator.daemon.deployment import DeploymentGate, PolicyDesk, workload_facts
+from orchestrator.daemon.deployment import CHECK_BURST, DeploymentGate, PolicyDesk, workload_facts
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.model.decision import Decision, Reason, Stage, Verdict, Waiver
 from orchestrator.model.job import Caller, PoolName
@@ -232,3 +232,18 @@ async def test_the_desk_asks_for_whom_it_was_asked(rules):
         await desk(caller, PolicyQuestion("prod", GOOD, pool="other"))
     assert refused.value.reason == "pool_unknown"
     assert len(rules.asked) == 1
+
+
+async def test_a_caller_may_ask_only_so_often_and_keeps_nobody_else_from_it(rules):
+    now = [0.0]
+    desk = PolicyDesk(rules, {}, lambda: now[0])
+    busy, other = Caller("https://issuer.example", "busy"), Caller("https://issuer.example", "other")
+    for _ in range(CHECK_BURST):
+        assert (await desk(busy, PolicyQuestion("prod", GOOD))).allowed
+    with pytest.raises(TryAgainError) as refused:
+        await desk(busy, PolicyQuestion("prod", GOOD))
+    assert refused.value.retry_after_seconds == pytest.approx(0.5)
+    assert len(rules.asked) == CHECK_BURST
+    assert (await desk(other, PolicyQuestion("prod", GOOD))).allowed
+    now[0] += 0.5
+    assert (await desk(busy, PolicyQuestion("prod", GOOD))).allowed
