@@ -36,7 +36,7 @@ from orchestrator.model.job import JobId, PoolName
 from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.model.source import SourceState
 from orchestrator.server.app import ApiServer, build_app
-from orchestrator.server.deps import CheckPolicy, Limits, PoolState, ServerDeps, TrustReader
+from orchestrator.server.deps import ArtifactDesk, CheckPolicy, Limits, PoolState, ServerDeps, TrustReader
 from orchestrator.telemetry.waterfall import trace_document
 from orchestrator.testing.backend import MemoryBackend
 from orchestrator.testing.journal import MemoryJournal
@@ -229,6 +229,12 @@ def check_policy() -> CheckPolicy | None:
 
 
 @pytest.fixture
+def artifacts() -> ArtifactDesk | None:
+    """Overridden by tests of artifacts."""
+    return None
+
+
+@pytest.fixture
 def webhooks() -> dict[str, Any]:
     """Overridden by tests of webhooks: receivers by their source."""
     return {}
@@ -256,6 +262,7 @@ async def api(
     webhooks: dict[str, Any],
     trust: TrustReader | None,
     check_policy: CheckPolicy | None,
+    artifacts: ArtifactDesk | None,
     sources: list[SourceState],
     tmp_path: Any,
 ) -> AsyncIterator[Api]:
@@ -311,6 +318,7 @@ async def api(
         trust=trust,
         audit=AuditPapers(),
         check_policy=check_policy,
+        artifacts=artifacts,
         limits=limits,
     )
     server = ApiServer(build_app(deps), limits)

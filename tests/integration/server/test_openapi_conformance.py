@@ -8,8 +8,21 @@ import sys
 
 import pytest
 
+from orchestrator.daemon.artifacts import ArtifactDesk
+from orchestrator.daemon.attest import EvidenceKeeping
+from orchestrator.daemon.audit_notes import AuditNotes
+from orchestrator.daemon.signers import SignersHolder
+from orchestrator.evidence.attestation_store import AttestationStore, Standing
+from orchestrator.evidence.attestations.making import signature_statement
+from orchestrator.evidence.envelope import sign_envelope
+from orchestrator.evidence.provenance import IN_TOTO, Builder, statement_bytes
+from orchestrator.evidence.reported_store import ReportedDocuments
+from orchestrator.evidence.signing_key import generate_evidence_key
+from orchestrator.evidence.store import EvidenceStore
 from orchestrator.model.decision import Verdict
 from orchestrator.server.deps import Limits
+from orchestrator.settings import Settings
+from orchestrator.testing.clock import SteppedClock
 
 HOOKS = r"""
 import itertools, re, schemathesis
@@ -44,7 +57,25 @@ warnings = false
 [[operations]]
 include-path-regex = "issuers/"
 parameters = { "path.issuer" = "prod" }
+
+
+[[operations]]
+# Nobody keeps these here; each has tests of its own.
+include-path-regex = "^/v1/(approvals|inventory|scorecard|secrets|policy/check)|/summary$"
+warnings = false
+
+[[operations]]
+# Hardly anything that fits the schema is a signed envelope.
+include-name = "POST /v1/artifacts/{digest}/attestations"
+parameters = { "path.digest" = "%(digest)s" }
+warnings = false
+checks.positive_data_acceptance.expected-statuses = ["2xx", "4xx"]
+
+[[operations]]
+include-path-regex = "^/v1/artifacts/"
+parameters = { "path.digest" = "%(digest)s", "path.attestation" = "%(attestation)s" }
 """
+ARTIFACT = "sha256:" + "a" * 64
 
 
 class TestConformance:
@@ -60,11 +91,29 @@ class TestConformance:
     def verdict(self) -> Verdict:
         return Verdict.DENY  # so that jobs end by themselves, and with them the streams that follow one
 
-    async def test_the_server_does_what_its_document_says(self, api, tmp_path):
+    @pytest.fixture
+    def kept(self, tmp_path) -> EvidenceKeeping:
+        folder = tmp_path / "evidence"
+        return EvidenceKeeping(EvidenceStore(folder), AttestationStore(folder / "a"), ReportedDocuments(folder / "r"))
+
+    @pytest.fixture
+    def known(self, kept) -> str:
+        """An attestation of the artifact."""
+        statement = statement_bytes(signature_statement([("app", ARTIFACT)]))
+        envelope = sign_envelope(statement, IN_TOTO, generate_evidence_key())
+        return kept.attestations.add((ARTIFACT,), envelope, Standing.OWN)
+
+    @pytest.fixture
+    def artifacts(self, kept, tmp_path) -> ArtifactDesk:
+        key, settings = generate_evidence_key(), Settings(state_dir=tmp_path)
+        signers = SignersHolder(settings, {}, Builder("https://ci.example", "0"), key)
+        return ArtifactDesk(kept, signers, AuditNotes(None), SteppedClock())
+
+    async def test_the_server_does_what_its_document_says(self, api, known, tmp_path):
         """All checks, valid and invalid data; bounded and the same in every run."""
         job_id = await api.job("known")
         (tmp_path / "api_hooks.py").write_text(HOOKS)
-        (tmp_path / "schemathesis.toml").write_text(CONFIG)
+        (tmp_path / "schemathesis.toml").write_text(CONFIG % {"digest": ARTIFACT, "attestation": known})
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",

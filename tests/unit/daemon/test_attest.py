@@ -158,7 +158,7 @@ async def test_egress_caches_and_log_are_in_the_provenance(ended):
     said = {"host": "h", "port": 443, "protocol": "https"}
     refused = events.EgressDecided(**said, allowed=False, rule="", reason="no_rule", connections=3)
     canary = events.EgressDecided(**said, allowed=False, rule="", reason="no_rule", canary=True)
-    let_out = events.EgressDecided(**said, allowed=True, rule="pypi.org:443")
+    let_out = events.EgressDecided(**said, allowed=True, rule="files.example:443")
     writer = ended.logs.open(OFFER.key.id)
     writer.write(b"hello\n")
     await ended.run(BUILT, refused, canary, let_out, let_out)
@@ -167,7 +167,7 @@ async def test_egress_caches_and_log_are_in_the_provenance(ended):
     assert "byproducts" not in build["runDetails"]
     internal = build["buildDefinition"]["internalParameters"]
     assert internal["caches"] == []
-    assert internal["egress"] == {"allowed": {"pypi.org:443": 2}, "refused": {"no_rule": 3}, "probes_refused": 1}
+    assert internal["egress"] == {"allowed": {"files.example:443": 2}, "refused": {"no_rule": 3}, "probes_refused": 1}
     await writer.close()
     (note, *_) = await ended.attest()
     run = json.loads(base64.b64decode(json.loads(note.envelope)["payload"]))["predicate"]["runDetails"]
