@@ -126,7 +126,7 @@ async def _agreed(_taken: Taken) -> None:
     return None
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(
     st.lists(exceptions(), min_size=3, max_size=3),
     st.lists(st.sets(NAMES, min_size=4), min_size=3, max_size=3),
