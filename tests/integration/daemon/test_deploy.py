@@ -60,7 +60,6 @@ async def test_the_local_caller_goes_to_staging_with_its_own_builds_and_not_to_p
         "security_approval_missing",
         "source_unverified",
         "ticket_missing",
-        "ticket_unfit",
     }
     assert await deploy(world, "unknown", "sha256:" + "0" * 64) >= {"artifact_unknown"}
     low = await build(world, "low", pool="open")

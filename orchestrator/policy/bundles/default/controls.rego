@@ -52,6 +52,24 @@ used := [{"exception": id, "codes": [code | some code, by in waived; by == id]} 
 
 relied_on := {id | some _, id in waived}
 
+# What need not be told, since it follows from something that is. This is about words alone: it refuses all the same.
+told(codes) := codes - {code | some cause in codes; some code in follows[cause]}
+
+follows := {
+	"artifact_unknown": {"built_elsewhere", "sbom_unfit", "signer_missing"} | of_a_build,
+	"artifact_unsigned": {"signer_missing"},
+	"built_elsewhere": of_a_build,
+	"sbom_missing": {"sbom_unfit"},
+	"secret_not_allowed": {"secret_overdue"},
+	"ticket_missing": {"ticket_unfit"},
+}
+
+of_a_build := {
+	"build_reached_out", "build_trust_tier_too_low", "build_used_caches", "commit_not_on_protected_branch",
+	"commit_unreviewed", "commit_unsigned", "provenance_level_too_low", "provenance_stale", "source_mismatch",
+	"source_unverified",
+}
+
 reasons(codes) := [{"code": code, "message": wording(code)} | some code in codes]
 
 wording(code) := message(code)

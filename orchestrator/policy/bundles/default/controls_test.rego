@@ -84,6 +84,34 @@ told(message) if {
 	count(message) < 1500
 }
 
+test_what_follows_is_not_told_twice if {
+	document := object.union(fixtures.prod, {"artifact": null, "request": {"ticket": ""}, "ticket": null})
+	decision := decide(document, {})
+	decision.allow == false
+	fixtures.codes(decision.reasons) == {
+		"artifact_unknown", "artifact_unsigned", "base_not_approved", "sbom_missing", "scan_missing",
+		"security_approval_missing", "ticket_missing",
+	}
+	elsewhere := decide(object.union(fixtures.prod, {"artifact": {"provenance": false}}), {})
+	fixtures.codes(elsewhere.reasons) == {"built_elsewhere"}
+}
+
+test_something_is_always_told if {
+	every code in controls.catalogue { controls.told({code}) == {code} }
+	every code in controls.catalogue - controls.told(controls.catalogue) {
+		some cause, consequences in controls.follows
+		code in consequences
+		cause in controls.told(controls.catalogue)
+	}
+}
+
+test_what_is_not_told_refuses_all_the_same if {
+	document := object.union(fixtures.prod, {"request": {"ticket": ""}, "ticket": null})
+	decision := decide(document, {"ticket_missing": "observe"})
+	decision.allow == false
+	fixtures.codes(decision.reasons) == {"ticket_unfit"}
+}
+
 test_a_rule_without_words_says_so if {
 	contains(controls.wording("no_such_code"), "show its code")
 }

@@ -6,6 +6,8 @@ package orchestrator
 
 import data.orchestrator.clock.moment
 import data.orchestrator.clock.now
+import data.orchestrator.controls.reasons
+import data.orchestrator.controls.told
 import data.orchestrator.environment.name as environment
 import data.orchestrator.environment.settings
 import data.orchestrator.tiers.at_least
@@ -18,7 +20,7 @@ default decision := {
 decision := {
 	"allow": true,
 	"obligations": obligations,
-	"observed": data.orchestrator.controls.reasons(data.orchestrator.controls.observed),
+	"observed": reasons(data.orchestrator.controls.observed),
 	"waived": data.orchestrator.controls.used,
 } if {
 	granted
@@ -26,8 +28,8 @@ decision := {
 
 decision := {
 	"allow": false,
-	"reasons": array.concat([reason | some reason in denials], data.orchestrator.controls.reasons(refused)),
-	"observed": data.orchestrator.controls.reasons(watched),
+	"reasons": array.concat([reason | some reason in denials], reasons(told(refused))),
+	"observed": reasons(watched),
 } if {
 	count(denials) + count(refused) > 0
 }
