@@ -49,6 +49,10 @@ demo: $(READY) ## the main job, end to end, in this terminal
 demo-github: $(READY) ## jobs of GitHub Actions in this terminal, with a server that stands in for GitHub
 	@$(BIN)/python tests/demo/github.py
 
+.PHONY: demo-promotion
+demo-promotion: $(READY) ## a release of this repository through the promotion gate, with every wrong turn on the way
+	@$(BIN)/python tests/demo/promotion.py
+
 .PHONY: demo-cluster
 demo-cluster: $(READY) ## the same as pods, on the cluster of KUBECONFIG or one of its own
 	@CLUSTER="$$(realpath -m "$(CLUSTER)")" tests/demo/run-cluster

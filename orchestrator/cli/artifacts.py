@@ -136,10 +136,15 @@ def _path(digest: str) -> str:
 def _only(attestations: list[dict[str, object]], kind: str) -> str:
     from orchestrator.cli.exits import CommandError
 
-    fitting = [str(one["id"]) for one in attestations if one["predicate_type"] == kind and one["counts_for"]]
+    # A verification summary counts for no demand on the artifact: that a known signer signed it is all there is to it.
+    fitting = [
+        str(one["id"])
+        for one in attestations
+        if one["predicate_type"] == kind and (one["counts_for"] or (one["signers"] and not one["reason"]))
+    ]
     if len(fitting) != 1:
         raise CommandError(
-            f"{len(fitting)} attestations of this type count, not one",
+            f"{len(fitting)} attestations of this type are by a known signer and in order, not one",
             fix="`orchestrator artifacts show` has their ids",
         )
     return fitting[0]

@@ -19,11 +19,11 @@ class Api:
     def __init__(self, url: str, token_file: Path, session: aiohttp.ClientSession, console: Console) -> None:
         self.url, self.token_file, self.session, self.console = url, token_file, session, console
 
-    def _headers(self) -> dict[str, str]:
+    def _headers(self, _method: str = "GET", _path: str = "") -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token_file.read_text(encoding='utf-8')}"}
 
     async def call(self, method: str, path: str, body: dict | None = None) -> dict:
-        headers = self._headers()
+        headers = self._headers(method, path)
         if body is not None:
             headers["Idempotency-Key"] = f"demo-{body['name']}"
         async with self.session.request(method, self.url + path, json=body, headers=headers) as answer:

@@ -8,6 +8,7 @@ Usage: deploy_target.py ADDRESS ISSUER AUDIENCE [AUDIENCE...]   (one virtual tar
 """
 
 import asyncio
+import hashlib
 import sys
 import time
 
@@ -24,8 +25,9 @@ class Target:
         self.audience = audience
         self.last_token = ""
 
-    async def judge(self, token: str) -> tuple[bool, str]:
-        """Signature, issuer, audience, time, and whether the issuer still stands by the token."""
+    async def judge(self, token: str, artifact: bytes = b"") -> tuple[bool, str]:
+        """Signature, issuer, audience, time, whether the issuer still stands by the token, and that it is for this
+        artifact, when one is given."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             async with session.get(f"{self.issuer}/.well-known/openid-configuration") as answer:
                 discovery = await answer.json()
@@ -48,12 +50,15 @@ class Target:
             async with session.post(discovery["introspection_endpoint"], data={"token": token}) as answer:
                 if not (await answer.json()).get("active"):
                     return False, "the issuer no longer stands by this token: its job has ended"
+        digest = f"sha256:{hashlib.sha256(artifact).hexdigest()}"
+        if artifact and claims.get("artifact_digest") != digest:
+            return False, f"the token is for another artifact than {digest}"
         return True, f"welcome, {claims['sub']}"
 
     async def deploy(self, request: web.Request) -> web.Response:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         self.last_token = token
-        return self._answer(*await self.judge(token))
+        return self._answer(*await self.judge(token, await request.read()))
 
     async def again(self, _request: web.Request) -> web.Response:
         return self._answer(*await self.judge(self.last_token))
@@ -65,7 +70,7 @@ class Target:
 
 async def main() -> None:
     address, issuer, *audiences = sys.argv[1:]
-    app = web.Application()
+    app = web.Application(client_max_size=64 << 20)
     for number, audience in enumerate(audiences):
         target = Target(issuer, audience)
         app.router.add_post(f"/{number}/deploy", target.deploy)

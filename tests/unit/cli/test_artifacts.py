@@ -86,7 +86,7 @@ def test_a_bundle_is_fetched_by_id_or_by_the_one_type_that_counts(cli, desk):
     desk.artifacts[DIGEST]["attestations"].append(attestation("sha256:" + "3" * 64))
     many = cli("artifacts", "fetch", DIGEST, "--type", SBOM)
     assert (many.exit_code, many.stdout) == (1, "")
-    assert "2 attestations of this type count, not one" in many.stderr
+    assert "2 attestations of this type are by a known signer and in order, not one" in many.stderr
     for wrong in ((), (ONE, "--type", SBOM)):
         assert cli("artifacts", "fetch", DIGEST, *wrong).exit_code == 2
 
