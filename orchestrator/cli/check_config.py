@@ -53,6 +53,7 @@ def _try_files(settings: Settings) -> None:
     """
     from orchestrator.daemon.audit_anchors import open_anchor
     from orchestrator.daemon.signers import try_signers
+    from orchestrator.daemon.tickets import connection_of
     from orchestrator.errors import ConfigurationError
     from orchestrator.identity.issuer_keys import FileKeys
 
@@ -61,11 +62,15 @@ def _try_files(settings: Settings) -> None:
             raise ConfigurationError(f"callers.{number}.jwks_file: there is no file {caller.jwks_file}")
         if caller.jwks_file:
             FileKeys(caller.jwks_file)
-    for path, file in (*_files_of_github(settings), *_files_of_apps(settings), *_files_of_audit(settings)):
+    files = [*_files_of_github(settings), *_files_of_apps(settings), *_files_of_audit(settings)]
+    for path, file in (*files, *_files_of_tickets(settings)):
         if not file.is_file():
             raise ConfigurationError(f"{path}: there is no file {file}")
     try_signers(settings.promotion)
+    if settings.promotion.tickets:
+        connection_of(settings.promotion.tickets)
     _try_gate(settings)
+    _try_secrets(settings)
     for anchor in settings.audit.anchors if settings.audit.enabled else ():
         open_anchor(anchor)
     if settings.policy.bundle and settings.policy.engine == "regorus":
@@ -87,6 +92,26 @@ def _try_gate(settings: Settings) -> None:
     given = settings.deployment
     if given.namespaces and given.webhook.client_ca_file:
         demand_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), str(given.webhook.client_ca_file))
+
+
+def _try_secrets(settings: Settings) -> None:
+    """Raises ConfigurationError: a secret's file holds nothing that could be handed out, or a hook is no program."""
+    import os
+
+    from orchestrator.daemon.secrets_slice import registry
+    from orchestrator.errors import ConfigurationError, TryAgainError
+    from orchestrator.identity.secrets.state import SecretState
+    from orchestrator.identity.secrets.value import present
+
+    for number, secret in enumerate(registry(settings).all()):
+        try:
+            if secret.file is not None:
+                present(secret, SecretState())
+        except TryAgainError as error:
+            raise ConfigurationError(f"secrets.{number}.file: {error}", fix=error.fix) from None
+        for name, hook in (("rotate", secret.rotate), ("remove", secret.remove)):
+            if hook is not None and not os.access(hook.command[0], os.X_OK):
+                raise ConfigurationError(f"secrets.{number}.{name}.command: {hook.command[0]} is no program")
 
 
 def _try_trust_map(settings: Settings) -> list[str]:
@@ -126,6 +151,13 @@ def _files_of_apps(settings: Settings) -> Iterator[tuple[str, Path]]:
     for name, app in settings.identity.github_apps.items():
         files = {"private_key_file": app.private_key_file, "ca_file": app.ca_file}
         yield from ((f"identity.github_apps.{name}.{key}", file) for key, file in files.items() if file is not None)
+
+
+def _files_of_tickets(settings: Settings) -> Iterator[tuple[str, Path]]:
+    """Each file that the tracker of tickets needs, with the setting that names it."""
+    given = settings.promotion.tickets
+    files = {"token_file": given.token_file, "ca_file": given.ca_file} if given else {}
+    yield from ((f"promotion.tickets.{name}", file) for name, file in files.items() if file is not None)
 
 
 def _files_of_audit(settings: Settings) -> Iterator[tuple[str, Path]]:

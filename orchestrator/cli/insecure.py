@@ -9,7 +9,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator.cli.insecure_github import github_warnings
+from orchestrator.cli.insecure_secrets import secret_warnings
 from orchestrator.identity.claims import RESERVED_CLAIMS
+from orchestrator.identity.secret_file import SecretFile
 from orchestrator.model.egress import EgressProtocol
 from orchestrator.settings import PoolSettings, Settings
 
@@ -25,7 +27,9 @@ def warnings_for(settings: Settings) -> list[str]:
         *_callers(settings),
         *(line for number, pool in enumerate(settings.pools) for line in _pool(f"pools.{number}", pool)),
         *github_warnings(settings),
+        *secret_warnings(settings),
         *_audit(settings),
+        *_release(settings),
         *_rules(settings),
         *_state(settings),
     ]
@@ -100,6 +104,21 @@ def _audit(settings: Settings) -> Iterator[str]:
         for name, file in secrets.items():
             if file is not None and file.exists() and file.stat().st_mode & stat.S_IROTH:
                 yield f"audit.anchors.{number}.{name}: every user of this machine can read {file} (chmod 600)"
+
+
+def _release(settings: Settings) -> Iterator[str]:
+    """What says whether a release may go."""
+    commits, tickets = settings.promotion.commits, settings.promotion.tickets
+    if commits is not None and not commits.pull_requests:
+        yield "promotion.commits.pull_requests: no commit counts as merged or reviewed, so no rule can ask for either"
+    if tickets is None:
+        return
+    if tickets.pattern in _MATCHES_ALL:
+        yield "promotion.tickets.pattern: matches every text, so the tracker is asked for whatever a job says"
+    if not tickets.fields.id:
+        yield "promotion.tickets.fields.id: nothing shows that the answer is about the ticket that was asked for"
+    if tickets.token_file is not None and (exposed := SecretFile(tickets.token_file, "").exposed_to()):
+        yield f"promotion.tickets.token_file: {tickets.token_file} can be read by {exposed} (chmod 400)"
 
 
 def _rules(settings: Settings) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -94,6 +95,15 @@ class SecretSettings(Group):
         if self.file is None and self.rotate is None:
             raise ValueError("has no value: give file, or rotate to have one made")
         return self
+
+
+def check_secret_pools(secrets: tuple[SecretSettings, ...], pools: Collection[str]) -> None:
+    """Raises ValueError: one names a pool that there is not."""
+    for number, secret in enumerate(secrets):
+        unknown = sorted(set(secret.pools) - set(pools))
+        if unknown:
+            known = ", ".join(sorted(pools))
+            raise ValueError(f"secrets.{number}.pools names {', '.join(unknown)}, which is no pool; pools: {known}")
 
 
 def unique_secrets(secrets: tuple[SecretSettings, ...]) -> tuple[SecretSettings, ...]:

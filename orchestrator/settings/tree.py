@@ -20,7 +20,7 @@ from orchestrator.settings.identity import IdentitySettings
 from orchestrator.settings.kubernetes import KubernetesSettings, PodSettings
 from orchestrator.settings.policy import PolicySettings
 from orchestrator.settings.promotion import PromotionSettings
-from orchestrator.settings.secrets import SecretSettings, unique_secrets
+from orchestrator.settings.secrets import SecretSettings, check_secret_pools, unique_secrets
 from orchestrator.state_dir import default_state_dir
 
 
@@ -280,7 +280,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _promotion_names_pools(self) -> Settings:
-        self.promotion.check_pools([pool.name for pool in self.pools])
+        pools = [pool.name for pool in self.pools]
+        self.promotion.check_pools(pools)
+        check_secret_pools(self.secrets, pools)
         return self
 
     @model_validator(mode="after")
