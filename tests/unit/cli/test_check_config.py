@@ -181,6 +181,8 @@ def test_every_problem_is_named_without_its_value(check):
         ("audit: {enabled: false}", "audit.enabled"),
         ("identity: {issuers: {prod: {}}}", "identity.issuers: without a trust map"),
         ("audit: {anchors: [{http: {url: 'http://log.example'}}]}", "audit.anchors.0"),
+        ("promotion: {tickets: {url: 'https://t.example/{id}', pattern: '.+'}}", "promotion.tickets.pattern"),
+        ("promotion: {tickets: {url: 'https://t.example/{id}', fields: {id: ''}}}", "promotion.tickets.fields.id"),
         (
             "callers: [{issuer: 'https://i.example', audience: a, require: {sub: x}, facts: {sub: sub, team: team}}]",
             "callers.0.facts.sub: policy sees it, tokens and trust map never do",
@@ -250,6 +252,21 @@ def test_what_settings_only_name_is_tried(check, tmp_path):
     missing = check(f"policy: {{bundle: {tmp_path}/none}}")
     assert missing.exit_code == 1
     assert f"policy.bundle: {tmp_path}/none: No such file or directory" in missing.stderr
+
+
+def test_a_tracker_is_tried_as_far_as_this_machine_goes(check, tmp_path):
+    text = "promotion: {tickets: {url: 'https://t.example/{id}', %s: %s}}"
+    for name in ("token_file", "ca_file"):
+        missing = check(text % (name, tmp_path / "none"))
+        assert missing.exit_code == 1
+        assert f"promotion.tickets.{name}: there is no file {tmp_path}/none" in missing.stderr
+    file = tmp_path / "file"
+    file.write_text("hunter2")
+    file.chmod(0o644)
+    assert "the CA file" in check(text % ("ca_file", file)).stderr
+    done = check(text % ("token_file", file))
+    assert f"promotion.tickets.token_file: {file} can be read by every user" in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
 
 
 def test_a_secret_file_that_everybody_can_read_is_named(check, tmp_path):
