@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "orchestrator verify app.whl",
-    "orchestrator verify app.whl --key evidence.pub --attestation app.whl.*.sigstore.json",
-    "orchestrator verify sha256:… --signer scan-team=scan.pub --type scan --scanner trivy",
+    "orchestrator verify app.whl --key evidence.pub provenance.json signature.json sbom.json",
+    "orchestrator verify sha256:… --signer scan-team=scan.pub --type scan --scanner trivy scan.json",
     "orchestrator verify app.whl --builder https://ci.example.com/builders/kubernetes/runc/protected/v1=3 --level 3",
 )
 
@@ -29,49 +29,53 @@ _SIGNER: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,62})=(.+)")
 _BUILDER: Final = re.compile(r"(.+?)(?:=([0-3]))?")
 
 
+Artifact = Annotated[str, typer.Argument(metavar="FILE|DIGEST", help="The artifact, or its digest (`sha256:…`).")]
+Files = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[BUNDLE]...", help="Bundles or envelopes. Default: all that the daemon has."),
+]
+Keys = Annotated[
+    list[Path] | None,
+    typer.Option("--key", help="Public evidence key (PEM) of the orchestrator. Default: what the daemon gives."),
+]
+SignerKeys = Annotated[
+    list[str] | None,
+    typer.Option("--signer", metavar="NAME=FILE", help="Somebody else's public key (PEM). Repeatable."),
+]
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--type",
+        help="What there must be: signature, sbom, provenance, scan, summary. Repeatable. "
+        "Default: signature, sbom and provenance, which are three different things.",
+    ),
+]
+Builders = Annotated[
+    list[str] | None,
+    typer.Option("--builder", metavar="ID[=LEVEL]", help="Exact id of a builder, and its SLSA level. Repeatable."),
+]
+Environment = Annotated[
+    str, typer.Option("--environment", help="Where a verification summary must say that it may go.")
+]
+
+
 def verify(
     context: typer.Context,
-    artifact: Annotated[str, typer.Argument(metavar="FILE|DIGEST", help="The artifact, or its digest (`sha256:…`).")],
-    more: Annotated[
-        list[Path] | None, typer.Argument(metavar="[BUNDLE]...", help="Further files for --attestation.")
-    ] = None,
-    attestation: Annotated[
-        list[Path] | None,
-        typer.Option("--attestation", "-a", help="Bundle or envelope. Repeatable. Default: all that the daemon has."),
-    ] = None,
-    key: Annotated[
-        list[Path] | None,
-        typer.Option("--key", help="Public evidence key (PEM) of the orchestrator. Default: what the daemon gives."),
-    ] = None,
-    signer: Annotated[
-        list[str] | None,
-        typer.Option("--signer", metavar="NAME=FILE", help="Somebody else's public key (PEM). Repeatable."),
-    ] = None,
-    kind: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--type",
-            help="What there must be: signature, sbom, provenance, scan, summary. Repeatable. "
-            "Default: signature, sbom and provenance, which are three different things.",
-        ),
-    ] = None,
-    builder: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--builder", metavar="ID[=LEVEL]", help="Exact id of a builder, and the SLSA level it is worth. Repeatable."
-        ),
-    ] = None,
+    artifact: Artifact,
+    bundles: Files = None,
+    key: Keys = None,
+    signer: SignerKeys = None,
+    kind: Kinds = None,
+    builder: Builders = None,
     level: Annotated[int, typer.Option("--level", min=0, max=3, help="Least SLSA Build level.")] = 0,
     source: Annotated[str, typer.Option("--source", help="Exact repository, as provenance names it.")] = "",
     commit: Annotated[str, typer.Option("--commit", help="Exact commit.")] = "",
     scanner: Annotated[str, typer.Option("--scanner", help="Name of the scanner that must have looked.")] = "",
-    environment: Annotated[
-        str, typer.Option("--environment", help="Where a verification summary must say that it may go.")
-    ] = "",
+    environment: Environment = "",
     json: Annotated[bool, typer.Option("--json", help="Print answers and facts as JSON.")] = False,
 ) -> None:
     """Check what was signed about an artifact, and say what it is, from which source, by which system and under which
-    policy. The exit code is 1 when anything demanded is missing. With --attestation and a key no daemon is asked."""
+    policy. The exit code is 1 when anything demanded is missing. With bundles and a key no daemon is asked."""
     from orchestrator.cli import output
     from orchestrator.cli.artifacts import digest_of
     from orchestrator.cli.exits import ExitCode
@@ -84,7 +88,7 @@ def verify(
     demands = replace(demands, source=source, commit=commit, scanner=scanner, environment=environment)
     daemons, others = _keys(context, key, signer)
     signers = signers_of_keys(daemons, others, demands.builders)
-    sources = _attestations(context, digest, [*(attestation or ()), *(more or ())])
+    sources = _attestations(context, digest, bundles or [])
     found = verify_attestations(digest, sources, signers, demands, time.time_ns())
     if json:
         output.print_json(found.as_json())
