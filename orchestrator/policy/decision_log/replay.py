@@ -19,7 +19,7 @@ from orchestrator.policy.engine import RegorusEngine
 from orchestrator.policy.files import Bundle
 
 MAX_WORKERS = 32
-_WORTH_A_PROCESS = 256 << 10
+_WORTH_A_PROCESS = 512 << 10
 """Compressed bytes of the log: less of it is replayed sooner than a process is started."""
 
 Progress = Callable[[int, int, int], None]
