@@ -11,29 +11,28 @@ from pathlib import Path
 
 from orchestrator import __version__
 from orchestrator.daemon import slices
-from orchestrator.daemon.accounts import Accounts, open_accounts
+from orchestrator.daemon.accounts import Accounts
 from orchestrator.daemon.adapters import ForgettingSource, Later, ListenersAdapter, masked_note
-from orchestrator.daemon.approvals import Approvals, open_approvals, watch_approvals
-from orchestrator.daemon.audit import Audit, anchored, open_audit
+from orchestrator.daemon.approvals import Approvals
+from orchestrator.daemon.audit import Audit
 from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.daemon.backends import AnyCredentials, BackendRoom, Neighbours, open_backends
 from orchestrator.daemon.brokered import GitHubBroker, open_broker
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.closing import push_closing
-from orchestrator.daemon.decision_log import DecisionRoom, open_decisions, watch_decisions
+from orchestrator.daemon.decision_log import DecisionRoom
 from orchestrator.daemon.egress_keeper import EgressKeeper
+from orchestrator.daemon.gate import PolicyEngine, open_gate, watch_gate
 from orchestrator.daemon.gauges import watch_audit, watch_backends, watch_rooms
 from orchestrator.daemon.github import GitHubSources, open_github
 from orchestrator.daemon.identity import exchange_of, open_identity
-from orchestrator.daemon.promotion import Promotion, open_lookups, open_promotion
+from orchestrator.daemon.promotion import Promotion
 from orchestrator.daemon.receipt import Receipts
 from orchestrator.daemon.runner_requests import runner_api_for, runner_deps
 from orchestrator.daemon.secrets import SecretsRoom
-from orchestrator.daemon.secrets_slice import open_secrets
-from orchestrator.daemon.tickets import open_release_facts
+from orchestrator.daemon.storage import open_store
 from orchestrator.daemon.trust import TrustHolder
 from orchestrator.errors import ConfigurationError
-from orchestrator.evidence.audit.facts import DAEMON
 from orchestrator.evidence.receipts.making import Signer
 from orchestrator.identity.introspect import Introspection
 from orchestrator.identity.issuer import Issuer
@@ -42,7 +41,6 @@ from orchestrator.identity.verify import CallerVerifier
 from orchestrator.intake import dispatch
 from orchestrator.journal.logs import LogStore
 from orchestrator.journal.redact import Masker
-from orchestrator.journal.sqlite import SqliteJournal
 from orchestrator.journal.trail import KeptJournal
 from orchestrator.lifecycle.actions import Performer
 from orchestrator.lifecycle.engine import Engine
@@ -50,9 +48,7 @@ from orchestrator.lifecycle.ports import JobSource, Revoker
 from orchestrator.lifecycle.sweep import Sweep
 from orchestrator.model.job import PoolName
 from orchestrator.model.pool import Pool
-from orchestrator.policy.bundle import BundleHolder, default_bundle
 from orchestrator.policy.decide import PolicyDecider
-from orchestrator.policy.opa_server import OpaServerEngine
 from orchestrator.server.runner_api import RunnerApi
 from orchestrator.server.runner_handlers import RunnerDeps
 from orchestrator.settings import Settings
@@ -60,8 +56,6 @@ from orchestrator.telemetry import relay as spans
 from orchestrator.telemetry.export import ExportOptions, TraceExporter
 from orchestrator.telemetry.metrics import Metrics
 from orchestrator.telemetry.otlp_http import OtlpClient, Receiver
-
-PolicyEngine = BundleHolder | OpaServerEngine
 
 
 @dataclass(frozen=True)
@@ -130,17 +124,6 @@ def prepare_state_dir(folder: Path) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Store:
-    """What everything else writes into: the journal, the jobs' logs, and the masker both of their readers need."""
-
-    journal: KeptJournal
-    audit: Audit | None
-    notes: AuditNotes
-    logs: LogStore
-    masker: Masker
-
-
 async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Rooms:
     """Open everything but the public API.
 
@@ -149,27 +132,11 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     """
     clock = SystemClock()
     pools = slices.pools(settings)
-    store = await _store(settings, url, clock, stack)
+    store = await open_store(settings, url, clock, stack)
     identity = await open_identity(settings, url, clock, store.notes, stack)
-    promotion = await open_promotion(settings, url, pools, store.journal, store.logs, store.notes, clock)
-    policy_engine = await _policy_engine(settings, stack)
-    await store.notes.policy_in_force(policy_engine, DAEMON)
-    decisions = await open_decisions(settings, policy_engine, clock, stack)
-    static_secrets = open_secrets(settings, store.notes, clock.now_ns)
-    looked_up = promotion.artifact, policy_engine, store.audit, clock.now_ns
-    accounts = await open_accounts(settings, static_secrets, identity, *looked_up, stack)
-    release = open_release_facts(settings, clock.now_ns, stack)
     engine_later: Later[Engine] = Later()
-    approvals = await open_approvals(settings, promotion, store.notes, engine_later, clock, stack)
-    lookups = open_lookups(
-        promotion,
-        consent=approvals.consent,
-        source=release.source,
-        ticket=release.ticket,
-        secrets=static_secrets.facts,
-    )
-    decider = PolicyDecider(policy_engine, lookups, clock, listener=decisions.beside(promotion.summaries.answered))
-    policy = anchored(approvals.guard(decider), store.audit, clock)
+    gate = await open_gate(settings, url, pools, store, identity, engine_later, clock, stack)
+    policy, promotion = gate.policy, gate.promotion
     relay = await _relay(settings, store.masker, stack)
 
     signer = Signer(url, __version__, settings.deadlines.teardown_seconds)
@@ -189,21 +156,14 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
         attesters=[*(one for room in backends.values() for one in room.attesters), promotion.attester],
         sealer=receipts,
     )
-    engine = engine_later.set(
-        Engine(
-            journal=store.journal,
-            performer=performer,
-            pools=pools,
-            clock=clock,
-            deadlines=slices.deadlines(settings),
-            max_jobs=settings.server.max_queued_jobs,
-        )
-    )
+    engine = engine_later.set(_engine(settings, store.journal, performer, pools, clock))
     note = masked_note(engine.note, store.masker.text)
     exchange = exchange_of(identity, policy, engine, note, pools, store.masker, broker, promotion.summaries)
     keeper = EgressKeeper(engine_later, backends, clock)
     push_closing(stack, "egress keeper", keeper.close)
-    asked = runner_deps(engine, exchange, pools, relay, store.masker, platforms, keeper, static_secrets, promotion.desk)
+    asked = runner_deps(
+        engine, exchange, pools, relay, store.masker, platforms, keeper, gate.static_secrets, promotion.desk
+    )
     runner_api = api_later.set(runner_api_for(asked, AnyCredentials(backends.values())))
     push_closing(stack, "runner API", runner_api.stop)
     await _start(backends, engine, stack)
@@ -214,39 +174,28 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     watch_rooms(metrics, store.journal, exporter, sweep)
     watch_backends(metrics, backends.values())
     watch_audit(metrics, store.audit)
-    metrics.watch_scores(lambda: accounts.latest)
-    watch_decisions(metrics, decisions)
-    watch_approvals(metrics, approvals)
+    watch_gate(metrics, gate)
     metrics.watch_sources(platforms.states)
     return Rooms(
         settings, url, secrets.token_hex(8), clock, pools, store.journal, store.audit, store.notes, store.logs,
         store.masker, identity.issuers, identity.callers, identity.trust, broker,
-        Introspection(identity.issuers, engine.bound_record), policy_engine, decider, decisions, backends, runner_api,
-        asked, engine, sweep, keeper, receipts, promotion, approvals, static_secrets, accounts, platforms, metrics,
-        exporter,
+        Introspection(identity.issuers, engine.bound_record), gate.engine, gate.decider, gate.decisions, backends,
+        runner_api, asked, engine, sweep, keeper, receipts, promotion, gate.approvals, gate.static_secrets,
+        gate.accounts, platforms, metrics, exporter,
     )  # fmt: skip
 
 
-async def _store(settings: Settings, url: str, clock: SystemClock, stack: AsyncExitStack) -> _Store:
-    stored = await SqliteJournal.open(settings.state_dir / "journal.db", clock)
-    push_closing(stack, "journal", stored.close)
-    journal, audit = await open_audit(settings, url, clock, stored, stack)
-    masker = Masker()
-    logs = LogStore(settings.state_dir / "logs", settings.logs.max_bytes_per_job, masker)
-    push_closing(stack, "job logs", logs.close)
-    return _Store(journal, audit, AuditNotes(audit), logs, masker)
-
-
-async def _policy_engine(settings: Settings, stack: AsyncExitStack) -> PolicyEngine:
-    """The engine that answers, seen to answer: a bundle proves itself when loaded, a server is asked now."""
-    if settings.policy.engine != "opa":
-        bundle = BundleHolder(settings.policy.bundle or default_bundle())
-        push_closing(stack, "policy", bundle.aclose)
-        return bundle
-    server = OpaServerEngine(settings.policy.opa_url, timeout_seconds=settings.policy.timeout_seconds)
-    push_closing(stack, "policy", server.aclose)
-    await server.check()
-    return server
+def _engine(
+    settings: Settings, journal: KeptJournal, performer: Performer, pools: Mapping[PoolName, Pool], clock: SystemClock
+) -> Engine:
+    return Engine(
+        journal=journal,
+        performer=performer,
+        pools=pools,
+        clock=clock,
+        deadlines=slices.deadlines(settings),
+        max_jobs=settings.server.max_queued_jobs,
+    )
 
 
 def _revokers(
