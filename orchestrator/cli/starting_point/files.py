@@ -133,7 +133,8 @@ def _settings(choices: Choices, url: str) -> str:
     parts = [_filled("settings/head.yaml", PUBLIC_URL=f"\n{server if choices.url else f'# {server}'}\n")]
     if choices.callers:
         callers = [_filled(f"settings/callers-{one}.yaml", URL=url) for one in choices.callers]
-        parts.append("callers:\n" + "".join(callers))
+        source = _text("settings/source-github.yaml") if Platform.GITHUB in choices.callers else ""
+        parts.append("callers:\n" + "".join(callers) + source)
     parts.append(_text(f"settings/pools-{choices.backend}.yaml"))
     return "\n".join(parts)
 

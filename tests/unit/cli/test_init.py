@@ -7,8 +7,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 import yaml
 from typer.testing import CliRunner
 
@@ -126,6 +128,35 @@ def test_pipelines_are_well_formed_and_pin_what_they_use(chosen):
         assert not re.search(r"curl[^\n]*\| *(ba)?sh", text)
         assert "secrets." not in text
     assert {path.stem for path in folder.glob("pipelines/*.yml")} == {str(one) for one in choices.platforms}
+
+
+def test_what_is_commented_out_fits_when_it_is_not(begin):
+    """The blocks for GitHub's queue, for commits and for tickets."""
+    folder = begin(Choices(Backend.SANDBOX, (Platform.GITHUB,)))
+    text = (folder / "orchestrator.yaml").read_text(encoding="utf-8")
+    text = re.sub(r"^# (github:|  (?:- |  )\S.*)$", r"\1", text, flags=re.MULTILINE)
+    text = re.sub(r"^  # (commits:|tickets:|  \S)", r"  \1", text, flags=re.MULTILINE)
+    (folder / "orchestrator.yaml").write_text(text)
+    settings = load_settings(folder / "orchestrator.yaml")
+    assert [one.name for one in settings.github] == ["github"]
+    assert settings.promotion.commits.sources == ("github",)
+    assert settings.promotion.tickets.token_file == Path("/etc/orchestrator/tracker-token")
+
+
+def test_every_command_that_is_named_exists(begin):
+    folder = begin(Choices(Backend.KUBERNETES, EVERY))
+    named = set()
+    for path in folder.rglob("*"):
+        if path.is_file() and path.suffix != ".rego":
+            named |= set(re.findall(r"\borchestrator ((?:[a-z][a-z-]* ?)+)", path.read_text(encoding="utf-8")))
+    assert len(named) > 8
+    for words in named:
+        group: Any = typer.main.get_command(app)
+        for word in words.split():
+            if not hasattr(group, "commands"):
+                break
+            assert word in group.commands, words
+            group = group.commands[word]
 
 
 def test_the_trial_pipeline_is_one_for_submit(begin):
