@@ -194,3 +194,19 @@ def test_blame_without_a_repository_or_a_known_digest(history, deciding, tmp_pat
         assert (done.code, told in done.errors) == (2, True), done.errors
     done = Done("blame", deciding.bundle.digest, str(history), "--repository", str(tmp_path))
     assert (done.code, "git knows no history" in done.errors) == (1, True)
+
+
+def test_a_candidate_is_loaded_by_check_config(tmp_path):
+    bad = write_rules(tmp_path / "next", rules())
+    (bad / "decision_test.rego").unlink()
+    config = tmp_path / "orchestrator.yaml"
+    config.write_text(f"policy:\n  candidate: {bad}\n")
+    done = CliRunner().invoke(app, ["check-config", "--config", str(config)])
+    assert done.exit_code == 1
+    assert "policy.candidate" in done.stderr
+    write_rules(bad, rules())
+    assert CliRunner().invoke(app, ["check-config", "--config", str(config)]).exit_code == 0
+    config.write_text(f"policy:\n  candidate: {bad}\n  decisions:\n    enabled: false\n")
+    done = CliRunner().invoke(app, ["check-config", "--config", str(config)])
+    assert done.exit_code == 1
+    assert "candidate needs decisions.enabled" in done.stderr
