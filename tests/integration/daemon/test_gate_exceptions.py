@@ -1,4 +1,4 @@
-"""Break-glass at a cluster's gate: one use for an image in an environment, before the answer, and none for a dry run."""
+"""Break-glass at a cluster's gate: one use for an image in an environment, before the answer; none for a dry run."""
 
 from __future__ import annotations
 
