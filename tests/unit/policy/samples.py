@@ -68,6 +68,7 @@ APPROVAL: dict[str, Any] = {
     "environment": "prod",
     "artifact_digest": DIGEST,
     "repository_id": "42",
+    "commit": "",
     "approver": "sam",
     "approver_subjects": ["sam@acme.example"],
     "own": False,

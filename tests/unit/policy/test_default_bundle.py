@@ -7,6 +7,7 @@ import functools
 import json
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -241,6 +242,27 @@ def with_modules(modules: tuple[Module, ...]) -> Bundle:
 def test_the_conjunction_alone_is_complete() -> None:
     assert BUNDLE.modules != CONJUNCTION_ALONE
     assert run_bundle_tests(with_modules(CONJUNCTION_ALONE), coverage=False).passed
+
+
+def rule_value(path: str) -> Any:
+    answer = RegoProgram(BUNDLE.modules, BUNDLE.data_json).rule(f"data.orchestrator.{path}", "{}")
+    assert answer is not None
+    return json.loads(answer)
+
+
+def test_the_reference_page_lists_every_code_and_who_may_set_it_aside() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "policy-input.md").read_text()
+    _, requirements, requests = re.split("### Requirements of an environment|### Requests that nothing", page)
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\| ([a-z, ]*)\|", requirements, re.MULTILINE)
+    told = {code: {word for word in re.split(", | ", words) if word} for code, words in rows}
+    assert set(told) == set(rule_value("controls.catalogue"))
+    waivable = json.loads(BUNDLE.data_json)["exceptions"]["waivable"]
+    for code, words in told.items():
+        assert ("never" in words) == (code in rule_value("exceptions.never")), code
+        assert ("b" in words, "o" in words) == (code in waivable["break_glass"], code in waivable["override"]), code
+    codes = set(re.findall(r"`(\w+)`", requests.partition("| --- |")[2]))
+    text = "".join(module.text for module in BUNDLE.modules if module.path == "decision.rego")
+    assert set(re.findall(r'"code": "(\w+)"', text)) <= codes
 
 
 @functools.cache

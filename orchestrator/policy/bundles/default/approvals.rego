@@ -33,11 +33,13 @@ from_caller(approval) if input.caller.subject in approval.approver_subjects
 
 about(approval) if approval.artifact_digest == input.artifact.digest
 
-# Given for a commit, which the daemon has compared with the one that the artifact was built from.
+# Given for the commit that the artifact was built from.
 about(approval) if {
 	approval.artifact_digest == ""
 	approval.repository_id == input.artifact.built.repository_id
 	approval.repository_id != ""
+	approval.commit == input.artifact.built.sha
+	approval.commit != ""
 }
 
 # One person counts once, whatever they signed.

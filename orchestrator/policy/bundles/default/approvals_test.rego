@@ -22,22 +22,26 @@ test_unfit_approvals if {
 		{"expires_at": "2026-11-22T10:00:00Z"},
 		{"expires_at": "2026-11-22T09:59:59Z"},
 		{"expires_at": ""},
-		{"artifact_digest": "", "repository_id": ""},
-		{"artifact_digest": "", "repository_id": "43"},
-		{"artifact_digest": null, "repository_id": "42"},
+		{"artifact_digest": "", "commit": "c0ffee", "repository_id": ""},
+		{"artifact_digest": "", "commit": "c0ffee", "repository_id": "43"},
+		{"artifact_digest": null, "commit": "c0ffee", "repository_id": "42"},
+		{"artifact_digest": "", "commit": "decade", "repository_id": "42"},
+		{"artifact_digest": "", "commit": "", "repository_id": "42"},
 	] {
 		unmet([approval(change)]) == {"security_approval_missing"}
 	}
 }
 
-test_approval_of_a_commit if unmet([approval({"artifact_digest": "", "repository_id": "42"})]) == set()
+test_approval_of_a_commit if unmet([approval({"artifact_digest": "", "commit": "c0ffee", "repository_id": "42"})]) == set()
 
-test_approval_of_no_repository_is_none if {
-	document := object.union(fixtures.prod, {
-		"artifact": {"built": {"repository_id": ""}}, "caller": {"facts": {"repository_id": ""}},
-		"approvals": [approval({"artifact_digest": "", "repository_id": ""})],
-	})
-	"security_approval_missing" in fixtures.unmet(document)
+test_approval_of_nothing_is_none if {
+	every built in [{"repository_id": ""}, {"sha": ""}] {
+		same := object.union({"artifact_digest": "", "commit": "c0ffee", "repository_id": "42"}, object.filter({
+			"repository_id": "", "commit": "",
+		}, [name | some key, name in {"repository_id": "repository_id", "sha": "commit"}; built[key] == ""]))
+		document := object.union(fixtures.prod, {"artifact": {"built": built}, "approvals": [approval(same)]})
+		"security_approval_missing" in fixtures.unmet(document)
+	}
 }
 
 test_one_fit_approval_is_enough if unmet([approval({"kind": "change-board"}), fixtures.approval]) == set()

@@ -142,6 +142,7 @@ approval := {
 	"environment": "prod",
 	"artifact_digest": digest,
 	"repository_id": "",
+	"commit": "",
 	"approver": "sam",
 	"approver_subjects": ["security@acme.example"],
 	"own": false,
