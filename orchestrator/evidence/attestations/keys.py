@@ -7,7 +7,10 @@ Sources: DSSE 1.0 leaves the algorithm to the key; the digests are those of Sigs
 from __future__ import annotations
 
 import base64
+import contextlib
+import hashlib
 import re
+from functools import cached_property
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -23,6 +26,9 @@ MAX_KEYS_BYTES: Final = 64 << 10
 """A file of public keys is small."""
 _MOST_KEYS: Final = 16
 _MAX_SIGNATURE_BYTES: Final = 1024
+_ED25519_BYTES: Final = 64
+_READY_SHA256: Final = utils.Prehashed(hashes.SHA256())
+_READY_SHA384: Final = utils.Prehashed(hashes.SHA384())
 _BLOCK: Final = re.compile(r"-----BEGIN ([A-Z ]+)-----[A-Za-z0-9+/=\s]+-----END \1-----")
 _FIX: Final = "give the public half, e.g. `cosign public-key --key KEY` or `openssl pkey -in KEY -pubout`"
 
@@ -61,63 +67,67 @@ def hint_of(key: PublicKey) -> str:
     return base64.b64encode(bytes.fromhex(key_id(key).removeprefix("sha256:"))).decode("ascii")
 
 
-def holds(key: PublicKey, signature: bytes, data: bytes) -> bool:
-    """Whether `signature` over `data` is by this key."""
-    match key:
-        case ec.EllipticCurvePublicKey():
-            return _verifies_ecdsa(key, signature, data, ec.ECDSA(_hash_of(key)))
-        case ed25519.Ed25519PublicKey():
-            return _verifies_ed25519(key, signature, data)
-        case rsa.RSAPublicKey():
-            return _verifies_rsa(key, signature, data, hashes.SHA256())
+class Signed:
+    """What signatures are over. It is hashed once for all keys that are tried: it may be megabytes.
 
-
-def holds_over_digest(key: PublicKey, signature: bytes, digest: bytes) -> bool:
-    """Whether `signature` is by this key over the bytes whose SHA-256 is `digest`.
-
-    False for keys that sign something else than SHA-256: Ed25519 takes the bytes themselves, P-384 another digest.
+    Made by `Signed(data)`, or by `Signed.by_digest` of bytes of which only the SHA-256 is known. Then keys that sign
+    something else than a SHA-256 prove nothing: Ed25519 takes the bytes themselves, P-384 another digest.
     """
-    ready = utils.Prehashed(hashes.SHA256())
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return isinstance(key.curve, ec.SECP256R1) and _verifies_ecdsa(key, signature, digest, ec.ECDSA(ready))
-    return isinstance(key, rsa.RSAPublicKey) and _verifies_rsa(key, signature, digest, ready)
 
+    def __init__(self, data: bytes | None, sha256: bytes | None = None) -> None:
+        self._data = data
+        self._sha256 = sha256
 
-def _hash_of(key: ec.EllipticCurvePublicKey) -> hashes.HashAlgorithm:
-    return hashes.SHA384() if isinstance(key.curve, ec.SECP384R1) else hashes.SHA256()
+    @classmethod
+    def by_digest(cls, sha256: bytes) -> Signed:
+        return cls(None, sha256)
 
-
-def _verifies_ecdsa(key: ec.EllipticCurvePublicKey, signature: bytes, data: bytes, algorithm: ec.ECDSA) -> bool:
-    if len(signature) > _MAX_SIGNATURE_BYTES:
-        return False
-    try:
-        key.verify(signature, data, algorithm)
-    except InvalidSignature:
-        return False
-    return True
-
-
-def _verifies_ed25519(key: ed25519.Ed25519PublicKey, signature: bytes, data: bytes) -> bool:
-    try:
-        key.verify(signature, data)
-    except InvalidSignature:
-        return False
-    return True
-
-
-def _verifies_rsa(
-    key: rsa.RSAPublicKey, signature: bytes, data: bytes, digest: hashes.SHA256 | utils.Prehashed
-) -> bool:
-    if len(signature) > _MAX_SIGNATURE_BYTES:
-        return False
-    pss = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=padding.PSS.AUTO)
-    for scheme in (padding.PKCS1v15(), pss):
+    def holds(self, key: PublicKey, signature: bytes) -> bool:
+        """Whether `signature` over this is by this key."""
+        if len(signature) > _MAX_SIGNATURE_BYTES:
+            return False
         try:
-            key.verify(signature, data, scheme, digest)
+            match key:
+                case ec.EllipticCurvePublicKey():
+                    return self._ecdsa_holds(key, signature)
+                case ed25519.Ed25519PublicKey():
+                    return self._ed25519_holds(key, signature)
+                case rsa.RSAPublicKey():
+                    return self._rsa_holds(key, signature)
         except InvalidSignature:
-            continue
+            return False
+
+    def _ecdsa_holds(self, key: ec.EllipticCurvePublicKey, signature: bytes) -> bool:
+        if isinstance(key.curve, ec.SECP256R1):
+            key.verify(signature, self._digest(), ec.ECDSA(_READY_SHA256))
+            return True
+        if self._data is None:
+            return False
+        key.verify(signature, self._sha384, ec.ECDSA(_READY_SHA384))
         return True
-    return False
+
+    def _ed25519_holds(self, key: ed25519.Ed25519PublicKey, signature: bytes) -> bool:
+        if self._data is None or len(signature) != _ED25519_BYTES:
+            return False
+        key.verify(signature, self._data)
+        return True
+
+    def _rsa_holds(self, key: rsa.RSAPublicKey, signature: bytes) -> bool:
+        with contextlib.suppress(InvalidSignature):
+            key.verify(signature, self._digest(), padding.PKCS1v15(), _READY_SHA256)
+            return True
+        pss = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=padding.PSS.AUTO)
+        key.verify(signature, self._digest(), pss, _READY_SHA256)
+        return True
+
+    def _digest(self) -> bytes:
+        if self._sha256 is None:
+            self._sha256 = hashlib.sha256(self._data or b"").digest()
+        return self._sha256
+
+    @cached_property
+    def _sha384(self) -> bytes:
+        return hashlib.sha384(self._data or b"").digest()
 
 
 def _unusable(where: str, what: str) -> ConfigurationError:

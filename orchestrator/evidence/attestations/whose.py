@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from orchestrator.evidence.attestations.documents import refused
-from orchestrator.evidence.attestations.keys import PublicKey, holds, holds_over_digest
+from orchestrator.evidence.attestations.keys import PublicKey, Signed
 from orchestrator.evidence.attestations.reading import Attestation, Signature
 from orchestrator.evidence.attestations.signers import Signer, Signers
 from orchestrator.evidence.envelope import pre_authentication_encoding
@@ -32,13 +32,16 @@ def signers_of(attestation: Attestation, signers: Signers, tries: Tries) -> tupl
     Raises:
         AttestationRefusedError: nobody has: reason `key_unknown`, `signature_invalid` or `signatures_too_many`.
     """
-    signed = pre_authentication_encoding(attestation.payload_type, attestation.payload)
+    if attestation.artifact:
+        signed = Signed.by_digest(attestation.artifact)
+    else:
+        signed = Signed(pre_authentication_encoding(attestation.payload_type, attestation.payload))
     found: dict[str, Signer] = {}
     named_known = False
     for signature in attestation.signatures:
         known = signers.named(signature.key)
         named_known = named_known or known is not None
-        signer = _whose(attestation, signed, signature, known, signers, tries)
+        signer = _whose(signed, signature, known, signers, tries)
         if signer is not None:
             found[signer.name] = signer
     if not found:
@@ -48,8 +51,7 @@ def signers_of(attestation: Attestation, signers: Signers, tries: Tries) -> tupl
 
 
 def _whose(
-    attestation: Attestation,
-    signed: bytes,
+    signed: Signed,
     signature: Signature,
     known: tuple[PublicKey, Signer] | None,
     signers: Signers,
@@ -57,16 +59,10 @@ def _whose(
 ) -> Signer | None:
     if known is not None:
         key, signer = known
-        return signer if _holds(attestation, signed, key, signature) else None
+        return signer if signed.holds(key, signature.value) else None
     # The name that a signature gives its key is anybody's choice: a known key may have signed under another.
     for key, signer in signers.keys:
         tries.take()
-        if _holds(attestation, signed, key, signature):
+        if signed.holds(key, signature.value):
             return signer
     return None
-
-
-def _holds(attestation: Attestation, signed: bytes, key: PublicKey, signature: Signature) -> bool:
-    if attestation.artifact:
-        return holds_over_digest(key, signature.value, attestation.artifact)
-    return holds(key, signature.value, signed)

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding, rsa
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.evidence.attestations.keys import hint_of, holds, holds_over_digest, read_keys
+from orchestrator.evidence.attestations.keys import Signed, hint_of, read_keys
 
 DATA = b"what was signed"
 DIGEST = hashlib.sha256(DATA).digest()
@@ -38,20 +38,20 @@ SIGNATURES = {
 def test_a_signature_holds_over_what_was_signed_and_nothing_else(name):
     private, signature, by_digest = SIGNATURES[name]
     (key,) = read_keys(pem(private), "file")
-    assert holds(key, signature, DATA)
-    assert holds_over_digest(key, signature, DIGEST) is by_digest
-    assert not holds(key, signature, DATA + b".")
-    assert not holds_over_digest(key, signature, hashlib.sha256(b"else").digest())
+    assert Signed(DATA).holds(key, signature)
+    assert Signed.by_digest(DIGEST).holds(key, signature) is by_digest
+    assert not Signed(DATA + b".").holds(key, signature)
+    assert not Signed.by_digest(hashlib.sha256(b"else").digest()).holds(key, signature)
     for junk in (b"", b"\0", signature[:-1], signature + b"\0", b"x" * 2000):
-        assert not holds(key, junk, DATA)
-        assert not holds_over_digest(key, junk, DIGEST)
+        assert not Signed(DATA).holds(key, junk)
+        assert not Signed.by_digest(DIGEST).holds(key, junk)
 
 
 def test_no_signature_is_another_keys():
     keys = {name: private.public_key() for name, (private, _, _) in SIGNATURES.items()}
     for name, (private, signature, _) in SIGNATURES.items():
         others = [key for key in keys.values() if key != private.public_key()]
-        assert not any(holds(key, signature, DATA) for key in others), name
+        assert not any(Signed(DATA).holds(key, signature) for key in others), name
 
 
 def test_several_keys_in_one_file():
