@@ -27,10 +27,13 @@ def test_every_kind_is_there_and_no_other():
     files = [*daemon.glob("audit*.py"), daemon / "secrets.py"]
     rooms = "".join(path.read_text("utf-8") for path in files)
     noted = set(
-        re.findall(r'"((?:log|daemon|journal|policy|trust|keys|deployment|signers|evidence|secret)\.[a-z_]+)"', rooms)
+        re.findall(
+            r'"((?:log|daemon|journal|policy|trust|keys|deployment|signers|evidence|secret|approvers|approval)\.[a-z_]+)"',
+            rooms,
+        )
     )
     assert {"log.begun", "policy.loaded", "keys.rotated"} <= noted
-    assert told | noted | {"policy.refused", "trust.refused", "signers.refused"} == LISTED
+    assert told | noted | {"policy.refused", "trust.refused", "signers.refused", "approvers.refused"} == LISTED
 
 
 def test_facts_that_are_not_told_are_chosen():
