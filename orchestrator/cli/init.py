@@ -146,6 +146,11 @@ def _lines(found: Mapping[str, Standing], *, update: bool) -> list[str]:
 
 
 def _write(folder: Path, files: Mapping[str, StartingFile], *, replace: bool) -> None:
+    from orchestrator.cli.exits import CommandError
+
+    for below in sorted({parent for name in files for parent in Path(name).parents}):
+        if below.parts and (folder / below).is_symlink():
+            raise CommandError(f"{folder / below} is a link; nothing was written", fix="put a folder in its place")
     for name, file in files.items():
         _put(folder / name, file.content, replace=replace, executable=file.executable)
 

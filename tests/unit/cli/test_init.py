@@ -199,6 +199,12 @@ def test_nothing_is_overwritten(begin, tmp_path):
     (other / "check").symlink_to("/etc/passwd")
     assert run("init", other).exit_code == 1
     assert not (other / "README.md").exists()
+    (other / "check").unlink()
+    (other / "jobs").symlink_to(tmp_path)
+    linked = run("init", other)
+    assert linked.exit_code == 1
+    assert f"{other / 'jobs'} is a link" in linked.stderr
+    assert sorted(path.name for path in other.iterdir()) == ["jobs"]
 
 
 @pytest.mark.parametrize(
