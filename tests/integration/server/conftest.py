@@ -6,8 +6,9 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,8 +17,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator.daemon.audit_notes import AuditNotes
+from orchestrator.daemon.inventory import Sources
 from orchestrator.daemon.receipt import Receipts
+from orchestrator.daemon.scorecard import Books
+from orchestrator.daemon.scores import ScoreKeeper
+from orchestrator.daemon.secret_desk import SecretDesk
+from orchestrator.daemon.secrets import SecretsRoom
 from orchestrator.daemon.signing_keys import SigningKeys
+from orchestrator.daemon.trust import TrustHolder
+from orchestrator.evidence.audit.keyed import KeyedHash
 from orchestrator.evidence.receipts.making import Signer
 from orchestrator.evidence.signing_key import generate_evidence_key
 from orchestrator.identity.introspect import Introspection
@@ -26,6 +34,8 @@ from orchestrator.identity.issuers import IssuerSet, issuer_url
 from orchestrator.identity.keys import KeyStore
 from orchestrator.identity.replay import ReplayStore
 from orchestrator.identity.rotation import RotationSchedule
+from orchestrator.identity.secrets.registry import Hook, Registered, Registry
+from orchestrator.identity.secrets.state import StateStore
 from orchestrator.identity.verify import CallerIssuerConfig, CallerVerifier
 from orchestrator.lifecycle.actions import Performer
 from orchestrator.lifecycle.engine import Engine
@@ -35,8 +45,12 @@ from orchestrator.model.egress import EgressProof
 from orchestrator.model.job import JobId, PoolName
 from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.model.source import SourceState
+from orchestrator.policy.opa_server import OpaServerEngine
 from orchestrator.server.app import ApiServer, build_app
+from orchestrator.server.approval_port import ApprovalDesk
 from orchestrator.server.deps import ArtifactDesk, CheckPolicy, Limits, PoolState, ServerDeps, TrustReader
+from orchestrator.settings import Settings
+from orchestrator.telemetry.scores.tally import DayTally
 from orchestrator.telemetry.waterfall import trace_document
 from orchestrator.testing.backend import MemoryBackend
 from orchestrator.testing.journal import MemoryJournal
@@ -235,6 +249,12 @@ def artifacts() -> ArtifactDesk | None:
 
 
 @pytest.fixture
+def approvals() -> ApprovalDesk | None:
+    """Overridden by tests of approvals."""
+    return None
+
+
+@pytest.fixture
 def webhooks() -> dict[str, Any]:
     """Overridden by tests of webhooks: receivers by their source."""
     return {}
@@ -244,6 +264,28 @@ def webhooks() -> dict[str, Any]:
 def sources() -> list[SourceState]:
     """What the daemon watches for jobs; overridden by tests that look at them."""
     return [source_state()]
+
+
+def kept_books(folder: Path, issuers: IssuerSet, now_ns: Callable[[], int]) -> Books:
+    """One secret that can be rotated and one that cannot; nothing has been counted yet."""
+    folder.mkdir()
+    file = folder / "fixed"
+    file.write_text("the-value-of-the-fixed-one")
+    file.chmod(0o400)
+    bare = Registered("known", "team-a", max_age_seconds=86400, idle_seconds=86400, pools=("default",))
+    known = replace(bare, rotate=Hook(("/bin/true",), 5))
+    registry = Registry([known, replace(bare, name="fixed", file=file)])
+    notes, tally = AuditNotes(None), DayTally.read(None, now_ns())
+    room = SecretsRoom(registry, StateStore(folder / "secrets"), notes, KeyedHash(bytes(32)).of, now_ns)
+    desk = SecretDesk(room, tally, notes, now_ns)
+
+    async def unknown(_digest: str) -> None:
+        return None
+
+    trust = TrustHolder((), issuers, lambda _audience: False, {})
+    found = Sources(Settings(state_dir=folder), issuers, trust, desk, tally, now_ns)
+    keeper = ScoreKeeper(folder / "scores.json", tally, unknown)
+    return Books(found, keeper, OpaServerEngine("http://127.0.0.1:9", timeout_seconds=1), None)
 
 
 @pytest.fixture(scope="session")
@@ -263,6 +305,7 @@ async def api(
     trust: TrustReader | None,
     check_policy: CheckPolicy | None,
     artifacts: ArtifactDesk | None,
+    approvals: ApprovalDesk | None,
     sources: list[SourceState],
     tmp_path: Any,
 ) -> AsyncIterator[Api]:
@@ -297,9 +340,13 @@ async def api(
         """Nobody reads a caller token from a file here."""
 
     readiness = {"recovered": "ok", "journal": "ok", "gateway": "ok"}
+    issuers = IssuerSet(issuer, {"prod": prod})
+    books = kept_books(tmp_path / "books", issuers, clock.now_ns)
     deps = ServerDeps(
+        secrets=books.found.secrets,
+        books=books,
         evidence_key=receipts.public_pem,
-        keys=SigningKeys(IssuerSet(issuer, {"prod": prod}), AuditNotes(None), clock.now_ns, renewed),
+        keys=SigningKeys(issuers, AuditNotes(None), clock.now_ns, renewed),
         engine=engine,
         reader=journal,
         logs=logs,
@@ -319,6 +366,7 @@ async def api(
         audit=AuditPapers(),
         check_policy=check_policy,
         artifacts=artifacts,
+        approvals=approvals,
         limits=limits,
     )
     server = ApiServer(build_app(deps), limits)

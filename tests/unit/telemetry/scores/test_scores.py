@@ -116,10 +116,10 @@ def test_traceability_needs_all_three():
 
 def test_scope_is_what_is_granted_beside_what_is_used():
     story = Story()
-    token = TokenIssued("jti", "aud", "sub", "RS256", "kid", 0, 1, role="deployer", rule="prod.release")
+    token = TokenIssued("jti", "aud", "sub", "RS256", "kid", 0, 1, role="deployer", rule="prod/release")
     story.job(token, token)
-    edges = [Edge("repository_id=42", "prod.release", role) for role in ("deployer", "admin")]
-    edges.append(Edge("repository_id=7", "prod.other", ""))
+    edges = [Edge("repository_id=42", "prod/release", role) for role in ("deployer", "admin")]
+    edges.append(Edge("repository_id=7", "prod/other", ""))
     found = metrics.permission_scope(edges, story.tally, NOW)
     assert (found["edges_granted"], found["edges_used"], found["identities"]) == (3, 1, 2)
     assert (found["widest_identity"], found["widest_edges"]) == ("repository_id=42", 2)
