@@ -6,10 +6,20 @@ import secrets
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opened import app_credential, opened
 
 from orchestrator.intake.github import errors
-from orchestrator.intake.github.commit_facts import CommitFacts, CommitFinder, CommitPlace, CommitRules
+from orchestrator.intake.github.commit_facts import (
+    CommitFacts,
+    CommitFinder,
+    CommitPlace,
+    CommitRules,
+    approved_by,
+    writers_of,
+)
+from orchestrator.intake.github.commit_objects import Account, Commit, PullRequest, Review, ReviewState
 from orchestrator.intake.github.commit_protocol import READS, READS_COMMITS
 from orchestrator.testing.github.faults import Fault
 from orchestrator.testing.github.history import History, Person
@@ -189,6 +199,24 @@ async def test_who_wrote_a_part_is_no_other(shop):
     assert not (await shop.find(sha)).reviewed
     shop.history.review(pull, ann)
     assert (await shop.find(sha)).reviewed
+
+
+ACCOUNTS = [Account(1, "kim"), Account(2, "lee"), Account(3, "ann"), Account(4, "robot", person=False), None]
+REVIEWS = st.builds(Review, st.sampled_from(ACCOUNTS), st.sampled_from(ReviewState), st.sampled_from(["head", "old"]))
+COMMITS = st.builds(Commit, st.just("c"), st.sampled_from(ACCOUNTS), st.sampled_from(ACCOUNTS))
+
+
+@given(st.lists(REVIEWS, max_size=8), st.lists(COMMITS, max_size=4), st.sampled_from(ACCOUNTS))
+def test_whoever_counts_as_a_reviewer_is_another_person_whose_last_word_is_yes(reviews, commits, author):
+    pull = PullRequest(1, author, "main", 1, "head")
+    writers = writers_of(pull, commits)
+    for one in approved_by(pull, reviews) if writers is not None else ():
+        said = [review for review in reviews if review.reviewer == one and review.state is not ReviewState.OTHER]
+        assert said[-1] == Review(one, ReviewState.APPROVED, "head")
+        assert one.person
+        if one.id not in writers:
+            assert author != one
+            assert all(one not in (commit.author, commit.committer) for commit in commits)
 
 
 async def test_a_part_of_nobody_known_may_be_the_reviewers(shop):

@@ -11,18 +11,25 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.intake.github import protocol, rest_answers, service_answers
+from orchestrator.intake.github import commit_answers, protocol, rest_answers, service_answers
 from orchestrator.intake.github.answers import Answer, error_of
 from orchestrator.intake.github.errors import UnreadableAnswerError
 
 PARSERS = sorted(
-    (parser for room in (service_answers, rest_answers) for name, parser in vars(room).items() if name[:6] == "parse_"),
+    {
+        parser
+        for room in (service_answers, rest_answers, commit_answers)
+        for name, parser in vars(room).items()
+        if name[:6] == "parse_"
+    },
     key=lambda parser: parser.__name__,
 )
 NAMES = st.sampled_from(
     (
         *("id", "value", "name", "runner", "body", "messageId", "messageType", "statistics", "labels", "jobs", "owner"),
         *("workflow_runs", "repository", "actor", "protected", "commit", "resources", "runners", "full_name", "status"),
+        *("sha", "author", "committer", "verification", "base", "head", "repo", "number", "merged_at", "user", "state"),
+        *("ahead_by", "permission", "default_branch"),
         *("encodedJITConfig", "encoded_jit_config", "sessionId", "runnerScaleSetId", "run_id", "created_at", "busy"),
     )
 )
@@ -65,4 +72,4 @@ def test_answers_of_failure(status, body, headers):
 
 
 def test_there_are_parsers():
-    assert len(PARSERS) > 15
+    assert len(PARSERS) > 22
