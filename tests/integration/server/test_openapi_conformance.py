@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
+from collections.abc import AsyncIterator
 
 import pytest
 
+from orchestrator.daemon.approval_desk import ApprovalDesk
 from orchestrator.daemon.artifacts import ArtifactDesk
 from orchestrator.daemon.attest import EvidenceKeeping
 from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.daemon.signers import SignersHolder
+from orchestrator.evidence.approvals.book import Book
+from orchestrator.evidence.approvals.judging import Limits as ApprovalLimits
+from orchestrator.evidence.approvals.people import People
 from orchestrator.evidence.attestation_store import AttestationStore, Standing
 from orchestrator.evidence.attestations.making import signature_statement
 from orchestrator.evidence.envelope import sign_envelope
@@ -20,8 +26,11 @@ from orchestrator.evidence.reported_store import ReportedDocuments
 from orchestrator.evidence.signing_key import generate_evidence_key
 from orchestrator.evidence.store import EvidenceStore
 from orchestrator.model.decision import Verdict
+from orchestrator.model.job import Caller
 from orchestrator.server.deps import Limits
 from orchestrator.settings import Settings
+from orchestrator.settings.approvals import ApprovalsSettings
+from orchestrator.testing.approvals import START, approval, id_of, public_pem, signed
 from orchestrator.testing.clock import SteppedClock
 
 HOOKS = r"""
@@ -61,7 +70,7 @@ parameters = { "path.issuer" = "prod" }
 
 [[operations]]
 # Nobody keeps these here; each has tests of its own.
-include-path-regex = "^/v1/(approvals|inventory|scorecard|secrets|policy/check)|/summary$"
+include-path-regex = "^/v1/(inventory|scorecard|secrets|policy/check)|/summary$"
 warnings = false
 
 [[operations]]
@@ -70,6 +79,16 @@ include-name = "POST /v1/artifacts/{digest}/attestations"
 parameters = { "path.digest" = "%(digest)s" }
 warnings = false
 checks.positive_data_acceptance.expected-statuses = ["2xx", "4xx"]
+
+[[operations]]
+# The same of what people sign.
+include-name = "POST /v1/approvals"
+warnings = false
+checks.positive_data_acceptance.expected-statuses = ["2xx", "4xx"]
+
+[[operations]]
+include-path-regex = "^/v1/approvals/"
+parameters = { "path.approval_id" = "%(approval)s" }
 
 [[operations]]
 include-path-regex = "^/v1/artifacts/"
@@ -109,11 +128,34 @@ class TestConformance:
         signers = SignersHolder(settings, {}, Builder("https://ci.example", "0"), key)
         return ArtifactDesk(kept, signers, AuditNotes(None), SteppedClock())
 
+    @pytest.fixture
+    async def approvals(self, tmp_path) -> AsyncIterator[ApprovalDesk]:
+        """One approval lies there."""
+        people = tmp_path / "approvers.yaml"
+        rights = [{"kinds": ["security"], "environments": ["prod"]}]
+        alice = {"keys": [public_pem("alice")], "may": rights}
+        people.write_text(json.dumps({"version": 1, "people": {"alice": alice}}))
+        given, clock, key = ApprovalsSettings(people=people), SteppedClock(START), generate_evidence_key()
+        book = await Book.open(tmp_path / "approvals.db", People(), ApprovalLimits(), key.private, clock.now_ns())
+
+        async def unknown(_digest: str) -> None:
+            return None
+
+        desk = ApprovalDesk(given, book, None, unknown, AuditNotes(None), clock)
+        await desk.load("test")
+        await desk.submit(signed(approval(), "alice").text(), Caller("https://ci.example", "somebody"))
+        yield desk
+        await desk.close()
+        book.close()
+
     async def test_the_server_does_what_its_document_says(self, api, known, tmp_path):
         """All checks, valid and invalid data; bounded and the same in every run."""
         job_id = await api.job("known")
         (tmp_path / "api_hooks.py").write_text(HOOKS)
-        (tmp_path / "schemathesis.toml").write_text(CONFIG % {"digest": ARTIFACT, "attestation": known})
+        told = {"digest": ARTIFACT, "attestation": known, "approval": id_of(approval())}
+        (tmp_path / "schemathesis.toml").write_text(CONFIG % told)
+            CONFIG % {"digest": ARTIFACT, "attestation": known, "approval": id_of(approval())}
+        )
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
