@@ -23,14 +23,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.agent.job_files import start_script
+from orchestrator.daemon.attest import ReportDesk
 from orchestrator.errors import TryAgainError
+from orchestrator.evidence.reported import CYCLONEDX
+from orchestrator.evidence.reported_store import ReportedDocuments
 from orchestrator.identity.exchange import Collaborators, Exchange
 from orchestrator.identity.issuers import IssuerSet
 from orchestrator.identity.job_credential import JobCredentials
 from orchestrator.identity.rate import RateLimit
 from orchestrator.identity.serving_certificate import ServingCertificate
 from orchestrator.lifecycle.ports import RunnerIdentity
-from orchestrator.model.events import AlarmRaised, ArtifactReported, SpansRelayed
+from orchestrator.model.events import AlarmRaised, ArtifactAttested, ArtifactReported, SpansRelayed
 from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec
 from orchestrator.model.platform import PlatformJob
 from orchestrator.model.record import Record
@@ -178,6 +181,7 @@ async def cluster(api, tmp_path, peers) -> AsyncIterator[Cluster]:
         exchange=token_exchange(exchange),
         pools={api.pool.name: api.pool},
         relay=relay,
+        report=ReportDesk(ReportedDocuments(tmp_path / "reported")).report,
         limits=RunnerLimits(body_timeout_seconds=0.5, max_artifacts=3),
     )
     certificate = ServingCertificate.open(tmp_path / "keys", "127.0.0.1", time.time)
@@ -339,6 +343,17 @@ async def test_artifacts_are_bounded_for_each_runner_and_counts_do_not_pass_to_a
     _, other = await cluster.start("k2")
     await cluster.post(other, "claim", json=PROOF)
     assert (await cluster.post(other, "artifacts", json=artifact))[0].status == 201
+
+
+async def test_a_pods_document_is_taken_with_its_own_credential_only(cluster):
+    job_id, runner = await cluster.start("k")
+    document = {"digest": DIGEST, "predicate_type": CYCLONEDX, "predicate": {"bomFormat": "CycloneDX"}}
+    assert (await cluster.post(runner, "attestations", json=document))[0].status == 409
+    await cluster.post(runner, "claim", json=PROOF)
+    assert (await cluster.post(runner, "attestations", json=document))[0].status == 201
+    assert (await cluster.post(None, "attestations", json=document))[0].status == 401
+    (told,) = await cluster.events(job_id, ArtifactAttested)
+    assert (told.digest, told.predicate_type) == (DIGEST, CYCLONEDX)
 
 
 async def test_wrong_credentials_of_an_address_are_bounded_before_anybody_is_asked(cluster):
