@@ -154,8 +154,6 @@ class TestConformance:
         (tmp_path / "api_hooks.py").write_text(HOOKS)
         told = {"digest": ARTIFACT, "attestation": known, "approval": id_of(approval())}
         (tmp_path / "schemathesis.toml").write_text(CONFIG % told)
-            CONFIG % {"digest": ARTIFACT, "attestation": known, "approval": id_of(approval())}
-        )
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
