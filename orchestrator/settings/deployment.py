@@ -18,9 +18,9 @@ class DeploymentWebhookSettings(Group):
 
     host: str = "0.0.0.0"  # noqa: S104 -- API servers are other machines
     """Address to listen on."""
-    port: int = Field(default=8457, ge=0, le=65535)
+    port: int = Field(default=8458, ge=0, le=65535)
     """TCP port; 0 takes a free one."""
-    url: str = "https://orchestrator-admission.orchestrator.svc:8457"
+    url: str = "https://orchestrator-admission.orchestrator.svc:8458"
     """How the API server reaches it: a Service of `kubernetes.namespace`, or an address. Its host stands in the
     certificate, which is of the daemon's own CA."""
     timeout_seconds: int = Field(default=10, ge=2, le=30)

@@ -58,7 +58,7 @@ def test_the_webhook_is_closed_and_selects_only_what_is_guarded(tmp_path: Path):
     assert client["service"]["port"] == service["spec"]["ports"][0]["port"]
     (daemon,) = [one for one in of_kind(found, "Deployment") if one["metadata"]["name"] == "orchestrator"]
     ports = {one["name"]: one["containerPort"] for one in daemon["spec"]["template"]["spec"]["containers"][0]["ports"]}
-    assert ports["admission"] == service["spec"]["ports"][0]["targetPort"] == 8457
+    assert ports["admission"] == service["spec"]["ports"][0]["targetPort"] == 8458
     let_in = {
         port["port"]
         for one in of_kind(found, "NetworkPolicy")
@@ -66,7 +66,7 @@ def test_the_webhook_is_closed_and_selects_only_what_is_guarded(tmp_path: Path):
         for rule in one["spec"].get("ingress", [])
         for port in rule.get("ports", [])
     }
-    assert 8457 in let_in
+    assert 8458 in let_in
     for version in ("1.29", "1.34", "1.37"):
         kubernetes_validate.validate(configuration, version, strict=True)
 
@@ -80,12 +80,12 @@ def test_without_a_ca_it_is_said_that_nothing_will_start(tmp_path: Path):
 
 
 def test_a_daemon_elsewhere_gets_the_webhook_alone(tmp_path: Path):
-    settings = {"deployment": GUARDED | {"webhook": {"url": "https://192.0.2.7:8457", "timeout_seconds": 3}}}
+    settings = {"deployment": GUARDED | {"webhook": {"url": "https://192.0.2.7:8458", "timeout_seconds": 3}}}
     code, found, _ = render(tmp_path, settings)
     assert code == 0
     (configuration,) = found
     webhook = configuration["webhooks"][0]
-    assert webhook["clientConfig"] == {"url": f"https://192.0.2.7:8457{REVIEW_PATH}"}
+    assert webhook["clientConfig"] == {"url": f"https://192.0.2.7:8458{REVIEW_PATH}"}
     assert webhook["timeoutSeconds"] == 3
 
 

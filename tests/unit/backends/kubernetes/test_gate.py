@@ -10,7 +10,7 @@ from cel_expr_python import cel
 from orchestrator.backends.kubernetes.render.gate import Gate, gate_documents
 
 _ENVIRONMENT = cel.NewEnv(variables=dict.fromkeys(("object", "oldObject", "request"), cel.Type.DYN))
-GATE = Gate("default", "orchestrator", ("shop",), "https://192.0.2.1:8457", "/review")
+GATE = Gate("default", "orchestrator", ("shop",), "https://192.0.2.1:8458", "/review")
 POD = {"metadata": {"name": "shop"}, "spec": {"containers": [{"name": "app", "image": "a"}]}}
 
 
