@@ -19,8 +19,9 @@ from orchestrator.model.record import Record
 from orchestrator.policy.document import Evaluation
 from orchestrator.policy.engine import RegoEngine
 from orchestrator.policy.enquiry import Enquiry
+from orchestrator.policy.facts import UnfitFactError
 from orchestrator.policy.gather import LookupFailedError, gather
-from orchestrator.policy.input import EvidenceError, admission_input, enquiry_input, exchange_input
+from orchestrator.policy.input import admission_input, enquiry_input, exchange_input
 from orchestrator.policy.lookups import Lookups, Question, Verified
 from orchestrator.policy.obligations import bind_obligations
 
@@ -115,8 +116,8 @@ class PolicyDecider:
             evaluation = await self._engine.evaluate(document.decode())
         except LookupFailedError as error:
             evaluation = Evaluation(Verdict.ERROR, detail=str(error))
-        except EvidenceError as error:
-            evaluation = Evaluation(Verdict.ERROR, detail=f"the evidence about the artifact is unfit: {error}")
+        except UnfitFactError as error:
+            evaluation = Evaluation(Verdict.ERROR, detail=f"a fact for policy is unfit: {error}")
         except Exception as error:  # noqa: BLE001 -- the port never raises: whatever broke, the answer is no
             evaluation = Evaluation(Verdict.ERROR, detail=f"policy could not be asked: {type(error).__name__}")
         decision = Decision(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -20,18 +21,13 @@ from orchestrator.model.job import Caller, JobOffer
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
 from orchestrator.policy.enquiry import Enquiry
+from orchestrator.policy.facts import UnfitFactError, check_facts, lean_artifact
 from orchestrator.policy.lookups import Facts, Verified
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_BOOLEAN_EVIDENCE = ("signed", "sbom", "provenance")
-_LISTED_EVIDENCE = ("signatures", "sboms", "provenances", "scans", "refused")
 
 MAX_CLAIMED = 100
 """Entries of `claimed` that are passed on; the rest is left out, as nothing may depend on any of it."""
-
-
-class EvidenceError(ValueError):
-    """Evidence that is not about the artifact asked for, or not of the documented types."""
 
 
 def is_digest(text: str) -> bool:
@@ -56,7 +52,7 @@ def admission_input(record: Record, pool: Pool, now_ns: int, verified: Verified)
         verified: what the lookups answered.
 
     Raises:
-        EvidenceError: the evidence is about another digest or of the wrong types.
+        UnfitFactError: a fact is of another type than documented, or the evidence about another digest.
     """
     return {
         **_document(Stage.ADMISSION, record, pool, now_ns, verified),
@@ -70,7 +66,7 @@ def exchange_input(record: Record, pool: Pool, audience: str, now_ns: int, verif
     """The input at a token exchange: as at admission, plus the bound runner and the audience asked for.
 
     Raises:
-        EvidenceError: as for `admission_input`.
+        UnfitFactError: as for `admission_input`.
     """
     runner = None
     if record.runner is not None and record.live:
@@ -84,7 +80,7 @@ def enquiry_input(enquiry: Enquiry, record: Record, now_ns: int, verified: Verif
     """The input of a question without a job: `job` and `runner` are null, `caller`, `pool` and `workload` may be.
 
     Raises:
-        EvidenceError: as for `admission_input`.
+        UnfitFactError: as for `admission_input`.
     """
     return {
         **_document(enquiry.stage, record, enquiry.pool, now_ns, verified),
@@ -94,6 +90,7 @@ def enquiry_input(enquiry: Enquiry, record: Record, now_ns: int, verified: Verif
 
 
 def _document(stage: Stage, record: Record, pool: Pool | None, now_ns: int, verified: Verified) -> dict[str, Any]:
+    check_facts(verified)
     spec = record.offer.spec
     return {
         "stage": stage.value,
@@ -169,18 +166,17 @@ def work_digest(offer: JobOffer) -> str:
     return "sha256:" + hashlib.sha256(msgspec.json.encode(work, order="sorted")).hexdigest()
 
 
+_UNTOLD: Mapping[str, Any] = {
+    **dict.fromkeys(("signed", "sbom", "provenance"), False),
+    "base": "",
+    **dict.fromkeys(("signatures", "sboms", "provenances", "scans", "refused"), ()),
+}
+
+
 def _artifact(requested: str, evidence: Facts | None) -> dict[str, Any] | None:
     if evidence is None:
         return None
-    artifact: dict[str, Any] = {"signed": False, "sbom": False, "provenance": False, "base": "", **evidence}
-    if not is_digest(requested) or artifact.setdefault("digest", requested) != requested:
-        raise EvidenceError("the evidence is about another artifact")
-    for name in _BOOLEAN_EVIDENCE:
-        if not isinstance(artifact[name], bool):
-            raise EvidenceError(f"evidence {name!r} is not a boolean")
-    for name in _LISTED_EVIDENCE:
-        if not isinstance(artifact.setdefault(name, []), list):
-            raise EvidenceError(f"evidence {name!r} is not a list")
-    if not isinstance(artifact["base"], str):
-        raise EvidenceError("evidence 'base' is not text")
+    artifact = lean_artifact({**_UNTOLD, "digest": requested, **evidence})
+    if not is_digest(requested) or artifact["digest"] != requested:
+        raise UnfitFactError("the evidence is about another artifact")
     return artifact

@@ -149,7 +149,7 @@ _VALUES = st.one_of(
 _CHANGES = st.lists(st.tuples(st.sampled_from(_FIELDS), _VALUES), max_size=4)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=_CHANGES, exchange=st.booleans())
 def test_prod_allows_nothing_that_staging_denies(
     good_document: Make, changes: list[tuple[str, object]], exchange: bool
@@ -173,7 +173,31 @@ def test_prod_allows_nothing_that_staging_denies(
             assert ours.max_duration_seconds <= theirs.max_duration_seconds
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_STAGING = json.loads(BUNDLE.data_json)["environments"]["staging"]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    edits=st.dictionaries(st.sampled_from([*_STAGING, "other"]), _VALUES, max_size=4),
+    leave_out=st.booleans(),
+    changes=_CHANGES,
+)
+def test_an_edit_of_stagings_data_changes_no_answer_about_prod(
+    good_document: Make, edits: dict[str, object], leave_out: bool, changes: list[tuple[str, object]]
+) -> None:
+    data = json.loads(BUNDLE.data_json)
+    kept = {key: value for key, value in (_STAGING | edits).items() if value is not MISSING}
+    data["environments"] = {"prod": data["environments"]["prod"]} | ({} if leave_out else {"staging": kept})
+    edited = RegorusEngine(BUNDLE.modules, json.dumps(data), BUNDLE.digest)
+    document = good_document("prod")
+    assert edited.evaluate_now(json.dumps(document)) == ask(document)
+    for path, value in changes:
+        document = changed(document, path, value)
+    document["request"] = {**good_document("prod")["request"], "deployment_environment": "prod"}
+    assert edited.evaluate_now(json.dumps(document)) == ask(document)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     environment=st.sampled_from(["staging", "prod"]),
     changes=_CHANGES,
@@ -190,7 +214,7 @@ def test_claims_never_change_a_decision(
     assert with_claims == without
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=6),

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from orchestrator.model.decision import Stage
 from orchestrator.policy.enquiry import Enquiry
+from orchestrator.policy.facts import UnfitFactError
 from orchestrator.policy.input import (
-    EvidenceError,
     admission_input,
     enquiry_input,
     exchange_input,
@@ -62,7 +62,7 @@ def test_evidence_gets_its_defaults_and_keeps_what_else_it_says(make_record: Mak
     artifact = admission_input(record, make_pool(), NOW, Verified({"signed": True, "builder": "x"}))["artifact"]
     assert artifact == {
         "digest": DIGEST, "signed": True, "sbom": False, "provenance": False, "base": "", "builder": "x",
-        "signatures": [], "sboms": [], "provenances": [], "scans": [], "refused": [],
+        "signatures": (), "sboms": (), "provenances": (), "scans": [], "refused": (),
     }  # fmt: skip
 
 
@@ -79,14 +79,14 @@ def test_evidence_gets_its_defaults_and_keeps_what_else_it_says(make_record: Mak
     ],
 )
 def test_unfit_evidence(make_record: Make, make_pool: Make, evidence: dict[str, object]) -> None:
-    with pytest.raises(EvidenceError):
+    with pytest.raises(UnfitFactError):
         admission_input(make_record(artifact_digest=DIGEST), make_pool(), NOW, Verified(evidence))
 
 
 @pytest.mark.parametrize("requested", ["", "sha256:short", "md5:" + "a" * 64, DIGEST + "\n"])
 def test_evidence_without_a_well_formed_digest_asked_for(make_record: Make, make_pool: Make, requested: str) -> None:
     assert not is_digest(requested)
-    with pytest.raises(EvidenceError):
+    with pytest.raises(UnfitFactError):
         admission_input(make_record(artifact_digest=requested), make_pool(), NOW, Verified({"digest": requested}))
 
 

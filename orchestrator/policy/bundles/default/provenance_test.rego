@@ -141,11 +141,11 @@ test_level if {
 }
 
 test_age_of_the_build if {
-	every time in ["2026-11-22T07:59:59Z", "2026-11-22T10:02:00Z", ""] {
+	every time in ["2026-11-22T07:59:59Z", "2026-11-22T10:05:01Z", ""] {
 		ours({"finished_at": time}) == {"provenance_stale"}
 	}
 	ours({"finished_at": "2026-11-22T08:00:00Z"}) == set()
-	ours({"finished_at": "2026-11-22T10:00:59Z"}) == set()
+	ours({"finished_at": "2026-11-22T10:05:00Z"}) == set()
 	fixtures.unmet_with(fixtures.prod, {"provenance": {"max_age_seconds": null}}) == {"provenance_stale"}
 }
 

@@ -26,10 +26,10 @@ test_no_scanner_named_is_not_enough if {
 }
 
 test_age_of_the_scan if {
-	every time in ["2026-11-22T08:59:59Z", "2026-11-22T10:01:01Z"] {
+	every time in ["2026-11-22T08:59:59Z", "2026-11-22T10:05:01Z"] {
 		unmet([scan({"finished_at": time})]) == {"scan_stale"}
 	}
-	every time in ["2026-11-22T09:00:00Z", "2026-11-22T10:00:59Z", "2026-11-22T12:00:30+02:00"] {
+	every time in ["2026-11-22T09:00:00Z", "2026-11-22T10:05:00Z", "2026-11-22T12:00:30+02:00"] {
 		unmet([scan({"finished_at": time})]) == set()
 	}
 	unmet([scan({"finished_at": ""})]) == {"scan_stale"}
