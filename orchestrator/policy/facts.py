@@ -173,7 +173,9 @@ def check_facts(verified: Verified) -> None:
     try:
         msgspec.convert(told, _Everything, strict=True)
     except msgspec.ValidationError as error:
-        raise UnfitFactError(str(error).replace("`$.", "`input.")) from None
+        what, _, where = str(error).partition(" - at ")
+        told_of = what if what.startswith("Expected ") else "Expected another value"
+        raise UnfitFactError(f"{told_of} - at {where.replace('$.', 'input.')}") from None
 
 
 def lean_artifact(artifact: Facts) -> dict[str, Any]:
