@@ -19,10 +19,12 @@ from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.server.admission_review import Answer, Workload, answer_review, read_review
 from orchestrator.server.body import read_body, require_media_type
 from orchestrator.server.connection import ConnectionLimits
+from orchestrator.server.edge import SECURITY_HEADERS
+from orchestrator.server.edge import answer as problem_of
 from orchestrator.server.peers import PeerLimits, Peers
 from orchestrator.server.pod_demands import ReviewError
 from orchestrator.server.problems import ProblemError
-from orchestrator.server.runner_handlers import answered, require_post
+from orchestrator.server.runner_handlers import require_post
 from orchestrator.server.tls_entrance import TlsEntrance
 
 log = logging.getLogger("orchestrator.server.admission")
@@ -38,12 +40,16 @@ Gate = Callable[[Workload], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class AdmissionLimits:
-    """Times in seconds. An answer is given within `answer_seconds`; `at_once` reviews are judged at a time."""
+    """Times in seconds. An answer is given within `answer_seconds`; `at_once` reviews are judged at a time.
+
+    A connection may be idle for longer than an API server leaves it so (90), or that would sometimes ask on one that we
+    have just closed.
+    """
 
     answer_seconds: float = 9.5
     at_once: int = 64
     handshake_seconds: float = 5.0
-    connections: ConnectionLimits = field(default_factory=lambda: ConnectionLimits(512, idle_seconds=90))
+    connections: ConnectionLimits = field(default_factory=lambda: ConnectionLimits(512, idle_seconds=120))
     peers: PeerLimits = field(default_factory=lambda: PeerLimits(connections=256, connect_burst=256))
 
 
@@ -77,14 +83,25 @@ class AdmissionServer:
         await self._http.shutdown(1.0)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        async def routed() -> web.Response:
-            self._require_name(request)
-            if request.path != REVIEW_PATH:
-                raise ProblemError("There is nothing here.", reason="not_found")
-            require_post(request)
-            return await self._review(request)
+        try:
+            response = await self._routed(request)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- the border: everything becomes a problem document
+            response = problem_of(error, request)
+            reason = getattr(error, "reason", "")
+            extra = {"status": response.status, "reason": reason, "peer": request.remote or ""}
+            log.warning("a question of an API server is not answered, which refuses", extra=extra)
+        response.headers.update(SECURITY_HEADERS)
+        response.headers["Cache-Control"] = "no-store"
+        return response
 
-        return await answered(routed, request, f"API server at {request.remote or ''}")
+    async def _routed(self, request: web.BaseRequest) -> web.Response:
+        self._require_name(request)
+        if request.path != REVIEW_PATH:
+            raise ProblemError("There is nothing here.", reason="not_found")
+        require_post(request)
+        return await self._review(request)
 
     def _require_name(self, request: web.BaseRequest) -> None:
         if not self._names:
