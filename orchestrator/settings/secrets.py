@@ -39,7 +39,7 @@ class HookSettings(Group):
 
 class RotateSettings(HookSettings):
     every_seconds: LongSeconds | None = None
-    """Age at which a value is replaced. None: only when `orchestrator secrets rotate` asks."""
+    """Age at which a value is replaced. None: only when an operator asks for it."""
 
 
 class RepositorySettings(Group):

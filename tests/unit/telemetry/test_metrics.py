@@ -19,6 +19,8 @@ from orchestrator.model.decision import CONFIGURATION, Reason, Waiver
 from orchestrator.telemetry import ids
 from orchestrator.telemetry.export import ExportOptions, TraceExporter
 from orchestrator.telemetry.metrics import Metrics
+from orchestrator.telemetry.scores.metrics import artifact_traceability, permission_scope, policy_coverage, secret_age
+from orchestrator.telemetry.scores.tally import DayTally
 from orchestrator.testing import stories
 from orchestrator.testing.stories import ADMITTED, ISSUED, MARKER, MS, STARTED, T0, TO_WORK, WHOLE, facts_for, offer
 
@@ -240,6 +242,13 @@ AUDIT: Any = SimpleNamespace(
 )
 """A log that has written nothing, and one anchor."""
 
+NOTHING_COUNTED: Any = {
+    "secret_age": secret_age([]),
+    "permission_scope": permission_scope([], DayTally.read(None, 1), 1),
+    "artifact_traceability": artifact_traceability(DayTally.read(None, 1), 1),
+    "policy_coverage": policy_coverage(DayTally.read(None, 1), None, ["default"], 1),
+}
+
 
 def test_the_reference_page_lists_every_metric_and_no_other() -> None:
     page = (Path(__file__).parents[3] / "docs/reference/metrics.md").read_text().partition("\n## The egress gateway")[0]
@@ -249,6 +258,7 @@ def test_the_reference_page_lists_every_metric_and_no_other() -> None:
     watch_backends(registry, ())
     watch_audit(registry, AUDIT)
     registry.watch_sources(tuple)
+    registry.watch_scores(lambda: NOTHING_COUNTED)
     for accept, parse, plain in (("", parse_plain, True), ("application/openmetrics-text", parse_openmetrics, False)):
         exposed = {
             family.name + ("_total" if family.type == "counter" else "")
