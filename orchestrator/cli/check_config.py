@@ -55,6 +55,7 @@ def _try_files(settings: Settings) -> None:
     from orchestrator.daemon.signers import try_signers
     from orchestrator.daemon.tickets import connection_of
     from orchestrator.errors import ConfigurationError
+    from orchestrator.evidence.approvals.people import read_people
     from orchestrator.identity.issuer_keys import FileKeys
 
     for number, caller in enumerate(settings.callers):
@@ -67,6 +68,8 @@ def _try_files(settings: Settings) -> None:
         if not file.is_file():
             raise ConfigurationError(f"{path}: there is no file {file}")
     try_signers(settings.promotion)
+    if settings.approvals.people is not None:
+        read_people(settings.approvals.people)
     if settings.promotion.tickets:
         connection_of(settings.promotion.tickets)
     _try_gate(settings)

@@ -30,6 +30,7 @@ def warnings_for(settings: Settings) -> list[str]:
         *secret_warnings(settings),
         *_audit(settings),
         *_release(settings),
+        *_approvals(settings),
         *_rules(settings),
         *_state(settings),
     ]
@@ -121,11 +122,26 @@ def _release(settings: Settings) -> Iterator[str]:
         yield f"promotion.tickets.token_file: {tickets.token_file} can be read by {exposed} (chmod 400)"
 
 
+def _approvals(settings: Settings) -> Iterator[str]:
+    given = settings.approvals
+    callers = {(caller.issuer, caller.audience) for caller in settings.callers}
+    for number, one in enumerate(given.issuers):
+        path = f"approvals.issuers.{number}"
+        if not one.issuer.startswith("https://") and one.jwks_file is None:
+            yield f"{path}.issuer: its keys are fetched without TLS; whoever is on the path can approve"
+        if (one.issuer, one.audience) in callers:
+            yield f"{path}.audience: callers has it too, so a token that was meant to dispatch a job can approve one"
+    if given.people is not None and not given.review_seconds:
+        yield "approvals.review_seconds: break-glass goes on counting where nobody looks at what was done with it"
+
+
 def _rules(settings: Settings) -> Iterator[str]:
-    """Who may write policy or the trust map grants tokens, at the next reload."""
+    """Who may write policy, the trust map or the approvers' file grants tokens, at the next reload."""
     found = {f"identity.trust_maps.{number}": path for number, path in enumerate(settings.identity.trust_maps)}
     if settings.policy.bundle:
         found["policy.bundle"] = settings.policy.bundle
+    if settings.approvals.people:
+        found["approvals.people"] = settings.approvals.people
     for name, path in found.items():
         for one in (path, *(path.iterdir() if path.is_dir() else ())):
             if one.exists() and one.stat().st_mode & stat.S_IWOTH:
