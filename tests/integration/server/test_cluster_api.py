@@ -24,16 +24,21 @@ from hypothesis import strategies as st
 
 from orchestrator.agent.job_files import start_script
 from orchestrator.daemon.attest import ReportDesk
+from orchestrator.daemon.audit_notes import AuditNotes
+from orchestrator.daemon.secrets import SecretsRoom
 from orchestrator.errors import TryAgainError
+from orchestrator.evidence.audit.keyed import KeyedHash
 from orchestrator.evidence.reported import CYCLONEDX
 from orchestrator.evidence.reported_store import ReportedDocuments
 from orchestrator.identity.exchange import Collaborators, Exchange
 from orchestrator.identity.issuers import IssuerSet
 from orchestrator.identity.job_credential import JobCredentials
 from orchestrator.identity.rate import RateLimit
+from orchestrator.identity.secrets.registry import Registered, Registry
+from orchestrator.identity.secrets.state import StateStore
 from orchestrator.identity.serving_certificate import ServingCertificate
 from orchestrator.lifecycle.ports import RunnerIdentity
-from orchestrator.model.events import AlarmRaised, ArtifactAttested, ArtifactReported, SpansRelayed
+from orchestrator.model.events import AlarmRaised, ArtifactAttested, ArtifactReported, SecretDelivered, SpansRelayed
 from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec
 from orchestrator.model.platform import PlatformJob
 from orchestrator.model.record import Record
@@ -589,6 +594,27 @@ async def test_a_pods_runner_gets_its_registration_and_reports_its_job(cluster, 
     ]
     assert [(one.run_id, one.repository, one.token) for one in reports] == [("9001", "acme/shop", "")] * 2
     assert engine.record(record.id).live
+
+
+async def test_a_pods_job_finds_its_secret_as_a_file_and_the_record_has_its_version(cluster, started, tmp_path):
+    value = "value-of-the-registry-key\n"
+    file = tmp_path / "registry-key"
+    file.write_text(value)
+    file.chmod(0o400)
+    secret = Registered("registry-key", "team-a", 1, 1, file=file, pools=("default",))
+    store, hashed = StateStore(tmp_path / "secrets"), KeyedHash(bytes(32))
+    room = SecretsRoom(Registry([secret]), store, AuditNotes(None), hashed.of, time.time_ns)
+    note = cluster.api.engine.note
+    cluster.server._handlers._deps = replace(cluster.deps, work_files=lambda record: room.files(record, note))
+    world, job_id = await started(script='cat "$REGISTRY_KEY_FILE"; env | grep KEY', secrets=["registry-key"])
+    async with await world.gateway():
+        assert await world.agent() == (0, "")
+        code, said = await world.job()
+    assert (code, said) == (0, f"{value}REGISTRY_KEY_FILE={world.work}/files/registry-key\n")
+    [delivered] = await cluster.events(job_id, SecretDelivered)
+    assert delivered.version == hashed.of("secret registry-key", value)
+    assert value.strip() not in str(await cluster.api.journal.facts_of(JobId(job_id)))
+    assert b"***" in cluster.deps.masker.text(value).encode()
 
 
 async def test_the_images_own_path_stays_and_identity_cannot_be_replaced(started):
