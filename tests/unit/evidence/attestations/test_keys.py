@@ -97,3 +97,12 @@ def test_a_private_key_is_refused_and_not_shown():
         read_keys(pem(P256) + text, "file")
     assert "PRIVATE KEY" in str(caught.value)
     assert not any(line in caught.value.diagnostics() for line in text.splitlines()[1:-1])
+
+
+@pytest.mark.parametrize("private", [P384, ED], ids=["P-384", "Ed25519"])
+def test_nothing_signed_is_not_everything_signed(private):
+    """Of the bytes only a digest is known: what such a key has signed is not the empty text either."""
+    signature = private.sign(b"", ec.ECDSA(hashes.SHA384())) if private is P384 else private.sign(b"")
+    (key,) = read_keys(pem(private), "file")
+    assert Signed(b"").holds(key, signature)
+    assert not Signed.by_digest(DIGEST).holds(key, signature)
