@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Mapping
@@ -13,7 +14,9 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
+from typer.testing import CliRunner
 
+from orchestrator.cli.main import app
 from orchestrator.daemon.reload import Reload
 from orchestrator.errors import TryAgainError
 from orchestrator.evidence.approvals.envelopes import Envelope
@@ -25,6 +28,7 @@ from orchestrator.testing.approvals import (
     approval,
     exception,
     id_of,
+    private_pem,
     public_pem,
     review,
     revocation,
@@ -321,6 +325,38 @@ async def test_lists_are_filtered(site):
     assert await ids("?environment=staging") == []
     assert await ids("?state=counts") == ["approval"]
     assert await ids("?limit=1") == ["exception"]
+
+
+async def test_the_command_line_from_the_request_to_the_revocation(site, tmp_path):
+    caller, person = tmp_path / "caller", tmp_path / "person"
+    caller.write_text(site.rooms.issuer.mint_caller_token()[0])
+    person.write_text(token())
+    for name in ("alice", "carol"):
+        (tmp_path / f"{name}.pem").write_bytes(private_pem(name))
+
+    async def run(*arguments: str, bearer: Path = caller) -> Any:
+        command = ["--url", site.url, "--token-file", str(bearer), "approvals", *arguments]
+        return await asyncio.to_thread(CliRunner().invoke, app, command)
+
+    asked = ("break_glass", "-e", "prod", "--artifact", DIGEST, "--waive", MISSING, "--as", "carol", "-r", "down")
+    done = await run("request", *asked, "--key", str(tmp_path / "carol.pem"), "--json")
+    name = json.loads(done.stdout)["id"]
+    assert "1 of 2" in (await run("sign", name, "--key", str(tmp_path / "alice.pem"), "--yes")).stderr
+    done = await run("sign", name, "--yes", bearer=person)
+    assert done.stdout.strip() == f"{name} counts"
+    done = await run("show", name, "--exit-status")
+    assert done.exit_code == 0
+    assert "signed by: alice, carol, dave" in done.stdout
+    assert name in (await run("list", "--kind", "break_glass", "--state", "counts")).stdout
+    assert "nothing of the kind" in (await run("list", "--type", "review")).stdout
+    done = await run("review", name, "--verdict", "justified", "-r", "fine", "--key", str(tmp_path / "alice.pem"))
+    assert done.exit_code == 1
+    assert "approval_unused" in done.stderr
+    assert (await run("revoke", name, "-r", "over", "--yes")).stdout.strip() == f"{name} approval_revoked"
+    assert (await run("show", name, "--exit-status")).exit_code == 1
+    file = tmp_path / "object.json"
+    file.write_text(signed(exception(**lasting()), "carol").text())
+    assert "exception_approvers_missing" in (await run("submit", str(file))).stdout
 
 
 async def test_without_an_approvers_file_nothing_is_taken(world):
