@@ -1,9 +1,9 @@
 """What it costs to keep decisions, and how many can be decided again in a second.
 
 The log holds what a daemon really decides: four of five are builds, one goes on to staging with evidence about an
-artifact; what either costs alone is told as well. Rates are per second of processor time, workers' own included, and the
-ratio is against the bare interpreter on the same documents, so that both survive a busy machine; `per_second` is by the
-clock on the wall.
+artifact; what either costs alone is told as well. Rates are per second of processor time, that of workers included, and
+the ratio is against the bare interpreter on the same documents, so that both survive a busy machine; `per_second` is by
+the clock on the wall.
 """
 
 from __future__ import annotations
