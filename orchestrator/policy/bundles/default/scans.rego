@@ -63,11 +63,18 @@ within(left, limit) if {
 	left <= limit
 }
 
-remaining(scan, severity) := scan.counts[severity] - count([finding.id |
+remaining(scan, severity) := scan.counts[severity] - set_aside(scan, severity)
+
+# Findings are gone through only where some may be ignored.
+set_aside(_, _) := 0 if count(ignored) == 0
+
+set_aside(scan, severity) := count([finding.id |
 	some finding in scan.found
 	finding.severity == severity
 	finding.id in ignored
-])
+]) if {
+	count(ignored) > 0
+}
 
 # Somebody answers for each, and none is for ever.
 ignored contains entry.id if {
