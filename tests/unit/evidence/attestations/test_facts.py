@@ -16,6 +16,7 @@ from orchestrator.evidence.envelope import sign_envelope
 from orchestrator.evidence.provenance import IN_TOTO, statement_bytes
 from orchestrator.evidence.provenance import provenance as our_provenance
 from orchestrator.evidence.signing_key import generate_evidence_key
+from orchestrator.evidence.summary import SUMMARY_TYPE
 from orchestrator.model import events
 from tests.unit.evidence.attestations.conftest import (
     CONTENT,
@@ -386,8 +387,9 @@ def test_anybody_elses_word_about_a_reporter_is_none(proven, signed, reporter):
 
 def test_a_malformed_reporter(proven, signed, our_key, reporter):
     for broken in ({**reporter, "pool": 1}, {"job": "x"}):
-        envelope = signed(VULN, scan(trivy()), key=our_key, reporter=broken)
-        assert refusals(proven(envelope)) == ["statement_malformed"]
+        for kind, body in ((VULN, scan(trivy())), (SUMMARY_TYPE, {})):
+            envelope = signed(kind, body, key=our_key, reporter=broken)
+            assert refusals(proven(envelope)) == ["statement_malformed"]
 
 
 # Whatever a signer may have signed
@@ -400,7 +402,16 @@ json_values = st.recursive(
 )
 KEY = generate_evidence_key()
 TRUSTED = Signers([control_plane([KEY.public], {OUR_BUILDER: 3})], scanners={"trivy": Reporters(frozenset({"scan"}))})
-TYPES = [SIGN, CYCLONEDX, "https://spdx.dev/Document", SLSA, SLSA_02, VULN, "https://in-toto.io/attestation/vulns/v0.2"]
+TYPES = [
+    SUMMARY_TYPE,
+    SIGN,
+    CYCLONEDX,
+    "https://spdx.dev/Document",
+    SLSA,
+    SLSA_02,
+    VULN,
+    "https://in-toto.io/attestation/vulns/v0.2",
+]
 
 
 @given(kind=st.sampled_from(TYPES), subject=json_values, predicate=json_values)
