@@ -28,13 +28,16 @@ class SecretHolders:
                 case SecretDelivered(name, version):
                     self._of_job.setdefault(fact.job_id, set()).add((name, version))
                 case JobFinished():
-                    self._of_job.pop(fact.job_id, None)
+                    self.forget(fact.job_id)
                 case _:
                     pass
 
     def expect(self, job_id: JobId, name: str, version: str) -> None:
         """It is about to be delivered: hold it from before that is recorded."""
         self._of_job.setdefault(job_id, set()).add((name, version))
+
+    def forget(self, job_id: JobId) -> None:
+        self._of_job.pop(job_id, None)
 
     def hold(self, name: str, version: str) -> bool:
         """Whether any job may hold this value now."""

@@ -108,7 +108,11 @@ class SecretsRoom:
         given: list[Event] = [
             SecretDelivered(name, self.version(name, value), value.age_seconds(now)) for name, value in values.items()
         ]
-        await note(record.id, *given)
+        try:
+            await note(record.id, *given)
+        except GiveUpError:
+            self.holders.forget(record.id)  # the job is over, and has none of them
+            raise
         return {name: value.text for name, value in values.items()}
 
     async def _taken(self, name: str, who: Asker) -> Value:
@@ -126,8 +130,11 @@ class SecretsRoom:
     # What changes them.
 
     def woken(self, name: str) -> asyncio.Event:
-        """Set when the secret's turn should not wait."""
-        return self._woken.setdefault(name, asyncio.Event())
+        """Set when the secret's turn should not wait: from the start, as what was begun before may have to go on."""
+        if name not in self._woken:
+            self._woken[name] = asyncio.Event()
+            self._woken[name].set()
+        return self._woken[name]
 
     async def rotate(self, name: str, by: str, *, at_once: bool = False) -> None:
         """Have a new value made in the secret's next turn, which is now. The old one is withdrawn once no job holds it;

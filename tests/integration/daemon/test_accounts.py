@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -109,3 +111,25 @@ def test_counts_are_there_after_a_restart(program, site):
     [secret] = shell.json("secrets")["secrets"]
     assert secret["uses"] == 1
     assert secret["last_used_at"]
+
+
+def test_a_daemon_killed_in_the_middle_of_a_rotation_loses_no_value(program, site):
+    daemon = program(**site.settings())
+    daemon.start()
+    shell = Shell(daemon)
+    (site.place / "how").write_text("one behind")  # the place has room for one value, and has the new one by now
+    shell.run("secrets", "rotate", "registry-key", "--no-wait")
+    daemon.until((site.place / "behind").exists)
+    os.kill(daemon.process.pid, signal.SIGKILL)
+    daemon.process.wait()
+    (daemon.folder / "state" / "daemon.json").unlink()
+    daemon.start()
+    [new] = site.works
+    [secret] = shell.json("secrets")["secrets"]
+    assert (secret["state"], secret["number"]) == ("rotating", 0)
+    (site.place / "open").touch()
+    (site.place / "how").write_text("one")
+    daemon.until(lambda: shell.json("secrets")["secrets"][0]["number"] == 1)
+    kept = json.loads((daemon.folder / "state" / "secrets" / "registry-key.json").read_text())
+    assert kept["current"]["value"] == new
+    assert site.works == [new]
