@@ -26,7 +26,7 @@ class TestOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TestResult:
-    """`name` is the rule's full path, e.g. `data.orchestrator.staging_test.test_unsigned`."""
+    """`name` is the rule's full path, e.g. `data.orchestrator.artifact_test.test_unsigned`."""
 
     __test__ = False
 
