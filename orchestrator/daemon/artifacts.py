@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,7 +45,8 @@ class ArtifactDesk:
             return _view(known.id, known.standing, found), False
         standing = Standing.VOUCHED if found.signers else Standing.LOOSE
         await self._notes.evidence_uploaded(digest, found.id, found.predicate_type, found.signers, caller)
-        kept = await asyncio.to_thread(self._kept.attestations.add, (digest,), text, standing)
+        room = json.dumps([found.signers, found.predicate_type])
+        kept = await asyncio.to_thread(self._kept.attestations.add, (digest,), text, standing, room=room)
         return _view(kept, standing, found), True
 
     def _show(self, digest: str) -> Mapping[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,11 +13,20 @@ from orchestrator.errors import GiveUpError
 from orchestrator.evidence.attestation_store import AttestationStore, Standing
 from orchestrator.evidence.attestations.making import SIGNATURE_TYPE, signature_statement
 from orchestrator.evidence.envelope import sign_envelope
-from orchestrator.evidence.provenance import IN_TOTO, Builder, KeptLog, provenance, statement_bytes, subjects_of
+from orchestrator.evidence.provenance import (
+    IN_TOTO,
+    PREDICATE_TYPE,
+    Builder,
+    KeptLog,
+    provenance,
+    statement_bytes,
+    subjects_of,
+)
 from orchestrator.evidence.reported import REPORTABLE, SCANS, Reporter, reported_statement
 from orchestrator.evidence.reported_store import ReportedDocuments
 from orchestrator.evidence.signing_key import EvidenceKey
 from orchestrator.evidence.store import EvidenceStore
+from orchestrator.evidence.summary import SUMMARY_TYPE
 from orchestrator.journal.logs import LogStore
 from orchestrator.journal.port import JournalReader
 from orchestrator.model.events import (
@@ -93,13 +102,16 @@ class EvidenceAttester:
         key: EvidenceKey,
         kept: EvidenceKeeping,
         logs: LogStore,
+        listed: Callable[[str, str], bool],
     ) -> None:
+        """`listed` says whether jobs of a pool and a caller (id) are named as reporters of anything."""
         self._journal = journal
         self._pools = pools
         self._builder = builder
         self._key = key
         self._kept = kept
         self._logs = logs
+        self._listed = listed
         self._bare: set[JobId] = set()  # jobs offered since we are here that reported nothing; most never do
         self._reporting: set[JobId] = set()
         journal.subscribe(self._hear)
@@ -115,6 +127,8 @@ class EvidenceAttester:
             return ()
         facts = await self._journal.facts_of(record.id)
         told = _Told.by(facts)
+        if told.documents:
+            self._reporting.add(record.id)  # an earlier daemon may have heard of them
         succeeded = outcome.result is Result.SUCCESS
         notes: list[Event] = []
         if succeeded and told.artifacts:
@@ -125,7 +139,7 @@ class EvidenceAttester:
                 reporter = Reporter.of(record, pool, self._builder, at_ns)
                 notes.append(await self._document(record, told.name_of(document.digest), document, reporter))
         for summary in told.summaries:
-            await self._keep_summary(summary)
+            await self._keep_summary(record, summary)
         return tuple(notes)
 
     async def _provenance(self, record: Record, facts: Sequence[Fact], pool: Pool, told: _Told) -> Sequence[Event]:
@@ -140,9 +154,9 @@ class EvidenceAttester:
         reporter = Reporter.of(record, pool, self._builder, record.ended_at_ns)
         signature = signature_statement([(told.name_of(digest), digest) for digest in digests], reporter.annotation())
         try:
-            await asyncio.to_thread(self._keep, digests, payload, envelope)
-            data = statement_bytes(signature)
-            notes.append(AttestationSigned(SIGNATURE_TYPE, digests, await self._sign(digests, data)))
+            await asyncio.to_thread(self._keep, record, digests, payload, envelope, PREDICATE_TYPE)
+            signed = await self._sign(record, digests, statement_bytes(signature), SIGNATURE_TYPE)
+            notes.append(AttestationSigned(SIGNATURE_TYPE, digests, signed))
         except GiveUpError as error:
             notes.append(AlarmRaised(error.reason, str(error)))
         return notes
@@ -154,24 +168,38 @@ class EvidenceAttester:
         subjects = [(name, document.digest)]
         statement = reported_statement(subjects, document.predicate_type, predicate, reporter)
         try:
-            signed = await self._sign((document.digest,), statement)
+            signed = await self._sign(record, (document.digest,), statement, document.predicate_type)
         except GiveUpError as error:
             return AlarmRaised(error.reason, str(error))
         return AttestationSigned(document.predicate_type, (document.digest,), signed)
 
-    async def _keep_summary(self, summary: SummarySigned) -> None:
+    async def _keep_summary(self, record: Record, summary: SummarySigned) -> None:
+        digests = (summary.artifact_digest,)
         try:
-            await asyncio.to_thread(self._keep, (summary.artifact_digest,), b"", summary.envelope)
+            await asyncio.to_thread(
+                self._kept.attestations.add, digests, summary.envelope, Standing.OWN, room=SUMMARY_TYPE
+            )
         except GiveUpError as error:  # the journal has it, and it is what was sworn
-            _log.warning("a verification summary is kept with its job only", extra={"reason": error.reason})
+            extra = {"job_id": record.id, "reason": error.reason}
+            _log.warning("a verification summary is kept with its job only", extra=extra)
 
-    async def _sign(self, digests: Sequence[str], payload: bytes) -> str:
+    async def _sign(self, record: Record, digests: Sequence[str], payload: bytes, kind: str) -> str:
         """The id of the attestation, once it is kept. Documents are large: not on the loop."""
-        return await asyncio.to_thread(lambda: self._keep(digests, payload, sign_envelope(payload, IN_TOTO, self._key)))
 
-    def _keep(self, digests: Sequence[str], payload: bytes, envelope: str) -> str:
-        key = hashlib.sha256(payload).hexdigest() if payload else ""
-        return self._kept.attestations.add(digests, envelope, Standing.OWN, key=key)
+        def sign() -> str:
+            return self._keep(record, digests, payload, sign_envelope(payload, IN_TOTO, self._key), kind)
+
+        return await asyncio.to_thread(sign)
+
+    def _keep(self, record: Record, digests: Sequence[str], payload: bytes, envelope: str, kind: str) -> str:
+        key, found = hashlib.sha256(payload).hexdigest(), ""
+        for digest in digests:
+            # Any job may claim any digest: those that nobody asked must not crowd out those that count.
+            listed = self._listed(record.offer.spec.pool, record.offer.caller.id)
+            heard = listed or self._kept.of_record.built_by(digest) == record.id
+            standing, room = (Standing.OWN, kind) if heard else (Standing.HEARSAY, "")
+            found = self._kept.attestations.add((digest,), envelope, standing, key=key, room=room)
+        return found
 
     def _hear(self, facts: Sequence[Fact]) -> None:
         for fact in facts:
@@ -221,8 +249,3 @@ async def kept_log(logs: LogStore, job_id: JobId) -> KeptLog | None:
         digest.update(chunk)
         size += len(chunk)
     return KeptLog(digest.hexdigest(), size) if size else None
-
-
-async def forget_orphans(reported: ReportedDocuments, live: Callable[[], Collection[JobId]]) -> None:
-    """At start: what jobs left whose end a killed daemon has seen."""
-    await asyncio.to_thread(reported.keep_only, live())

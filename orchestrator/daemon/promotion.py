@@ -105,7 +105,7 @@ async def open_promotion(
     return Promotion(
         key=key,
         kept=kept,
-        attester=EvidenceAttester(journal, pools, builder, key, kept, logs),
+        attester=EvidenceAttester(journal, pools, builder, key, kept, logs, signers.lists_reporter),
         artifact=ArtifactLookup(kept, signers, clock),
         signers=signers,
         desk=ReportDesk(kept.reported),

@@ -51,6 +51,11 @@ class SignersHolder:
     def current(self) -> Signers:
         return self._signers
 
+    def lists_reporter(self, pool: str, caller: str) -> bool:
+        """Whether jobs of this pool or this caller (id) are named as reporters of anything."""
+        found = self._signers
+        return any(one.include(pool, caller) for one in (found.sboms, *found.scanners.values()))
+
     async def load(self, before: Callable[[str, Sequence[str]], Awaitable[None]] | None = None) -> bool:
         """Read the key files, and put what they hold in force; whether anything changed by it.
 

@@ -1,11 +1,13 @@
 """Everything that was ever said about an artifact, by us or by others, as it was said: signed envelopes and bundles.
 
-Nothing is judged here. What the control plane says itself has room of its own, so that nobody can crowd it out.
+Nothing is judged here. Each kind of speaker has room of its own, so that nobody crowds out those whose word counts. In
+most rooms the newest word takes the place of the oldest: a scan of each day does not end with a full room.
 """
 
 from __future__ import annotations
 
 import enum
+import hashlib
 import os
 import re
 import secrets
@@ -13,25 +15,29 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.evidence.attestations.reading import MAX_ATTESTATION_BYTES, read_attestation
 
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
-_NAME: Final = re.compile(r"(own|vouched|loose)-([0-9a-f]{64})-([0-9a-f]{64})\.json")
+_NAME: Final = re.compile(r"(own|vouched|loose|hearsay)\.([0-9a-f]{16})-([0-9a-f]{64})-([0-9a-f]{64})\.json")
 
 
 class Standing(enum.StrEnum):
-    """By whom an attestation came: made here, or uploaded and by a configured signer when it came, or uploaded."""
+    """By whom an attestation came: made here; uploaded, and by a configured signer when it came; uploaded; made here of
+    the word of a job that neither built the artifact nor is listed. They are examined in this order."""
 
     OWN = "own"
     VOUCHED = "vouched"
     LOOSE = "loose"
+    HEARSAY = "hearsay"
 
 
-MOST: Final = {Standing.OWN: 256, Standing.VOUCHED: 128, Standing.LOOSE: 16}
-"""Attestations of one artifact that are kept."""
+MOST: Final = {Standing.OWN: 320, Standing.VOUCHED: 128, Standing.LOOSE: 16, Standing.HEARSAY: 32}
+"""Attestations of one artifact that are kept; together no more than are examined."""
+MOST_IN_ROOM: Final = {Standing.OWN: 32, Standing.VOUCHED: 16, Standing.HEARSAY: 32}
+"""Of one room; what comes then takes the place of the oldest."""
 MAX_LOOSE_BYTES: Final = 256 << 20
 """Of all that no configured signer stands for, over all artifacts."""
 
@@ -45,6 +51,17 @@ class KeptAttestation:
     standing: Standing
 
 
+class _Name(NamedTuple):
+    standing: Standing
+    room: str
+    key: str
+    id: str
+
+    @property
+    def file(self) -> str:
+        return f"{self.standing}.{self.room}-{self.key}-{self.id}.json"
+
+
 class AttestationStore:
     """Files in a folder (made with mode 0700) for each artifact digest. All calls block, and may come from threads."""
 
@@ -54,13 +71,13 @@ class AttestationStore:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for half in folder.glob("*/*.new"):
             half.unlink(missing_ok=True)
-        self._loose_bytes = sum(path.stat().st_size for path in folder.glob("*/loose-*.json"))
+        self._loose_bytes = sum(path.stat().st_size for path in folder.glob("*/loose.*.json"))
 
-    def add(self, digests: Sequence[str], text: str, standing: Standing, *, key: str = "") -> str:
+    def add(self, digests: Sequence[str], text: str, standing: Standing, *, key: str = "", room: str = "") -> str:
         """Keep `text` for each artifact digest (`sha256:<hex>`); its id, or that of what is kept under `key` already.
 
         `key` (hex of a SHA-256, of what is said) makes saying it again, with another signature, the same attestation;
-        without one each signature is its own.
+        without one each signature is its own. `room` is any text, such as what kind of statement it is.
 
         Raises:
             GiveUpError: reason `evidence_full`; `digest_malformed`; those of `read_attestation`.
@@ -72,20 +89,22 @@ class AttestationStore:
         data = text.encode()
         with self._lock:
             try:
-                found = [self._add(digest, data, standing, key or own_id, own_id) for digest in digests]
+                name = _Name(standing, hashlib.sha256(room.encode()).hexdigest()[:16], key or own_id, own_id)
+                found = [self._add(digest, data, name) for digest in digests]
             except OSError as error:
                 detail = error.strerror or "unknown"
                 raise TryAgainError(f"evidence cannot be written: {detail}", reason="evidence_unwritable") from error
         return f"sha256:{found[0] if found else own_id}"
 
-    def _add(self, digest: str, data: bytes, standing: Standing, key: str, own_id: str) -> str:
+    def _add(self, digest: str, data: bytes, name: _Name) -> str:
         folder = self._of(digest)
         kept = list(_names(folder))
-        for _, kept_key, kept_id in kept:
-            if kept_key == key or kept_id == own_id:
-                return kept_id
-        loose = len(data) if standing is Standing.LOOSE else 0
-        if sum(kind == standing for kind, _, _ in kept) >= MOST[standing] or (
+        for one in kept:
+            if one.key == name.key or one.id == name.id:
+                return one.id
+        oldest = self._oldest(folder, name, kept)
+        loose = len(data) if name.standing is Standing.LOOSE else 0
+        if (not oldest and sum(one.standing is name.standing for one in kept) >= MOST[name.standing]) or (
             loose and self._loose_bytes + loose > MAX_LOOSE_BYTES
         ):
             raise GiveUpError(
@@ -95,9 +114,21 @@ class AttestationStore:
                 fix="upload attestations of signers that promotion.signers lists",
             )
         folder.mkdir(mode=0o700, exist_ok=True)
-        _write(folder / f"{standing}-{key}-{own_id}.json", data)
+        _write(folder / name.file, data)
         self._loose_bytes += loose
-        return own_id
+        for path in oldest:
+            path.unlink(missing_ok=True)
+        return name.id
+
+    @staticmethod
+    def _oldest(folder: Path, name: _Name, kept: Sequence[_Name]) -> Sequence[Path]:
+        """What has to go from the room of `name` when it comes; nothing where the first words stand."""
+        most = MOST_IN_ROOM.get(name.standing)
+        if most is None:
+            return ()
+        there = [folder / one.file for one in kept if (one.standing, one.room) == (name.standing, name.room)]
+        there.sort(key=lambda path: (path.stat().st_mtime_ns, path.name))
+        return there[: max(0, len(there) - most + 1)]
 
     def of(self, digest: str) -> Sequence[KeptAttestation]:
         """All that is kept about an artifact, ours first, otherwise in the order of their ids; empty for none.
@@ -109,7 +140,7 @@ class AttestationStore:
             return ()
         folder = self._of(digest)
         try:
-            return [_read(folder, *name) for name in sorted(_names(folder), key=_order)]
+            return [_read(folder, name) for name in sorted(_names(folder), key=_order)]
         except OSError as error:
             raise TryAgainError(f"evidence cannot be read: {error.strerror}", reason="evidence_unreadable") from error
 
@@ -124,8 +155,8 @@ class AttestationStore:
         folder = self._of(digest)
         try:
             for name in _names(folder):
-                if name[2] == attestation.removeprefix("sha256:"):
-                    return _read(folder, *name)
+                if name.id == attestation.removeprefix("sha256:"):
+                    return _read(folder, name)
         except OSError as error:
             raise TryAgainError(f"evidence cannot be read: {error.strerror}", reason="evidence_unreadable") from error
         return None
@@ -143,22 +174,22 @@ class AttestationStore:
         return self._folder / digest.replace(":", "-")
 
 
-def _names(folder: Path) -> Iterator[tuple[Standing, str, str]]:
+def _names(folder: Path) -> Iterator[_Name]:
     if not folder.exists():
         return
     for path in folder.iterdir():
         match = _NAME.fullmatch(path.name)
         if match:
-            yield Standing(match[1]), match[2], match[3]
+            yield _Name(Standing(match[1]), *match.groups()[1:])
 
 
-def _order(name: tuple[Standing, str, str]) -> tuple[int, str]:
-    return list(Standing).index(name[0]), name[2]
+def _order(name: _Name) -> tuple[int, str]:
+    return list(Standing).index(name.standing), name.id
 
 
-def _read(folder: Path, standing: Standing, key: str, own_id: str) -> KeptAttestation:
-    with (folder / f"{standing}-{key}-{own_id}.json").open(encoding="utf-8") as file:
-        return KeptAttestation(f"sha256:{own_id}", file.read(MAX_ATTESTATION_BYTES), standing)
+def _read(folder: Path, name: _Name) -> KeptAttestation:
+    with (folder / name.file).open(encoding="utf-8") as file:
+        return KeptAttestation(f"sha256:{name.id}", file.read(MAX_ATTESTATION_BYTES), name.standing)
 
 
 def _write(path: Path, data: bytes) -> None:

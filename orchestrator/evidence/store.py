@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -73,6 +75,14 @@ class EvidenceStore:
             return ""
         except OSError as error:
             raise TryAgainError(f"evidence cannot be read: {error.strerror}", reason="evidence_unreadable") from error
+
+    def built_by(self, digest: str) -> str:
+        """The id of the job that the provenance of record is of; empty where there is none. No signature is checked."""
+        try:
+            statement = json.loads(base64.b64decode(json.loads(self.get(digest))["payload"]))
+            return str(statement["predicate"]["runDetails"]["metadata"]["invocationId"])
+        except (ValueError, KeyError, TypeError):
+            return ""
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{digest.replace(':', '-')}.json"

@@ -28,8 +28,9 @@ class AttestationView(View):
     """One signed statement. It counts for what `counts_for` names; `reason` says why it counts for nothing."""
 
     id: str
-    standing: Literal["own", "vouched", "loose"]
-    """Made here, or uploaded: when it came, by a configured signer or not."""
+    standing: Literal["own", "vouched", "loose", "hearsay"]
+    """Made here; uploaded, when it came by a configured signer or not; or made here of the word of a job that neither
+    built the artifact nor is listed as a reporter."""
     predicate_type: str
     signers: list[str]
     counts_for: list[str]

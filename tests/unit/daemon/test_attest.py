@@ -50,10 +50,20 @@ class Ended:
     logs: LogStore
     key: Any
     desk: ReportDesk
+    reporters: tuple[str, ...] = ()
+
+    def listed(self, pool: str, _caller: str) -> bool:
+        return pool in self.reporters
 
     def attester(self) -> EvidenceAttester:
         return EvidenceAttester(
-            self.journal, {POOL.name: POOL}, Builder("https://ci.example", "0"), self.key, self.kept, self.logs
+            self.journal,
+            {POOL.name: POOL},
+            Builder("https://ci.example", "0"),
+            self.key,
+            self.kept,
+            self.logs,
+            self.listed,
         )
 
     async def attest(self, attester: EvidenceAttester | None = None):
@@ -181,6 +191,21 @@ async def test_a_summary_goes_among_the_artifacts_attestations_also_of_a_job_tha
     await ended.run(events.SummarySigned(envelope, "sha256:d", APP, "prod", "d1"), outcome=FAILURE)
     assert list(await ended.attest()) == []
     assert [one.text for one in ended.of()] == [envelope]
+
+
+async def test_of_a_job_that_neither_built_it_nor_is_listed_the_word_is_hearsay(ended):
+    other = sign_envelope(b"of another job", IN_TOTO, ended.key)
+    ended.kept.of_record.put([APP], other)
+    await ended.run(BUILT, await ended.report())
+    await ended.attest()
+    assert {one.standing for one in ended.of()} == {Standing.HEARSAY}
+
+
+async def test_of_a_listed_job_it_is_not(ended):
+    ended.reporters = ("default",)
+    await ended.run(await ended.report(digest=BASE, kind=VULNERABILITIES))
+    await ended.attest()
+    assert [one.standing for one in ended.of(BASE)] == [Standing.OWN]
 
 
 async def test_a_job_that_said_nothing_is_not_read_again(ended, monkeypatch):

@@ -60,7 +60,7 @@ def test_the_same_statement_signed_again_and_the_same_envelope_wrapped_again_are
 
 
 def test_strangers_fill_their_own_room_only(store, envelope, monkeypatch):
-    monkeypatch.setattr(attestation_store, "MOST", {Standing.OWN: 2, Standing.VOUCHED: 1, Standing.LOOSE: 3})
+    monkeypatch.setattr(attestation_store, "MOST", dict.fromkeys(Standing, 3))
     for number in range(3):
         store.add((DIGEST,), envelope(number), Standing.LOOSE)
     with pytest.raises(GiveUpError) as full:
@@ -69,6 +69,22 @@ def test_strangers_fill_their_own_room_only(store, envelope, monkeypatch):
     store.add((DIGEST,), envelope("vouched"), Standing.VOUCHED)
     store.add((DIGEST,), envelope("own"), Standing.OWN)
     assert len(store.of(DIGEST)) == 5
+
+
+def test_where_we_speak_the_newest_word_takes_the_place_of_the_oldest_of_its_room(store, envelope, monkeypatch):
+    monkeypatch.setattr(attestation_store, "MOST_IN_ROOM", {Standing.OWN: 2, Standing.HEARSAY: 1})
+    other = store.add((DIGEST,), envelope("an SBOM"), Standing.OWN, room="sbom")
+    scans = [store.add((DIGEST,), envelope(number), Standing.OWN, room="scan") for number in range(4)]
+    heard = [store.add((DIGEST,), envelope(f"hearsay {number}"), Standing.HEARSAY) for number in range(3)]
+    assert {one.id for one in store.of(DIGEST)} == {other, *scans[2:], heard[-1]}
+    assert store.get(DIGEST, scans[0]) is None
+
+
+def test_a_room_of_first_words_stays_as_it_is_when_it_is_full(store, envelope):
+    first = [store.add((DIGEST,), envelope(number), Standing.LOOSE) for number in range(16)]
+    with pytest.raises(GiveUpError):
+        store.add((DIGEST,), envelope("late"), Standing.LOOSE)
+    assert {one.id for one in store.of(DIGEST)} == set(first)
 
 
 def test_all_that_strangers_say_is_bounded_also_after_a_restart(tmp_path, envelope, monkeypatch):
