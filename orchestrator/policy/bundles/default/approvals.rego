@@ -31,6 +31,11 @@ from_caller(approval) if approval.approver == input.caller.subject
 
 from_caller(approval) if input.caller.subject in approval.approver_subjects
 
+# Nor does who wrote the commit, by name or by number.
+from_caller(approval) if input.source.author in approval.approver_subjects
+
+from_caller(approval) if input.source.author_id in approval.approver_subjects
+
 about(approval) if approval.artifact_digest == input.artifact.digest
 
 # Given for the commit that the artifact was built from.

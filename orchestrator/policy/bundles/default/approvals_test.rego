@@ -32,6 +32,15 @@ test_unfit_approvals if {
 	}
 }
 
+test_the_author_does_not_approve if {
+	every name in ["author", "author_id"] {
+		approvals := [approval({"approver_subjects": ["sam", "1001"]})]
+		fixtures.unmet(object.union(fixtures.prod, {"approvals": approvals, "source": {name: "1002"}})) == set()
+		document := object.union(fixtures.prod, {"approvals": approvals, "source": {name: "1001"}})
+		fixtures.unmet(document) == {"security_approval_missing"}
+	}
+}
+
 test_approval_of_a_commit if unmet([approval({"artifact_digest": "", "commit": "c0ffee", "repository_id": "42"})]) == set()
 
 test_approval_of_nothing_is_none if {
