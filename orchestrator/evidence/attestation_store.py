@@ -113,7 +113,9 @@ class AttestationStore:
                 reason="evidence_full",
                 fix="upload attestations of signers that promotion.signers lists",
             )
-        folder.mkdir(mode=0o700, exist_ok=True)
+        if not folder.exists():
+            folder.mkdir(mode=0o700)
+            _sync(self._folder)
         _write(folder / name.file, data)
         self._loose_bytes += loose
         for path in oldest:
@@ -204,8 +206,7 @@ def _write(path: Path, data: bytes) -> None:
         fresh.rename(path)
     finally:
         fresh.unlink(missing_ok=True)
-    for folder in (path.parent, path.parent.parent):
-        _sync(folder)
+    _sync(path.parent)
 
 
 def _sync(folder: Path) -> None:
