@@ -15,6 +15,7 @@ from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.daemon.secret_holders import SecretHolders
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.evidence.audit.facts import DAEMON
+from orchestrator.identity.secrets.hook import BUSY
 from orchestrator.identity.secrets.registry import Asker, Bar, Registered, Registry, barred
 from orchestrator.identity.secrets.rotation import FINISH, MAKE, REMOVE, Rotations
 from orchestrator.identity.secrets.state import StateStore
@@ -246,6 +247,8 @@ class SecretsRoom:
     async def _failed(self, name: str, step: str, error: OrchestratorError) -> None:
         extra = {"secret_name": name, "step": step, "reason": error.reason, "detail": str(error)}
         _log.error("a step of a secret's rotation or end failed; its value is as it was", extra=extra)
+        if error.reason == BUSY:
+            return  # nothing was tried: the next turn looks again
         await self._notes.secret("secret.failed", name, {"step": step, "reason": error.reason}, DAEMON)
 
     def _known(self, name: str) -> Registered:

@@ -22,6 +22,7 @@ from orchestrator.identity.secrets.registry import Hook
 from orchestrator.identity.secrets.state import MAX_VALUE_BYTES
 
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+BUSY: Final = "secret_hook_busy"
 _CHUNK: Final = 16 << 10
 
 
@@ -105,7 +106,7 @@ def _lock(path: Path) -> Iterator[int]:
         except OSError:
             raise TryAgainError(
                 "the hook was started before, and it or what it started is still at work",
-                reason="secret_hook_busy",
+                reason=BUSY,
                 fix="wait for its end, or end its processes",
             ) from None
         yield descriptor

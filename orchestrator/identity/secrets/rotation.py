@@ -17,7 +17,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
-from orchestrator.identity.secrets.hook import run_hook
+from orchestrator.identity.secrets.hook import BUSY, run_hook
 from orchestrator.identity.secrets.registry import Hook, Registered
 from orchestrator.identity.secrets.state import MOST_OLD, Failing, Held, Making, Retired, SecretState, StateStore
 from orchestrator.identity.secrets.value import SECOND, Value, fit, present
@@ -234,6 +234,8 @@ class Rotations:
         try:
             yield
         except OrchestratorError as error:
+            if error.reason == BUSY:
+                raise  # nothing was tried
             state = self._store.get(name)
             before = state.failing
             tries = before.tries + 1 if before is not None and before.step == step else 1

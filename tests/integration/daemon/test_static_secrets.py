@@ -100,7 +100,8 @@ async def test_a_secret_comes_as_a_file_and_is_shown_nowhere(open_world, site):
 
 
 async def test_who_is_not_listed_does_not_run(open_world, site):
-    async with open_world(**site.settings(pools=["other"])) as world:
+    pools = {"pools": [{"name": "default"}, {"name": "other"}]}
+    async with open_world(**site.settings(pools=["other"]), **pools) as world:
         job_id = await world.offer("shout", SHOUT, secrets=("registry-key",))
         await world.finished(job_id)
         [refused] = await facts(world, job_id, JobRefused)
@@ -108,6 +109,7 @@ async def test_who_is_not_listed_does_not_run(open_world, site):
         assert await facts(world, job_id, SecretDelivered) == []
 
 
+@pytest.mark.slow  # the shipped policy proves itself first
 async def test_strict_environments_have_none(open_world, site):
     site.bundle = str(default_bundle())
     async with open_world(**site.settings()) as world:

@@ -84,6 +84,7 @@ async def test_killed_around_each_store_of_a_state(scene, side, number):
     await goes_on(scene)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["before", "behind", "own behind"])
 async def test_killed_while_its_hook_works(scene, how):
     scene.behave(how)
