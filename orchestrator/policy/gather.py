@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 
+from orchestrator.errors import OrchestratorError
 from orchestrator.policy.input import is_digest
 from orchestrator.policy.lookups import Consent, Facts, Lookups, Question, Verified
+
+_MAX_TEXT = 1000
+
+_log = logging.getLogger(__name__)
 
 _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
@@ -65,7 +71,14 @@ async def _ask(name: str, lookup: Callable[[_Asked], Awaitable[_Answer]], asked:
     waiting.add(name)
     try:
         answer = await lookup(asked)
+    except OrchestratorError as error:
+        # Its words are for people, and hold no secret.
+        raise LookupFailedError(
+            f"{name}: {error} ({error.reason}); {error.fix or 'ask again later'}"[:_MAX_TEXT]
+        ) from None
     except Exception as error:  # noqa: BLE001 -- whatever broke in a room of its own, policy answers no
-        raise LookupFailedError(f"{name}: the lookup failed ({type(error).__name__}); see the daemon's log") from None
+        kind = type(error).__name__
+        _log.exception("policy_lookup_failed", extra={"about": name, "error": kind})
+        raise LookupFailedError(f"{name}: the lookup failed ({kind}); see the daemon's log") from None
     waiting.discard(name)
     return answer

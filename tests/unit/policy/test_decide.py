@@ -1,23 +1,28 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from orchestrator.lifecycle.ports import Policy
-from orchestrator.model.decision import Decision, Obligations, Stage, Verdict
+from orchestrator.model.decision import Decision, Obligations, Reason, Stage, Verdict, Waiver
 from orchestrator.model.egress import EgressRule
 from orchestrator.model.job import Caller
 from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.policy.bundle import BundleHolder, default_bundle
-from orchestrator.policy.decide import PolicyDecider, decision_id
+from orchestrator.policy.decide import Answered, PolicyDecider, decision_id
 from orchestrator.policy.document import Evaluation
 from orchestrator.policy.engine import RegoEngine, RegorusEngine
-from orchestrator.policy.lookups import Lookups
+from orchestrator.policy.enquiry import Enquiry
+from orchestrator.policy.lookups import Consent, Lookups, Question
 from orchestrator.policy.rego import Module
+from tests.unit.policy.conftest import GOOD_EVIDENCE
+from tests.unit.policy.samples import APPROVAL, SOURCE, TICKET, WORKLOAD
 
 DIGEST = "sha256:" + "a" * 64
 BUILT = {
@@ -227,6 +232,57 @@ async def test_a_job_without_an_artifact_needs_no_evidence(
     holder: BundleHolder, make_record: Make, make_pool: Make
 ) -> None:
     assert (await PolicyDecider(holder, Lookups(failing), Now()).admit(make_record(), make_pool())).allowed
+
+
+async def test_what_is_watched_and_what_was_set_aside_is_on_the_decision(make_record: Make, make_pool: Make) -> None:
+    exception = "sha256:" + "e" * 64
+    policy = """decision := {"allow": true, "observed": [{"code": "scan_stale", "message": "scan it"}],
+        "waived": [{"exception": "EXCEPTION", "codes": ["ticket_unfit", "sbom_unfit"]}]}""".replace(
+        "EXCEPTION", exception
+    )
+    decision = await PolicyDecider(embedded(policy), Lookups(evidence_of), Now()).admit(make_record(), make_pool())
+    assert decision.observed == (Reason("scan_stale", "scan it"),)
+    assert decision.waivers == (Waiver(exception, ("ticket_unfit", "sbom_unfit")),)
+
+
+@pytest.mark.parametrize(
+    "waived", ['[{"exception": "x", "codes": ["a"]}]', '[{"exception": "sha256:0", "codes": []}]', "{}"]
+)
+async def test_waivers_that_name_no_exception_are_no_answer(waived: str, make_record: Make, make_pool: Make) -> None:
+    policy = f'decision := {{"allow": true, "waived": {waived}}}'
+    decision = await PolicyDecider(embedded(policy), Lookups(evidence_of), Now()).admit(make_record(), make_pool())
+    assert decision.verdict is Verdict.ERROR
+
+
+async def test_a_question_without_a_job_grants_nothing(holder: BundleHolder, make_pool: Make) -> None:
+    async def consent(_question: Question) -> Consent:
+        return Consent([APPROVAL])
+
+    async def source(_question: Question) -> Mapping[str, Any]:
+        return SOURCE
+
+    async def ticket(_question: Question) -> Mapping[str, Any]:
+        return TICKET
+
+    async def evidence(_digest: str) -> Mapping[str, Any]:
+        return GOOD_EVIDENCE
+
+    heard: list[Answered] = []
+    lookups = Lookups(evidence, consent, source, ticket)
+    decider = PolicyDecider(holder, lookups, Now(), listener=heard.append)
+    caller = Caller("https://ci.example", "repo:acme/shop", {"repository": "acme/shop", "repository_id": "42"})
+    pool = make_pool(trust_tier=TrustTier.PROTECTED)
+    check = Enquiry(Stage.CHECK, "prod", DIGEST, caller=caller, pool=pool, ticket="REL-7")
+    deployment = Enquiry(Stage.DEPLOYMENT, "prod", DIGEST, workload=WORKLOAD)
+    answers = [await decider.enquire(enquiry) for enquiry in (check, deployment, replace(check, ticket="REL-8"))]
+    assert [codes(answer) for answer in answers] == [set(), {"registry_not_approved"}, {"ticket_missing"}]
+    assert [answer.verdict for answer in answers] == [Verdict.ALLOW, Verdict.DENY, Verdict.DENY]
+    assert all(answer.obligations == Obligations() for answer in answers)
+    assert [answer.stage for answer in answers] == [Stage.CHECK, Stage.DEPLOYMENT, Stage.CHECK]
+    assert [one.decision for one in heard] == answers
+    for one in heard:
+        assert one.decision.input_digest == f"sha256:{hashlib.sha256(one.input_json).hexdigest()}"
+        assert (one.time_ns, one.record.offer.key.source) == (Now().now_ns(), one.decision.stage.value)
 
 
 class Raising:
