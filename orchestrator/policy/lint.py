@@ -58,6 +58,7 @@ def lint(modules: Sequence[Syntax], tests: Sequence[Syntax], data: Mapping[str, 
     issues = list(_check_data(everything, data))
     issues += _check_entrypoint(modules)
     issues += _check_duplicates(everything)
+    issues += _check_packages(everything, index)
     for module in everything:
         issues += _check_imports(module, index)
         in_test = module.file.endswith("_test.rego")
@@ -123,6 +124,17 @@ def _check_duplicates(modules: Iterable[Syntax]) -> Iterator[Issue]:
                 if tests[full] == 2:
                     yield Issue(module.file, rule.line, name, "a second test of this name; it can hide a failing one",
                                 "give each test its own name")  # fmt: skip
+
+
+def _check_packages(modules: Iterable[Syntax], index: _Index) -> Iterator[Issue]:
+    """OPA refuses a rule of a package's name; regorus evaluates the one into the other, and fails on the day it does."""
+    for module in modules:
+        for rule in module.rules:
+            full = module.package + rule.name
+            if any(package[: len(full)] == full for package in index.packages):
+                path = ".".join(("data", *full))
+                yield Issue(module.file, rule.line, ".".join(rule.name), f"{path} is also a package",
+                            "give the rule or the package another name")  # fmt: skip
 
 
 def _check_imports(module: Syntax, index: _Index) -> Iterator[Issue]:

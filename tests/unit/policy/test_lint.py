@@ -81,6 +81,8 @@ def test_calls_that_policy_must_not_make(write_bundle: Write, call: str, place: 
         ({"x.rego": "not rego"}, r"x\.rego:1"),
         ({"x.rego": "package x\ndefault y := 1\ndefault y := 2\n"}, r"x\.rego:3: y: a second default"),
         ({"x.rego": "package x\ndefault y := 1\n", "z.rego": "package x\ndefault y := 2\n"}, r"z\.rego:2: y: a second"),
+        ({"x.rego": "package x\ny := 1\n", "z.rego": "package x.y\nz := 2\n"}, r"x\.rego:2: y: data\.x\.y is also"),
+        ({"x.rego": "package x\ny := 1\n", "z.rego": "package x.y.w\nz := 2\n"}, r"data\.x\.y is also a package"),
         ({"x.rego": "package x\nimport data.nothing\ny if nothing.z\n"}, r"x\.rego:2: import: nothing defines"),
         ({"x.rego": "package x\nimport rego.v2\n"}, "cannot import rego.v2"),
         ({"x.rego": "package x\ny if not data.blocked[input.a]\n"}, r"nothing defines data\.blocked"),
