@@ -175,7 +175,7 @@ class Ledger:
         exceptions: list[dict[str, Any]] = []
         now = moment(now_ns)
         for one in self._lasting.get(asked.environment, {}).values():
-            if _end_of(one) <= now:
+            if _end_of(one) <= now or not _about(one, asked.artifact_digest):
                 continue  # most of what is kept; these texts sort as the times do
             try:
                 found = self.judged(one, asked, now_ns)
@@ -243,6 +243,11 @@ class Ledger:
 def _end_of(one: Held) -> str:
     assert isinstance(one.predicate, Lasting), "nothing else is in this index"
     return one.predicate.expires_at
+
+
+def _about(one: Held, digest: str) -> bool:
+    """Whether it can be about this artifact at all; a hint, to look no further."""
+    return isinstance(one.predicate, Lasting) and one.predicate.artifact_digest in ("", digest)
 
 
 def _end(row: Mapping[str, Any]) -> tuple[str, str]:

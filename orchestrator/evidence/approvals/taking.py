@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.evidence.approvals.judging import refuse_expired, refuse_length
+from orchestrator.evidence.approvals.judging import Limits, refuse_expired, refuse_length
 from orchestrator.evidence.approvals.ledger import Held, Ledger
 from orchestrator.evidence.approvals.people import REVIEW_KIND, Person
 from orchestrator.evidence.approvals.refusal import ApprovalRefusedError
 from orchestrator.evidence.approvals.statements import (
+    SECOND,
     Approval,
     Endorsement,
     Lasting,
     Review,
     Revocation,
     RuleException,
+    moment_ns,
 )
 
 
@@ -32,6 +34,7 @@ def refuse_taking(ledger: Ledger, found: Held, people: Sequence[Person], now_ns:
                 raise ApprovalRefusedError("approval_revoked", "it was revoked, which is for ever")
             refuse_length(predicate, ledger.limits)
             refuse_expired(predicate, now_ns)
+            _refuse_far(predicate, ledger.limits, now_ns)
             _refuse_signers(predicate, people)
         case Revocation(object=name):
             _refuse_revocation(ledger, target_of(ledger, name), people)
@@ -51,6 +54,14 @@ def target_of(ledger: Ledger, name: str) -> Held:
     if target is None or not isinstance(target.predicate, Lasting):
         raise ApprovalRefusedError("approval_unknown", f"there is no approval or exception {name}")
     return target
+
+
+def _refuse_far(predicate: Lasting, limits: Limits, now_ns: int) -> None:
+    """What is signed now is for now: nobody keeps a break-glass in a drawer."""
+    longest = limits.longest_ns(predicate)
+    if moment_ns(predicate.starts_at) > now_ns + longest:
+        text = f"starts_at lies more than {longest // SECOND} s ahead"
+        raise ApprovalRefusedError("approval_too_long", text)
 
 
 def _refuse_signers(predicate: Lasting, people: Sequence[Person]) -> None:

@@ -96,6 +96,14 @@ async def test_what_can_never_count(office):
     assert await refused(office.take(long, "carol")) == "approval_too_long"
 
 
+async def test_nothing_is_signed_for_far_ahead(office):
+    office.now_ns = START - 5 * HOUR
+    assert await refused(office.take(exception(), "carol")) == "approval_too_long"
+    office.now_ns = START - 4 * HOUR
+    await office.take(exception(), "carol")
+    assert office.why(exception()) == "approval_not_yet_valid"
+
+
 async def test_what_is_revoked_gets_no_more_signatures(office):
     await office.take(exception(), "carol")
     await office.take(revocation(exception()), "alice")  # may sign break_glass
