@@ -42,7 +42,7 @@ _WEIGHTS: Final = {
     Kind.STATIC_SECRET: 60,
     Kind.ACCESS_TOKEN: 60,
     Kind.APP_KEY: 50,
-    Kind.ISSUER_KEY: 40,
+    Kind.ISSUER_KEY: 30,
     Kind.EVIDENCE_KEY: 35,
     Kind.AUDIT_KEY: 35,
     Kind.WEBHOOK_SECRET: 25,

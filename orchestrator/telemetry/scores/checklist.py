@@ -47,7 +47,7 @@ def _point(title: str, state: str, evidence: Sequence[str], fix: str) -> dict[st
 
 
 def _identity(now: Standing) -> dict[str, Any]:
-    shown = f"{percent(now.secretless_share)} of the jobs of the last 30 days got no static secret"
+    shown = f"of the jobs of the last 30 days, got no static secret: {percent(now.secretless_share)}"
     state = MET if now.secretless_share == 1 or not now.secrets else PARTLY
     fix = "replace the registered secrets, the riskiest first: orchestrator inventory"
     return _point(
@@ -73,7 +73,7 @@ def _policy(now: Standing) -> dict[str, Any]:
 def _signed(now: Standing) -> dict[str, Any]:
     part = now.deploys_traced_share
     state = UNKNOWN if part is None else MET if part == 1 else PARTLY if part else UNMET
-    shown = f"{percent(part)} of what was deployed has signature, SBOM and provenance"
+    shown = f"of what was deployed, has all three: {percent(part)}"
     return _point(
         "What is deployed is signed, with SBOM and provenance", state, [shown], "see docs/how-to/write-policy.md"
     )
@@ -96,7 +96,7 @@ def _separate(now: Standing) -> dict[str, Any]:
 def _logged(now: Standing) -> dict[str, Any]:
     state = UNMET if not now.audit_enabled else MET if now.audit_healthy and now.anchors else PARTLY
     told = "on" if now.audit_enabled else "off"
-    shown = [f"audit log: {told}, {'well' if now.audit_healthy else 'not well'}", f"{now.anchors} anchors"]
+    shown = [f"audit log: {told}, {'healthy' if now.audit_healthy else 'not healthy'}", f"{now.anchors} anchors"]
     fix = "switch the audit log on, and anchor its checkpoints elsewhere"
     return _point("Every exchange, decision and deployment is logged", state, shown, fix)
 
