@@ -1,5 +1,6 @@
-"""SIGHUP: policy bundle, its candidate and trust map are loaded again. Nothing else is, and the log says what would
-need a restart. A bundle that denies far more than the one before it may be taken back here too."""
+"""SIGHUP: policy bundle, its candidate, trust map and what else the daemon names are loaded again. Settings are not, and
+the log says what would need a restart. A bundle that denies far more than the one before it may be taken back here too.
+"""
 
 from __future__ import annotations
 
