@@ -66,6 +66,15 @@ class _Refused(TypedDict, total=False):
     reason: str
 
 
+class _Summary(TypedDict, total=False):
+    attestation: _Digest
+    environment: str
+    verified_at: _Time
+    policy: str
+    decision: str
+    job: str
+
+
 class _Artifact(TypedDict, total=False):
     digest: _Digest
     signed: bool
@@ -78,6 +87,7 @@ class _Artifact(TypedDict, total=False):
     sboms: list[_Sbom]
     provenances: list[_Provenance]
     scans: list[_Scan]
+    summaries: list[_Summary]
     refused: list[_Refused]
 
 

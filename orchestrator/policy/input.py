@@ -169,7 +169,7 @@ def work_digest(offer: JobOffer) -> str:
 _UNTOLD: Mapping[str, Any] = {
     **dict.fromkeys(("signed", "sbom", "provenance"), False),
     "base": "",
-    **dict.fromkeys(("signatures", "sboms", "provenances", "scans", "refused"), ()),
+    **dict.fromkeys(("signatures", "sboms", "provenances", "scans", "summaries", "refused"), ()),
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -23,8 +23,10 @@ from orchestrator.evidence.attestations.reading import (
     read_statement,
 )
 from orchestrator.evidence.attestations.signers import Claim, Signer, Signers
+from orchestrator.evidence.attestations.summaries import read_summary
 from orchestrator.evidence.attestations.whose import Tries, signers_of
 from orchestrator.evidence.provenance import PREDICATE_TYPE
+from orchestrator.evidence.summary import SUMMARY_TYPE
 
 MESSAGE_SIGNATURE: Final = "messageSignature"
 """In place of a predicate type: a signature over the artifact's own bytes, as `cosign sign-blob` makes it."""
@@ -50,13 +52,15 @@ class Finding:
 @dataclass(frozen=True, slots=True)
 class Examined:
     """One attestation. `id` is empty when it could not be read. `signers` have signed it, entitled to or not; `reason`
-    says why it counts for nothing, and is empty also for statements of types that are not about these claims."""
+    says why it counts for nothing, and is empty also for statements of types that are not about these claims. `summary`
+    is what a verification summary of the daemon's own says (see `summaries`)."""
 
     id: str
     predicate_type: str = ""
     signers: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     reason: str = ""
+    summary: Mapping[str, Any] | None = None
 
 
 def claim_of(predicate_type: str) -> Claim | None:
@@ -95,7 +99,21 @@ def examine(digest: str, source: str, signers: Signers, now_ns: int, tries: Trie
             findings.append(_finding(digest, attestation.id, statement, signer, signers, now_ns))
         except AttestationRefusedError as error:
             reason = reason or error.reason
-    return Examined(attestation.id, kind, signed_by, tuple(findings), "" if findings else reason)
+    summary = None
+    try:
+        summary = _summary(digest, attestation.id, statement, found)
+    except AttestationRefusedError as error:
+        reason = reason or error.reason
+    return Examined(attestation.id, kind, signed_by, tuple(findings), "" if findings else reason, summary)
+
+
+def _summary(
+    digest: str, attestation: str, statement: Statement, found: tuple[Signer, ...]
+) -> Mapping[str, Any] | None:
+    """What our own verification summary says; not one of which we only swear that a job said it."""
+    if statement.predicate_type != SUMMARY_TYPE or not any(signer.is_control_plane for signer in found):
+        return None
+    return read_summary(attestation, statement.predicate) if _reporter(statement, digest) is None else None
 
 
 def _over_the_artifact(attestation: Attestation) -> Statement:

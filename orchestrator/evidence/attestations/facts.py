@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from orchestrator.evidence.attestations.examine import Examined, Finding, claim_of, examine
 from orchestrator.evidence.attestations.signers import CONTROL_PLANE, Claim, Signers
+from orchestrator.evidence.attestations.summaries import latest_by_environment
 from orchestrator.evidence.attestations.whose import Tries
 
 MOST_ATTESTATIONS: Final = 512
@@ -54,6 +55,7 @@ class ArtifactFacts:
             "built": dict(self.built),
             "reason": self.reason,
             **lists,
+            "summaries": latest_by_environment(one.summary for one in self.attestations if one.summary is not None),
             "refused": [
                 {"attestation": attestation, "reason": reason} for attestation, reason in self.refused[:_MOST_LISTED]
             ],

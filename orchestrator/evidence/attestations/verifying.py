@@ -7,24 +7,20 @@ exact id. Level 0 is what a builder is worth that nobody demanded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from orchestrator.evidence.attestations.documents import optional_list, optional_table, optional_text
-from orchestrator.evidence.attestations.examine import Examined
 from orchestrator.evidence.attestations.facts import ArtifactFacts, judge
 from orchestrator.evidence.attestations.keys import PublicKey
-from orchestrator.evidence.attestations.reading import AttestationRefusedError, read_attestation, read_statement
 from orchestrator.evidence.attestations.signers import CONTROL_PLANE, Claim, Reporters, Signer, Signers
-from orchestrator.evidence.summary import SUMMARY_TYPE
+from orchestrator.evidence.attestations.summaries import PASSED
 
 SUMMARY: Final = "summary"
 KINDS: Final = (*(claim.value for claim in Claim), SUMMARY)
 """What can be demanded: each is a fact of its own, and none stands for another."""
 DEFAULT_KINDS: Final = (Claim.SIGNATURE.value, Claim.SBOM.value, Claim.PROVENANCE.value)
 
-_PASSED: Final = "PASSED"
 _Value = TypeVar("_Value")
 
 
@@ -121,7 +117,7 @@ def verify(digest: str, attestations: Sequence[str], signers: Signers, demands: 
     judged = judge(digest, attestations, signers, now_ns)
     facts = judged.facts()
     builds = [one for one in facts["provenances"] if _fits(one, demands)]
-    summaries = [one for one in _summaries(judged, attestations) if _about(one, demands)]
+    summaries = [one for one in _summaries(judged) if _about(one, demands)]
     build = builds[0] if builds else {}
     return Verification(
         digest=digest,
@@ -142,7 +138,7 @@ def _fits(build: Mapping[str, Any], demands: Demands) -> bool:
 
 
 def _about(summary: Mapping[str, Any], demands: Demands) -> bool:
-    return bool(summary["result"] == _PASSED) and demands.environment in ("", summary["environment"])
+    return bool(summary["result"] == PASSED) and demands.environment in ("", summary["environment"])
 
 
 def _missing(
@@ -217,40 +213,7 @@ def _known(**values: object) -> dict[str, object]:
     return {name: value for name, value in values.items() if value}
 
 
-def _summaries(judged: ArtifactFacts, sources: Iterable[str]) -> list[Mapping[str, Any]]:
+def _summaries(judged: ArtifactFacts) -> list[Mapping[str, Any]]:
     """Verification summaries that the daemon signed about this artifact, oldest first."""
-    trusted = {one.id for one in judged.attestations if _is_our_summary(one)}
-    found: dict[str, Mapping[str, Any]] = {}
-    for source in sources if trusted else ():
-        try:
-            attestation = read_attestation(source)
-        except AttestationRefusedError:
-            continue
-        if attestation.id in trusted and attestation.id not in found:
-            found[attestation.id] = _summary(attestation.id, read_statement(attestation).predicate)
-    return sorted(found.values(), key=lambda one: str(one["verified_at"]))
-
-
-def _is_our_summary(one: Examined) -> bool:
-    return not one.reason and one.predicate_type == SUMMARY_TYPE and CONTROL_PLANE in one.signers
-
-
-def _summary(identifier: str, predicate: Mapping[str, Any]) -> Mapping[str, Any]:
-    policy = optional_text(optional_table(optional_table(predicate.get("policy")).get("digest")).get("sha256"))
-    waivers = [optional_text(optional_table(one).get("exception")) for one in _list(predicate, "orchestrator_waivers")]
-    return {
-        "attestation": identifier,
-        "result": optional_text(predicate.get("verificationResult")),
-        "environment": optional_text(predicate.get("orchestrator_environment")),
-        "verified_at": optional_text(predicate.get("timeVerified")),
-        "verifier": optional_text(optional_table(predicate.get("verifier")).get("id")),
-        "policy": f"sha256:{policy}" if policy else "",
-        "decision": optional_text(optional_table(predicate.get("orchestrator_decision")).get("id")),
-        "job": optional_text(predicate.get("orchestrator_job")),
-        "levels": [optional_text(one) for one in _list(predicate, "verifiedLevels")],
-        "waivers": waivers,
-    }
-
-
-def _list(predicate: Mapping[str, Any], name: str) -> list[Any]:
-    return optional_list(predicate.get(name))[:64]
+    found = [one.summary for one in judged.attestations if one.summary is not None]
+    return sorted(found, key=lambda one: str(one["verified_at"]))

@@ -59,6 +59,16 @@ ARTIFACT: dict[str, Any] = {
             "reporter": None,
         }
     ],
+    "summaries": [
+        {
+            "attestation": _ENVELOPE,
+            "environment": "prod",
+            "verified_at": "2026-11-01T10:00:00Z",
+            "policy": "sha256:" + "a" * 64,
+            "decision": "0192f0c1-2345-7abc-8def-0123456789ab",
+            "job": "dispatch.3f2a.1",
+        }
+    ],
     "refused": [{"attestation": _ENVELOPE, "reason": "signer_unknown"}],
 }
 

@@ -62,7 +62,7 @@ def test_evidence_gets_its_defaults_and_keeps_what_else_it_says(make_record: Mak
     artifact = admission_input(record, make_pool(), NOW, Verified({"signed": True, "builder": "x"}))["artifact"]
     assert artifact == {
         "digest": DIGEST, "signed": True, "sbom": False, "provenance": False, "base": "", "builder": "x",
-        "signatures": (), "sboms": (), "provenances": (), "scans": [], "refused": (),
+        "signatures": (), "sboms": (), "provenances": (), "scans": [], "summaries": (), "refused": (),
     }  # fmt: skip
 
 

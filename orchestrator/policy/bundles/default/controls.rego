@@ -36,9 +36,11 @@ unmet := union({
 # Rules that the environment only watches for now: they are told, and refuse nothing.
 watched := {code | some code, mode in settings.modes; mode == "observe"}
 
-observed := unmet & watched
+due := unmet - data.orchestrator.released.spared
 
-enforced := unmet - watched
+observed := due & watched
+
+enforced := due - watched
 
 waived[code] := id if {
 	some code in enforced

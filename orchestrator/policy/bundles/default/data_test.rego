@@ -21,6 +21,7 @@ test_environments_are_complete if {
 		tiers.rank[settings.min_build_trust_tier]
 		number(settings.max_duration_seconds, 1)
 		number(settings.token_ttl_seconds, 10)
+		number(settings.released.max_age_seconds, 0)
 	}
 }
 
