@@ -127,7 +127,7 @@ def _check_duplicates(modules: Iterable[Syntax]) -> Iterator[Issue]:
 
 
 def _check_packages(modules: Iterable[Syntax], index: _Index) -> Iterator[Issue]:
-    """OPA refuses a rule of a package's name; regorus evaluates the one into the other, and fails on the day it does."""
+    """OPA refuses a rule of a package's name; regorus evaluates both as one, and fails on the day that matters."""
     for module in modules:
         for rule in module.rules:
             full = module.package + rule.name

@@ -1,17 +1,23 @@
 package orchestrator.artifact_test
 
 import data.orchestrator.fixtures_test as fixtures
+import data.orchestrator.fixtures_test.approval
+import data.orchestrator.fixtures_test.local
+import data.orchestrator.fixtures_test.outside
+import data.orchestrator.fixtures_test.prod
+import data.orchestrator.fixtures_test.staging
+import data.orchestrator.fixtures_test.untrue
 
-unmet(change) := fixtures.unmet(object.union(fixtures.prod, {"artifact": change}))
+unmet(change) := fixtures.unmet(object.union(prod, {"artifact": change}))
 
 test_good_jobs_meet_everything if {
-	every document in [fixtures.staging, fixtures.prod, fixtures.local, fixtures.outside] {
+	every document in [staging, prod, local, outside] {
 		fixtures.unmet(document) == set()
 	}
 }
 
 test_no_evidence if {
-	fixtures.unmet(object.union(fixtures.staging, {"artifact": null})) == {
+	fixtures.unmet(object.union(staging, {"artifact": null})) == {
 		"artifact_unknown", "artifact_unsigned", "base_not_approved", "build_trust_tier_too_low", "built_elsewhere",
 		"sbom_missing", "source_mismatch",
 	}
@@ -19,19 +25,19 @@ test_no_evidence if {
 
 test_evidence_of_another_artifact if {
 	every digest in ["sha256:2222", "", null] {
-		document := object.union(fixtures.prod, {"request": {"artifact_digest": digest}, "approvals": [object.union(fixtures.approval, {"artifact_digest": digest})]})
+		document := object.union(prod, {"request": {"artifact_digest": digest}, "approvals": [object.union(approval, {"artifact_digest": digest})]})
 		"artifact_unknown" in fixtures.unmet(document)
 	}
 }
 
 test_unsigned if {
-	every value in fixtures.untrue {
+	every value in untrue {
 		unmet({"signed": value}) == {"artifact_unsigned"}
 	}
 }
 
 test_no_sbom if {
-	every value in fixtures.untrue {
+	every value in untrue {
 		unmet({"sbom": value}) == {"sbom_missing"}
 	}
 }
@@ -51,12 +57,12 @@ test_sbom_that_lists_little_or_in_another_way if {
 }
 
 test_required_signers if {
-	fixtures.unmet_with(fixtures.prod, {"signers": ["control-plane"]}) == set()
-	fixtures.unmet_with(fixtures.prod, {"signers": ["control-plane", "release"]}) == {"signer_missing"}
-	document := object.union(fixtures.prod, {"artifact": {"signatures": [{"signer": "control-plane"}, {"signer": "release"}]}})
+	fixtures.unmet_with(prod, {"signers": ["control-plane"]}) == set()
+	fixtures.unmet_with(prod, {"signers": ["control-plane", "release"]}) == {"signer_missing"}
+	document := object.union(prod, {"artifact": {"signatures": [{"signer": "control-plane"}, {"signer": "release"}]}})
 	fixtures.unmet_with(document, {"signers": ["control-plane", "release"]}) == set()
 	every odd in [null, "control-plane", {}] {
-		fixtures.unmet_with(fixtures.prod, {"signers": odd}) == {"signer_missing"}
+		fixtures.unmet_with(prod, {"signers": odd}) == {"signer_missing"}
 	}
 }
 

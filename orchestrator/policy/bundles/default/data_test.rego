@@ -1,8 +1,6 @@
 # Held against the data that is really in the bundle: a mistake in it keeps the bundle from being loaded.
 package orchestrator.data_test
 
-import data.orchestrator.controls
-import data.orchestrator.exceptions
 import data.orchestrator.tiers
 
 test_environments_are_complete if {
@@ -17,8 +15,8 @@ test_environments_are_complete if {
 		is_array(settings.registries)
 		is_array(settings.provenance.builders)
 		is_object(settings.approvals.kinds)
-		tiers.rank[settings.min_trust_tier]
-		tiers.rank[settings.min_build_trust_tier]
+		data.orchestrator.tiers.rank[settings.min_trust_tier]
+		data.orchestrator.tiers.rank[settings.min_build_trust_tier]
 		number(settings.max_duration_seconds, 1)
 		number(settings.token_ttl_seconds, 10)
 		number(settings.released.max_age_seconds, 0)
@@ -104,7 +102,7 @@ test_builders_of_others_are_complete if {
 			builder.id != ""
 			builder.issuer != ""
 			endswith(builder.repository_prefix, "/")
-			tiers.rank[builder.trust_tier]
+			data.orchestrator.tiers.rank[builder.trust_tier]
 		}
 	}
 }
@@ -112,7 +110,7 @@ test_builders_of_others_are_complete if {
 test_modes_are_of_known_rules if {
 	every settings in data.environments {
 		every code, mode in settings.modes {
-			code in controls.catalogue
+			code in data.orchestrator.controls.catalogue
 			mode in {"enforce", "observe"}
 		}
 	}
@@ -123,15 +121,15 @@ test_exceptions_are_for_known_rules_that_may_be_set_aside if {
 	object.keys(data.exceptions.waivable) == {"break_glass", "override"}
 	every names in data.exceptions.waivable {
 		every code in names {
-			code in controls.catalogue
-			not code in exceptions.never
+			code in data.orchestrator.controls.catalogue
+			not code in data.orchestrator.exceptions.never
 		}
 	}
 }
 
 test_tiers_that_may_have_secrets_are_known_and_not_the_strictest if {
 	every tier in data.secrets.tiers {
-		tiers.rank[tier]
+		data.orchestrator.tiers.rank[tier]
 		tier != "protected"
 	}
 }
@@ -252,7 +250,7 @@ group_of := {
 test_audiences_are_complete if {
 	every audience in data.audiences {
 		is_array(audience.environments)
-		tiers.rank[audience.min_trust_tier]
+		data.orchestrator.tiers.rank[audience.min_trust_tier]
 		number(audience.ttl_seconds, 10)
 		audience.ttl_seconds <= 86400
 		every environment in audience.environments {

@@ -1,21 +1,27 @@
 package orchestrator.exceptions_test
 
-import data.orchestrator
 import data.orchestrator.fixtures_test as fixtures
+import data.orchestrator.fixtures_test.audiences
+import data.orchestrator.fixtures_test.digest
+import data.orchestrator.fixtures_test.environments
+import data.orchestrator.fixtures_test.exception
+import data.orchestrator.fixtures_test.exceptions
+import data.orchestrator.fixtures_test.prod
+import data.orchestrator.fixtures_test.scan
 
 decide(document, change) := decision if {
-	decision := orchestrator.decision with input as document
-		with data.environments as object.union(fixtures.environments, {"prod": change})
-		with data.audiences as fixtures.audiences
-		with data.exceptions as fixtures.exceptions
+	decision := data.orchestrator.decision with input as document
+		with data.environments as object.union(environments, {"prod": change})
+		with data.audiences as audiences
+		with data.exceptions as exceptions
 		with data.secrets as {"tiers": ["standard"]}
 }
 
-unscanned := object.union(fixtures.prod, {"artifact": {"scans": []}})
+unscanned := object.union(prod, {"artifact": {"scans": []}})
 
-stale := object.union(fixtures.prod, {"artifact": {"scans": [object.union(fixtures.scan, {"finished_at": "2026-11-20T10:00:00Z"})]}})
+stale := object.union(prod, {"artifact": {"scans": [object.union(scan, {"finished_at": "2026-11-20T10:00:00Z"})]}})
 
-with_one(document, change) := decide(object.union(document, {"exceptions": [object.union(fixtures.exception, change)]}), {})
+with_one(document, change) := decide(object.union(document, {"exceptions": [object.union(exception, change)]}), {})
 
 override := {"kind": "override", "waives": ["scan_stale"], "approvers": ["sam"]}
 
@@ -30,12 +36,12 @@ refused(decision, wanted) if {
 test_break_glass_sets_aside_what_it_names if {
 	decision := with_one(unscanned, {})
 	decision.allow == true
-	decision.waived == [{"exception": fixtures.exception.id, "codes": ["scan_missing"]}]
-	decision.obligations.session_tags.exception == fixtures.exception.id
+	decision.waived == [{"exception": exception.id, "codes": ["scan_missing"]}]
+	decision.obligations.session_tags.exception == exception.id
 }
 
 test_nothing_is_used_that_is_not_needed if {
-	decision := with_one(fixtures.prod, {})
+	decision := with_one(prod, {})
 	decision.allow == true
 	decision.waived == []
 	not decision.obligations.session_tags.exception
@@ -46,7 +52,7 @@ test_what_it_does_not_name_stays if {
 	refused(with_one(document, {}), {"ticket_unfit"})
 	decision := with_one(document, {"waives": ["ticket_unfit", "scan_missing", "scan_stale"]})
 	decision.allow == true
-	decision.waived == [{"exception": fixtures.exception.id, "codes": ["scan_missing", "ticket_unfit"]}]
+	decision.waived == [{"exception": exception.id, "codes": ["scan_missing", "ticket_unfit"]}]
 }
 
 test_what_nothing_replaces if {
@@ -55,7 +61,7 @@ test_what_nothing_replaces if {
 }
 
 test_what_the_data_does_not_list if {
-	document := object.union(fixtures.prod, {"artifact": {"sboms": []}})
+	document := object.union(prod, {"artifact": {"sboms": []}})
 	refused(with_one(document, {"waives": ["sbom_unfit"]}), {"sbom_unfit"})
 }
 
@@ -87,7 +93,7 @@ test_unfit_exceptions if {
 
 test_fit_scopes if {
 	every change in [
-		{"artifact_digest": fixtures.digest},
+		{"artifact_digest": digest},
 		{"job": "dispatch.a.1"},
 		{"repository_id": "42"},
 		{"starts_at": "2026-11-22T10:00:00Z"},
@@ -105,7 +111,7 @@ test_repository_of_the_caller if {
 test_override if {
 	decision := with_one(stale, override)
 	decision.allow == true
-	decision.waived == [{"exception": fixtures.exception.id, "codes": ["scan_stale"]}]
+	decision.waived == [{"exception": exception.id, "codes": ["scan_stale"]}]
 	every change in [
 		{"waives": ["scan_stale", "ticket_unfit"]},
 		{"waives": ["scan_stale", "ticket_unfit"], "approvers": ["sam", "alex"]},
@@ -118,23 +124,23 @@ test_override if {
 }
 
 test_the_narrower_exception_is_used if {
-	broad := object.union(fixtures.exception, {"waives": ["scan_stale"]})
-	narrow := object.union(object.union(fixtures.exception, override), {"id": other_id})
+	broad := object.union(exception, {"waives": ["scan_stale"]})
+	narrow := object.union(object.union(exception, override), {"id": other_id})
 	twin := object.union(narrow, {"id": "sha256:3333333333333333333333333333333333333333333333333333333333333333"})
 	decision := decide(object.union(stale, {"exceptions": [twin, broad, narrow]}), {})
 	decision.waived == [{"exception": other_id, "codes": ["scan_stale"]}]
 }
 
 test_several_exceptions_together if {
-	second := object.union(fixtures.exception, {"id": other_id, "waives": ["ticket_unfit"]})
-	document := object.union(unscanned, {"ticket": {"open": false}, "exceptions": [fixtures.exception, second]})
+	second := object.union(exception, {"id": other_id, "waives": ["ticket_unfit"]})
+	document := object.union(unscanned, {"ticket": {"open": false}, "exceptions": [exception, second]})
 	decision := decide(document, {})
 	decision.allow == true
 	decision.waived == [
-		{"exception": fixtures.exception.id, "codes": ["scan_missing"]},
+		{"exception": exception.id, "codes": ["scan_missing"]},
 		{"exception": other_id, "codes": ["ticket_unfit"]},
 	]
-	decision.obligations.session_tags.exception == fixtures.exception.id
+	decision.obligations.session_tags.exception == exception.id
 }
 
 # The token lives no longer than what it stands on.
@@ -143,11 +149,11 @@ test_tokens_by_an_exception_are_short if {
 	with_one(document, {}).obligations.token_ttl_seconds == 90
 	with_one(document, {"expires_at": "2026-11-22T10:00:33Z"}).obligations.token_ttl_seconds == 33
 	with_one(document, {"expires_at": "2026-11-22T10:00:00.5Z"}).obligations.token_ttl_seconds == 1
-	with_one(fixtures.exchange(fixtures.prod, "https://prod.test.example"), {}).obligations.token_ttl_seconds == 120
+	with_one(fixtures.exchange(prod, "https://prod.test.example"), {}).obligations.token_ttl_seconds == 120
 }
 
 test_a_watched_rule_needs_no_exception if {
-	document := object.union(unscanned, {"exceptions": [fixtures.exception]})
+	document := object.union(unscanned, {"exceptions": [exception]})
 	decision := decide(document, {"modes": {"scan_missing": "observe"}})
 	decision.allow == true
 	decision.waived == []

@@ -1,12 +1,14 @@
 package orchestrator.scans_test
 
 import data.orchestrator.fixtures_test as fixtures
+import data.orchestrator.fixtures_test.prod
+import data.orchestrator.fixtures_test.scan as a_good_scan
 
-document(scans) := object.union(fixtures.prod, {"artifact": {"scans": scans}})
+document(scans) := object.union(prod, {"artifact": {"scans": scans}})
 
 unmet(scans) := fixtures.unmet(document(scans))
 
-scan(change) := object.union(fixtures.scan, change)
+scan(change) := object.union(a_good_scan, change)
 
 test_no_scan if {
 	unmet([]) == {"scan_missing"}
@@ -16,13 +18,13 @@ test_no_scan if {
 
 test_each_named_scanner_must_have_looked if {
 	both := {"scans": {"scanners": ["trivy", "grype"]}}
-	fixtures.unmet_with(fixtures.prod, both) == {"scan_missing"}
-	fixtures.unmet_with(document([fixtures.scan, scan({"scanner": "grype"})]), both) == set()
-	fixtures.unmet_with(document([fixtures.scan, scan({"scanner": "grype", "finished_at": "2026-11-22T08:00:00Z"})]), both) == {"scan_stale"}
+	fixtures.unmet_with(prod, both) == {"scan_missing"}
+	fixtures.unmet_with(document([a_good_scan, scan({"scanner": "grype"})]), both) == set()
+	fixtures.unmet_with(document([a_good_scan, scan({"scanner": "grype", "finished_at": "2026-11-22T08:00:00Z"})]), both) == {"scan_stale"}
 }
 
 test_no_scanner_named_is_not_enough if {
-	fixtures.unmet_with(fixtures.prod, {"scans": {"scanners": []}}) == {"scan_missing"}
+	fixtures.unmet_with(prod, {"scans": {"scanners": []}}) == {"scan_missing"}
 }
 
 test_age_of_the_scan if {
@@ -33,16 +35,16 @@ test_age_of_the_scan if {
 		unmet([scan({"finished_at": time})]) == set()
 	}
 	unmet([scan({"finished_at": ""})]) == {"scan_stale"}
-	fixtures.unmet_with(fixtures.prod, {"scans": {"max_age_seconds": null}}) == {"scan_stale"}
+	fixtures.unmet_with(prod, {"scans": {"max_age_seconds": null}}) == {"scan_stale"}
 }
 
 test_the_newest_scan_counts_for_better_and_for_worse if {
 	bad := scan({"counts": {"critical": 1}, "finished_at": "2026-11-22T09:40:00Z"})
-	unmet([fixtures.scan, bad]) == {"vulnerabilities_over_threshold"}
+	unmet([a_good_scan, bad]) == {"vulnerabilities_over_threshold"}
 	unmet([scan({"finished_at": "2026-11-22T09:50:00Z"}), bad]) == set()
 	unmet([scan({"finished_at": "2026-11-22T09:40:00Z"}), bad]) == {"vulnerabilities_over_threshold"}
-	unmet([fixtures.scan, object.union(bad, {"scanner": "grype"})]) == set()
-	unmet([fixtures.scan, scan({"scanner": "grype", "counts": {"critical": 1}})]) == set()
+	unmet([a_good_scan, object.union(bad, {"scanner": "grype"})]) == set()
+	unmet([a_good_scan, scan({"scanner": "grype", "counts": {"critical": 1}})]) == set()
 }
 
 test_threshold_of_each_severity if {
@@ -58,12 +60,12 @@ test_counts_that_are_none if {
 	every severity in ["critical", "medium", "unknown"] {
 		unmet([scan({"counts": {severity: null}})]) == {"vulnerabilities_over_threshold"}
 	}
-	unmet([object.remove(fixtures.scan, ["counts"])]) == {"vulnerabilities_over_threshold"}
+	unmet([object.remove(a_good_scan, ["counts"])]) == {"vulnerabilities_over_threshold"}
 }
 
 test_thresholds_that_are_none if {
-	fixtures.unmet_with(fixtures.prod, {"scans": {"max": null}}) == {"vulnerabilities_over_threshold"}
-	fixtures.unmet_with(fixtures.prod, {"scans": {"max": {"low": "9"}}}) == {"vulnerabilities_over_threshold"}
+	fixtures.unmet_with(prod, {"scans": {"max": null}}) == {"vulnerabilities_over_threshold"}
+	fixtures.unmet_with(prod, {"scans": {"max": {"low": "9"}}}) == {"vulnerabilities_over_threshold"}
 }
 
 found := [{"id": "CVE-1", "severity": "critical", "fixed": false}, {"id": "CVE-2", "severity": "high", "fixed": true}]

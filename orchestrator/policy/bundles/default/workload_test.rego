@@ -1,10 +1,12 @@
 package orchestrator.workload_test
 
 import data.orchestrator.fixtures_test as fixtures
+import data.orchestrator.fixtures_test.digest
+import data.orchestrator.fixtures_test.prod
 
-unmet(change) := fixtures.unmet(object.union(fixtures.deployment(fixtures.prod), {"workload": change}))
+unmet(change) := fixtures.unmet(object.union(fixtures.deployment(prod), {"workload": change}))
 
-image(name) := concat("@", [name, fixtures.digest])
+image(name) := concat("@", [name, digest])
 
 test_privileged if {
 	every value in [true, null, 0, "false"] {
@@ -24,15 +26,15 @@ test_images_of_approved_registries if {
 		unmet({"images": [image(name)]}) == {"registry_not_approved"}
 		unmet({"images": [image("registry.test.example/shop/app"), image(name)]}) == {"registry_not_approved"}
 	}
-	fixtures.unmet_with(fixtures.deployment(fixtures.prod), {"registries": []}) == {"registry_not_approved"}
-	fixtures.unmet_with(fixtures.deployment(fixtures.prod), {"registries": ["registry.test.example/"]}) == set()
+	fixtures.unmet_with(fixtures.deployment(prod), {"registries": []}) == {"registry_not_approved"}
+	fixtures.unmet_with(fixtures.deployment(prod), {"registries": ["registry.test.example/"]}) == set()
 }
 
 test_no_images if unmet({"images": []}) == {"image_not_pinned", "registry_not_approved"}
 
 test_no_workload if {
 	unmet(null) == {"image_not_pinned", "privileged", "registry_not_approved"}
-	every document in [fixtures.prod, fixtures.check(fixtures.prod)] {
+	every document in [prod, fixtures.check(prod)] {
 		fixtures.unmet(document) == set()
 	}
 }
