@@ -293,3 +293,24 @@ def test_a_ca_of_api_servers_that_is_none_is_told(check, tmp_path, content):
     done = check(f"deployment: {{namespaces: {{shop: prod}}, webhook: {{client_ca_file: {ca}}}}}\n")
     assert done.exit_code == 1
     assert "deployment.webhook.client_ca_file" in done.stderr
+
+
+def test_a_secret_that_could_not_be_handed_out_is_named_and_not_shown(check, tmp_path):
+    key, hook = tmp_path / "key", tmp_path / "hook"
+    hook.write_text("")
+    settings = f"secrets: [{{name: a, owner: t, pools: [default], file: {key}, rotate: {{command: [{hook}]}}}}]"
+    done = check(settings)
+    assert "secrets.0.file" in done.stderr
+    key.write_text("short")
+    key.chmod(0o400)
+    done = check(settings)
+    assert "could not be masked" in done.stderr
+    assert "short" not in done.stderr
+    key.chmod(0o600)
+    key.write_text("long-enough-to-be-masked")
+    done = check(settings)
+    assert f"secrets.0.rotate.command: {hook} is no program" in done.stderr
+    hook.chmod(0o755)
+    done = check(settings)
+    assert done.exit_code == 0, done.stderr
+    assert "long-enough" not in done.stdout + done.stderr
