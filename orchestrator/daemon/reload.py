@@ -1,4 +1,4 @@
-"""SIGHUP: policy bundle, its candidate, trust map and what else the daemon names are loaded again. Settings are not, and
+"""SIGHUP: policy bundle, its candidate, trust map and what else the daemon names are loaded again. Settings are not:
 the log says what would need a restart. A bundle that denies far more than the one before it may be taken back here too.
 """
 
