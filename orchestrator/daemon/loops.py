@@ -30,7 +30,7 @@ _GATE_SECONDS = 3600.0
 
 
 def periodic_loops(
-    rooms: Rooms, presence: Presence, gate: ClusterGate | None
+    rooms: Rooms, presence: Presence, gate: ClusterGate | None = None
 ) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
     """Each loop by name, to be run in the root task group."""
     yield "sweep", _every(rooms.settings.deadlines.sweep_seconds, "sweep", rooms.sweep.run)
