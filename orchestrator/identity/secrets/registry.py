@@ -87,9 +87,6 @@ class Registry:
     def __init__(self, secrets: Sequence[Registered]) -> None:
         self._by_name: Mapping[str, Registered] = {one.name: one for one in secrets}
 
-    def __len__(self) -> int:
-        return len(self._by_name)
-
     def get(self, name: str) -> Registered | None:
         return self._by_name.get(name)
 

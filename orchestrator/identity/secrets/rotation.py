@@ -49,18 +49,6 @@ class Rotations:
         """See `StateStore.get`."""
         return self._store.get(name)
 
-    async def value(self, secret: Registered) -> Value:
-        """The present value, for a job.
-
-        Raises:
-            GiveUpError: reason `secret_retired`.
-            TryAgainError: reason `secret_without_value`.
-        """
-        state = self._store.get(secret.name)
-        if state.retired is not None:
-            raise GiveUpError(f"the secret {secret.name} is retired", reason="secret_retired")
-        return await asyncio.to_thread(present, secret, state)
-
     def due(self, secret: Registered) -> bool:
         """Whether a new value is to be made now: one was begun, or the present one has the age for it."""
         state = self._store.get(secret.name)

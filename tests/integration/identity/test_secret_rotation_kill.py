@@ -18,6 +18,7 @@ from orchestrator.errors import TryAgainError
 from orchestrator.identity.secrets.registry import Hook, Registered
 from orchestrator.identity.secrets.rotation import Rotations
 from orchestrator.identity.secrets.state import StateStore
+from orchestrator.identity.secrets.value import Value, present
 
 HERE = Path(__file__).parent
 HOOK = HERE.parents[1] / "unit" / "identity" / "secrets" / "hook.py"
@@ -63,17 +64,22 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         process.wait()
 
 
+def now(rotations: Rotations, secret: Registered) -> Value:
+    """The value that a job would be given."""
+    return present(secret, rotations.state(secret.name))
+
+
 async def goes_on(scene: Scene) -> None:
     """The next daemon has a value that works, and ends with the new one and nothing else."""
     rotations, secret = scene.next_daemon()
-    value = await rotations.value(secret)
+    value = now(rotations, secret)
     assert value.text in scene.works
     if rotations.state("deploy-key").making is not None or value.number == 0:
         await rotations.begin(secret, "next")
         value = await rotations.make(secret)
     assert value.text in scene.works
     await rotations.finish(secret, lambda _value: False)
-    assert scene.works == [(await rotations.value(secret)).text]
+    assert scene.works == [now(rotations, secret).text]
     assert scene.works != [FIRST]
 
 
@@ -95,7 +101,7 @@ async def test_killed_while_its_hook_works(scene, how):
     daemon.kill()
     daemon.wait()
     rotations, secret = scene.next_daemon()
-    assert (await rotations.value(secret)).text == FIRST
+    assert now(rotations, secret).text == FIRST
     with pytest.raises(TryAgainError) as busy:  # two hooks at once could each undo what the other does
         await rotations.make(secret)
     assert busy.value.reason == "secret_hook_busy"
@@ -108,7 +114,7 @@ async def test_killed_while_its_hook_works(scene, how):
 async def goes_on_after_its_own_value(scene: Scene) -> None:
     """A place that makes values by itself made one that nobody heard of: the old one works, and so does the next."""
     rotations, secret = scene.next_daemon()
-    assert (await rotations.value(secret)).text == FIRST
+    assert now(rotations, secret).text == FIRST
     value = await rotations.make(secret)
     await rotations.finish(secret, lambda _value: False)
     assert value.text in scene.works

@@ -12,12 +12,18 @@ import pytest
 from orchestrator.errors import ConfigurationError, GiveUpError, TryAgainError
 from orchestrator.identity.secrets.rotation import Rotations
 from orchestrator.identity.secrets.state import StateStore
+from orchestrator.identity.secrets.value import present
 
 from .conftest import DAY, FIRST
 
 
 def nobody(_value):
     return False
+
+
+def now(rotations, secret):
+    """The value that a job would be given."""
+    return present(secret, rotations.state(secret.name))
 
 
 async def rotated(rotations, secret):
@@ -27,15 +33,14 @@ async def rotated(rotations, secret):
 
 
 async def test_the_file_counts_until_a_rotation_and_never_after(rotations, secret, place):
-    before = await rotations.value(secret)
+    before = now(rotations, secret)
     assert (before.text, before.number, before.kept) == (FIRST, 0, False)
     after = await rotated(rotations, secret)
     secret.file.chmod(0o600)
     secret.file.write_text("somebody-wrote-this-later")
-    now = await rotations.value(secret)
-    assert now == after
-    assert (now.number, now.kept) == (1, True)
-    assert place.works == [FIRST, now.text]
+    assert now(rotations, secret) == after
+    assert (after.number, after.kept) == (1, True)
+    assert place.works == [FIRST, after.text]
 
 
 async def test_the_old_value_works_until_no_job_holds_it(rotations, secret, place):
@@ -70,7 +75,7 @@ async def test_a_secret_without_a_file_gets_its_first_value_by_a_rotation(rotati
     place.put()
     secret = replace(secret, file=None)
     with pytest.raises(TryAgainError) as refused:
-        await rotations.value(secret)
+        now(rotations, secret)
     assert refused.value.reason == "secret_without_value"
     assert rotations.due(secret)
     value = await rotated(rotations, secret)
@@ -86,7 +91,7 @@ async def test_a_failure_keeps_the_old_value_and_is_remembered(rotations, secret
     assert failed.value.reason == ("secret_value_unfit" if how == "short" else "secret_hook_failed")
     assert FIRST not in str(failed.value)
     assert FIRST not in failed.value.fix
-    assert (await rotations.value(secret)).text == FIRST
+    assert now(rotations, secret).text == FIRST
     failing = store.get("deploy-key").failing
     assert (failing.step, failing.tries) == ("make", 1)
     assert not rotations.due(secret), "it is tried again after a pause"
@@ -156,10 +161,9 @@ async def test_a_retired_secret_is_given_to_nobody_and_its_values_are_gone(rotat
     new = await rotated(rotations, secret)
     assert await rotations.retire("deploy-key", "anna")
     assert not await rotations.retire("deploy-key", "ben"), "once"
-    for refused in (rotations.value(secret), rotations.begin(secret, "anna")):
-        with pytest.raises(GiveUpError) as raised:
-            await refused
-        assert raised.value.reason == "secret_retired"
+    with pytest.raises(GiveUpError) as refused:
+        await rotations.begin(secret, "anna")
+    assert refused.value.reason == "secret_retired"
     ended = await rotations.remove("deploy-key", secret)
     assert [value.text for value in ended.destroyed] == [FIRST, new.text]
     assert (place.works, ended.left, secret.file.exists()) == ([], "", False)
@@ -176,7 +180,7 @@ async def test_a_removal_that_fails_is_tried_again_and_gives_nothing_out_meanwhi
         await rotations.remove("deploy-key", secret)
     assert not rotations.removable("deploy-key")
     with pytest.raises(GiveUpError):
-        await rotations.value(secret)
+        await rotations.begin(secret, "anna")
     clock.seconds += 31
     place.behave()
     assert rotations.removable("deploy-key")
@@ -228,7 +232,7 @@ async def test_a_file_that_is_no_good_is_told_without_its_content(rotations, sec
     secret.file.write_bytes(content)
     secret.file.chmod(mode)
     with pytest.raises(TryAgainError, match=word) as refused:
-        await rotations.value(secret)
+        now(rotations, secret)
     assert str(secret.file) in str(refused.value)
     assert not content or content.decode("utf-8", "replace")[:4] not in str(refused.value)
 
