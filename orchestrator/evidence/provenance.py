@@ -129,6 +129,8 @@ def _read(facts: Sequence[Fact]) -> _Story:
             case events.PlatformJobNamed(job, decision) if story.offer is not None:
                 story.offer, story.admitted = named_offer(story.offer, job), decision
                 story.decided(decision)
+            case events.ArtifactNamed(digest) if story.offer is not None:
+                story.offer = story.offer.deploying(digest)
             case events.ExchangeDecided(decision=decision):
                 story.decided(decision)
             case events.EgressDecided():

@@ -17,6 +17,7 @@ from orchestrator.model.credential_events import TokenRefused as TokenRefused
 from orchestrator.model.decision import Decision
 from orchestrator.model.egress import EgressProof
 from orchestrator.model.evidence_events import ArtifactAttested as ArtifactAttested
+from orchestrator.model.evidence_events import ArtifactNamed as ArtifactNamed
 from orchestrator.model.evidence_events import AttestationSigned as AttestationSigned
 from orchestrator.model.evidence_events import ExceptionUsed as ExceptionUsed
 from orchestrator.model.evidence_events import SecretDelivered as SecretDelivered
@@ -270,6 +271,7 @@ Event = (
     | EgressDecided
     | ArtifactReported
     | ArtifactAttested
+    | ArtifactNamed
     | AttestationSigned
     | ProvenanceSigned
     | SummarySigned

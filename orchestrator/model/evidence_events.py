@@ -7,6 +7,16 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class ArtifactNamed:
+    """The job's word about what it deploys, given with its identity while it runs, where its dispatch named nothing.
+
+    `digest` is `sha256:<hex>`. It chooses what policy looks at from here on, and proves nothing; only the first counts.
+    """
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class ArtifactAttested:
     """The job's claim, made with its identity, about an artifact: a bill of materials, a scanner's report.
 

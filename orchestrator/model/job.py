@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NewType
 
 from orchestrator.model.egress import EgressRule
@@ -73,9 +73,10 @@ class JobSpec:
     `environment` are variables for the script; they are stored in the journal, so they are no place for
     secrets (a job gets its credentials by exchanging its identity). `timeout_seconds` of 0 means the pool's
     limit. `claimed` is passed to policy under `input.claimed`. `artifact_digest` (`sha256:<hex>`) names
-    what a deploy job deploys; evidence about it is looked up by us. `parent_traceparent` is the W3C
-    trace context the caller sent; it is linked, never adopted. `ticket` is the id of a release ticket, looked up in the
-    tracker by us; `secrets` are names of registered secrets that the job wants to have, for policy to decide.
+    what a deploy job deploys, and where it is empty the running job may name it; evidence is looked up by us.
+    `parent_traceparent` is the W3C trace context the caller sent; it is linked, never adopted.
+    `ticket` is the id of a release ticket, looked up in the tracker by us; `secrets` are names of registered secrets
+    that the job wants to have, for policy to decide.
 
     With `awaits_platform_job` this is a runner that a platform has asked for, and which job it gets is named later
     (see `model.platform`); `platform_egress` is what the runner must reach to get and to report any job at all.
@@ -109,3 +110,9 @@ class JobOffer:
     spec: JobSpec
     caller: Caller
     fingerprint: str = ""
+
+    def deploying(self, digest: str) -> JobOffer:
+        """The offer with what the running job says it deploys; what was named before stands."""
+        if self.spec.artifact_digest:
+            return self
+        return replace(self, spec=replace(self.spec, artifact_digest=digest))

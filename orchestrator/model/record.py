@@ -164,7 +164,13 @@ def _changed(record: Record, event: events.Event, now: int) -> dict[str, Any]:
         case events.AlarmRaised(alarm=alarm):
             return {"alarmed": record.alarmed or alarm == "teardown_stuck"}
         case _:
-            return _platform_changed(record, record.platform, event, now) if record.platform is not None else {}
+            return _told_while_running(record, event, now)
+
+
+def _told_while_running(record: Record, event: events.Event, now: int) -> dict[str, Any]:
+    if isinstance(event, events.ArtifactNamed):
+        return {"offer": record.offer.deploying(event.digest)}
+    return _platform_changed(record, record.platform, event, now) if record.platform is not None else {}
 
 
 def _platform_changed(record: Record, platform: PlatformState, event: events.Event, now: int) -> dict[str, Any]:

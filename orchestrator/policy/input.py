@@ -135,6 +135,8 @@ def _job(record: Record) -> dict[str, Any]:
         "attempt": key.attempt,
         "offered_at": rfc3339(record.offered_at_ns),
         "work_digest": work_digest(record.offer),
+        # Its platform chose the runner and has no word for artifacts: only the running job can say what it deploys.
+        "artifact_named_later": record.platform is not None and not record.offer.spec.artifact_digest,
     }
 
 

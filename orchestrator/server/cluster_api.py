@@ -34,6 +34,7 @@ from orchestrator.server.runner_handlers import (
     ARTIFACTS_PATH,
     ATTESTATIONS_PATH,
     CLAIM_PATH,
+    DEPLOYMENT_PATH,
     MAX_TOKEN_CHARS,
     TOKEN_PATH,
     TRACES_PATH,
@@ -139,6 +140,7 @@ class ClusterApi:
             TOKEN_PATH: self._token,
             ARTIFACTS_PATH: partial(self._seated, self._handlers.artifact),
             ATTESTATIONS_PATH: partial(self._seated, self._handlers.attestation),
+            DEPLOYMENT_PATH: partial(self._seated, self._handlers.deployment),
             TRACES_PATH: self._spans,
         }
 

@@ -93,6 +93,7 @@ REASONS: Mapping[str, Kind] = {
     "policy_denied": Kind(403, "Policy does not allow the job"),
     "policy_undefined": Kind(403, "No policy rule allows the job"),
     "policy_error": Kind(403, "Policy could not be evaluated"),
+    "artifact_already_named": Kind(409, "The job deploys another artifact"),
     "naming_refused": Kind(403, "The job is not the one it says it is"),
     "too_many_artifacts": Kind(409, "The job has reported too many artifacts"),
     "too_many_documents": Kind(409, "The job has reported too many documents"),

@@ -30,6 +30,7 @@ from orchestrator.server.runner_handlers import (
     ARTIFACTS_PATH,
     ATTESTATIONS_PATH,
     CLAIM_PATH,
+    DEPLOYMENT_PATH,
     MAX_ALARMS,
     MAX_TOKEN_CHARS,
     TOKEN_PATH,
@@ -78,6 +79,7 @@ class RunnerApi:
             TOKEN_PATH: self._token,
             ARTIFACTS_PATH: self._artifact,
             ATTESTATIONS_PATH: self._attestation,
+            DEPLOYMENT_PATH: self._deployment,
             TRACES_PATH: self._spans,
         }
 
@@ -170,6 +172,10 @@ class RunnerApi:
     async def _attestation(self, seat: Seat, request: web.BaseRequest) -> web.Response:
         await self._verified(seat, bearer_token(request, MAX_TOKEN_CHARS))
         return await self._handlers.attestation(seat, request)
+
+    async def _deployment(self, seat: Seat, request: web.BaseRequest) -> web.Response:
+        await self._verified(seat, bearer_token(request, MAX_TOKEN_CHARS))
+        return await self._handlers.deployment(seat, request)
 
     async def _spans(self, seat: Seat, request: web.BaseRequest) -> web.Response:
         """The listener alone identifies the sender: exporters send no token."""

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -25,7 +24,9 @@ from orchestrator.model.events import ArtifactReported
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
 from orchestrator.server import naming, schemas
+from orchestrator.server.answers import json_answer, oauth_error
 from orchestrator.server.body import read_body, read_form, read_model, require_media_type
+from orchestrator.server.deploying import deploying
 from orchestrator.server.deps import Exchange, JobEngine, Namer, SpanRelay, WorkFiles
 from orchestrator.server.edge import SECURITY_HEADERS, answer
 from orchestrator.server.problems import ProblemError
@@ -46,6 +47,7 @@ CLAIM_PATH = "/runner/v1/claim"
 TOKEN_PATH = "/runner/v1/token"  # noqa: S105 -- a path
 ARTIFACTS_PATH = "/runner/v1/artifacts"
 ATTESTATIONS_PATH = "/runner/v1/attestations"
+DEPLOYMENT_PATH = "/runner/v1/deployment"
 TRACES_PATH = "/runner/v1/traces"
 
 
@@ -99,6 +101,7 @@ class Seat:
     spans: SpanCount = field(default_factory=SpanCount)
     relaying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     naming: asyncio.Lock = field(default_factory=asyncio.Lock)
+    deploying: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 Verified = Callable[[str], Awaitable[Seat]]
@@ -218,13 +221,13 @@ class RunnerHandlers:
             )
             subject_tokens = [value for name, value in form if name == "subject_token"]
             if len(subject_tokens) != 1 or not 1 <= len(subject_tokens[0]) <= MAX_TOKEN_CHARS:
-                return _oauth_error(400, "invalid_request", "exactly one subject_token is needed")
+                return oauth_error(400, "invalid_request", "exactly one subject_token is needed")
         except ProblemError as error:
-            return _oauth_error(400, "invalid_request", str(error))
+            return oauth_error(400, "invalid_request", str(error))
         try:
             seat = await verified(subject_tokens[0])
         except GiveUpError as error:
-            return _oauth_error(401, "invalid_client", str(error))
+            return oauth_error(401, "invalid_client", str(error))
         reply = await self._deps.exchange(seat.identity, form)
         response = json_answer(reply.document, status=reply.status)
         response.headers.update(reply.headers)
@@ -252,6 +255,12 @@ class RunnerHandlers:
         record, fact = await seat.reports.take(request, deps.report, running, deps.masker)
         await deps.engine.note(record.id, fact)
         return json_answer(msgspec.to_builtins(fact), status=201)
+
+    async def deployment(self, seat: Seat, request: web.BaseRequest) -> web.Response:
+        size, seconds = self._deps.limits.max_artifact_bytes, self._deps.limits.body_timeout_seconds
+        named = await read_model(request, schemas.DeploymentRequest, limit_bytes=size, timeout_seconds=seconds)
+        running = partial(self.running, seat.identity)
+        return json_answer(await deploying(self._deps.engine, running, seat.deploying, named.artifact_digest))
 
     def spans_welcome(self, request: web.BaseRequest) -> str:
         """The Content-Encoding of a request that can be relayed: OTLP/HTTP in protobuf, plain or gzip."""
@@ -285,16 +294,3 @@ class RunnerHandlers:
         if record is not None and seat.spans.pending:
             with suppress(OrchestratorError):
                 await self._deps.engine.note(record.id, seat.spans.take())
-
-
-def json_answer(document: object, *, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(document), status=status, content_type="application/json")
-
-
-def _oauth_error(status: int, code: str, description: str) -> web.Response:
-    """RFC 6749, section 5.2."""
-    document: dict[str, Any] = {"error": code, "error_description": description}
-    response = json_answer(document, status=status)
-    if status == 401:
-        response.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
-    return response

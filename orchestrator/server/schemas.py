@@ -205,6 +205,12 @@ class JobReport(Request):
     """The platform's OIDC token of this job for us, where the job may ask for one."""
 
 
+class DeploymentRequest(Request):
+    """What a running job says it deploys."""
+
+    artifact_digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
 class AttestationRequest(Request):
     """A document that a job reports about an artifact; `predicate`, the document itself, is looked at apart."""
 

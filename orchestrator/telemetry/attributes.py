@@ -202,6 +202,8 @@ def _lifecycle_row(event: events.Event) -> _Row | None:
         case events.ArtifactReported(name=name, digest=digest, size_bytes=size):
             keys: dict[str, AttributeValue | None] = {"artifact.name": name, "artifact.digest": digest}
             return "artifact.reported", Severity.INFO, {**keys, "artifact.size_bytes": size}
+        case events.ArtifactNamed(digest):
+            return "artifact.named", Severity.INFO, {"artifact.digest": digest}
         case events.ProvenanceSigned(digests=digests):
             return "provenance.signed", Severity.INFO, {"provenance.digests": digests}
         case events.ReceiptSigned(digest=digest):

@@ -8,7 +8,7 @@ import os
 
 from . import aws, gcp, outside, parties
 from .exchange import Answer, RefusedError, exchange
-from .main import into_file, parser
+from .main import into_file, name_first, parser
 
 
 def run(name: str, arguments: list[str]) -> str:
@@ -63,6 +63,7 @@ def aws_credentials(arguments: list[str]) -> str:
     if options.role:
         aws.check_role(options.role)
     name = aws.session_name(os.environ["ORCHESTRATOR_JOB_ID"])
+    name_first(options)
     answer = exchange(options.audience, asked_role(options))
     found = aws.assume(place, answer.token, role_of(answer, options), name, options.session_seconds)
     return aws.process_document(found)
@@ -84,6 +85,7 @@ def gcp_document(options: argparse.Namespace) -> str:
         source: dict[str, object] = {"file": os.path.abspath(options.token_file), "format": {"type": "text"}}
     else:
         source = gcp.executable(gcp.this_command(audience, options.role))
+    name_first(options)
     found = gcp.configuration(provider, options.service_account, source, options.session_seconds)
     if options.token_file:
         into_file(options.token_file, audience, options.role, watch=options.watch)
@@ -109,6 +111,7 @@ def gcp_answer(arguments: list[str]) -> str:
     """For the libraries, which read a failure from the answer too."""
     options = parser("gcp-answer", "What Google's libraries read from an executable source.").parse_args(arguments)
     try:
+        name_first(options)
         return gcp.good_answer(exchange(options.audience, options.role))
     except (RefusedError, OSError, ValueError, KeyError) as error:
         return gcp.bad_answer(error)
@@ -117,6 +120,7 @@ def gcp_answer(arguments: list[str]) -> str:
 def kubernetes(arguments: list[str]) -> str:
     made = parser("kubernetes", "A credential for kubectl, as a credential plugin prints it.")
     options = made.parse_args(arguments)
+    name_first(options)
     return parties.exec_credential(exchange(options.audience, options.role))
 
 
@@ -134,6 +138,7 @@ def vault(arguments: list[str]) -> str:
     if not address:
         raise ValueError("where Vault is is not known: give --address, or set VAULT_ADDR")
     place = outside.Place(address, ca_file, options.allow_http)
+    name_first(options)
     answer = exchange(options.audience, asked_role(options))
     found = parties.vault_login(place, options.mount, options.namespace, role_of(answer, options), answer.token)
     auth = found["auth"]
@@ -160,5 +165,6 @@ def rfc8693(arguments: list[str]) -> str:
         ("client_id", options.client_id),
         ("requested_token_type", options.requested_token_type),
     ]
+    name_first(options)
     found = parties.exchange_there(place, exchange(options.audience, options.role).token, wanted)
     return json.dumps(found) if options.json else str(found["access_token"])

@@ -53,22 +53,34 @@ def exchange(audience: str, role: str = "") -> Answer:
         RefusedError: the exchange said no, and why.
         OSError, ValueError, KeyError: no usable answer, or this is no job.
     """
-    with open(os.environ["ORCHESTRATOR_TOKEN_FILE"], encoding="ascii") as file:
-        subject = file.read().strip()
     fields = {
         "grant_type": GRANT,
-        "subject_token": subject,
+        "subject_token": credential(),
         "subject_token_type": TOKEN_TYPE + "access_token",
         "audience": audience,
         "requested_token_type": TOKEN_TYPE + "id_token",
     }
     if role:
         fields["scope"] = role
-    request = urllib.request.Request(
-        os.environ["ORCHESTRATOR_EXCHANGE_URL"],
-        data=urllib.parse.urlencode(fields).encode(),
-        headers={"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"},
-    )
+    body = urllib.parse.urlencode(fields).encode()
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+    return Answer(ask(os.environ["ORCHESTRATOR_EXCHANGE_URL"], body, headers), role)
+
+
+def credential() -> str:
+    """The runner's own token, which changes while it runs."""
+    with open(os.environ["ORCHESTRATOR_TOKEN_FILE"], encoding="ascii") as file:
+        return file.read().strip()
+
+
+def ask(url: str, body: bytes, headers: dict[str, str]) -> dict[str, object]:
+    """The runner API's answer to a POST; never through a proxy.
+
+    Raises:
+        RefusedError: it said no, and why.
+        OSError, ValueError: no usable answer.
+    """
+    request = urllib.request.Request(url, data=body, headers=headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), *trust())
     try:
         with opener.open(request, timeout=TIMEOUT_SECONDS) as response:
@@ -80,8 +92,8 @@ def exchange(audience: str, role: str = "") -> Answer:
     except HTTPException as error:
         raise OSError(f"the exchange's answer was cut: {error!r}") from None
     if not isinstance(document, dict):
-        raise ValueError("the answer holds no token")  # noqa: TRY004 -- data, not a type
-    return Answer(document, role)
+        raise ValueError("the answer is no JSON object")  # noqa: TRY004 -- data, not a type
+    return document
 
 
 def trust() -> list[urllib.request.BaseHandler]:

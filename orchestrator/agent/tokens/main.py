@@ -8,7 +8,8 @@ import sys
 
 from .exchange import Answer, RefusedError, exchange
 
-OVERVIEW = """usage: orchestrator-token [print] --audience AUDIENCE [--role ROLE] [--json] [--out FILE [--watch]]
+OVERVIEW = """usage: orchestrator-token [print] --audience AUDIENCE [--role ROLE] [--artifact FILE|DIGEST] [--json]
+                          [--out FILE [--watch]]
        orchestrator-token COMMAND --help
 
 An ID token of this job for one audience, or what another party gives for one.
@@ -19,10 +20,11 @@ An ID token of this job for one audience, or what another party gives for one.
   gcp          external-account credentials for Google's libraries
   kubernetes   a credential for kubectl (client.authentication.k8s.io/v1)
   vault        log in to Vault or OpenBao
+  artifact     say which artifact this job deploys, as --artifact does
   rfc8693      exchange the token at another party's endpoint (RFC 8693)
 """
 
-COMMANDS = ("print", "env", "aws", "gcp", "gcp-answer", "kubernetes", "vault", "rfc8693")
+COMMANDS = ("print", "env", "aws", "gcp", "gcp-answer", "kubernetes", "vault", "rfc8693", "artifact")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,6 +53,10 @@ def main(arguments: list[str] | None = None) -> int:
 def run(name: str, arguments: list[str]) -> str:
     if name == "print":
         return print_token(arguments)
+    if name == "artifact":
+        from . import artifact
+
+        return artifact.artifact(arguments)
     if name == "env":
         from . import variables
 
@@ -73,7 +79,21 @@ def parser(name: str, purpose: str, audience: str = "", more: str = "") -> argpa
         help=f"who the token is for, as that party expects it in 'aud'{default}",
     )
     made.add_argument("--role", default="", help="role there, which the trust map must list for this job")
+    made.add_argument(
+        "--artifact",
+        default="",
+        metavar="FILE|DIGEST",
+        help="what this job deploys, where it was dispatched without: named first, and the token is bound to it",
+    )
     return made
+
+
+def name_first(options: argparse.Namespace) -> None:
+    """Say what the job deploys, if its command does; then ask for whatever is bound to it."""
+    if options.artifact:
+        from . import artifact
+
+        artifact.name_artifact(options.artifact)
 
 
 def print_token(arguments: list[str]) -> str:
@@ -88,6 +108,7 @@ def print_token(arguments: list[str]) -> str:
         made.error("--watch needs --out")
     if options.json and options.out:
         made.error("--json and --out exclude each other")
+    name_first(options)
     if options.out:
         into_file(options.out, options.audience, options.role, watch=options.watch)
         return ""

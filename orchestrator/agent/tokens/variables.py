@@ -7,7 +7,7 @@ import os
 import re
 
 from . import aws, commands, files, gcp
-from .main import into_file, parser
+from .main import into_file, name_first, parser
 
 AZURE_AUDIENCE = "api://AzureADTokenExchange"
 CLOUDS = ("aws", "gcp", "azure")
@@ -44,6 +44,7 @@ def of_aws(arguments: list[str]) -> dict[str, str]:
         aws.check_role(options.role)
     role = commands.asked_role(options)
     path = os.path.abspath(options.token_file or files.own_file("aws", options.audience, options.role))
+    name_first(options)
     answer = into_file(path, options.audience, role, watch=not options.once)
     return {
         "AWS_WEB_IDENTITY_TOKEN_FILE": path,
@@ -78,6 +79,7 @@ def of_azure(arguments: list[str]) -> dict[str, str]:
     if not _UUID.fullmatch(options.tenant_id) and not _DOMAIN.fullmatch(options.tenant_id):
         raise ValueError(f"{options.tenant_id!r} is no tenant; it is a UUID or a domain")
     path = os.path.abspath(options.token_file or files.own_file("azure", options.audience, options.client_id))
+    name_first(options)
     into_file(path, options.audience, options.role, watch=not options.once)
     found = {
         "AZURE_FEDERATED_TOKEN_FILE": path,

@@ -68,6 +68,7 @@ class JobFacts:
             events.JobAdmitted: ("job.admitted", _admitted),
             events.JobRefused: ("job.refused", _refused),
             events.PlatformJobNamed: ("job.named", self._named),
+            events.ArtifactNamed: ("artifact.named", lambda _job, event: {"artifact": event.digest[:MAX_TEXT]}),
             events.RunnerBound: ("runner.bound", _bound),
             events.ExchangeDecided: ("token.decided", _decided),
             events.TokenIssued: ("token.issued", self._issued),

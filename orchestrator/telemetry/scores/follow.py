@@ -71,6 +71,10 @@ class Follower:
         if found is None:
             return None
         match fact.event:
+            case events.PlatformJobNamed(job=named):
+                found.environment = named.deployment_environment
+            case events.ArtifactNamed(digest):
+                found.digest = found.digest or digest
             case events.ArtifactReported(digest=digest):
                 found.built.append(digest)
             case events.ProvenanceSigned():

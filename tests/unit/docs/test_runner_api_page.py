@@ -16,7 +16,7 @@ from orchestrator.server.shapes import ProblemView
 from orchestrator.server.work import RunnerEndpoints, work_document
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "runner-api.md").read_text(encoding="utf-8")
-CLAIM, WORK, REPORT, NAMED, DENIED, DOCUMENT = map(json.loads, re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL))
+CLAIM, WORK, REPORT, NAMED, DENIED, DEPLOYMENT, DOCUMENT = map(json.loads, re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL))
 
 
 def test_what_is_sent_is_taken():

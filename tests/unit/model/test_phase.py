@@ -31,7 +31,7 @@ LEGAL: dict[tuple[Phase, type], Phase] = {
 
 NOTES = {
     e.JobOffered, e.JobRefused, e.JobWaited, e.JobCancelRequested, e.RunnerDeleted, e.ExchangeDecided, e.TokenIssued,
-    e.TokenRefused, e.EgressDecided, e.ArtifactReported, e.ArtifactAttested, e.AttestationSigned,
+    e.TokenRefused, e.EgressDecided, e.ArtifactReported, e.ArtifactAttested, e.ArtifactNamed, e.AttestationSigned,
     e.ProvenanceSigned, e.SummarySigned, e.ExceptionUsed, e.SecretDelivered, e.LogClosed, e.SpansRelayed, e.AlarmRaised,
     e.DaemonRestarted, e.PlatformJobNamed, e.PlatformJobCompleted, e.RunnerExited, e.CredentialRevoked, e.ReceiptSigned,
 }  # fmt: skip

@@ -36,7 +36,7 @@ unmet := union({
 # Rules that the environment only watches for now: they are told, and refuse nothing.
 watched := {code | some code, mode in settings.modes; mode == "observe"}
 
-due := unmet - data.orchestrator.released.spared
+due := (unmet - data.orchestrator.released.spared) - data.orchestrator.later.waiting
 
 observed := due & watched
 

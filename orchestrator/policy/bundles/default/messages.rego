@@ -18,7 +18,7 @@ format(value) := json.marshal(value) if not is_string(value)
 
 message("artifact_unknown") := say(
 	["artifact", "digest"], shown(["request", "artifact_digest"]),
-	"name the digest (sha256:...) of an artifact that a job of this orchestrator built, or bring its signed provenance",
+	"name the digest (sha256:...) of an artifact that a job of this orchestrator built, or bring its signed provenance; a job of a platform names it with orchestrator-token --artifact FILE",
 )
 
 message("artifact_unsigned") := say(
