@@ -2,6 +2,7 @@ package orchestrator.later_test
 
 import data.orchestrator.fixtures_test as fixtures
 import data.orchestrator.fixtures_test.audiences
+import data.orchestrator.fixtures_test.digest
 import data.orchestrator.fixtures_test.environments
 import data.orchestrator.fixtures_test.exceptions
 import data.orchestrator.fixtures_test.prod
