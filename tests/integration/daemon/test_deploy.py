@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
 from orchestrator.model.job import Caller
+from orchestrator.policy.bundle import default_bundle
 
 pytestmark = pytest.mark.sandbox
 
@@ -80,3 +82,35 @@ async def test_a_repository_deploys_what_was_built_from_it_and_nothing_else(worl
         [(again, ours), (other, ours), (elsewhere, ours), (world.local, ours), (shop, mine)]
     ):
         assert await deploy(world, f"foreign{number}", digest, caller) == {"source_mismatch"}, caller
+
+
+async def test_rules_that_are_only_watched_refuse_nothing_and_are_told_everywhere(open_world, tmp_path):
+    """Before a team has its first SBOM: staging goes on, and who would have been refused is known by name."""
+    bundle = tmp_path / "watching"
+    shutil.copytree(default_bundle(), bundle)
+    data = json.loads((bundle / "data.json").read_text())
+    data["environments"]["staging"]["modes"] = {"sbom_missing": "observe"}
+    (bundle / "data.json").write_text(json.dumps(data))
+    settings = SETTINGS | {"policy": {"bundle": str(bundle)}}
+    async with open_world(**settings) as world:
+        job_id = await world.offer("build", 'echo "$ORCHESTRATOR_JOB_ID" > app.whl\norchestrator-artifact app.whl\n')
+        await world.finished(job_id)
+        digest = json.loads(await world.get(f"/v1/jobs/{job_id}"))["artifacts"][0]["digest"]
+        assert await deploy(world, "staging", digest) == set()
+        assert await deploy(world, "unknown", "sha256:" + "0" * 64) == {
+            "artifact_unknown",
+            "artifact_unsigned",
+            "base_not_approved",
+        }
+        jobs = json.loads(await world.get("/v1/jobs"))["jobs"]
+        views = [json.loads(await world.get(f"/v1/jobs/{job['id']}")) for job in jobs]
+        allowed = next(view for view in views if view["artifact_digest"] == digest)
+        for decision in allowed["decisions"]:
+            assert decision["verdict"] == "allow"
+            (reason,) = decision["observed"]
+            assert reason["code"] == "sbom_missing"
+            assert reason["message"].startswith("input.artifact.sbom is false, expected true: ")
+        assert len(allowed["decisions"]) == 2
+        figures = world.rooms.metrics.render()[1].decode()
+        assert 'orchestrator_policy_observed_total{code="sbom_missing",stage="admission"} 2.0' in figures
+        assert 'orchestrator_policy_observed_total{code="sbom_missing",stage="exchange"} 1.0' in figures
