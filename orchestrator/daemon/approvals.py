@@ -31,6 +31,7 @@ from orchestrator.model.decision import Decision, Obligations, Reason, Stage, Ve
 from orchestrator.model.job import JobId
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
+from orchestrator.policy.decide import decision_id
 from orchestrator.policy.enquiry import NOBODY, Enquiry
 from orchestrator.policy.lookups import Consent, Question
 from orchestrator.settings import Settings
@@ -86,10 +87,22 @@ class Approvals:
             if decision.stage is Stage.EXCHANGE:
                 await self._note(JobId(asked.job), decision, uses)
         except ApprovalRefusedError as refused:
-            return _refused(decision, Verdict.DENY, refused)
+            return self._refused(decision, Verdict.DENY, refused)
         except OrchestratorError as error:
-            return _refused(decision, Verdict.ERROR, error)
+            return self._refused(decision, Verdict.ERROR, error)
         return decision
+
+    def _refused(self, decision: Decision, verdict: Verdict, error: OrchestratorError) -> Decision:
+        """An answer of its own, by another id: what policy said stays what the log of decisions has of it."""
+        why = f"the exception that this would stand on cannot be used: {error}; {error.fix}"
+        return replace(
+            decision,
+            id=decision_id(self.clock.now_ns()),
+            verdict=verdict,
+            reasons=(Reason(error.reason, why),),
+            obligations=Obligations(),
+            waivers=(),
+        )
 
     def _told(self, use: Use) -> Waiver:
         predicate = self.book.ledger.objects[use.exception].predicate
@@ -191,12 +204,6 @@ def _asked(question: Question) -> Asked:
         caller = question.record.offer.caller
         return asked_of_workload(question.environment, question.artifact_digest, caller, question.artifact)
     return asked_of_job(question.record, question.artifact)
-
-
-def _refused(decision: Decision, verdict: Verdict, error: OrchestratorError) -> Decision:
-    why = f"the exception that this would stand on cannot be used: {error}; {error.fix}"
-    reasons = (Reason(error.reason, why),)
-    return replace(decision, verdict=verdict, reasons=reasons, obligations=Obligations(), waivers=())
 
 
 def watch_approvals(metrics: Metrics, approvals: Approvals) -> None:

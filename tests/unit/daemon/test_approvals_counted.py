@@ -158,6 +158,7 @@ async def test_what_the_journal_did_not_take_is_told_the_next_time(site):
     site.notes.away = True
     decision = await policy.exchange(job(), POOL, AUDIENCE)
     assert decision.verdict is Verdict.ERROR
+    assert decision.id != "d1"  # policy's own answer was another
     assert [reason.code for reason in decision.reasons] == ["journal_unavailable"]
     assert decision.waivers == ()
     site.notes.away = False
