@@ -27,7 +27,7 @@ REPOSITORY = "acme/orchestrator"
 HEAD = subprocess.run(
     ["git", "-C", str(PROJECT), "rev-parse", "HEAD"], check=True, capture_output=True, text=True
 ).stdout.strip()
-NAMESPACE = "shop-prod"
+NAMESPACE, REGISTRY = "shop-prod", "registry.demo.internal"
 KIM, ALEX = Person(101, "kim"), Person(102, "alex")
 
 
@@ -72,6 +72,7 @@ def policy(folder: Path) -> Path:
     prod = data["environments"]["prod"]
     prod["approved_bases"].append("host-toolchain")  # the sandboxes of this machine
     prod["signers"] = ["release"]
+    prod["registries"] = [REGISTRY]
     prod["source"] |= {"signed": True, "reviewed": True}
     prod["scans"]["scanners"] = ["demo-scanner"]
     prod["ticket"] |= {"projects": ["REL"], "types": ["Release"]}

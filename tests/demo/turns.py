@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import ssl
 import sys
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ci import PlatformApi
-from gate_site import HEAD, NAMESPACE, Site
+from gate_site import HEAD, NAMESPACE, REGISTRY, Site
 from pipeline import JOBS, PROD, STAGING, DemoError, console
 from release import PROVENANCE, SBOM, SUMMARY
 
@@ -46,6 +47,7 @@ class Release:
         await self._approved()
         await self._elsewhere()
         await self._prod()
+        await self._started()
         await self._judged()
         return self.problems
 
@@ -116,15 +118,22 @@ class Release:
         self._title("wrong turn: another digest, with the same approval")
         other = hashlib.sha256(self.artifact.read_bytes() + b"tampered").hexdigest()
         await self._refused("artifact_unknown", "security_approval_missing", digest=f"sha256:{other}")
-        self._title("wrong turn: the approved artifact, privileged, in the cluster of production")
-        await self._review(privileged=False, allowed=True)
-        await self._review(privileged=True, allowed=False)
+        self._title(
+            "wrong turn: the approved artifact, started in the cluster of production by hand, without a release"
+        )
+        await self._review("ticket_missing")
 
     async def _prod(self) -> None:
         self._title("production")
         done = await self._deploy("prod", PROD, 1, "success")
         console.print(render.waterfall(await self.api.call("GET", f"/v1/jobs/{done['id']}/trace")))
         console.print(render.job_detail(done))
+
+    async def _started(self) -> None:
+        self._title("the cluster may start what was released")
+        await self._review("")
+        self._title("wrong turn: privileged")
+        await self._review("privileged", privileged=True)
 
     async def _judged(self) -> None:
         """What the control plane signed, before the eyes of others."""
@@ -214,13 +223,17 @@ class Release:
     async def _upload(self, bundle: Path) -> None:
         await self._command("artifacts", "upload", self.digest, str(bundle))
 
-    async def _review(self, *, privileged: bool, allowed: bool) -> None:
-        """Ask the gate as the API server of a cluster does, before it starts a pod."""
-        image = f"registry.demo.internal/orchestrator@{self.digest}"
-        container = {"name": "app", "image": image, "securityContext": {"privileged": privileged}}
+    async def _review(self, refused: str, *, privileged: bool = False) -> None:
+        """Ask the gate as the API server of a cluster does before it starts a pod; `refused` is the rule that says no,
+        alone."""
+        container = {
+            "name": "app",
+            "image": f"{REGISTRY}/orchestrator@{self.digest}",
+            "securityContext": {"privileged": privileged},
+        }
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "app"}, "spec": {"containers": [container]}}
         request = {
-            "uid": f"demo-{privileged}",
+            "uid": f"demo-{refused}",
             "kind": {"group": "", "version": "v1", "kind": "Pod"},
             "resource": {"group": "", "version": "v1", "resource": "pods"},
             "namespace": NAMESPACE,
@@ -232,11 +245,11 @@ class Release:
         url = f"https://127.0.0.1:{self.site.gate_port}/admission/v1/review"
         async with self.api.session.post(url, json=review, ssl=trust) as answer:
             told = (await answer.json())["response"]
-        console.print(
-            f"privileged: {privileged}; allowed: {told['allowed']}; {told.get('status', {}).get('message', '')}"
-        )
-        if told["allowed"] is not allowed or (privileged and "privileged" not in told["status"]["message"]):
-            self.problems.append(f"the cluster's gate answered {told}")
+        why = told.get("status", {}).get("message", "")
+        console.print(f"pod in {NAMESPACE}: {'may start' if told['allowed'] else why}", markup=False, soft_wrap=True)
+        found = re.findall(r"^- \[([a-z_]+)\]", why, re.MULTILINE)
+        if found != [refused] * bool(refused) or told["allowed"] is bool(refused):
+            self.problems.append(f"the cluster's gate answered {told}, and {refused or 'yes'} was due")
 
     async def _command(self, *words: str, code: int | None = 0, quiet: bool = False) -> str:
         """Do and show a command as a user would; what it printed."""
