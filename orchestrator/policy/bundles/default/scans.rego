@@ -66,15 +66,13 @@ within(left, limit) if {
 remaining(scan, severity) := scan.counts[severity] - set_aside(scan, severity)
 
 # Findings are gone through only where some may be ignored.
-set_aside(_, _) := 0 if count(ignored) == 0
-
-set_aside(scan, severity) := count([finding.id |
+set_aside(scan, severity) := 0 if {
+	count(ignored) == 0
+} else := count([finding.id |
 	some finding in scan.found
 	finding.severity == severity
 	finding.id in ignored
-]) if {
-	count(ignored) > 0
-}
+])
 
 # Somebody answers for each, and none is for ever.
 ignored contains entry.id if {
