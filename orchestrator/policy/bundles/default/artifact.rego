@@ -45,3 +45,6 @@ sbom_fit if {
 unmet contains "base_not_approved" if not base_approved
 
 base_approved if input.artifact.base in settings.approved_bases
+
+# On what another builder builds, no provenance says: whoever lists the builder answers for it.
+base_approved if data.orchestrator.provenance.chosen.builder.base in settings.approved_bases

@@ -56,6 +56,7 @@ builder := {
 	"issuer": "https://ci.test.example",
 	"repository_prefix": "https://code.test.example/",
 	"trust_tier": "protected",
+	"base": "distroless",
 }
 
 audiences := {
@@ -197,7 +198,7 @@ prod := object.union(staging, {
 
 # What another builder than ours made, for the same repository.
 outside := object.union(object.remove(prod, ["artifact", "source"]), {
-	"artifact": object.union(prod.artifact, {"built": {"builder": ""}, "provenances": [other]}),
+	"artifact": object.union(prod.artifact, {"base": "", "built": {"builder": ""}, "provenances": [other]}),
 	"source": object.union(source, {"commit": "decade"}),
 })
 

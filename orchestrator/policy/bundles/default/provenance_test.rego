@@ -112,8 +112,14 @@ test_another_builder_speaks_for_its_repositories_only if {
 	}
 }
 
-test_another_builders_tier_is_what_the_data_says if {
-	fixtures.unmet_with(outside, {"provenance": {"builders": [object.union(builder, {"trust_tier": "standard"})]}}) == {"build_trust_tier_too_low"}
+outside_with(change) := fixtures.unmet_with(outside, {"provenance": {"builders": [object.union(builder, change)]}})
+
+test_another_builders_tier_and_base_are_what_the_data_says if {
+	outside_with({}) == set()
+	outside_with({"trust_tier": "standard"}) == {"build_trust_tier_too_low"}
+	every base in ["ubuntu", "", null] {
+		outside_with({"base": base}) == {"base_not_approved"}
+	}
 }
 
 # A better word about something else does not make up for the one that is judged.
