@@ -119,7 +119,7 @@ class Release:
         other = hashlib.sha256(self.artifact.read_bytes() + b"tampered").hexdigest()
         await self._refused("artifact_unknown", "security_approval_missing", digest=f"sha256:{other}")
         self._title(
-            "wrong turn: the approved artifact, started in the cluster of production by hand, without a release"
+            "wrong turn: the approved artifact, started in production by hand, not released"
         )
         await self._review("ticket_missing")
 
