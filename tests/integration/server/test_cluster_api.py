@@ -38,7 +38,14 @@ from orchestrator.identity.secrets.registry import Registered, Registry
 from orchestrator.identity.secrets.state import StateStore
 from orchestrator.identity.serving_certificate import ServingCertificate
 from orchestrator.lifecycle.ports import RunnerIdentity
-from orchestrator.model.events import AlarmRaised, ArtifactAttested, ArtifactReported, SecretDelivered, SpansRelayed
+from orchestrator.model.events import (
+    AlarmRaised,
+    ArtifactAttested,
+    ArtifactNamed,
+    ArtifactReported,
+    SecretDelivered,
+    SpansRelayed,
+)
 from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec
 from orchestrator.model.platform import PlatformJob
 from orchestrator.model.record import Record
@@ -359,6 +366,19 @@ async def test_a_pods_document_is_taken_with_its_own_credential_only(cluster):
     assert (await cluster.post(None, "attestations", json=document))[0].status == 401
     (told,) = await cluster.events(job_id, ArtifactAttested)
     assert (told.digest, told.predicate_type) == (DIGEST, CYCLONEDX)
+
+
+async def test_a_pod_says_what_it_deploys_with_its_own_credential_only(cluster):
+    job_id, runner = await cluster.start("k")
+    deploys = {"artifact_digest": DIGEST}
+    assert (await cluster.post(runner, "deployment", json=deploys))[0].status == 409
+    await cluster.post(runner, "claim", json=PROOF)
+    assert (await cluster.post(None, "deployment", json=deploys))[0].status == 401
+    assert (await cluster.post(runner, "deployment", json=deploys))[0].status == 200
+    other = {"artifact_digest": "sha256:" + "c" * 64}
+    answer, problem = await cluster.post(runner, "deployment", json=other)
+    assert (answer.status, problem["reason"]) == (409, "artifact_already_named")
+    assert [event.digest for event in await cluster.events(job_id, ArtifactNamed)] == [DIGEST]
 
 
 async def test_wrong_credentials_of_an_address_are_bounded_before_anybody_is_asked(cluster):

@@ -211,12 +211,15 @@ async def test_a_named_job_has_an_identity_and_before_it_none(forge):
     artifact = {"name": "a", "digest": "sha256:" + "a" * 64}
     assert (await forge.post(runner, "token", data=form))[0] == 400
     assert (await forge.post(runner, "artifacts", json=artifact))[1]["reason"] == "job_not_running"
+    deploys = {"artifact_digest": artifact["digest"]}
+    assert (await forge.post(runner, "deployment", json=deploys))[1]["reason"] == "job_not_running"
     forge.answers = ["acme/shop"]
     status, answer = await forge.post(runner, "job", json=REPORT | {"token": "aa.bb.cc"})
     assert status == 200
     assert answer == {"job_id": job_id, "name": "build", "traceparent": traceparent(job_id)}
     assert forge.reports == [HookReport("9001", "1", "acme/shop", "aa.bb.cc")]
     assert (await forge.post(runner, "artifacts", json=artifact))[0] == 201
+    assert await forge.post(runner, "deployment", json=deploys) == (200, {"job_id": job_id} | deploys)
     forge.answers = ["acme/shop"]
     assert (await forge.post(runner, "job", json=REPORT))[1] == answer, "the same again is the same"
 

@@ -128,6 +128,57 @@ def test_a_refusal_is_told_and_has_its_exit_code(job, answers, capsys):
     assert len(answers.asked) == 1, "STS was not asked"
 
 
+DIGEST = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+"""Of `hello`."""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--audience", "cloud"],
+        ["print", "--audience", "cloud", "--out", "token"],
+        ["kubernetes", "--audience", "cloud"],
+        ["gcp-answer", "--audience", "cloud"],
+        ["env", "aws", "--once", "--role", ROLE],
+        ["env", "azure", "--once", "--client-id", CLIENT, "--tenant-id", TENANT],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("by_digest", [True, False], ids=["digest", "file"])
+def test_what_is_deployed_is_named_before_a_token_is_asked_for(by_digest, arguments, job, answers, monkeypatch):
+    monkeypatch.chdir(job)
+    (job / "app").write_text("hello")
+    answers.say("/deployment", {"job_id": "dispatch.release.1", "artifact_digest": DIGEST})
+    assert main([*arguments, "--artifact", DIGEST if by_digest else "app"]) == 0
+    assert [path for path, _, _ in answers.asked] == ["/deployment", "/exchange"]
+    _, headers, body = answers.asked[0]
+    assert json.loads(body) == {"artifact_digest": DIGEST}
+    assert (headers["Authorization"], headers["Content-Type"]) == ("Bearer the runner's", "application/json")
+
+
+def test_an_artifact_is_named_by_itself(job, answers, capsys):
+    (job / "app").write_text("hello")
+    answers.say("/deployment", {"job_id": "dispatch.release.1", "artifact_digest": DIGEST})
+    assert main(["artifact", str(job / "app")]) == 0
+    assert capsys.readouterr().out == f"{DIGEST}\n"
+    assert [path for path, _, _ in answers.asked] == ["/deployment"]
+
+
+def test_no_token_is_asked_for_when_another_artifact_was_named(job, answers, capsys):
+    answers.say("/deployment", {"reason": "artifact_already_named", "detail": "This job deploys x."}, status=409)
+    for arguments in (["--audience", "cloud", "--artifact", DIGEST], ["artifact", DIGEST]):
+        assert main(arguments) == 1
+        assert "409 artifact_already_named: This job deploys x." in capsys.readouterr().err
+    assert {path for path, _, _ in answers.asked} == {"/deployment"}
+
+
+@pytest.mark.parametrize("given", ["sha256:", DIGEST.upper().replace("SHA", "sha"), DIGEST + "0", "nowhere/app"])
+def test_what_is_neither_digest_nor_file_is_told(given, job, answers, capsys):
+    assert main(["--audience", "cloud", "--artifact", given]) == 2
+    assert given[:20] in capsys.readouterr().err
+    assert answers.asked == []
+
+
 @pytest.mark.parametrize("arguments", [["--audience", "x"], ["aws", "--role", ROLE], ["env", "aws", "--role", ROLE]])
 def test_outside_a_job_it_says_so(arguments, monkeypatch, capsys):
     monkeypatch.delenv("ORCHESTRATOR_TOKEN_FILE", raising=False)
