@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.testing.approvals import public_pem
+
 pytestmark = pytest.mark.sandbox
 
 
@@ -63,6 +65,24 @@ def test_signals_that_were_blocked_when_it_was_started_are_obeyed(program):
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     daemon.signal(signal.SIGHUP)
     daemon.said("policy reloaded")
+    assert daemon.end() == 0
+
+
+def test_hangup_loads_the_approvers_and_signers_again(program, tmp_path):
+    people, key = tmp_path / "approvers.yaml", tmp_path / "scanner.pub"
+    people.write_text("version: 1\npeople: {}\n")
+    key.write_text(public_pem("alice"))
+    signers = {"scanner": {"key_files": [str(key)], "may": ["signature"]}}
+    daemon = program(approvals={"people": str(people)}, promotion={"signers": signers}).start()
+    people.write_text("version: 1\npeople: {alice: {}}\n")
+    key.write_text(public_pem("carol"))
+    daemon.signal(signal.SIGHUP)
+    daemon.said("approvers: loaded")
+    daemon.said("signers: loaded")
+    people.write_text("version: 1\npeople: alice\n")
+    daemon.signal(signal.SIGHUP)
+    assert daemon.said("approvers reload refused")["reason"] == "approvers_invalid"
+    daemon.said("approvers: refused")
     assert daemon.end() == 0
 
 
