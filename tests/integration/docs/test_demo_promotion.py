@@ -1,4 +1,4 @@
-"""`make demo-promotion` does what the README says: each wrong turn is refused by its name, and the right way is open."""
+"""`make demo-promotion` does what the README says: each wrong turn refused by its name, and the right way open."""
 
 from __future__ import annotations
 
@@ -13,13 +13,6 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.timeout(400)]
 REFUSED = (
     "signer_missing", "scan_stale", "security_approval_missing", "artifact_unknown", "approval_expired", "privileged",
 )  # fmt: skip
-    "signer_missing",
-    "scan_stale",
-    "security_approval_missing",
-    "artifact_unknown",
-    "approval_expired",
-    "privileged",
-)
 
 
 def test_all_goes_as_promised():
