@@ -8,7 +8,7 @@ echo "== test"
 # The tests' own spans land under this job's span: pytest-opentelemetry reads TRACEPARENT. Its exporter's thread
 # draws random numbers, which hypothesis would take for the tests' doing. Each test is some fifteen spans, a job may
 # have 20,000, and the one that all others hang from comes last: so not all tests.
-PYTHONPATH=. "$TOOLCHAIN/bin/python" -m pytest tests/unit/policy tests/unit/evidence \
+PYTHONPATH=. "$TOOLCHAIN/bin/python" -m pytest tests/unit/evidence \
     --quiet --quiet --no-header -p no:cacheprovider --export-traces \
     -W ignore::hypothesis.errors.HypothesisDeprecationWarning
 
