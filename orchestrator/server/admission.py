@@ -40,7 +40,9 @@ Gate = Callable[[Workload], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class AdmissionLimits:
-    """Times in seconds. An answer is given within `answer_seconds`; `at_once` reviews are judged at a time.
+    """Times in seconds. An answer is given within `answer_seconds`; `at_once` reviews are judged at a time. Of those
+    with more than `usual_bytes`, only `large_at_once` are taken in at a time: whoever reaches the port makes us keep no
+    more of them.
 
     A connection may be idle for longer than an API server leaves it so (90), or that would sometimes ask on one that we
     have just closed.
@@ -48,6 +50,8 @@ class AdmissionLimits:
 
     answer_seconds: float = 9.5
     at_once: int = 64
+    usual_bytes: int = 256 << 10
+    large_at_once: int = 8
     handshake_seconds: float = 5.0
     connections: ConnectionLimits = field(default_factory=lambda: ConnectionLimits(512, idle_seconds=120))
     peers: PeerLimits = field(default_factory=lambda: PeerLimits(connections=256, connect_burst=256))
@@ -65,6 +69,7 @@ class AdmissionServer:
         self._names = client_names
         self._peers = Peers(self._limits.peers, asyncio.get_running_loop().time)
         self._judging = asyncio.Semaphore(self._limits.at_once)
+        self._large = asyncio.Semaphore(self._limits.large_at_once)
         self._http: web.Server = web.Server(self._handle)
         self._entrance: TlsEntrance | None = None
 
@@ -121,8 +126,7 @@ class AdmissionServer:
         seconds = self._limits.answer_seconds
         try:
             async with asyncio.timeout(seconds):
-                body = await read_body(request, limit_bytes=MAX_REVIEW_BYTES, timeout_seconds=seconds)
-                workload = _read(body)
+                workload = await self._workload(request)
                 async with self._judging:
                     answer = await self._gate(workload)
         except TimeoutError:
@@ -131,6 +135,13 @@ class AdmissionServer:
                 reason="temporarily_unavailable",
             ) from None
         return web.Response(body=answer_review(workload.uid, answer), content_type="application/json")
+
+    async def _workload(self, request: web.BaseRequest) -> Workload:
+        usual, seconds = self._limits.usual_bytes, self._limits.answer_seconds
+        if request.content_length is not None and request.content_length <= usual:
+            return _read(await read_body(request, limit_bytes=usual, timeout_seconds=seconds))
+        async with self._large:
+            return _read(await read_body(request, limit_bytes=MAX_REVIEW_BYTES, timeout_seconds=seconds))
 
 
 def _read(body: bytes) -> Workload:

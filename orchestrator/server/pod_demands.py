@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import msgspec
 
@@ -118,10 +119,10 @@ def demands(spec: PodSpec) -> Demands:
     Raises:
         ReviewError: more images than are looked at, or a reference longer than any.
     """
-    images = tuple(_images(spec))
+    images = tuple(islice(_images(spec), MAX_IMAGES + 1))
     if len(images) > MAX_IMAGES:
         raise ReviewError(f"the pod has more than {MAX_IMAGES} containers and image volumes")
-    return Demands(images, tuple(_privileges(spec))[:MAX_PRIVILEGES])
+    return Demands(images, tuple(islice(_privileges(spec), MAX_PRIVILEGES)))
 
 
 def _containers(spec: PodSpec) -> Iterator[_Container]:

@@ -159,6 +159,36 @@ async def test_only_so_many_are_judged_at_once_and_the_others_wait(site):
     assert (site.gate.most, len(site.gate.asked)) == (2, 6)
 
 
+@pytest.mark.parametrize("limits", [AdmissionLimits(answer_seconds=5, usual_bytes=8 << 10, large_at_once=1)])
+async def test_of_large_reviews_only_so_many_are_taken_in_at_once(site):
+    """Else whoever reaches the port makes us keep eight megabytes for each connection."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly():
+        yield json.dumps(review()).encode()
+        begun.set()
+        await go_on.wait()
+        yield b" " * (16 << 10)
+
+    headers = {"Content-Type": "application/json"}
+    first = asyncio.create_task(
+        asyncio.wait_for(
+            site.client.post(site.url + REVIEW_PATH, data=slowly(), headers=headers, ssl=site.trusted), timeout=10
+        )
+    )
+    await begun.wait()
+    async with asyncio.timeout(5):
+        while not site.server._large.locked():
+            await asyncio.sleep(0.005)
+    second = asyncio.create_task(site.post(json.dumps(review()).encode() + b" " * (16 << 10)))
+    assert (await site.post(review()))[0] == 200
+    assert len(site.gate.asked) == 1
+    assert not second.done()
+    go_on.set()
+    assert (await first).status == 200
+    assert (await second)[0] == 200
+
+
 async def test_without_tls_nobody_is_heard(site):
     with pytest.raises(aiohttp.ClientError):
         await site.client.post(site.url.replace("https", "http") + REVIEW_PATH, data=b"{}")

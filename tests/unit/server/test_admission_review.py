@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.server.admission_review import MAX_MESSAGE, TEMPLATES, Answer, answer_review, read_review
+from orchestrator.server.admission_review import MAX_MEMBERS, MAX_MESSAGE, TEMPLATES, Answer, answer_review, read_review
 from orchestrator.server.pod_demands import MAX_IMAGES, MAX_PRIVILEGES, ReviewError
 
 DIGEST = "sha256:" + "ab" * 32
@@ -43,6 +43,20 @@ def review(kind: str = "Pod", spec: dict | None = None, **request) -> dict:
 
 def read(document: dict):
     return read_review(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"containers": [{}] * (2 * MAX_MEMBERS)},
+        {"containers": [{"image": PINNED, "securityContext": {"capabilities": {"add": ["A"] * (2 * MAX_MEMBERS)}}}]},
+        SPEC | {"volumes": [{}] * (2 * MAX_MEMBERS)},
+    ],
+)
+def test_a_review_with_more_members_than_any_pod_has_is_not_read(spec):
+    """Reading the 8 MiB that a review may have would hold up the loop for seconds."""
+    with pytest.raises(ReviewError, match="members"):
+        read(review(spec=spec))
 
 
 @pytest.mark.parametrize("kind", sorted(TEMPLATES))
