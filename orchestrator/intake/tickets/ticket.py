@@ -15,6 +15,8 @@ MAX_ID: Final = 128
 MAX_VALUE: Final = 200
 """Characters of a value in an answer; a longer one makes the answer unreadable, for a cut name is another's name."""
 _PLACE: Final = "{id}"
+_SEGMENTS: Final = re.compile(r"[/\\]")
+_UPWARD: Final = frozenset({".", ".."})
 _PLAIN: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]*")
 
 
@@ -55,8 +57,13 @@ class TicketForm:
     open_values: Collection[str]
 
     def is_id(self, text: str) -> bool:
-        """Whether this could be a ticket's id at all; the tracker is asked for no other."""
-        return 1 <= len(text) <= MAX_ID and self.pattern.fullmatch(text) is not None
+        """Whether this could be a ticket's id at all; the tracker is asked for no other.
+
+        Whatever the pattern says, none of its segments is `.` or `..`: no quoting keeps those from being gone up by.
+        """
+        if not 1 <= len(text) <= MAX_ID or not _UPWARD.isdisjoint(_SEGMENTS.split(text)):
+            return False
+        return self.pattern.fullmatch(text) is not None
 
     def address(self, ticket: str) -> str:
         """Where to ask. The id is one segment or one value, whatever is in it."""

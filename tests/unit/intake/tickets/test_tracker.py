@@ -80,6 +80,20 @@ def test_an_id_stays_one_segment_of_the_address():
     assert anything.address("a/../b?c#d e") == "https://tracker.example/issue/a%2F..%2Fb%3Fc%23d%20e?x=1"
 
 
+@pytest.mark.parametrize("wanted", [".", "..", "../serverInfo", "REL/../7", "REL-7/..", "..\\x"])
+async def test_whatever_the_pattern_says_no_id_leads_to_another_place(server, wanted):
+    """A URL's `..` is resolved before it is sent, and some servers resolve `..%2F` themselves."""
+    header = ("Authorization", f"Bearer {TOKEN}")
+    lax = Tracker(TrackerConnection(form(server.url, pattern=re.compile(r".+")), lambda: header))
+    assert await lax.ticket(wanted) == Ticket(wanted, exists=False)
+    assert server.asked == []
+    await lax.close()
+
+
+def test_dots_within_an_id_are_fine():
+    assert form("https://tracker.example/{id}", pattern=re.compile(r".+")).is_id("group/app..x#1.2")
+
+
 @pytest.mark.parametrize("fault", [TrackerFault.UNAVAILABLE, TrackerFault.RESET])
 async def test_what_passes_is_tried_again(server, tracker, fault):
     server.faults.extend([fault])
