@@ -23,8 +23,9 @@ def test_all_goes_as_promised():
     if "the demo needs cosign 3" in done.stdout:
         pytest.skip(f"NOT TESTED, there is no cosign: {done.stdout}")
     assert done.returncode == 0, done.stdout + done.stderr
+    told = " ".join(done.stdout.replace("│", " ").split())  # lines are broken where the terminal ends
     for code in REFUSED:
-        assert code in done.stdout, code
+        assert code in told, code
     for words in (
         "refused: the token is for another artifact",
         "accepted: welcome",
@@ -32,5 +33,5 @@ def test_all_goes_as_promised():
         "left behind: no process, no mount, no control group, no file",
         "all as promised",
     ):
-        assert words in done.stdout, words
+        assert words in told, words
     assert done.stdout.count("Verified OK") == 5, "the signature, provenance, bill of materials, and two summaries"
