@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from orchestrator.errors import TryAgainError
 from orchestrator.evidence.approvals import judging
@@ -134,8 +134,7 @@ class Book:
             taken = Taken(found, tuple(sorted(person.name for person in people)), fresh)
             if fresh:
                 await before(taken)
-                await asyncio.to_thread(self._store.add, found.stored)
-                self.ledger.put(found)
+                await _to_the_end(self._put(found))
             return taken
 
     def _joined(
@@ -194,9 +193,12 @@ class Book:
             found = Held(StoredObject(object_id(payload), payload, now_ns, origin, envelope.signatures, {}), said)
             taken = Taken(found, (), fresh=True)
             await before(taken)
-            await asyncio.to_thread(self._store.add, found.stored)
-            self.ledger.put(found)
+            await _to_the_end(self._put(found))
             return taken
+
+    async def _put(self, found: Held) -> None:
+        await asyncio.to_thread(self._store.add, found.stored)
+        self.ledger.put(found)
 
     async def use(
         self, asked: Asked, stage: str, audience: str, decision: str, waived: Mapping[str, Sequence[str]], now_ns: int
@@ -212,10 +214,13 @@ class Book:
             uses = [self._use(asked, stage, audience, decision, name, codes, now_ns) for name, codes in waived.items()]
             fresh = [use for use in uses if self.ledger.use_of(use.key) is None]
             if fresh:
-                await asyncio.to_thread(self._store.use, fresh)
-                for use in fresh:
-                    self.ledger.used(use)
+                await _to_the_end(self._count(fresh))
             return uses
+
+    async def _count(self, uses: Sequence[Use]) -> None:
+        await asyncio.to_thread(self._store.use, uses)
+        for use in uses:
+            self.ledger.used(use)
 
     def _use(
         self, asked: Asked, stage: str, audience: str, decision: str, name: str, codes: Sequence[str], now_ns: int
@@ -271,3 +276,18 @@ class Book:
         if old:
             await asyncio.to_thread(self._store.forget, [*closing, *old])
             self.ledger.drop([*closing, *old])
+
+
+async def _to_the_end(doing: Coroutine[Any, Any, None]) -> None:
+    """What is begun in a thread cannot be called back: who waits for it and is cancelled goes once it is done, so that
+    memory never lacks what is stored, and the next one in the queue counts on it."""
+    task = asyncio.get_running_loop().create_task(doing)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from dataclasses import replace
 
 import pytest
@@ -192,6 +193,32 @@ async def test_two_jobs_at_once_do_not_share_the_last_use(office):
         *(office.use(asked(job=f"dispatch.{number}.1"), exception()) for number in range(1, 6)), return_exceptions=True
     )
     assert [isinstance(one, ApprovalRefusedError) for one in results].count(False) == 1
+
+
+async def test_who_stops_waiting_for_a_use_that_is_being_stored_has_used_it(office, monkeypatch):
+    """As a token exchange does, or a cluster's review, whose time is up while the disk is slow."""
+    await office.take(exception(), "alice", "bob", "carol")
+    begun, go_on = threading.Event(), threading.Event()
+    store = office.book._store.use
+
+    def slow(uses):
+        begun.set()
+        assert go_on.wait(10)
+        store(uses)
+
+    monkeypatch.setattr(office.book._store, "use", slow)
+    first = asyncio.create_task(office.use(asked(), exception()))
+    assert await asyncio.to_thread(begun.wait, 10)
+    first.cancel()
+    second = asyncio.create_task(refused(office.use(asked(job="dispatch.2.1"), exception())))
+    await asyncio.sleep(0)
+    first.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert await second == "exception_exhausted"
+    assert [use.number for use in await office.use(asked(), exception())] == [1]
+    assert [use.job for use in office.book._store.uses()] == [asked().job]
 
 
 async def test_what_cannot_be_used(office):
