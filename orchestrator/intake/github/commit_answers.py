@@ -111,4 +111,5 @@ def _pull_request(data: Fields) -> PullRequest:
         repository.number("id") if repository else 0,
         head.text("sha", 64),
         data.time_ns("merged_at"),
+        data.text("merge_commit_sha", 64),
     )

@@ -84,7 +84,8 @@ class CommitFacts:
     """What holds of a commit. `branch` contains it, and `protected` is whether that branch is.
 
     `merged`: a pull request that was merged into `branch` brought it. `reviewed`: somebody who may write to the
-    repository and wrote nothing of that pull request has approved its last state. `commit_verified`: GitHub found the
+    repository and wrote nothing of that pull request has approved its last state, and the commit is that state or what
+    it was merged as, and none on the way there. `commit_verified`: GitHub found the
     signature good. `author` and `author_id` are empty where GitHub knows nobody. `message` only counts when
     `protected`. `reason` says why nothing holds.
     """
@@ -188,6 +189,9 @@ class CommitFinder:
         return await self._source.pull_requests_of(owner, name, sha) if self._rules.pull_requests else ()
 
     async def _reviewed(self, owner: str, name: str, pull: PullRequest, commit: Commit) -> bool:
+        # What an earlier commit does and a later one undoes is in nothing that a reviewer saw.
+        if commit.sha not in (pull.head_sha, pull.merged_sha):
+            return False
         reviews = await self._source.reviews(owner, name, pull.number)
         approvers = approved_by(pull, reviews)
         if not approvers:

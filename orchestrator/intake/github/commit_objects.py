@@ -43,7 +43,10 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class PullRequest:
-    """`base_repository` is the id of the one it asks to be merged into; `merged_at_ns` is None until it is."""
+    """`base_repository` is the id of the one it asks to be merged into; `merged_at_ns` is None until it is.
+
+    `merged_sha` is then the commit that its base was brought to: of a merge, a squash or the last of a rebase.
+    """
 
     number: int
     author: Account | None
@@ -51,6 +54,7 @@ class PullRequest:
     base_repository: int
     head_sha: str
     merged_at_ns: int | None = None
+    merged_sha: str = ""
 
 
 class ReviewState(StrEnum):

@@ -88,6 +88,20 @@ async def test_the_commits_of_a_merge_came_by_its_pull_request_too(shop):
     assert (found.merged, found.reviewed, found.commit_verified) == (True, True, False)
 
 
+async def test_a_commit_on_the_way_to_what_was_reviewed_is_not_reviewed(shop):
+    """Its author could build from it what the next commit takes away again, before anybody looks."""
+    kim = shop.person("kim")
+    evil = shop.history.commit(kim, parents=[shop.history.heads["main"]])
+    head = shop.history.commit(kim, parents=[evil])
+    pull = shop.history.propose(kim, "main", evil, head)
+    shop.history.review(pull, shop.person("lee"))
+    merged = shop.history.merge(pull, shop.server.clock.now(), squash=False)
+    found = await shop.find(evil)
+    assert (found.protected, found.merged, found.reviewed) == (True, True, False)
+    assert (await shop.find(head)).reviewed
+    assert (await shop.find(merged)).reviewed
+
+
 async def test_a_push_past_all_pull_requests_is_protected_and_no_more(shop):
     sha = shop.history.commit(shop.person("kim"), branch="main")
     found = await shop.find(sha)
