@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 from github_site import ACKNOWLEDGE, GATED, JIT, JOBS, ONLINE, REPORT, GitHubSite, eventually
 
+from orchestrator.model.events import ArtifactNamed
 from orchestrator.model.outcome import Result
+from orchestrator.model.record import fold
 from orchestrator.testing.github.faults import Fault
 from orchestrator.testing.github.model import Run
 
@@ -188,3 +190,26 @@ async def test_at_a_stage(stage: Stage, conclusion: str, words: list[str], site:
     )
     results = [record.outcome.result for record in named if record.outcome]
     assert results.count(Result.SUCCESS) == (conclusion == "success"), results
+
+
+@pytest.mark.slow
+async def test_what_a_job_said_it_deploys_stays_said(site: GitHubSite) -> None:
+    """Killed when the job has its answer and has not asked for a token yet."""
+    digest = "sha256:" + "a" * 64
+    await site.here.start()
+    await site.listening()
+    run = site.dispatch(f"orchestrator-token artifact {digest} && visit gate")
+    await site.gated()
+    await site.kill()
+    site.witness.open_gate()
+
+    await site.here.start()
+    await site.listening()
+    await site.lose()
+    await site.done(run)
+    await site.at_rest()
+    assert await site.here.stop() == 0
+    assert await site.wrong() == []
+    ((_, facts),) = (await site.facts()).items()
+    assert [fact.event.digest for fact in facts if isinstance(fact.event, ArtifactNamed)] == [digest]
+    assert fold(facts).offer.spec.artifact_digest == digest

@@ -16,12 +16,14 @@ from orchestrator.server.shapes import ProblemView
 from orchestrator.server.work import RunnerEndpoints, work_document
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "runner-api.md").read_text(encoding="utf-8")
-CLAIM, WORK, REPORT, NAMED, DENIED, DEPLOYMENT, DOCUMENT = map(json.loads, re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL))
+EXAMPLES = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
+CLAIM, WORK, REPORT, NAMED, DENIED, DEPLOYMENT, DOCUMENT = EXAMPLES
 
 
 def test_what_is_sent_is_taken():
     schemas.ClaimRequest.model_validate(CLAIM, strict=True)
     schemas.JobReport.model_validate(REPORT, strict=True)
+    schemas.DeploymentRequest.model_validate(DEPLOYMENT, strict=True)
 
 
 def test_the_work_is_what_goes_out():

@@ -109,6 +109,12 @@ def test_equal_facts_give_equal_bytes(story, wheel, pool, builder):
     assert json.loads(first)
 
 
+def test_what_the_running_job_said_it_deploys_is_told_once(story, wheel, pool, builder):
+    one, other = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+    told = provenance(story(events.ArtifactNamed(one), events.ArtifactNamed(other), wheel), pool, builder)
+    assert told["predicate"]["buildDefinition"]["externalParameters"]["artifact_digest"] == one
+
+
 def test_of_a_job_that_its_platform_named_the_statement_tells_what_the_platform_proved(story, wheel, pool, builder):
     facts = {"repository": "octo/site", "ref": "refs/heads/main", "sha": "d" * 40}
     caller = Caller("https://platform.example", "repo:octo/site", facts)

@@ -308,3 +308,22 @@ async def test_a_runner_that_has_ended_and_is_still_there_keeps_its_place():
     assert daemon.backend.names() == (name,)
     assert daemon.engine.slots(POOL).held == 1
     await at_peace(daemon)
+
+
+async def test_what_a_job_said_it_deploys_outlives_the_daemon_that_heard_it():
+    """Killed before the job asks for its token: the next daemon judges, and binds to, the artifact that was named."""
+    daemon, [name] = await started()
+    await daemon.name_job(name, JOB)
+    digest = "sha256:" + "a" * 64
+    await daemon.engine.note(daemon.engine.record_of_runner(name).id, e.ArtifactNamed(digest))
+    await daemon.kill()
+    await daemon.start()
+    await daemon.settle()
+    assert daemon.engine.record_of_runner(name).offer.spec.artifact_digest == digest
+    assert await daemon.get_token(name)
+    assert daemon.engine.record_of_runner(name).offer.caller == JOB.caller
+    await daemon.complete_job(name)
+    daemon.backend.exit(name)
+    await daemon.settle()
+    assert ends(await events(daemon)) == [EndReason.COMPLETED]
+    await at_peace(daemon)

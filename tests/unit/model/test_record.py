@@ -134,3 +134,27 @@ def test_what_is_left_of_a_compacted_job_is_finished_and_keeps_its_fingerprint()
         "dispatch.x.2", Phase.FINISHED, outcome, "print",
     )  # fmt: skip
     assert (left.offered_at_ns, left.finished_at_ns, left.live) == (5, 7, False)
+
+
+ONE, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+
+
+def test_the_first_word_about_what_is_deployed_counts():
+    bound = (ADMITTED, STARTED, CREATED, BOUND)
+    assert record(*bound).offer.spec.artifact_digest == ""
+    named = record(*bound, e.ArtifactNamed(ONE))
+    assert named.offer == replace(OFFER, spec=replace(OFFER.spec, artifact_digest=ONE))
+    assert (named.phase, named.live, named.phase_since_ns) == (Phase.RUNNING, True, at(4))
+    assert record(*bound, e.ArtifactNamed(ONE), e.ArtifactNamed(OTHER)).offer == named.offer
+
+
+def test_what_was_dispatched_goes_before_the_jobs_word():
+    offer = stories.offer(artifact_digest=ONE)
+    steps = (ADMITTED, STARTED, CREATED, BOUND, e.ArtifactNamed(OTHER))
+    assert fold(stories.facts_for(offer, steps)).offer == offer
+
+
+def test_a_platforms_job_keeps_what_it_said():
+    steps = (ADMITTED, STARTED, CREATED, BOUND, stories.NAMED, e.ArtifactNamed(ONE), stories.COMPLETED)
+    found = fold(stories.facts_for(stories.platform_offer(), steps))
+    assert (found.offer.spec.artifact_digest, found.offer.spec.name) == (ONE, stories.PLATFORM_JOB.name)

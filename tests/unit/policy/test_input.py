@@ -53,6 +53,17 @@ def test_exchange_names_the_bound_runner(make_record: Make, make_pool: Make) -> 
     assert document["runner"]["bound_at"].startswith("2026-11-22T10:00:00.")
 
 
+def test_only_a_platforms_job_names_its_artifact_later(make_record: Make, make_pool: Make) -> None:
+    def later(**spec: Any) -> list[object]:
+        record, pool = make_record(**spec), make_pool()
+        made = (admission_input(record, pool, NOW, NOTHING), exchange_input(record, pool, "a", NOW, NOTHING))
+        return [document["job"]["artifact_named_later"] for document in made]
+
+    assert later(awaits_platform_job=True) == [True, True]
+    assert later(awaits_platform_job=True, artifact_digest=DIGEST) == [False, False]
+    assert later(claimed={"artifact_named_later": "true"}) == later(artifact_digest=DIGEST) == [False, False]
+
+
 def test_a_runner_that_is_not_bound_is_none(make_record: Make, make_pool: Make) -> None:
     assert exchange_input(make_record(), make_pool(), "https://a.example", NOW, NOTHING)["runner"] is None
 

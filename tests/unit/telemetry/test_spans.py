@@ -51,6 +51,7 @@ _NOTES = st.sampled_from(
         e.SpansRelayed(3, 1),
         e.LogClosed(1, 2, 3),
         e.ArtifactReported("wheel", "sha256:00"),
+        e.ArtifactNamed("sha256:00"),
         e.ProvenanceSigned(MARKER, ("sha256:00",)),
         stories.NAMED,
         stories.NAMED_REFUSED,

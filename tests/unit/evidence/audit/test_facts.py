@@ -136,6 +136,7 @@ def _outcome() -> Outcome:
             "token.refused",
             {"audience": "aws", "reason": "trust_no_grant", "role": "role", "rule": "prod/app"},
         ),
+        (events.ArtifactNamed("sha256:a"), "artifact.named", {"artifact": "sha256:a"}),
         (events.CredentialRevoked("j", "github"), "credential.revoked", {"jti": "j", "kind": "github"}),
         (events.ReceiptSigned("{}", "sha256:r"), "receipt.signed", {"digest": "sha256:r"}),
         (events.AlarmRaised("second_claim", "by 10.0.0.1"), "alarm.raised", {"alarm": "second_claim"}),

@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.model.decision import Decision, Reason, Stage, Verdict, Waiver
 from orchestrator.model.events import (
+    ArtifactNamed,
     ArtifactReported,
     ExchangeDecided,
     Fact,
@@ -16,12 +17,14 @@ from orchestrator.model.events import (
     JobFinished,
     JobOffered,
     JobRefused,
+    PlatformJobNamed,
     ProvenanceSigned,
     SecretDelivered,
     TokenIssued,
 )
 from orchestrator.model.job import Caller, JobKey, JobOffer, JobSpec, PoolName
 from orchestrator.model.outcome import EndReason, Outcome, Result
+from orchestrator.model.platform import PlatformJob
 from orchestrator.telemetry.scores import metrics
 from orchestrator.telemetry.scores.checklist import Standing, checklist
 from orchestrator.telemetry.scores.collector import ScoresCollector
@@ -96,6 +99,14 @@ def test_what_was_built_and_deployed_is_left_to_be_looked_up():
     story.job(deployment_environment="prod", artifact_digest=DIGEST)
     story.job(deployment_environment="prod", artifact_digest=DIGEST, success=False)
     assert [(one.digests, one.deployed) for one in story.follower.made] == [((DIGEST,), False), ((DIGEST,), True)]
+
+
+def test_what_a_platforms_job_deploys_is_counted_as_what_it_said():
+    story = Story()
+    named = PlatformJobNamed(PlatformJob("k", "deploy", Caller("i", "s"), deployment_environment="prod"), decision())
+    story.job(named, ArtifactNamed(DIGEST), ArtifactNamed("sha256:" + "e" * 64))
+    story.job(named)
+    assert [(one.digests, one.deployed) for one in story.follower.made] == [((DIGEST,), True)]
 
 
 def test_traceability_needs_all_three():
