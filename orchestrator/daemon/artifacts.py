@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from orchestrator.daemon.attest import EvidenceKeeping
@@ -43,10 +44,17 @@ class ArtifactDesk:
         known = await asyncio.to_thread(self._kept.attestations.get, digest, found.id)
         if known is not None:
             return _view(known.id, known.standing, found), False
-        standing = Standing.VOUCHED if found.signers else Standing.LOOSE
+        # Somebody known must stand for all of it: nobody fills a signer's room with its words about other artifacts, or
+        # with one of them under ever new signatures.
+        signatures = len(read_attestation(text).signatures)
+        vouched = found.covers and len(found.signers) == signatures
+        standing = Standing.VOUCHED if vouched else Standing.LOOSE
         await self._notes.evidence_uploaded(digest, found.id, found.predicate_type, found.signers, caller)
         room = json.dumps([found.signers, found.predicate_type])
-        kept = await asyncio.to_thread(self._kept.attestations.add, (digest,), text, standing, room=room)
+        said_at_ns = _said_at(found, self._clock.now_ns())
+        kept = await asyncio.to_thread(
+            self._kept.attestations.add, (digest,), text, standing, room=room, said_at_ns=said_at_ns
+        )
         return _view(kept, standing, found), True
 
     def _show(self, digest: str) -> Mapping[str, Any] | None:
@@ -80,6 +88,15 @@ class ArtifactDesk:
         """
         read_attestation(text)
         return examine(digest, text, self._signers.current(), self._clock.now_ns(), Tries())
+
+
+def _said_at(found: Examined, now_ns: int) -> int:
+    """When a scan or a build ended by its signer's word; now for what tells no time. Unix nanoseconds."""
+    told = [str(finding.entry.get("finished_at") or "") for finding in found.findings]
+    return min(
+        (int(datetime.fromisoformat(one).timestamp()) * 1_000_000_000 if one else now_ns for one in told),
+        default=now_ns,
+    )
 
 
 def _listed(judged: ArtifactFacts, kept: Sequence[KeptAttestation]) -> list[dict[str, Any]]:

@@ -38,8 +38,10 @@ MOST: Final = {Standing.OWN: 320, Standing.VOUCHED: 128, Standing.LOOSE: 16, Sta
 """Attestations of one artifact that are kept; together no more than are examined."""
 MOST_IN_ROOM: Final = {Standing.OWN: 32, Standing.VOUCHED: 16, Standing.HEARSAY: 32}
 """Of one room; what comes then takes the place of the oldest."""
-MAX_LOOSE_BYTES: Final = 256 << 20
-"""Of all that no configured signer stands for, over all artifacts."""
+MOST_BYTES: Final = {Standing.LOOSE: 8 << 20, Standing.HEARSAY: 8 << 20}
+"""Of one artifact: all of it is examined for each decision, and strangers must not make that slow."""
+MAX_BYTES: Final = {Standing.LOOSE: 256 << 20, Standing.HEARSAY: 256 << 20}
+"""Of all that nobody stands for whose word counts, over all artifacts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,15 @@ class _Name(NamedTuple):
         return f"{self.standing}.{self.room}-{self.key}-{self.id}.json"
 
 
+class _Kept(NamedTuple):
+    """A file that is there. `at_ns` orders those of a room: when it was kept, or when it was said."""
+
+    name: _Name
+    path: Path
+    at_ns: int
+    size: int
+
+
 class AttestationStore:
     """Files in a folder (made with mode 0700) for each artifact digest. All calls block, and may come from threads."""
 
@@ -71,13 +82,26 @@ class AttestationStore:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for half in folder.glob("*/*.new"):
             half.unlink(missing_ok=True)
-        self._loose_bytes = sum(path.stat().st_size for path in folder.glob("*/loose.*.json"))
+        self._bytes = {
+            standing: sum(path.stat().st_size for path in folder.glob(f"*/{standing}.*.json")) for standing in MAX_BYTES
+        }
 
-    def add(self, digests: Sequence[str], text: str, standing: Standing, *, key: str = "", room: str = "") -> str:
+    def add(
+        self,
+        digests: Sequence[str],
+        text: str,
+        standing: Standing,
+        *,
+        key: str = "",
+        room: str = "",
+        said_at_ns: int | None = None,
+    ) -> str:
         """Keep `text` for each artifact digest (`sha256:<hex>`); its id, or that of what is kept under `key` already.
 
         `key` (hex of a SHA-256, of what is said) makes saying it again, with another signature, the same attestation;
-        without one each signature is its own. `room` is any text, such as what kind of statement it is.
+        without one each signature is its own. `room` is any text, such as what kind of statement it is. `said_at_ns`
+        (Unix nanoseconds) is when the statement says that it was made: among others of its room it is as old as that,
+        so that nobody pushes the newest word out with older ones. Without it that is now.
 
         Raises:
             GiveUpError: reason `evidence_full`; `digest_malformed`; those of `read_attestation`.
@@ -90,47 +114,37 @@ class AttestationStore:
         with self._lock:
             try:
                 name = _Name(standing, hashlib.sha256(room.encode()).hexdigest()[:16], key or own_id, own_id)
-                found = [self._add(digest, data, name) for digest in digests]
+                found = [self._add(digest, data, name, said_at_ns) for digest in digests]
             except OSError as error:
                 detail = error.strerror or "unknown"
                 raise TryAgainError(f"evidence cannot be written: {detail}", reason="evidence_unwritable") from error
         return f"sha256:{found[0] if found else own_id}"
 
-    def _add(self, digest: str, data: bytes, name: _Name) -> str:
+    def _add(self, digest: str, data: bytes, name: _Name, said_at_ns: int | None) -> str:
         folder = self._of(digest)
-        kept = list(_names(folder))
-        for one in kept:
-            if one.key == name.key or one.id == name.id:
-                return one.id
-        oldest = self._oldest(folder, name, kept)
-        loose = len(data) if name.standing is Standing.LOOSE else 0
-        if (not oldest and sum(one.standing is name.standing for one in kept) >= MOST[name.standing]) or (
-            loose and self._loose_bytes + loose > MAX_LOOSE_BYTES
+        there = list(_kept(folder))
+        for one in there:
+            if one.name.key == name.key or one.name.id == name.id:
+                return one.name.id
+        gone = _too_old(there, name, len(data), said_at_ns)
+        left = [one for one in there if one.name.standing is name.standing and one not in gone]
+        change = len(data) - sum(one.size for one in gone)
+        bounded = name.standing in MAX_BYTES
+        if (
+            len(left) >= MOST[name.standing]
+            or (bounded and sum(one.size for one in left) + len(data) > MOST_BYTES[name.standing])
+            or (bounded and self._bytes[name.standing] + change > MAX_BYTES[name.standing])
         ):
-            raise GiveUpError(
-                f"{digest} has all the attestations that are kept of one artifact, or there are too many of no "
-                "configured signer",
-                reason="evidence_full",
-                fix="upload attestations of signers that promotion.signers lists",
-            )
+            raise _full(digest)
         if not folder.exists():
             folder.mkdir(mode=0o700)
             _sync(self._folder)
-        _write(folder / name.file, data)
-        self._loose_bytes += loose
-        for path in oldest:
-            path.unlink(missing_ok=True)
+        _write(folder / name.file, data, said_at_ns)
+        if bounded:
+            self._bytes[name.standing] += change
+        for one in gone:
+            one.path.unlink(missing_ok=True)
         return name.id
-
-    @staticmethod
-    def _oldest(folder: Path, name: _Name, kept: Sequence[_Name]) -> Sequence[Path]:
-        """What has to go from the room of `name` when it comes; nothing where the first words stand."""
-        most = MOST_IN_ROOM.get(name.standing)
-        if most is None:
-            return ()
-        there = [folder / one.file for one in kept if (one.standing, one.room) == (name.standing, name.room)]
-        there.sort(key=lambda path: (path.stat().st_mtime_ns, path.name))
-        return there[: max(0, len(there) - most + 1)]
 
     def of(self, digest: str) -> Sequence[KeptAttestation]:
         """All that is kept about an artifact, ours first, otherwise in the order of their ids; empty for none.
@@ -142,7 +156,8 @@ class AttestationStore:
             return ()
         folder = self._of(digest)
         try:
-            return [_read(folder, name) for name in sorted(_names(folder), key=_order)]
+            found = (_read(folder, name) for name in sorted(_names(folder), key=_order))
+            return [one for one in found if one is not None]
         except OSError as error:
             raise TryAgainError(f"evidence cannot be read: {error.strerror}", reason="evidence_unreadable") from error
 
@@ -185,16 +200,52 @@ def _names(folder: Path) -> Iterator[_Name]:
             yield _Name(Standing(match[1]), *match.groups()[1:])
 
 
+def _kept(folder: Path) -> Iterator[_Kept]:
+    for name in _names(folder):
+        path = folder / name.file
+        told = path.stat()
+        yield _Kept(name, path, told.st_mtime_ns, told.st_size)
+
+
+def _too_old(there: Sequence[_Kept], name: _Name, size: int, said_at_ns: int | None) -> Sequence[_Kept]:
+    """What has to go from the room of `name` when it comes; nothing where the first words stand, and nothing that is
+    newer than what comes."""
+    most = MOST_IN_ROOM.get(name.standing)
+    if most is None:
+        return ()
+    room = [one for one in there if (one.name.standing, one.name.room) == (name.standing, name.room)]
+    room.sort(key=lambda one: (one.at_ns, one.name.id))
+    bound = MOST_BYTES.get(name.standing, sum(one.size for one in room) + size)
+    gone: list[_Kept] = []
+    while room and (len(room) >= most or sum(one.size for one in room) + size > bound):
+        gone.append(room.pop(0))
+    if said_at_ns is not None and any(one.at_ns >= said_at_ns for one in gone):
+        raise _full("what was said later about the artifact")
+    return gone
+
+
+def _full(what: str) -> GiveUpError:
+    return GiveUpError(
+        f"{what} has all the attestations that are kept of one artifact, or there are too many of no configured signer",
+        reason="evidence_full",
+        fix="upload attestations of signers that promotion.signers lists, the newest first",
+    )
+
+
 def _order(name: _Name) -> tuple[int, str]:
     return list(Standing).index(name.standing), name.id
 
 
-def _read(folder: Path, name: _Name) -> KeptAttestation:
-    with (folder / name.file).open(encoding="utf-8") as file:
-        return KeptAttestation(f"sha256:{name.id}", file.read(MAX_ATTESTATION_BYTES), name.standing)
+def _read(folder: Path, name: _Name) -> KeptAttestation | None:
+    """None when a newer one has just taken its place. What is no text proves nothing, and stops nobody."""
+    try:
+        with (folder / name.file).open(encoding="utf-8", errors="replace") as file:
+            return KeptAttestation(f"sha256:{name.id}", file.read(MAX_ATTESTATION_BYTES), name.standing)
+    except FileNotFoundError:
+        return None
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, said_at_ns: int | None) -> None:
     """Whole or not at all, and durable when this returns."""
     fresh = path.with_name(f"{secrets.token_hex(8)}.new")
     try:
@@ -202,6 +253,8 @@ def _write(path: Path, data: bytes) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
+            if said_at_ns is not None:
+                os.utime(file.fileno(), ns=(said_at_ns, said_at_ns))
             os.fsync(file.fileno())
         fresh.rename(path)
     finally:

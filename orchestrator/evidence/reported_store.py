@@ -18,6 +18,8 @@ from orchestrator.model.job import JobId
 MAX_DOCUMENT_BYTES: Final = 4 << 20
 MAX_DOCUMENTS: Final = 32
 """Of one job."""
+MAX_JOB_BYTES: Final = 16 << 20
+"""All documents of one job together: what it says of an artifact is kept for good, and read for each decision."""
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -47,8 +49,12 @@ class ReportedDocuments:
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
             if not path.exists():
-                if sum(1 for _ in folder.glob("*.json")) >= MAX_DOCUMENTS:
-                    raise GiveUpError(f"a job may report {MAX_DOCUMENTS} documents", reason="too_many_documents")
+                sizes = [there.stat().st_size for there in folder.glob("*.json")]
+                if len(sizes) >= MAX_DOCUMENTS or sum(sizes) + len(document) > MAX_JOB_BYTES:
+                    raise GiveUpError(
+                        f"a job may report {MAX_DOCUMENTS} documents, of {MAX_JOB_BYTES} bytes together",
+                        reason="too_many_documents",
+                    )
                 _write(path, document)
         except OSError as error:
             detail = error.strerror or "unknown"

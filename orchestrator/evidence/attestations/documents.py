@@ -17,6 +17,7 @@ Entry = dict[str, Any]
 
 MAX_TEXT: Final = 1024
 """Longest text that is taken over from a document into facts, in characters."""
+_FIRST_YEAR: Final = 1970
 CLOCK_SKEW: Final = timedelta(minutes=5)
 """How far another machine's clock may be ahead."""
 
@@ -84,6 +85,8 @@ def time_of(value: object, reason: str, now_ns: int) -> str:
         raise refused("a time lies out of range", reason) from None
     if found > datetime.fromtimestamp(now_ns / 1_000_000_000, UTC) + CLOCK_SKEW:
         raise refused("a time lies in the future", "time_in_the_future")
+    if found.year < _FIRST_YEAR:  # policy's clock counts in 64 bits of nanoseconds
+        raise refused("a time lies out of range", reason)
     return found.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -53,7 +53,8 @@ class Finding:
 class Examined:
     """One attestation. `id` is empty when it could not be read. `signers` have signed it, entitled to or not; `reason`
     says why it counts for nothing, and is empty also for statements of types that are not about these claims. `summary`
-    is what a verification summary of the daemon's own says (see `summaries`)."""
+    is what a verification summary of the daemon's own says (see `summaries`). `covers`: somebody known has signed a
+    statement that is about the artifact, whatever it is."""
 
     id: str
     predicate_type: str = ""
@@ -61,6 +62,7 @@ class Examined:
     findings: tuple[Finding, ...] = ()
     reason: str = ""
     summary: Mapping[str, Any] | None = None
+    covers: bool = False
 
 
 def claim_of(predicate_type: str) -> Claim | None:
@@ -104,7 +106,7 @@ def examine(digest: str, source: str, signers: Signers, now_ns: int, tries: Trie
         summary = _summary(digest, attestation.id, statement, found)
     except AttestationRefusedError as error:
         reason = reason or error.reason
-    return Examined(attestation.id, kind, signed_by, tuple(findings), "" if findings else reason, summary)
+    return Examined(attestation.id, kind, signed_by, tuple(findings), "" if findings else reason, summary, covers=True)
 
 
 def _summary(

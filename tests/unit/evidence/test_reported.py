@@ -87,6 +87,17 @@ def test_documents_of_a_job_are_bounded_in_number_and_size(tmp_path, monkeypatch
     documents.keep(JobId("dispatch.b.1"), b"3")
 
 
+def test_documents_of_a_job_are_bounded_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(reported_store, "MAX_JOB_BYTES", 10)
+    kept = ReportedDocuments(tmp_path)
+    kept.keep(JobId("one"), b"12345678")
+    with pytest.raises(GiveUpError) as refused:
+        kept.keep(JobId("one"), b"123")
+    assert refused.value.reason == "too_many_documents"
+    kept.keep(JobId("one"), b"12345678")  # said again, it is the same
+    kept.keep(JobId("other"), b"123")
+
+
 def test_a_start_forgets_what_killed_daemons_left_and_keeps_what_live_jobs_have(tmp_path):
     documents = ReportedDocuments(tmp_path)
     digest = documents.keep(JOB, b"{}")
