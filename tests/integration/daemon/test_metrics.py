@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
 from orchestrator.telemetry import ids
+from tests.integration.daemon.conftest import AUDIENCE, POLICY, write_bundle
+from tests.integration.daemon.test_audit import records
 
 pytestmark = pytest.mark.sandbox
 
@@ -51,3 +54,23 @@ async def test_the_daemon_exposes_what_the_page_lists_with_a_jobs_trace_as_exemp
     values = {sample.name: sample.value for family in modern for sample in family.samples if not sample.labels}
     assert values["orchestrator_journal_healthy"] == 1
     assert values["orchestrator_journal_append_duration_seconds_count"] > 3
+
+
+async def test_decisions_are_counted_as_the_audit_log_tells_them(open_world, tmp_path):
+    rule = 'if {\n\tinput.job.source == "dispatch"\n\tnot input.request.deployment_environment == "prod"\n}'
+    rules = write_bundle(tmp_path / "rules", POLICY.replace('if input.job.source == "dispatch"', rule))
+    ask = f"orchestrator-token --audience {AUDIENCE} >/dev/null"
+    async with open_world(policy={"bundle": str(rules)}) as world:
+        for number, more in enumerate(({}, {}, {"deployment_environment": "prod"})):
+            await world.finished(await world.offer(f"job-{number}", f"{ask}\n{ask}", **more))
+        families = list(parse_plain(await world.get("/metrics")))
+        told = records(world.state)
+    counted = {
+        (sample.labels["stage"], sample.labels["verdict"]): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "orchestrator_policy_decision_total"
+    }
+    stages = {"job.admitted": "admission", "job.refused": "admission", "token.decided": "exchange"}
+    recorded = Counter((stages[one["kind"]], one["outcome"]) for one in told if one["kind"] in stages)
+    assert counted == recorded == {("admission", "allow"): 2, ("admission", "deny"): 1, ("exchange", "allow"): 4}
