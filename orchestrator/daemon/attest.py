@@ -102,9 +102,10 @@ class EvidenceAttester:
         key: EvidenceKey,
         kept: EvidenceKeeping,
         logs: LogStore,
-        listed: Callable[[str, str], bool],
+        listed: Callable[[str, str, str], bool],
     ) -> None:
-        """`listed` says whether jobs of a pool and a caller (id) are named as reporters of anything."""
+        """`listed` says whether documents of a predicate type count from jobs of a pool and a caller (id) that did not
+        build what they are about."""
         self._journal = journal
         self._pools = pools
         self._builder = builder
@@ -195,8 +196,9 @@ class EvidenceAttester:
         key, found = hashlib.sha256(payload).hexdigest(), ""
         for digest in digests:
             # Any job may claim any digest: those that nobody asked must not crowd out those that count.
-            listed = self._listed(record.offer.spec.pool, record.offer.caller.id)
-            heard = listed or self._kept.of_record.built_by(digest) == record.id
+            heard = self._listed(kind, record.offer.spec.pool, record.offer.caller.id) or (
+                kind not in SCANS and self._kept.of_record.built_by(digest) == record.id
+            )
             standing, room = (Standing.OWN, kind) if heard else (Standing.HEARSAY, "")
             found = self._kept.attestations.add((digest,), envelope, standing, key=key, room=room)
         return found

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from orchestrator.errors import ConfigurationError
+from orchestrator.evidence.attestations.examine import claim_of
 from orchestrator.evidence.attestations.keys import MAX_KEYS_BYTES, PublicKey, read_keys
 from orchestrator.evidence.attestations.signers import Claim, Reporters, Signer, Signers, control_plane
 from orchestrator.evidence.provenance import Builder
@@ -51,10 +52,17 @@ class SignersHolder:
     def current(self) -> Signers:
         return self._signers
 
-    def lists_reporter(self, pool: str, caller: str) -> bool:
-        """Whether jobs of this pool or this caller (id) are named as reporters of anything."""
+    def lists_reporter(self, predicate_type: str, pool: str, caller: str) -> bool:
+        """Whether jobs of this pool or this caller (id) are named as reporters of such documents. A scanner's name
+        does not matter here: whoever reports for one may have room for all."""
         found = self._signers
-        return any(one.include(pool, caller) for one in (found.sboms, *found.scanners.values()))
+        match claim_of(predicate_type):
+            case Claim.SBOM:
+                return found.sboms.include(pool, caller)
+            case Claim.SCAN:
+                return any(one.include(pool, caller) for one in found.scanners.values())
+            case _:
+                return False
 
     async def load(self, before: Callable[[str, Sequence[str]], Awaitable[None]] | None = None) -> bool:
         """Read the key files, and put what they hold in force; whether anything changed by it.

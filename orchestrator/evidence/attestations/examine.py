@@ -54,7 +54,8 @@ class Examined:
     """One attestation. `id` is empty when it could not be read. `signers` have signed it, entitled to or not; `reason`
     says why it counts for nothing, and is empty also for statements of types that are not about these claims. `summary`
     is what a verification summary of the daemon's own says (see `summaries`). `covers`: somebody known has signed a
-    statement that is about the artifact, whatever it is."""
+    statement that is about the artifact, whatever it is. `built_on` (RFC 3339) is when a job of ours ended that built it
+    by our own provenance, also where its builder is none of ours any more."""
 
     id: str
     predicate_type: str = ""
@@ -63,6 +64,7 @@ class Examined:
     reason: str = ""
     summary: Mapping[str, Any] | None = None
     covers: bool = False
+    built_on: str = ""
 
 
 def claim_of(predicate_type: str) -> Claim | None:
@@ -106,7 +108,26 @@ def examine(digest: str, source: str, signers: Signers, now_ns: int, tries: Trie
         summary = _summary(digest, attestation.id, statement, found)
     except AttestationRefusedError as error:
         reason = reason or error.reason
-    return Examined(attestation.id, kind, signed_by, tuple(findings), "" if findings else reason, summary, covers=True)
+    return Examined(
+        attestation.id,
+        kind,
+        signed_by,
+        tuple(findings),
+        "" if findings else reason,
+        summary,
+        True,
+        _built_on(statement, found),
+    )
+
+
+def _built_on(statement: Statement, found: tuple[Signer, ...]) -> str:
+    if statement.predicate_type != PREDICATE_TYPE or not any(signer.is_control_plane for signer in found):
+        return ""
+    try:
+        run = optional_table(statement.predicate.get("runDetails"))
+    except AttestationRefusedError:
+        return ""
+    return optional_text(optional_table(run.get("metadata")).get("finishedOn"))
 
 
 def _summary(

@@ -106,11 +106,13 @@ def _sum_up(digest: str, examined: Sequence[Examined], signers: Signers) -> Arti
     )
 
 
-def _record_of(examined: Iterable[Examined]) -> Finding | None:
+def _record_of(examined: Sequence[Examined]) -> Finding | None:
     """Our provenance of record: of the job that ended first. One that later claims the same digest changes nothing, so
-    nobody can lend an artifact a better origin by reporting it again from a better pool."""
-    ours = [finding for one in examined for finding in one.findings if finding.built]
-    return min(ours, key=lambda finding: finding.built["finished_on"], default=None)
+    nobody can lend an artifact a better origin by reporting it again from a better pool; nor when the pool of the first
+    is gone, or was changed, and what it built counts no more."""
+    first = min((one.built_on for one in examined if one.built_on), default="")
+    ours = (finding for one in examined for finding in one.findings if finding.built)
+    return next((finding for finding in ours if finding.built["finished_on"] == first), None)
 
 
 def _not_counted(finding: Finding, record: Finding | None, signers: Signers) -> str:

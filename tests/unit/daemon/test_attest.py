@@ -50,10 +50,10 @@ class Ended:
     logs: LogStore
     key: Any
     desk: ReportDesk
-    reporters: tuple[str, ...] = ()
+    reporters: tuple[tuple[str, str], ...] = ()
 
-    def listed(self, pool: str, _caller: str) -> bool:
-        return pool in self.reporters
+    def listed(self, kind: str, pool: str, _caller: str) -> bool:
+        return (kind, pool) in self.reporters
 
     def attester(self) -> EvidenceAttester:
         return EvidenceAttester(
@@ -202,10 +202,25 @@ async def test_of_a_job_that_neither_built_it_nor_is_listed_the_word_is_hearsay(
 
 
 async def test_of_a_listed_job_it_is_not(ended):
-    ended.reporters = ("default",)
+    ended.reporters = ((VULNERABILITIES, "default"),)
     await ended.run(await ended.report(digest=BASE, kind=VULNERABILITIES))
     await ended.attest()
     assert [one.standing for one in ended.of(BASE)] == [Standing.OWN]
+
+
+async def test_who_is_listed_for_scans_has_no_room_among_signatures_and_origins(ended):
+    """Else a scanner's jobs could push out the builder's own word by reporting its artifact again and again."""
+    ended.kept.of_record.put([APP], sign_envelope(b"of another job", IN_TOTO, ended.key))
+    ended.reporters = ((VULNERABILITIES, "default"),)
+    await ended.run(BUILT, await ended.report(), await ended.report(kind=VULNERABILITIES))
+    await ended.attest()
+    assert sorted(one.standing for one in ended.of()) == [Standing.HEARSAY] * 3 + [Standing.OWN]
+
+
+async def test_a_builders_scan_that_nobody_asked_for_is_hearsay(ended):
+    await ended.run(BUILT, await ended.report(kind=VULNERABILITIES))
+    await ended.attest()
+    assert sorted(one.standing for one in ended.of()) == [Standing.HEARSAY, Standing.OWN, Standing.OWN]
 
 
 async def test_a_job_that_said_nothing_is_not_read_again(ended, monkeypatch):

@@ -9,8 +9,10 @@ from pydantic import ValidationError
 
 from orchestrator.daemon.signers import SignersHolder, own_builders, try_signers
 from orchestrator.errors import ConfigurationError, TryAgainError
+from orchestrator.evidence.attestations.making import SIGNATURE_TYPE
 from orchestrator.evidence.attestations.signers import CONTROL_PLANE, Claim
-from orchestrator.evidence.provenance import Builder
+from orchestrator.evidence.provenance import PREDICATE_TYPE, Builder
+from orchestrator.evidence.reported import CYCLONEDX, VULNERABILITIES
 from orchestrator.evidence.signing_key import generate_evidence_key
 from orchestrator.model.job import PoolName
 from orchestrator.model.pool import Pool, TrustTier
@@ -231,3 +233,15 @@ def test_settings_that_do_not_fit(promotion, words, tmp_path):
     with pytest.raises(ValidationError) as caught:
         Settings.model_validate({"state_dir": str(tmp_path), "promotion": promotion})
     assert words in str(caught.value)
+
+
+async def test_reporters_are_listed_for_what_they_report_and_nothing_else(holder):
+    found = holder(scanners={"trivy": {"pools": ["pods"]}}, sbom_reporters={"pools": ["default"]})
+    await found.load()
+    listed = {
+        (kind, pool)
+        for kind in (CYCLONEDX, VULNERABILITIES, SIGNATURE_TYPE, PREDICATE_TYPE)
+        for pool in ("default", "pods", "else")
+        if found.lists_reporter(kind, pool, "somebody")
+    }
+    assert listed == {(CYCLONEDX, "default"), (VULNERABILITIES, "pods")}

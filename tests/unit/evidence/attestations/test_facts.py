@@ -18,6 +18,7 @@ from orchestrator.evidence.provenance import provenance as our_provenance
 from orchestrator.evidence.signing_key import generate_evidence_key
 from orchestrator.evidence.summary import SUMMARY_TYPE
 from orchestrator.model import events
+from orchestrator.model.pool import TrustTier
 from tests.unit.evidence.attestations.conftest import (
     CONTENT,
     DIGEST,
@@ -306,6 +307,23 @@ def test_only_the_first_job_that_built_it_is_its_builder(proven, story, pool_rep
         assert found["built"]["finished_on"] == "2027-01-15T08:00:06Z"
         assert len(found["provenances"]) == 1
         assert refusals(found) == ["provenance_not_first"]
+
+
+def test_nor_is_a_later_one_when_the_firsts_pool_is_none_of_ours_any_more(
+    proven, story, pool, builder, pool_reports, our_key
+):
+    def later(*notes):
+        return [replace(fact, at_ns=fact.at_ns + 60 * SECOND) for fact in story(*notes)]
+
+    old = replace(pool, trust_tier=TrustTier.UNTRUSTED)
+    told = our_provenance(story(events.ArtifactReported("app", DIGEST, "", 1)), old, builder)
+    first, second = sign_envelope(statement_bytes(told), IN_TOTO, our_key), pool_reports(tell=later)
+    for order in ((first, second), (second, first)):
+        found = proven(*order)
+        nothing_but(found)
+        assert (found["built"], found["reason"]) == ({}, "builder_unknown")
+        assert sorted(refusals(found)) == ["builder_unknown", "provenance_not_first"]
+    assert proven(second)["provenance"]
 
 
 def test_our_signature_and_sbom_are_for_the_job_that_built_it(proven, signed, pool_reports, our_key, reporter):
