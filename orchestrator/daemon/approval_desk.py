@@ -14,7 +14,7 @@ from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.errors import GiveUpError, OrchestratorError
 from orchestrator.evidence.approvals.book import Book, Endorser, Taken
 from orchestrator.evidence.approvals.envelopes import MAX_ENVELOPE_CHARS, Envelope, read_envelope
-from orchestrator.evidence.approvals.ledger import Held
+from orchestrator.evidence.approvals.ledger import Held, signed_by
 from orchestrator.evidence.approvals.people import read_people
 from orchestrator.evidence.approvals.refusal import ApprovalRefusedError
 from orchestrator.evidence.approvals.statements import Lasting, read_statement
@@ -85,8 +85,9 @@ class ApprovalDesk:
             people = await asyncio.to_thread(read_people, self._settings.people)
             changed = people.digest != self._ledger.people.digest
             if changed:
+                signers = await asyncio.to_thread(signed_by, people, list(self._ledger.objects.values()))
                 await self._notes.approvers_loaded(people.digest, len(people.by_name), actor)
-                self._ledger.people = people
+                self._ledger.put_in_force(people, signers)
             return await self._take_folders() or changed
 
     async def _take_folders(self) -> bool:

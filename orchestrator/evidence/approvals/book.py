@@ -128,7 +128,7 @@ class Book:
             people = self._signers(found)
             fresh = known is None or found != known
             if fresh:
-                if known is None and len(self.ledger.objects) >= MAX_OBJECTS:
+                if known is None and len(self.ledger.objects) >= MAX_OBJECTS and not self._ends(predicate):
                     raise TryAgainError("no more approvals can be kept", reason="approvals_full", fix=_FULL)
                 refuse_taking(self.ledger, found, people, now_ns)
             taken = Taken(found, tuple(sorted(person.name for person in people)), fresh)
@@ -195,6 +195,10 @@ class Book:
             await before(taken)
             await _to_the_end(self._put(found))
             return taken
+
+    def _ends(self, predicate: Predicate) -> bool:
+        """What was signed can be taken back though there is no room: at most once for each object."""
+        return isinstance(predicate, Revocation) and predicate.object not in self.ledger.revoked
 
     async def _put(self, found: Held) -> None:
         await asyncio.to_thread(self._store.add, found.stored)

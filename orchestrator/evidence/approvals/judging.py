@@ -55,6 +55,19 @@ class Asked:
         repository_id = self.caller.facts.get("repository_id", "")
         return (self.caller.issuer, repository_id) if repository_id else ("", "")
 
+    @property
+    def source(self) -> tuple[str, str]:
+        """Issuer and id of the repository that the artifact was built from, as we proved it; the job's own where it has
+        no artifact."""
+        if self.artifact_digest:
+            return self.built.get("caller_issuer", ""), self.built.get("repository_id", "")
+        return self.repository
+
+    @property
+    def commit(self) -> str:
+        """The commit of `source`."""
+        return self.built.get("sha", "") if self.artifact_digest else self.caller.facts.get("sha", "")
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -120,17 +133,11 @@ def refuse_scope(predicate: Lasting, asked: Asked) -> None:
 
 
 def _refuse_source(predicate: Approval, asked: Asked) -> None:
-    """A commit is the one that the artifact was built from, as we proved it; the job's own where it has no artifact."""
     if not predicate.repository_id:
         return
-    if asked.artifact_digest:
-        source = (asked.built.get("caller_issuer", ""), asked.built.get("repository_id", ""))
-        commit = asked.built.get("sha", "")
-    else:
-        source, commit = asked.repository, asked.caller.facts.get("sha", "")
-    if (predicate.issuer, predicate.repository_id) != source:
+    if (predicate.issuer, predicate.repository_id) != asked.source:
         raise ApprovalRefusedError("approval_other_repository", f"it is for {_named(predicate)}")
-    if predicate.commit != commit:
+    if predicate.commit != asked.commit:
         raise ApprovalRefusedError("approval_other_commit", f"it is for commit {predicate.commit}")
 
 

@@ -93,8 +93,14 @@ class Ledger:
 
     @people.setter
     def people(self, people: People) -> None:
+        self.put_in_force(people, {})
+
+    def put_in_force(self, people: People, signers: Mapping[str, tuple[Held, frozenset[str]]]) -> None:
+        """Other people from now on. `signers` are what `signed_by` told of them, for objects as they were then; of the
+        others it is found out when it is asked for."""
         self._people = people
-        self._signers.clear()
+        same = ((name, found) for name, (one, found) in signers.items() if self.objects.get(name) is one)
+        self._signers = dict(same)
 
     def put(self, one: Held) -> None:
         """A new object, or one with more signatures than before."""
@@ -128,17 +134,8 @@ class Ledger:
         """Names of the people who signed it, by a key or a token of theirs as the approvers' file has them now."""
         found = self._signers.get(one.id)
         if found is None:
-            found = self._signers[one.id] = frozenset(person.name for person in self._signed(one))
+            found = self._signers[one.id] = _names(one, self._people)
         return found
-
-    def _signed(self, one: Held) -> Iterator[Person]:
-        try:
-            keys = one.envelope.signers(self._people.keys)
-        except ApprovalRefusedError:
-            return  # the store was written by somebody else
-        people = [self._people.of_key(key) for key in keys]
-        people += [self._people.of_identity(issuer, subject) for issuer, subject in one.endorsed]
-        yield from (person for person in people if person is not None)
 
     def standing(self, one: Held, asked: Asked | None, now_ns: int) -> Standing:
         return Standing(
@@ -175,7 +172,7 @@ class Ledger:
         exceptions: list[dict[str, Any]] = []
         now = moment(now_ns)
         for one in self._lasting.get(asked.environment, {}).values():
-            if _end_of(one) <= now or not _about(one, asked.artifact_digest):
+            if _end_of(one) <= now or not _about(one, asked):
                 continue  # most of what is kept; these texts sort as the times do
             try:
                 found = self.judged(one, asked, now_ns)
@@ -240,14 +237,36 @@ class Ledger:
                 index.pop(name, None)
 
 
+def signed_by(people: People, objects: Iterable[Held]) -> dict[str, tuple[Held, frozenset[str]]]:
+    """By id: the object, and who of these people signed it. Takes 0.1 ms for each signature: for a thread."""
+    return {one.id: (one, _names(one, people)) for one in objects}
+
+
+def _names(one: Held, people: People) -> frozenset[str]:
+    return frozenset(person.name for person in _signed(one, people))
+
+
+def _signed(one: Held, people: People) -> Iterator[Person]:
+    try:
+        keys = one.envelope.signers(people.keys)
+    except ApprovalRefusedError:
+        return  # the store was written by somebody else
+    found = [people.of_key(key) for key in keys]
+    found += [people.of_identity(issuer, subject) for issuer, subject in one.endorsed]
+    yield from (person for person in found if person is not None)
+
+
 def _end_of(one: Held) -> str:
     assert isinstance(one.predicate, Lasting), "nothing else is in this index"
     return one.predicate.expires_at
 
 
-def _about(one: Held, digest: str) -> bool:
-    """Whether it can be about this artifact at all; a hint, to look no further."""
-    return isinstance(one.predicate, Lasting) and one.predicate.artifact_digest in ("", digest)
+def _about(one: Held, asked: Asked) -> bool:
+    """Whether it can be about this artifact or commit at all; a hint, to look no further."""
+    predicate = one.predicate
+    if isinstance(predicate, Approval) and predicate.commit not in ("", asked.commit):
+        return False
+    return isinstance(predicate, Lasting) and predicate.artifact_digest in ("", asked.artifact_digest)
 
 
 def _end(row: Mapping[str, Any]) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from orchestrator.evidence.approvals import book as book_room
 from orchestrator.evidence.approvals.book import KEPT_NS, Endorser
 from orchestrator.evidence.approvals.envelopes import Envelope
 from orchestrator.evidence.approvals.judging import Limits
+from orchestrator.evidence.approvals.ledger import signed_by
 from orchestrator.evidence.approvals.people import People
 from orchestrator.evidence.approvals.refusal import FIXES, ApprovalRefusedError
 from orchestrator.evidence.approvals.statements import SECOND, Endorsement, moment, statement_bytes
@@ -121,6 +122,17 @@ async def test_who_may_revoke(office):
     assert await refused(office.take(revocation(other), "carol")) == "approval_not_permitted"
 
 
+async def test_who_signed_is_found_out_beside_the_loop_and_never_from_what_was_before(office):
+    await office.take(exception(), "alice", "carol")
+    await office.take(approval(), "alice")
+    ledger = office.book.ledger
+    found = signed_by(People((BOB, CAROL), "sha256:y"), list(ledger.objects.values()))
+    await office.take(exception(), "bob")  # meanwhile
+    ledger.put_in_force(People((BOB, CAROL), "sha256:y"), found)
+    assert ledger.signers(ledger.objects[id_of(exception())]) == {"bob", "carol"}
+    assert ledger.signers(ledger.objects[id_of(approval())]) == frozenset()
+
+
 async def test_the_operator_revokes(office):
     await office.take(approval(), "alice")
 
@@ -169,6 +181,11 @@ async def test_no_more_than_so_many(office, monkeypatch):
         await office.take(approval(), "alice")
     assert error.value.reason == "approvals_full"
     await office.take(exception(), "alice")  # more signatures of one that is there
+    # Whoever fills it keeps nobody from taking back what was signed.
+    await office.take(revocation(exception()), "alice")
+    assert office.why(exception()) == "approval_revoked"
+    with pytest.raises(TryAgainError):
+        await office.take(revocation(exception(), START + SECOND), "alice")
 
 
 async def test_a_use_is_counted_once_for_each_job(office):
