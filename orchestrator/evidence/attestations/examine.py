@@ -54,8 +54,8 @@ class Examined:
     """One attestation. `id` is empty when it could not be read. `signers` have signed it, entitled to or not; `reason`
     says why it counts for nothing, and is empty also for statements of types that are not about these claims. `summary`
     is what a verification summary of the daemon's own says (see `summaries`). `covers`: somebody known has signed a
-    statement that is about the artifact, whatever it is. `built_on` (RFC 3339) is when a job of ours ended that built it
-    by our own provenance, also where its builder is none of ours any more."""
+    statement that is about the artifact, whatever it is. `built_on` (RFC 3339) is when a job of ours ended that built
+    it by our own provenance, also where its builder is none of ours any more."""
 
     id: str
     predicate_type: str = ""
