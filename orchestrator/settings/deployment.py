@@ -27,7 +27,7 @@ class DeploymentWebhookSettings(Group):
     """Longest wait of the API server; half a second before it the answer is no."""
     client_ca_file: Path | None = None
     """PEM file of the CA whose client certificates API servers show. None lets everybody ask who reaches the port: an
-    answer grants nothing, but tells what is allowed."""
+    answer grants nothing, but tells what is allowed, is recorded, and counts as a use of the exception it stands on."""
     client_names: tuple[Text, ...] = Field(default=(), max_length=100)
     """Common names of those certificates; empty takes any that the CA signed."""
 

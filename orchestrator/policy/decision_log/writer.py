@@ -28,8 +28,9 @@ from orchestrator.policy.decision_log.segments import State, piece_of, segments_
 from orchestrator.policy.decision_log.shadow import Candidate
 
 MAX_WAITING_BYTES: Final = 64 << 20
-"""Most bytes of input documents that wait for the thread; what comes while it is full is lost, and counted."""
+"""Most bytes of decisions that wait for the thread; what comes while it is full is lost, and counted."""
 
+_BESIDES_INPUT = 1 << 10
 _LINGER_SECONDS = 0.5
 _PIECE_BYTES = 256 << 10
 _LOOK_SECONDS = 3600.0
@@ -123,7 +124,7 @@ class DecisionLog:
     def offer(self, answered: Answered) -> None:
         """Keep a decision. Returns at once and never raises."""
         self._number += 1
-        size = len(answered.input_json)
+        size = _weight(answered)
         if self._closed or self._taken_bytes - self._done_bytes + size > MAX_WAITING_BYTES:
             self._refused += 1
             return
@@ -150,7 +151,7 @@ class DecisionLog:
                 self._fail(len(batch), "a defect")
                 with contextlib.suppress(OSError):
                     _log.exception("decision_log_failed")
-            self._done_bytes += sum(len(one.answered.input_json) for one in batch)
+            self._done_bytes += sum(_weight(one.answered) for one in batch)
             if not batch and open_:
                 self._tidy()
         self._complete()
@@ -169,7 +170,7 @@ class DecisionLog:
             if not batch:
                 until = time.monotonic() + _LINGER_SECONDS
             batch.append(item)
-            size += len(item.answered.input_json)
+            size += _weight(item.answered)
         return True, batch
 
     def _keep(self, batch: list[_Waiting]) -> None:
@@ -243,6 +244,11 @@ class DecisionLog:
             self._problem = ""
             with contextlib.suppress(OSError):
                 _log.info("decisions_kept_again", lost=self.lost)
+
+
+def _weight(answered: Answered) -> int:
+    """What it takes of what may wait: a question that could not even be put has no input; it takes some too."""
+    return len(answered.input_json) + _BESIDES_INPUT
 
 
 def _take_over(folder: Path) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,7 +101,7 @@ def test_old_files_and_the_oldest_of_too_many_go(deciding, keep, folder):
 def test_what_comes_faster_than_it_is_kept_is_lost_and_leaves_a_gap(deciding, keep, folder, monkeypatch):
     for number in range(5):
         deciding.decide(f"j{number}")
-    monkeypatch.setattr(writer, "MAX_WAITING_BYTES", len(deciding.heard[0].input_json) * 2)
+    monkeypatch.setattr(writer, "MAX_WAITING_BYTES", (len(deciding.heard[0].input_json) + 1024) * 2)
 
     async def run() -> DecisionLog:
         log = DecisionLog(folder, {}, KEEP_ALL, Candidate())
@@ -119,6 +121,26 @@ def test_what_comes_faster_than_it_is_kept_is_lost_and_leaves_a_gap(deciding, ke
     assert jobs(entries)[-1] == "j4"
     assert len(findings) == 1
     assert "missing: the daemon could not keep them" in findings[0].what
+
+
+def test_decisions_without_an_input_wait_within_the_same_bounds(deciding, folder, monkeypatch):
+    """Those of a lookup that fails, while the disk hangs."""
+    deciding.decide("j")
+    empty = replace(deciding.heard[0], input_json=b"")
+    monkeypatch.setattr(writer, "MAX_WAITING_BYTES", 10 << 10)
+    go_on = threading.Event()
+    monkeypatch.setattr(DecisionLog, "_keep", lambda _self, _batch: go_on.wait(10))
+
+    async def run() -> int:
+        log = DecisionLog(folder, {}, KEEP_ALL, Candidate())
+        for _ in range(100):
+            log.offer(empty)
+        lost = log.lost
+        go_on.set()
+        await log.close()
+        return lost
+
+    assert asyncio.run(run()) >= 80
 
 
 def test_a_killed_daemons_file_is_told_of_by_the_next(deciding, keep, folder):
