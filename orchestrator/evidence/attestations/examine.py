@@ -13,7 +13,14 @@ from typing import Any, Final
 import msgspec
 
 from orchestrator.evidence.attestations import builds, sbom, scan
-from orchestrator.evidence.attestations.documents import Entry, optional_table, optional_text, refused, time_of
+from orchestrator.evidence.attestations.documents import (
+    Entry,
+    optional_table,
+    optional_text,
+    optional_time,
+    refused,
+    time_of,
+)
 from orchestrator.evidence.attestations.making import REPORTER, SIGNATURE_TYPE
 from orchestrator.evidence.attestations.reading import (
     Attestation,
@@ -37,8 +44,9 @@ _REPORTER_KEYS: Final = ("job", "builder", "caller", "pool", "trust_tier")
 class Finding:
     """What one attestation says by one signer's word.
 
-    `reporter` is the job whose word it really is, None for the signer's own. `built` is not empty for our own
-    provenance only; `lists_sbom` says that the job it is about reported a bill of materials as an artifact.
+    `reporter` is the job whose word it really is, None for the signer's own. `built` and `started_at` (RFC 3339, when
+    the job began) are not empty for our own provenance only; `lists_sbom` says that the job it is about reported a
+    bill of materials as an artifact.
     """
 
     claim: Claim
@@ -46,6 +54,7 @@ class Finding:
     entry: Entry
     reporter: Mapping[str, str] | None = None
     built: Mapping[str, str] = field(default_factory=dict)
+    started_at: str = ""
     lists_sbom: bool = False
 
 
@@ -124,10 +133,13 @@ def _built_on(statement: Statement, found: tuple[Signer, ...]) -> str:
     if statement.predicate_type != PREDICATE_TYPE or not any(signer.is_control_plane for signer in found):
         return ""
     try:
-        run = optional_table(statement.predicate.get("runDetails"))
+        return optional_text(_metadata(statement).get("finishedOn"))
     except AttestationRefusedError:
         return ""
-    return optional_text(optional_table(run.get("metadata")).get("finishedOn"))
+
+
+def _metadata(statement: Statement) -> Mapping[str, Any]:
+    return optional_table(optional_table(statement.predicate.get("runDetails")).get("metadata"))
 
 
 def _summary(
@@ -165,10 +177,10 @@ def _finding(
             return Finding(claim, signer, entry | {"reporter": reporter}, reporter)
         case Claim.PROVENANCE:
             entry |= builds.read_provenance(statement.predicate_type, statement.predicate, signer, now_ns)
-            return _build_finding(digest, statement, signer, entry)
+            return _build_finding(digest, statement, signer, entry, now_ns)
 
 
-def _build_finding(digest: str, statement: Statement, signer: Signer, entry: Entry) -> Finding:
+def _build_finding(digest: str, statement: Statement, signer: Signer, entry: Entry, now_ns: int) -> Finding:
     if not signer.is_control_plane:
         return Finding(Claim.PROVENANCE, signer, entry)
     if statement.predicate_type != PREDICATE_TYPE:
@@ -176,7 +188,8 @@ def _build_finding(digest: str, statement: Statement, signer: Signer, entry: Ent
     built = builds.read_our_own(statement, digest)
     told = {name: built[name] for name in ("job", "caller", "trust_tier", "isolation")}
     listed = builds.lists_an_sbom(statement, digest)
-    return Finding(Claim.PROVENANCE, signer, entry | told, built=built, lists_sbom=listed)
+    started_at = optional_time(_metadata(statement).get("startedOn"), now_ns)
+    return Finding(Claim.PROVENANCE, signer, entry | told, built=built, started_at=started_at, lists_sbom=listed)
 
 
 def _reporter(statement: Statement, digest: str) -> Mapping[str, str] | None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
+from orchestrator.evidence.attestations.documents import CLOCK_SKEW
 from orchestrator.evidence.attestations.examine import Examined, Finding, claim_of, examine
 from orchestrator.evidence.attestations.signers import CONTROL_PLANE, Claim, Signers
 from orchestrator.evidence.attestations.summaries import latest_by_environment
@@ -109,10 +111,24 @@ def _sum_up(digest: str, examined: Sequence[Examined], signers: Signers) -> Arti
 def _record_of(examined: Sequence[Examined]) -> Finding | None:
     """Our provenance of record: of the job that ended first. One that later claims the same digest changes nothing, so
     nobody can lend an artifact a better origin by reporting it again from a better pool; nor when the pool of the first
-    is gone, or was changed, and what it built counts no more."""
+    is gone, or was changed, and what it built counts no more; nor when a signer's builder had made it before the job of
+    ours began: a job that reports what it has fetched has not built it."""
     first = min((one.built_on for one in examined if one.built_on), default="")
     ours = (finding for one in examined for finding in one.findings if finding.built)
-    return next((finding for finding in ours if finding.built["finished_on"] == first), None)
+    record = next((finding for finding in ours if finding.built["finished_on"] == first), None)
+    return None if record is None or _made_before(record, examined) else record
+
+
+def _made_before(record: Finding, examined: Sequence[Examined]) -> bool:
+    if not record.started_at:
+        return False
+    latest = (datetime.fromisoformat(record.started_at) - CLOCK_SKEW).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return any(
+        "" < finding.entry["finished_at"] < latest
+        for one in examined
+        for finding in one.findings
+        if finding.claim is Claim.PROVENANCE and not finding.signer.is_control_plane
+    )
 
 
 def _not_counted(finding: Finding, record: Finding | None, signers: Signers) -> str:

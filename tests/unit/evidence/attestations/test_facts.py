@@ -326,6 +326,24 @@ def test_nor_is_a_later_one_when_the_firsts_pool_is_none_of_ours_any_more(
     assert proven(second)["provenance"]
 
 
+@pytest.mark.parametrize(("minutes_before", "is_ours"), [(6, False), (4, True), (-1, True)])
+def test_a_job_that_reports_what_another_builder_had_made_has_not_built_it(
+    proven, signed, pool_reports, our_key, reporter, minutes_before, is_ours
+):
+    """Its own signature and SBOM say nothing of it then, and whoever made it keeps it."""
+    made = provenance(FOREIGN_BUILDER)
+    made["runDetails"]["metadata"]["finishedOn"] = (
+        f"2027-01-15T{'08:01' if minutes_before < 0 else f'07:{60 - minutes_before}'}:00Z"
+    )
+    theirs = signed(SLSA, made)
+    mine = [signed(kind, body, key=our_key, reporter=reporter) for kind, body in ((SIGN, {}), (CYCLONEDX, bom("a")))]
+    found = proven(pool_reports(), theirs, *mine)
+    assert bool(found["built"]) is is_ours
+    nothing_but(found, *(BOOLEANS if is_ours else ("provenance",)))
+    assert {one["signer"] for one in found["provenances"]} == {OUTSIDE, *(["control-plane"] if is_ours else [])}
+    assert refusals(found) == ([] if is_ours else ["provenance_not_first"] + ["reporter_not_builder"] * 2)
+
+
 def test_our_signature_and_sbom_are_for_the_job_that_built_it(proven, signed, pool_reports, our_key, reporter):
     stranger = reporter | {"job": "dispatch.other.1", "pool": "untrusted"}
     mine = [signed(kind, body, key=our_key, reporter=reporter) for kind, body in ((SIGN, {}), (CYCLONEDX, bom("a")))]
