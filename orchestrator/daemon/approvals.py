@@ -80,10 +80,12 @@ class Approvals:
         """The decision with each use's number; a refusal where one cannot be used any more. Never raises."""
         if not decision.allowed or not decision.waivers:
             return decision
-        waived = {waiver.exception: waiver.codes for waiver in decision.waivers}
+        waived: dict[str, tuple[str, ...]] = {}
+        for waiver in decision.waivers:
+            waived[waiver.exception] = (*waived.get(waiver.exception, ()), *waiver.codes)
         try:
             uses = await self.book.use(asked, decision.stage.value, audience, decision.id, waived, self.clock.now_ns())
-            decision = replace(decision, waivers=tuple(self._told(use) for use in uses))
+            decision = replace(decision, waivers=tuple(self._told(use, waived[use.exception]) for use in uses))
             if decision.stage is Stage.EXCHANGE:
                 await self._note(JobId(asked.job), decision, uses)
         except ApprovalRefusedError as refused:
@@ -104,19 +106,27 @@ class Approvals:
             waivers=(),
         )
 
-    def _told(self, use: Use) -> Waiver:
+    def _told(self, use: Use, codes: tuple[str, ...]) -> Waiver:
+        """`codes` are those of this decision: a use that was counted before may have been for fewer."""
         predicate = self.book.ledger.objects[use.exception].predicate
         assert isinstance(predicate, RuleException), "only exceptions are used"
         approvers = self.book.ledger.signers(self.book.ledger.objects[use.exception]) - {predicate.requested_by}
-        return Waiver(use.exception, use.waived, predicate.kind, tuple(sorted(approvers)), use.number)
+        return Waiver(use.exception, codes, predicate.kind, tuple(sorted(approvers)), use.number)
 
     async def _note(self, job_id: JobId, decision: Decision, uses: list[Use]) -> None:
-        """The facts of an admission are stored with it; those of an exchange are stored here, once for each use."""
+        """The facts of an admission are stored with it; those of an exchange are stored here, once for each use, and
+        again when it sets aside more than it did."""
         untold = self.book.untold(uses)
-        if untold:
-            names = {use.exception for use in untold}
-            waivers = [waiver for waiver in decision.waivers if waiver.exception in names]
+        names = {use.exception for use in untold}
+        known = {use.exception: use.waived for use in uses}
+        waivers = [
+            waiver
+            for waiver in decision.waivers
+            if waiver.exception in names or not set(waiver.codes) <= set(known[waiver.exception])
+        ]
+        if waivers:
             await self.engine().note(job_id, *facts_of(decision.id, waivers))
+        if untold:
             await self.book.tell(untold)
 
     async def close(self) -> None:

@@ -151,6 +151,25 @@ async def test_an_exchange_is_told_once_for_each_audience(site):
     assert {job_id for job_id, _ in site.notes.facts} == {"dispatch.1.1"}
 
 
+async def test_what_a_later_exchange_sets_aside_besides_is_told_too(site):
+    """It is the same use; but that there is no ticket any more was in nobody's record."""
+    more = exception(waives=("scan_missing", "ticket_missing"))
+    await give(site, more)
+    policy = Answers((waiver(more),))
+    assert (await site.approvals.guard(policy).exchange(job(), POOL, AUDIENCE)).allowed
+    policy.waivers = (waiver(more, "scan_missing"), waiver(more, "ticket_missing"))
+    decision = await site.approvals.guard(policy).exchange(job(), POOL, AUDIENCE)
+    assert [(one.codes, one.number) for one in decision.waivers] == [(("scan_missing", "ticket_missing"), 1)]
+    told = [event.waived for _, event in site.notes.facts if isinstance(event, ExceptionUsed)]
+    assert told == [("scan_missing",), ("scan_missing", "ticket_missing")]
+
+
+async def test_no_part_of_what_an_exception_sets_aside_goes_unchecked(site):
+    await give(site, exception())
+    policy = site.approvals.guard(Answers((waiver(exception(), "artifact_unsigned"), waiver(exception()))))
+    assert (await policy.admit(job(), POOL)).verdict is Verdict.DENY
+
+
 async def test_what_the_journal_did_not_take_is_told_the_next_time(site):
     """As after a crash between the use and its fact: no use is ever without a word in the job's journal."""
     await give(site, exception())
