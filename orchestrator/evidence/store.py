@@ -69,7 +69,8 @@ class EvidenceStore:
         if not _DIGEST.fullmatch(digest):
             return ""
         try:
-            with self._path(digest).open(encoding="utf-8") as file:
+            # What is no text any more proves nothing, and is told to be malformed.
+            with self._path(digest).open(encoding="utf-8", errors="replace") as file:
                 return file.read(_MAX_BYTES)
         except FileNotFoundError:
             return ""

@@ -194,6 +194,8 @@ def scanner_name(uri: str) -> str:
 
 def _of_a_tool(raw: msgspec.Raw) -> Iterator[Found]:
     told = decoded(_result, raw, "scan_format_unknown")
+    if sum(map(is_there, (told.results, told.matches, told.runs))) > 1:
+        raise refused("a report of two formats at once says two things", _MALFORMED)
     if is_there(told.results):
         return _of_trivy(told.results)
     if is_there(told.matches):
@@ -218,7 +220,10 @@ def _of_grype(raw: msgspec.Raw) -> Iterator[Found]:
 
 
 def _of_sarif(raw: msgspec.Raw) -> Iterator[Found]:
-    for run in decoded(_sarif, raw, _MALFORMED):
+    runs = decoded(_sarif, raw, _MALFORMED)
+    if not runs:
+        raise refused("nothing was run", _MALFORMED)
+    for run in runs:
         driver = run.tool.driver if run.tool is not None else None
         rules = {rule.id: rule for rule in driver.rules} if driver is not None else {}
         for one in run.results:

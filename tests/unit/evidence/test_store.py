@@ -56,3 +56,11 @@ def test_an_envelope_is_on_the_disk_with_its_name_when_put_returns(tmp_path: Pat
     monkeypatch.setattr(os, "fsync", note)
     store.put([DIGEST], "envelope")
     assert synced[-1] == (folder, "envelope")
+
+
+def test_an_envelope_that_is_damaged_on_the_disk_is_read_and_names_nobody(tmp_path: Path) -> None:
+    store = EvidenceStore(tmp_path / "evidence")
+    store.put([DIGEST], "{}")
+    (tmp_path / "evidence" / f"{DIGEST.replace(':', '-')}.json").write_bytes(b"\xff\xfe{")
+    assert store.get(DIGEST).endswith("{")
+    assert store.built_by(DIGEST) == ""

@@ -206,6 +206,9 @@ def test_a_score_that_is_none(score):
         ({"matches": [{}]}, "scan_malformed"),
         ({"runs": [{}]}, "scan_malformed"),
         ({"runs": [{"results": [{}]}]}, "scan_malformed"),
+        ({"runs": []}, "scan_malformed"),
+        ({"Results": [], "matches": [{"vulnerability": {"id": "CVE-1", "severity": "Critical"}}]}, "scan_malformed"),
+        ({"matches": [], "runs": [{"results": []}]}, "scan_malformed"),
     ],
 )
 def test_what_cannot_be_read_is_never_nothing_found(result, why):
