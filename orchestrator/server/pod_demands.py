@@ -22,6 +22,9 @@ _MAX_NAME = 253
 HARMLESS_CAPABILITIES = frozenset({"NET_BIND_SERVICE"})
 """The one capability that the restricted profile of Pod Security lets containers add."""
 
+SELINUX_TYPES = frozenset({"", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"})
+"""Those that the baseline profile of Pod Security lets containers have."""
+
 _DIGEST = re.compile(r"@(sha256:[0-9a-f]{64})\Z")
 
 
@@ -41,8 +44,21 @@ class _WindowsOptions(Struct, frozen=True):
     host_process: bool | None = None
 
 
+class _Profile(Struct, frozen=True):
+    type: str | None = None
+
+
+class _SELinux(Struct, frozen=True):
+    type: str | None = None
+    user: str | None = None
+    role: str | None = None
+
+
 class _SecurityContext(Struct, frozen=True):
     privileged: bool | None = None
+    seccomp_profile: _Profile | None = None
+    app_armor_profile: _Profile | None = None
+    se_linux_options: _SELinux | None = None
     capabilities: _Capabilities | None = None
     proc_mount: str | None = None
     windows_options: _WindowsOptions | None = None
@@ -170,8 +186,19 @@ def _of_context(context: _SecurityContext | None) -> Iterator[str]:
         yield "privileged"
     if context.proc_mount not in (None, "", "Default"):
         yield "procMount"
+    yield from _unconfined(context)
     if context.windows_options is not None and context.windows_options.host_process:
         yield "hostProcess"
     for name in (context.capabilities.add or ()) if context.capabilities is not None else ():
         if name.removeprefix("CAP_") not in HARMLESS_CAPABILITIES:
             yield f"capability {name[:64]}"
+
+
+def _unconfined(context: _SecurityContext) -> Iterator[str]:
+    """What the kernel would not be kept from doing for the container."""
+    for word, profile in (("seccomp", context.seccomp_profile), ("AppArmor", context.app_armor_profile)):
+        if profile is not None and profile.type == "Unconfined":
+            yield f"{word} Unconfined"
+    labels = context.se_linux_options
+    if labels is not None and ((labels.type or "") not in SELINUX_TYPES or labels.user or labels.role):
+        yield "SELinux options"

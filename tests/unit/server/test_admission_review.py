@@ -119,6 +119,10 @@ def test_what_the_pod_shares_with_its_node(change, word):
         ({"capabilities": {"add": ["ALL"]}}, "capability ALL"),
         ({"procMount": "Unmasked"}, "procMount"),
         ({"windowsOptions": {"hostProcess": True}}, "hostProcess"),
+        ({"seccompProfile": {"type": "Unconfined"}}, "seccomp Unconfined"),
+        ({"appArmorProfile": {"type": "Unconfined"}}, "AppArmor Unconfined"),
+        ({"seLinuxOptions": {"type": "spc_t"}}, "SELinux options"),
+        ({"seLinuxOptions": {"user": "system_u"}}, "SELinux options"),
     ],
 )
 @pytest.mark.parametrize("group", ["containers", "initContainers", "ephemeralContainers"])
