@@ -26,8 +26,8 @@ RepositoryName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 Argument = Annotated[str, Field(max_length=1024, pattern=r"^[^\x00-\x1f]*$")]
 
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
-_RESERVED: Final = frozenset({"dispatch"})
-"""Names of sources that are the program's own."""
+_RESERVED: Final = frozenset({"dispatch", "check", "deployment"})
+"""Names that the program's own source has, and questions to policy that are about no job."""
 
 
 def is_loopback(host: str | None) -> bool:
@@ -241,7 +241,7 @@ class GitHubSettings(Group):
     @classmethod
     def _is_free(cls, value: str) -> str:
         if value in _RESERVED:
-            raise ValueError(f"{value!r} is the name of the dispatch API; choose another")
+            raise ValueError(f"{value!r} is a name of the program's own; choose another")
         return value
 
     @model_validator(mode="after")

@@ -151,8 +151,9 @@ def test_names_of_sources_differ_and_are_not_the_programs_own(load):
     one = f"{{name: NAME, url: 'https://github.com/acme', {APP}, {SETS}}}"
     with pytest.raises(ConfigurationError, match="given twice: acme"):
         load(f"github: [{one.replace('NAME', 'acme')}, {one.replace('NAME', 'acme')}]")
-    with pytest.raises(ConfigurationError, match="dispatch API"):
-        load(f"github: [{one.replace('NAME', 'dispatch')}]")
+    for name in ("dispatch", "check", "deployment"):
+        with pytest.raises(ConfigurationError, match="the program's own"):
+            load(f"github: [{one.replace('NAME', name)}]")
 
 
 def test_an_enterprise_has_no_webhooks(load):
