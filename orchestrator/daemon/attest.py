@@ -194,13 +194,15 @@ class EvidenceAttester:
 
     def _keep(self, record: Record, digests: Sequence[str], payload: bytes, envelope: str, kind: str) -> str:
         key, found = hashlib.sha256(payload).hexdigest(), ""
+        rooms: dict[tuple[Standing, str], list[str]] = {}
         for digest in digests:
             # Any job may claim any digest: those that nobody asked must not crowd out those that count.
             heard = self._listed(kind, record.offer.spec.pool, record.offer.caller.id) or (
                 kind not in SCANS and self._kept.of_record.built_by(digest) == record.id
             )
-            standing, room = (Standing.OWN, kind) if heard else (Standing.HEARSAY, "")
-            found = self._kept.attestations.add((digest,), envelope, standing, key=key, room=room)
+            rooms.setdefault((Standing.OWN, kind) if heard else (Standing.HEARSAY, ""), []).append(digest)
+        for (standing, room), those in rooms.items():
+            found = self._kept.attestations.add(those, envelope, standing, key=key, room=room)
         return found
 
     def _hear(self, facts: Sequence[Fact]) -> None:

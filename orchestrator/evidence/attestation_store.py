@@ -114,13 +114,14 @@ class AttestationStore:
         with self._lock:
             try:
                 name = _Name(standing, hashlib.sha256(room.encode()).hexdigest()[:16], key or own_id, own_id)
-                found = [self._add(digest, data, name, said_at_ns) for digest in digests]
+                written: list[Path] = []
+                found = [self._add(digest, data, name, said_at_ns, written) for digest in digests]
             except OSError as error:
                 detail = error.strerror or "unknown"
                 raise TryAgainError(f"evidence cannot be written: {detail}", reason="evidence_unwritable") from error
         return f"sha256:{found[0] if found else own_id}"
 
-    def _add(self, digest: str, data: bytes, name: _Name, said_at_ns: int | None) -> str:
+    def _add(self, digest: str, data: bytes, name: _Name, said_at_ns: int | None, written: list[Path]) -> str:
         folder = self._of(digest)
         there = list(_kept(folder))
         for one in there:
@@ -139,7 +140,13 @@ class AttestationStore:
         if not folder.exists():
             folder.mkdir(mode=0o700)
             _sync(self._folder)
-        _write(folder / name.file, data, said_at_ns)
+        # One file under many names: a job of hundreds of artifacts names all of them in each envelope.
+        if written:
+            (folder / name.file).hardlink_to(written[0])
+            _sync(folder)
+        else:
+            _write(folder / name.file, data, said_at_ns)
+            written.append(folder / name.file)
         if bounded:
             self._bytes[name.standing] += change
         for one in gone:

@@ -34,17 +34,18 @@ class EvidenceStore:
             TryAgainError: reason `evidence_unwritable`; what was there before still stands.
         """
         try:
-            for digest in digests:
-                self._put_first(self._path(digest), envelope)
-            self._sync_names()
+            if digests:
+                self._put_first([self._path(digest) for digest in digests], envelope)
+                self._sync_names()
         except OSError as error:
             detail = error.strerror or "unknown"
             raise TryAgainError(f"evidence cannot be written: {detail}", reason="evidence_unwritable") from error
 
     @staticmethod
-    def _put_first(path: Path, envelope: str) -> None:
+    def _put_first(paths: Sequence[Path], envelope: str) -> None:
+        """One file under many names: a job of hundreds of artifacts names all of them in each envelope."""
         # A name of its own: jobs of one digest may end at once, and none may write into what another has linked.
-        fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
+        fresh = paths[0].with_name(f"{paths[0].name}.{secrets.token_hex(8)}.new")
         try:
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -52,8 +53,9 @@ class EvidenceStore:
                 file.flush()
                 os.fsync(file.fileno())
             # A link, unlike a rename, fails when the name is taken.
-            with contextlib.suppress(FileExistsError):
-                path.hardlink_to(fresh)
+            for path in paths:
+                with contextlib.suppress(FileExistsError):
+                    path.hardlink_to(fresh)
         finally:
             fresh.unlink(missing_ok=True)
 

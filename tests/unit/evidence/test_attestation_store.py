@@ -45,6 +45,16 @@ def test_ours_come_first(store, envelope):
     assert [one.id for one in store.of(OTHER)] == [ours]
 
 
+def test_one_statement_about_many_artifacts_takes_the_room_of_one(tmp_path, envelope):
+    digests = [f"sha256:{number:064x}" for number in range(20)]
+    store = AttestationStore(tmp_path)
+    kept = store.add(digests, envelope("one"), Standing.OWN)
+    files = list(tmp_path.glob("*/own.*.json"))
+    assert [file.stat().st_nlink for file in files] == [20] * 20
+    assert store.add(digests[:1], envelope("one more"), Standing.OWN) != kept
+    assert all(kept in {one.id for one in store.of(digest)} for digest in digests)
+
+
 def test_the_same_statement_signed_again_and_the_same_envelope_wrapped_again_are_kept_once(store, envelope):
     first = store.add((DIGEST,), envelope("one"), Standing.OWN, key="c" * 64)
     assert store.add((DIGEST,), envelope("one"), Standing.OWN, key="c" * 64) == first

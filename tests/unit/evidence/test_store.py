@@ -14,6 +14,15 @@ def test_the_first_envelope_of_a_digest_stands(tmp_path: Path) -> None:
     assert [path.stat().st_mode & 0o777 for path in (tmp_path / "evidence").iterdir()] == [0o600]
 
 
+def test_many_artifacts_of_one_envelope_take_the_room_of_one(tmp_path: Path) -> None:
+    store = EvidenceStore(tmp_path)
+    digests = [f"sha256:{number:064x}" for number in range(20)]
+    store.put([digests[3]], "there before")
+    store.put(digests, "of all")
+    assert [store.get(digest) for digest in digests] == ["of all"] * 3 + ["there before"] + ["of all"] * 16
+    assert len({path.stat().st_ino for path in tmp_path.iterdir()}) == 2
+
+
 def test_a_name_that_is_no_digest_reads_nothing(tmp_path: Path) -> None:
     (tmp_path / "secret.json").write_text("x", encoding="utf-8")
     assert EvidenceStore(tmp_path / "evidence").get("../secret") == ""
