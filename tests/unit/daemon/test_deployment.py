@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -126,6 +127,23 @@ async def test_one_bad_image_is_enough(gate, notes):
 async def test_an_image_in_two_containers_is_asked_about_once(gate, rules):
     assert (await gate()(workload(GOOD, GOOD))).allowed
     assert len(rules.asked) == 1
+
+
+async def test_of_many_images_a_few_are_judged_at_a_time(gate, rules):
+    """All at once, those of one pod would hold up every job for a quarter of a second."""
+    inside = most = 0
+
+    async def slow(enquiry):
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        await asyncio.sleep(0)
+        inside -= 1
+        return await rules(enquiry)
+
+    answer = await replace(gate(), enquire=slow)(workload(*(f"sha256:{number:064x}" for number in range(64))))
+    assert not answer.allowed
+    assert (most, len(rules.asked)) == (4, 64)
 
 
 async def test_an_image_without_a_digest_is_refused_by_name_and_policy_not_asked(gate, rules, notes):
