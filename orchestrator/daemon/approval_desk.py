@@ -12,7 +12,7 @@ from typing import Any, Final
 from orchestrator.daemon import approval_views as views
 from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.errors import GiveUpError, OrchestratorError
-from orchestrator.evidence.approvals.book import Book, Endorser, Taken
+from orchestrator.evidence.approvals.book import FOLDER, Book, Endorser, Taken
 from orchestrator.evidence.approvals.envelopes import MAX_ENVELOPE_CHARS, Envelope, read_envelope
 from orchestrator.evidence.approvals.ledger import Held, signed_by
 from orchestrator.evidence.approvals.people import read_people
@@ -97,7 +97,7 @@ class ApprovalDesk:
             # What ends or reviews another object comes after it.
             for path, envelope in sorted(found, key=_closes):
                 try:
-                    taken = await self._book.take(envelope, "folder", self._clock.now_ns(), self._noted("folder"))
+                    taken = await self._book.take(envelope, FOLDER, self._clock.now_ns(), self._noted(FOLDER))
                     fresh |= taken.fresh
                 except ApprovalRefusedError as refused:
                     if refused.reason not in _OLD:

@@ -41,6 +41,8 @@ from orchestrator.evidence.approvals.taking import refuse_taking, target_of
 _log = logging.getLogger("orchestrator")
 
 MAX_OBJECTS: Final = 20_000
+FOLDER: Final = "folder"
+"""Origin of what lies in a folder: a stranger's signature beside others is left out there without a word."""
 KEPT_NS: Final = 400 * 86400 * SECOND
 """How long an object is kept after its end; an exception that was used also until it is reviewed."""
 
@@ -127,10 +129,12 @@ class Book:
             found = self._joined(known, envelope, predicate, origin, now_ns, endorser)
             people = self._signers(found)
             fresh = known is None or found != known
+            if not fresh and origin != FOLDER and not envelope.signatures.keys() <= found.stored.signatures.keys():
+                raise ApprovalRefusedError("approval_signer_unknown", "who signed it now is not in the approvers' file")
             if fresh:
                 if known is None and len(self.ledger.objects) >= MAX_OBJECTS and not self._ends(predicate):
                     raise TryAgainError("no more approvals can be kept", reason="approvals_full", fix=_FULL)
-                refuse_taking(self.ledger, found, people, now_ns)
+                refuse_taking(self.ledger, found, self._newcomers(known, people), now_ns)
             taken = Taken(found, tuple(sorted(person.name for person in people)), fresh)
             if fresh:
                 await before(taken)
@@ -173,6 +177,11 @@ class Book:
         signed = [people.of_key(key) for key in found.stored.signatures]
         signed += [people.of_identity(*who) for who in found.endorsed]
         return list({person.name: person for person in signed if person is not None}.values())
+
+    def _newcomers(self, known: Held | None, people: list[Person]) -> list[Person]:
+        """Who signed only now and has to be fit to, whoever signed before; a second key makes nobody new."""
+        before = {person.name for person in self._signers(known)} if known is not None else set()
+        return [person for person in people if person.name not in before] or people
 
     async def revoke(self, name: str, reason: str, origin: str, now_ns: int, before: Before) -> Taken:
         """In the name of the daemon's operators, who sign with the control plane's key. Again is without effect.
@@ -265,18 +274,10 @@ class Book:
 
     async def _forget(self, now_ns: int) -> None:
         due = set(self.ledger.unreviewed(now_ns)) if self.ledger.limits.review_ns else set()
-        old = {
-            name
-            for name, one in self.ledger.objects.items()
-            if isinstance(one.predicate, Lasting)
-            and name not in due
-            and moment_ns(one.predicate.expires_at) + KEPT_NS < now_ns
-        }
-        closing = {
-            name
-            for name, one in self.ledger.objects.items()
-            if isinstance(one.predicate, Revocation | Review) and one.predicate.object in old
-        }
+        all_ = [(name, one.predicate) for name, one in self.ledger.objects.items()]
+        lasting = [(name, said) for name, said in all_ if isinstance(said, Lasting) and name not in due]
+        old = {name for name, said in lasting if moment_ns(said.expires_at) + KEPT_NS < now_ns}
+        closing = {name for name, said in all_ if isinstance(said, Revocation | Review) and said.object in old}
         if old:
             await asyncio.to_thread(self._store.forget, [*closing, *old])
             self.ledger.drop([*closing, *old])

@@ -68,6 +68,17 @@ async def test_nobody_in_the_file(office):
     assert not office.book.ledger.objects
 
 
+async def test_who_adds_a_signature_that_cannot_count_is_told(office):
+    await office.take(exception(), "carol")
+    assert await refused(office.take(exception(), "mallory")) == "approval_signer_unknown"
+    assert await refused(office.take(exception(), "carol", "mallory")) == "approval_signer_unknown"
+    await office.take(exception("override"), "carol")
+    assert await refused(office.take(exception("override"), "bob")) == "approval_not_permitted"
+    await office.take(exception(), "alice")
+    assert (await office.take(exception(), "bob", "mallory")).people == ("alice", "bob", "carol")
+    assert not (await office.take(exception(), "carol")).fresh
+
+
 async def test_a_forgery(office):
     good = signed(approval(artifact_digest=OTHER_DIGEST), "alice")
     forged = Envelope(statement_bytes(approval()), good.signatures)
