@@ -17,7 +17,7 @@ from orchestrator.intake.tickets.errors import (
     TrackerRefusedError,
     TrackerUnavailableError,
 )
-from orchestrator.intake.tickets.ticket import Ticket, TicketFields, TicketForm
+from orchestrator.intake.tickets.ticket import MAX_MEMBERS, Ticket, TicketFields, TicketForm
 from orchestrator.testing.tracker import TrackerFault, TrackerServer
 
 FIELDS = TicketFields("key", "fields.status.statusCategory.key", "fields.project.key", "fields.issuetype.name")
@@ -196,3 +196,10 @@ def test_no_answer_breaks_the_reader(body):
     except TrackerError:
         return
     assert found.id == "REL-7"
+
+
+@pytest.mark.parametrize("filler", [b"1,", b"{},", b"[],"])
+def test_an_answer_of_more_members_than_any_ticket_has_is_not_read(filler):
+    body = b'{"key": "REL-7", "x": [' + filler * MAX_MEMBERS + b"0, 0]}"
+    with pytest.raises(AnswerUnreadableError, match="members"):
+        form("https://tracker.example/{id}").read("REL-7", body)
