@@ -73,8 +73,15 @@ def request(
 def _exception(
     kind: str, about: Mapping[str, str], job: str, requester: str, ticket: str, waives: tuple[str, ...], uses: int
 ) -> RuleException:
+    from orchestrator.cli.exits import UsageError
     from orchestrator.evidence.approvals.statements import RuleException
 
+    if not requester:
+        raise UsageError(f"who asks for the {kind}?", fix="--as NAME, your name in the approvers' file")
+    if not waives:
+        raise UsageError(f"which rule does the {kind} set aside?", fix="--waive CODE, as the refusal names it")
+    if uses < 1:
+        raise UsageError(f"--uses is {uses}", fix="give 1 or more")
     return RuleException(
         kind="break_glass" if kind == "break_glass" else "override",
         job=job,

@@ -125,14 +125,14 @@ def list_(
     """List what people signed, newest first, and whether it counts now. For operators and approvers."""
     from orchestrator.cli import output
     from orchestrator.cli.approval_files import API
-    from orchestrator.cli.render.approvals import approval_table
+    from orchestrator.cli.render.approvals import approval_entries
 
     wanted = {"type": type_, "kind": kind, "environment": environment, "state": state, "limit": str(limit)}
     found = client_of(context).read(API, {name: value for name, value in wanted.items() if value})
     if json:
         output.print_json(found)
     elif found["approvals"]:
-        output.show(approval_table(found["approvals"]))
+        output.show(*approval_entries(found["approvals"]))
     else:
         output.say("nothing of the kind")
 

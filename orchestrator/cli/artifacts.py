@@ -54,7 +54,7 @@ def list_artifacts(
 def show(context: typer.Context, subject: Subject, json: AsJson = False) -> None:
     """Show what is proven about an artifact now, and of each attestation what it counts for, or why it does not."""
     from orchestrator.cli import output
-    from orchestrator.cli.render.artifacts import artifact_detail
+    from orchestrator.cli.render.artifact_view import artifact_detail
 
     found = client_of(context).read(_path(digest_of(subject)))
     if json:

@@ -31,13 +31,13 @@ def inventory(
     from datetime import UTC, datetime
 
     from orchestrator.cli import output
-    from orchestrator.cli.render.accounts import credential_table
+    from orchestrator.cli.render.accounts import credential_entries
 
     found = client_of(context).read("/v1/inventory")
     if json:
         output.print_json(found)
     else:
-        output.show(credential_table(found, datetime.now(UTC)))
+        output.show(*credential_entries(found, datetime.now(UTC)))
 
 
 @app.command("scan", epilog=examples(SCAN_EXAMPLES))

@@ -92,9 +92,13 @@ def _question(
     secrets: list[str],
 ) -> dict[str, Any]:
     from orchestrator.cli.exits import UsageError
+    from orchestrator.policy.input import is_digest
 
     if not environment:
         raise UsageError("where would it be deployed to?", fix="give --environment, for example --environment prod")
+    if artifact is not None and not is_digest(artifact):
+        fix = "give sha256: and 64 hexadecimal digits, or --file with the artifact itself"
+        raise UsageError(f"--artifact {artifact[:80]!r} is no digest", fix=fix)
     if artifact and file:
         raise UsageError("give --artifact or --file, not both")
     given = {

@@ -131,7 +131,7 @@ async def test_hearsay_about_an_artifact_counts_for_nothing(release, failed):
         "T17",
         f"a job reports about another's artifact: a scan, its origin, {', '.join(kinds)}",
         stopped_by="scans count from scanners only, the first provenance stands, and no job can have these signed",
-        seen_by="`scan_missing`, `predicate_type_refused`; each attestation's reason in `orchestrator artifacts show`",
+        seen_by="`scan_missing`, `predicate_type_refused`; each one's reason in `orchestrator artifacts show DIGEST`",
     )
 
 

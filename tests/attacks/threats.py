@@ -104,7 +104,7 @@ THREATS: tuple[Threat, ...] = (
         "T",
         "Definitions that move: tags of third parties",
         ("tests/unit/policy/test_pipelines.py", "tests/cluster/test_webhook.py"),
-        "Actions are pinned by the platform's own means; `orchestrator policy lint-pipeline` names those that are not.",
+        "Platforms pin actions by their own means; `orchestrator policy lint-pipeline FILE` names those that are not.",
     ),
     Threat(
         "T17",

@@ -118,9 +118,7 @@ class Release:
         self._title("wrong turn: another digest, with the same approval")
         other = hashlib.sha256(self.artifact.read_bytes() + b"tampered").hexdigest()
         await self._refused("artifact_unknown", "security_approval_missing", digest=f"sha256:{other}")
-        self._title(
-            "wrong turn: the approved artifact, started in production by hand, not released"
-        )
+        self._title("wrong turn: the approved artifact, started in production by hand, not released")
         await self._review("ticket_missing")
 
     async def _prod(self) -> None:

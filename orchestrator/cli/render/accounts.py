@@ -39,23 +39,18 @@ def _rotation(one: Mapping[str, Any]) -> str:
     return "on demand" if one["rotatable"] else "by hand"
 
 
-def credential_table(found: Mapping[str, Any], now: datetime) -> Table:
-    """One line for each credential, the riskiest first."""
-    table = _table("RISK", "CREDENTIAL", "OWNER", "AGE", "ROTATION", "USES", "LAST USE", "OPENS", "FLAGS")
+def credential_entries(found: Mapping[str, Any], now: datetime) -> Iterator[Text]:
+    """Two or three lines for each credential, the riskiest first: who has it; age, use and rotation; what it opens."""
     for one in found["credentials"]:
-        opens = ", ".join(one["opens"][:2]) + (f" (+{len(one['opens']) - 2})" if len(one["opens"]) > 2 else "")
-        table.add_row(
-            str(one["risk"]),
-            Text(plain(one["id"])),
-            Text(plain(one["owner"])),
-            _seconds(one["age_seconds"]),
-            Text(plain(one["rotation"])),
-            "-" if one["uses"] is None else str(one["uses"]),
-            age(one["last_used_at"], now),
-            Text(plain(opens)),
-            Text(plain(" ".join(one["flags"])), style="yellow"),
-        )
-    return table
+        head = Text(f"{one['risk']:>3}  {plain(one['id'])}, of {plain(one['owner'])}", "bold")
+        yield head.append(f"  {plain(' '.join(one['flags']))}" if one["flags"] else "", "yellow")
+        counted = f"used {one['uses']}x, last {age(one['last_used_at'], now)}"
+        uses = "uses not counted" if one["uses"] is None else counted
+        rotation = plain(one["rotation"]).replace("_", " ")
+        yield Text(f"     {_seconds(one['age_seconds'])} old, rotated {rotation}, {uses}")
+        if one["opens"]:
+            more = f" (+{len(one['opens']) - 2})" if len(one["opens"]) > 2 else ""
+            yield Text(f"     opens: {plain(', '.join(one['opens'][:2]))}{more}")
 
 
 def finding_table(findings: Sequence[Mapping[str, Any]]) -> Table:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli.render.words import plain
@@ -14,25 +13,21 @@ from orchestrator.cli.render.words import plain
 _COUNTS = "counts"
 
 
-def approval_table(lines: Sequence[Mapping[str, Any]]) -> Table:
-    """One line for each object; ids are whole, to be copied."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("ID", "KIND", "ENVIRONMENT", "STATE", "UNTIL", "USES"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("SIGNED BY", overflow="fold")
+def approval_entries(lines: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
+    """Two lines for each object: its whole id, to be copied on any terminal, and how it stands."""
     for line in lines:
         state = plain(line["state"])
-        due = " review!" if line["uses"] and not line["reviewed"] else ""
-        table.add_row(
-            Text(plain(line["id"])),
-            Text(plain(line["kind"] or line["type"])),
-            Text(plain(line["environment"])),
-            Text(state, style="green" if state == _COUNTS else "dim"),
-            Text(plain(line["expires_at"])),
-            Text(f"{line['uses']}{due}" if line["type"] == "exception" else "", style="red" if due else ""),
-            Text(plain(", ".join(line["signers"]))),
-        )
-    return table
+        yield Text(plain(line["id"]), "bold")
+        told = Text(f"  {plain(line['kind'] or line['type'])}")
+        if line["environment"]:
+            told.append(f" for {plain(line['environment'])}")
+        told.append(": ").append(state, "green" if state == _COUNTS else "magenta")
+        if line["expires_at"]:
+            told.append(f", until {plain(line['expires_at'])}")
+        if line["type"] == "exception":
+            told.append(f", used {line['uses']}x")
+            told.append(", review it" if line["uses"] and not line["reviewed"] else "", "red")
+        yield told.append(f", by {plain(', '.join(line['signers'])) or 'the operator'}")
 
 
 def statement_lines(payload: bytes) -> Iterator[str]:

@@ -61,7 +61,8 @@ def _groups(title: str, groups: Sequence[Mapping[str, Any]]) -> RenderableType:
 
     kinds = [kind for kind in CHANGES if any(kind in group for group in groups)]
     table = Table(box=None, header_style="bold", title=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(title)
+    widest = max((len(plain(one["value"])) for one in groups[:_MOST_ROWS]), default=0)
+    table.add_column(title, no_wrap=True, min_width=min(40, widest))
     for kind in kinds:
         table.add_column(CHANGES[kind], justify="right")
     table.add_column("for example")

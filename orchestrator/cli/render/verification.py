@@ -61,7 +61,8 @@ def _statements(found: Verification, asked: int) -> list[RenderableType]:
     for one in facts["sboms"]:
         table.add_row("  sbom", Text(f"{one['format']}, {one['components']} components, {_by(one)}"))
     for one in facts["provenances"]:
-        table.add_row("  provenance", Text(f"{plain(one['builder'])}, level {one['level']}, by {plain(one['signer'])}"))
+        level = f"level {one['level']}" if one["level"] else "not judged (--builder)"
+        table.add_row("  provenance", Text(f"{plain(one['builder'])}, {level}, by {plain(one['signer'])}"))
     for one in facts["scans"]:
         counts = ", ".join(f"{number} {name}" for name, number in one["counts"].items())
         table.add_row("  scan", Text(f"{plain(one['scanner'])} at {one['finished_at']}: {counts}; {_by(one)}"))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from orchestrator import __version__
-from orchestrator.policy.bundle import default_bundle
 
 TEMPLATE: Final = 1
 """Raised with every change that users of an earlier one should take over."""
@@ -124,6 +123,8 @@ def files_of(choices: Choices) -> dict[str, StartingFile]:
 
 def _policy() -> dict[str, StartingFile]:
     """The shipped bundle, as it is: its tests pass, and its data is where limits are changed."""
+    from orchestrator.policy.bundle import default_bundle  # not before: it brings YAML and the engine
+
     found = sorted(path for path in default_bundle().iterdir() if path.suffix in (".rego", ".json"))
     return {f"policy/{path.name}": StartingFile(path.read_bytes()) for path in found}
 

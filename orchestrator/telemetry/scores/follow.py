@@ -18,7 +18,7 @@ NO_RULE: Final = frozenset({"no_rule", "policy_undefined", "policy_error"})
 
 SECRET, GRANT, KEY, AUDIENCE = "use secret ", "use grant ", "use key ", "use audience "
 DECISIONS, EXPLICIT, OBSERVED, WAIVED = "decisions", "decisions explicit", "observed ", "waived "
-JOBS, SECRETLESS, PROVEN, BUILDING = "jobs ", "jobs without secrets", "proven ", "building "
+JOBS, SECRETLESS, PROVEN, BUILDING = "jobs ", "without secrets", "proven ", "building "
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from orchestrator.cli.starting_point.files import Backend, Choices, Platform, fi
 from orchestrator.cli.starting_point.stamp import STAMP, Standing, read_stamp, standing
 from orchestrator.evidence.approvals.people import read_people
 from orchestrator.identity.trust.trust_map import TrustMap
+from orchestrator.policy.bundle import default_bundle
 from orchestrator.policy.files import read_bundle
 from orchestrator.settings import Settings, load_settings
 
@@ -85,7 +86,7 @@ def test_all_of_it_fits_together(chosen, monkeypatch):
     assert trust._summary(trust_map)["warnings"] == []
     assert read_people(settings.approvals.people).by_name == {}
     assert (folder / settings.approvals.objects[0]).is_dir()
-    assert read_bundle(folder / "policy").digest == read_bundle(starting_files.default_bundle()).digest
+    assert read_bundle(folder / "policy").digest == read_bundle(default_bundle()).digest
     left = [path for path in folder.rglob("*") if path.is_file() and "@@" in path.read_text(encoding="utf-8")]
     assert left == []
 

@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from orchestrator.daemon.kubernetes import CA_FILE, _publish_ca
+from orchestrator.daemon.kubernetes import CA_FILE, publish_ca
 from orchestrator.identity.serving_certificate import ServingCertificate
 
 
 def test_what_the_daemon_published_is_printed_as_it_is(cli, tmp_path):
     made = ServingCertificate.open(tmp_path / "keys", "runner-api.example", time.time)
-    _publish_ca(tmp_path, made.ca_pem)
+    publish_ca(tmp_path, made.ca_pem)
     done = cli("--state-dir", str(tmp_path), "runner-api-ca")
     assert done.exit_code == 0, done.stderr
     assert done.stdout == made.ca_pem

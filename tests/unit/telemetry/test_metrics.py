@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
-from orchestrator.daemon.gauges import watch_audit, watch_backends, watch_rooms
+from orchestrator.daemon.approvals import watch_approvals
+from orchestrator.daemon.decision_log import watch_decisions
+from orchestrator.daemon.gauges import watch_audit, watch_backends, watch_gate, watch_rooms
 from orchestrator.model import events as e
 from orchestrator.model.decision import CONFIGURATION, Reason, Waiver
 from orchestrator.telemetry import ids
@@ -242,6 +244,22 @@ AUDIT: Any = SimpleNamespace(
 )
 """A log that has written nothing, and one anchor."""
 
+DECISIONS: Any = SimpleNamespace(
+    log=SimpleNamespace(healthy=True, size=0, cut=0, written=0, lost=0),
+    candidate_configured=True,
+    candidate=SimpleNamespace(digest="", count=lambda _: 0.0),
+    jump=None,
+    jumps=0,
+)
+"""A log of decisions, with a candidate that is not loaded."""
+
+APPROVALS: Any = SimpleNamespace(
+    book=SimpleNamespace(
+        ledger=SimpleNamespace(use_count=0, open_exceptions=lambda _: (), unreviewed=lambda _, overdue=False: ())
+    ),
+    clock=SimpleNamespace(now_ns=lambda: T0),
+)
+
 NOTHING_COUNTED: Any = {
     "secret_age": secret_age([]),
     "permission_scope": permission_scope([], DayTally.read(None, 1), 1),
@@ -259,6 +277,9 @@ def test_the_reference_page_lists_every_metric_and_no_other() -> None:
     watch_audit(registry, AUDIT)
     registry.watch_sources(tuple)
     registry.watch_scores(lambda: NOTHING_COUNTED)
+    watch_gate(registry, {True: 0, False: 0})
+    watch_decisions(registry, DECISIONS)
+    watch_approvals(registry, APPROVALS)
     for accept, parse, plain in (("", parse_plain, True), ("application/openmetrics-text", parse_openmetrics, False)):
         exposed = {
             family.name + ("_total" if family.type == "counter" else "")

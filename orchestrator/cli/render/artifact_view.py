@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -26,7 +26,7 @@ def artifact_detail(artifact: Mapping[str, Any]) -> Group:
     built = facts.get("built") or {}
     table.add_row("  built here", Text(_built(built) if built else f"no: {plain(facts.get('reason'))}"))
     parts: list[RenderableType] = [Text(plain(artifact["digest"]), "bold"), table, Text()]
-    parts.append(_attestations(artifact["attestations"]))
+    parts += _attestations(artifact["attestations"])
     return Group(*parts)
 
 
@@ -58,17 +58,17 @@ def _built(built: Mapping[str, Any]) -> str:
     return f"{plain(built.get('name'))} by {plain(built.get('job'))}" + (f" from {where}" if where else "")
 
 
-def _attestations(attestations: list[Mapping[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("ATTESTATION", overflow="fold", min_width=20)
-    for name in ("TYPE", "SIGNED BY", "COUNTS AS"):
-        table.add_column(name, overflow="fold")
+def _attestations(attestations: list[Mapping[str, Any]]) -> Iterator[Text]:
+    """Two lines for each: its whole id, to be copied on any terminal, and what it is worth."""
+    yield Text("ATTESTATIONS", "bold")
     for one in attestations[:_MOST_LINES]:
-        worth = ", ".join(map(plain, one["counts_for"]))
-        table.add_row(
-            Text(plain(one["id"])),
-            Text(plain(one["predicate_type"])),
-            Text(", ".join(map(plain, one["signers"])) or "nobody known"),
-            Text(worth, "green") if worth else Text(plain(one["reason"]) or "-", "magenta" if one["reason"] else "dim"),
-        )
-    return table
+        worth, reason = ", ".join(map(plain, one["counts_for"])), plain(one["reason"])
+        yield Text(plain(one["id"]))
+        told = Text(f"  {plain(one['predicate_type']) or 'of no known type'} by ")
+        told.append(f"{', '.join(map(plain, one['signers'])) or 'nobody known'}: ")
+        if worth:
+            yield told.append(f"counts as {worth}", "green")
+        elif reason:
+            yield told.append(f"counts for nothing: {reason}", "magenta")
+        else:
+            yield told.append("counts for no rule", "dim")
