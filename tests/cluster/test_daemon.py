@@ -501,6 +501,7 @@ async def test_a_warm_runner_gets_its_job_by_its_open_claim_and_is_never_used_ag
     assert running["runner"]["uid"] == pod["metadata"]["uid"]
     name = pod["metadata"]["name"]
     assert job not in json.dumps(await here.world.call("GET", f"{here.world.pods()}/{name}"))
+    await here.until(lambda: here.agents.get(name) == 0)  # it has its work
     here.daemon.kill()
     await here.daemon.wait()
     await here.start()
