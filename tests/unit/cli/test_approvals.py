@@ -72,7 +72,10 @@ def test_a_break_glass(made):
         (("security", "-e", "prod", "--artifact", DIGEST, "--starts", "soon"), "--starts"),
         (("Security", "-e", "prod", "--artifact", DIGEST), "kind"),
         (("break_glass", "-e", "prod", "--waive", "x", "--as", "carol"), "never for everybody"),
+        (("break_glass", "-e", "prod", "--artifact", DIGEST, "--waive", "x"), "--as NAME"),
+        (("break_glass", "-e", "prod", "--artifact", DIGEST, "--as", "carol"), "--waive CODE"),
         ((*BREAK_GLASS, "--commit", COMMIT), "--commit"),
+        ((*BREAK_GLASS, "--uses", "0"), "--uses"),
         (("override", *BREAK_GLASS[1:], "--waive", "other"), "one rule"),
     ],
 )

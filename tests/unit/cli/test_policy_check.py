@@ -110,6 +110,8 @@ def test_policy_that_fails_is_an_error_and_no_denial(cli, answered):
         ((), "--environment"),
         (("--environment", "prod", "--artifact", DIGEST, "--file", "x"), "not both"),
         (("--environment", "prod", "--file", "/nowhere/x"), "cannot be read"),
+        (("--environment", "prod", "--artifact", ""), "no digest"),
+        (("--environment", "prod", "--artifact", "sha256:3f2a"), "no digest"),
         (("--bundle", "x"), "belong together"),
         (("--input", "x"), "belong together"),
         (("--environment", "prod", "--format", "xml"), "xml"),

@@ -25,7 +25,7 @@ from orchestrator.model.events import (
 from orchestrator.model.job import Caller, JobKey, JobOffer, JobSpec, PoolName
 from orchestrator.model.outcome import EndReason, Outcome, Result
 from orchestrator.model.platform import PlatformJob
-from orchestrator.telemetry.scores import metrics
+from orchestrator.telemetry.scores import follow, metrics
 from orchestrator.telemetry.scores.checklist import Standing, checklist
 from orchestrator.telemetry.scores.collector import ScoresCollector
 from orchestrator.telemetry.scores.follow import Follower
@@ -181,7 +181,15 @@ def test_jobs_of_an_earlier_daemon_are_known_and_not_counted_again():
     fresh.follower.adopt([facts[:-1]])
     assert fresh.tally.total("use secret a") == 0
     fresh.follower.observe(facts[-1:])
-    assert (fresh.tally.total("jobs default"), fresh.tally.total("jobs without secrets")) == (1, 0)
+    assert (fresh.tally.total("jobs default"), fresh.tally.total(follow.SECRETLESS)) == (1, 0)
+
+
+def test_a_job_without_secrets_is_one_job():
+    story = Story()
+    story.job()
+    story.job(SecretDelivered("a", "v"))
+    assert sum(count for _, count in story.tally.keys(follow.JOBS)) == 2
+    assert story.tally.total(follow.SECRETLESS) == 1
 
 
 def test_the_exporter_has_each_metric_and_no_sample_of_nothing():
