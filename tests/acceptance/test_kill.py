@@ -56,6 +56,7 @@ async def test_in_the_middle_of_a_running_job(here: Installation, witness: Witne
     assert await here.broken_promises() == []
 
 
+@pytest.mark.slow
 async def test_with_jobs_queued_and_waiting(here: Installation, witness: Witness, receiver: OtlpReceiver) -> None:
     here.configure(receiver.endpoint, capacity=1)
     await here.start()
@@ -78,6 +79,7 @@ async def test_with_jobs_queued_and_waiting(here: Installation, witness: Witness
     assert await here.broken_promises() == []
 
 
+@pytest.mark.slow
 async def test_while_the_runner_is_made(here: Installation, witness: Witness, receiver: OtlpReceiver) -> None:
     """With the gateway stopped, the sandbox lives and its agent waits for the proof that egress is denied."""
     await here.start()
@@ -99,6 +101,7 @@ async def test_while_the_runner_is_made(here: Installation, witness: Witness, re
     assert await here.broken_promises() == []
 
 
+@pytest.mark.slow
 async def test_during_teardown(here: Installation, witness: Witness, receiver: OtlpReceiver) -> None:
     await here.start()
     job_id = await here.dispatch("stubborn", "trap '' TERM\n" + HARDY + GATED)

@@ -97,6 +97,7 @@ parameters = { "path.digest" = "%(digest)s", "path.attestation" = "%(attestation
 ARTIFACT = "sha256:" + "a" * 64
 
 
+@pytest.mark.slow
 class TestConformance:
     @pytest.fixture
     def limits(self) -> Limits:

@@ -21,7 +21,11 @@ from orchestrator.settings.gateway import load_gateway_settings
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "manifests" / "examples").glob("*.yaml"))
 IMAGES = yaml.safe_dump({"kubernetes": {"image": "orchestrator:1", "agent_image": "agent:1"}})
-VERSIONS = [f"1.{minor}" for minor in range(29, 38)]
+MINORS = range(29, 38)
+"""Of Kubernetes 1: the first and the last are looked at each time, the others when there is time."""
+VERSIONS = [
+    pytest.param(f"1.{minor}", marks=() if minor in (MINORS[0], MINORS[-1]) else pytest.mark.slow) for minor in MINORS
+]
 KUBECTL = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")
 
 by_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
