@@ -55,6 +55,7 @@ async def test_running_jobs_end_and_queued_ones_stay(
     assert await here.broken_promises() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 async def test_a_second_signal_does_not_wait(number: signal.Signals, here: Installation, witness: Witness) -> None:
     await here.start()

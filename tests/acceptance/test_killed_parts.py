@@ -54,6 +54,7 @@ async def test_the_gateway_before_a_job_has_begun(here: Installation, witness: W
     assert await here.broken_promises() == []
 
 
+@pytest.mark.slow
 async def test_the_sandbox_launcher(here: Installation, witness: Witness, receiver: OtlpReceiver) -> None:
     await here.start()
     lost = [await here.dispatch(f"lost-{number}", GATED) for number in range(2)]
@@ -76,6 +77,7 @@ async def test_the_sandbox_launcher(here: Installation, witness: Witness, receiv
     assert await here.broken_promises() == []
 
 
+@pytest.mark.slow
 async def test_the_sandbox_itself(here: Installation, witness: Witness) -> None:
     """Its supervisor killed from outside, as by the kernel for want of memory."""
     await here.start()

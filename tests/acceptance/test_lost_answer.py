@@ -93,6 +93,7 @@ async def test_many_callers_retry_at_once(here: Installation, witness: Witness) 
     assert await here.broken_promises() == []
 
 
+@pytest.mark.slow
 async def test_a_retry_after_a_kill_is_the_same_job_also_where_any_port_will_do(
     here: Installation, witness: Witness
 ) -> None:

@@ -290,6 +290,7 @@ async def test_a_daemon_that_restarts_in_time_costs_no_connection(lab, cluster):
         writer.close()
 
 
+@pytest.mark.slow
 async def test_a_gateway_that_does_not_answer_is_waited_for_until_its_table_is_too_old(lab):
     async with lab.cluster(gateways=2, max_age=1.5) as cluster, lab.serving(lab.echo) as destination:
         a = await cluster.open([lab.tls(destination)])
@@ -330,6 +331,7 @@ async def test_a_batch_that_was_taken_but_not_acknowledged_counts_once(lab, clus
     assert [v.reason for v in cluster.of()] == ["host_not_listed"]
 
 
+@pytest.mark.slow
 async def test_the_line_survives_a_rotated_token_and_errors(lab):
     async with lab.cluster(max_age=1.5) as cluster:
         a = await cluster.open([])

@@ -112,6 +112,7 @@ async def test_a_job_that_is_assigned_three_times_gets_one_runner():
         assert len(succeeded(records)) == len(records) == 1
 
 
+@pytest.mark.slow
 async def test_runners_that_fail_at_once_are_made_again_with_a_pause():
     async with plant_of(timing=replace(QUICK, fill_first=0.1, fill_longest=0.4)) as plant:
         tries = []
