@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.evidence.attestations.reading import MAX_ATTESTATION_BYTES, read_attestation
+from orchestrator.private_file import sync_folder
 
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _NAME: Final = re.compile(r"(own|vouched|loose|hearsay)\.([0-9a-f]{16})-([0-9a-f]{64})-([0-9a-f]{64})\.json")
@@ -139,11 +140,11 @@ class AttestationStore:
             raise _full(digest)
         if not folder.exists():
             folder.mkdir(mode=0o700)
-            _sync(self._folder)
+            sync_folder(self._folder)
         # One file under many names: a job of hundreds of artifacts names all of them in each envelope.
         if written:
             (folder / name.file).hardlink_to(written[0])
-            _sync(folder)
+            sync_folder(folder)
         else:
             _write(folder / name.file, data, said_at_ns)
             written.append(folder / name.file)
@@ -266,12 +267,4 @@ def _write(path: Path, data: bytes, said_at_ns: int | None) -> None:
         fresh.rename(path)
     finally:
         fresh.unlink(missing_ok=True)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)

@@ -14,6 +14,7 @@ from typing import Final
 
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.model.job import JobId
+from orchestrator.private_file import sync_folder
 
 MAX_DOCUMENT_BYTES: Final = 4 << 20
 MAX_DOCUMENTS: Final = 32
@@ -107,8 +108,4 @@ def _write(path: Path, data: bytes) -> None:
     finally:
         fresh.unlink(missing_ok=True)
     for folder in (path.parent, path.parent.parent):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(folder)

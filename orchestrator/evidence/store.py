@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.errors import TryAgainError
+from orchestrator.private_file import sync_folder
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MAX_BYTES = 4 << 20
@@ -36,7 +37,7 @@ class EvidenceStore:
         try:
             if digests:
                 self._put_first([self._path(digest) for digest in digests], envelope)
-                self._sync_names()
+                sync_folder(self._folder)
         except OSError as error:
             detail = error.strerror or "unknown"
             raise TryAgainError(f"evidence cannot be written: {detail}", reason="evidence_unwritable") from error
@@ -58,13 +59,6 @@ class EvidenceStore:
                     path.hardlink_to(fresh)
         finally:
             fresh.unlink(missing_ok=True)
-
-    def _sync_names(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def get(self, digest: str) -> str:
         """The envelope for a digest; empty when there is none, or the digest is none."""
