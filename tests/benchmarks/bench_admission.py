@@ -19,19 +19,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
-from bench_gate import BUILDER, DIGEST, POOL, ROUNDS, WallClock, release, times
+from bench_gate import DIGEST, ROUNDS, WallClock, on_disk, release, times
 
-from orchestrator.daemon.attest import EvidenceKeeping
 from orchestrator.daemon.audit import open_audit
 from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.deployment import DeploymentGate
-from orchestrator.daemon.promotion import ArtifactLookup
-from orchestrator.daemon.signers import SignersHolder
-from orchestrator.evidence.attestation_store import AttestationStore, Standing
-from orchestrator.evidence.reported_store import ReportedDocuments
 from orchestrator.evidence.signing_key import generate_evidence_key
-from orchestrator.evidence.store import EvidenceStore
 from orchestrator.identity.serving_certificate import ADMISSION, ServingCertificate
 from orchestrator.journal.sqlite import SqliteJournal
 from orchestrator.model.decision import Stage
@@ -63,17 +57,7 @@ async def decider_of(folder: Path, settings: Settings) -> PolicyDecider:
     """Over the evidence of a release, as it lies on disk."""
     ours, theirs = generate_evidence_key(), generate_evidence_key()
     of_record, others = release(ours, theirs)
-    kept = EvidenceKeeping(
-        EvidenceStore(folder / "evidence"),
-        AttestationStore(folder / "evidence/attestations"),
-        ReportedDocuments(folder / "evidence/reported"),
-    )
-    kept.of_record.put([DIGEST], of_record)
-    for envelope in others:
-        kept.attestations.add([DIGEST], envelope, Standing.OWN)
-    holder = SignersHolder(settings, {POOL.name: POOL}, BUILDER, ours)
-    await holder.load()
-    lookup = ArtifactLookup(kept, holder, WallClock())
+    _, lookup = await on_disk(folder, settings, ours, of_record, others)
     return PolicyDecider(BundleHolder(default_bundle()), Lookups(lookup), WallClock())
 
 

@@ -188,17 +188,10 @@ def _p99(values: Sequence[float]) -> float:
     return values[int(len(values) * 0.99)]
 
 
-async def measure(folder: Path) -> dict[str, dict[str, Any]]:
-    ours, theirs = generate_evidence_key(), generate_evidence_key()
-    (folder / "theirs.pub").write_text(theirs.public_pem)
-    signer = {"key_files": [str(folder / "theirs.pub")], "may": ["signature"]}
-    settings = Settings.model_validate(
-        {
-            "state_dir": str(folder),
-            "promotion": {"signers": {"release-team": signer}, "scanners": {"trivy": {"pools": ["default"]}}},
-        }
-    )
-    of_record, others = release(ours, theirs)
+async def on_disk(
+    folder: Path, settings: Settings, ours: EvidenceKey, of_record: str, others: Sequence[str]
+) -> tuple[EvidenceKeeping, ArtifactLookup]:
+    """The evidence of a release as a daemon keeps it, and what policy asks about it."""
     kept = EvidenceKeeping(
         EvidenceStore(folder / "evidence"),
         AttestationStore(folder / "evidence/attestations"),
@@ -210,6 +203,21 @@ async def measure(folder: Path) -> dict[str, dict[str, Any]]:
     holder = SignersHolder(settings, {POOL.name: POOL}, BUILDER, ours)
     await holder.load()
     lookup = ArtifactLookup(kept, holder, WallClock())
+    return kept, lookup
+
+
+async def measure(folder: Path) -> dict[str, dict[str, Any]]:
+    ours, theirs = generate_evidence_key(), generate_evidence_key()
+    (folder / "theirs.pub").write_text(theirs.public_pem)
+    signer = {"key_files": [str(folder / "theirs.pub")], "may": ["signature"]}
+    settings = Settings.model_validate(
+        {
+            "state_dir": str(folder),
+            "promotion": {"signers": {"release-team": signer}, "scanners": {"trivy": {"pools": ["default"]}}},
+        }
+    )
+    of_record, others = release(ours, theirs)
+    kept, lookup = await on_disk(folder, settings, ours, of_record, others)
     decider = PolicyDecider(BundleHolder(default_bundle()), Lookups(lookup), WallClock())
     verify = bare_crypto([of_record, *others], ours, theirs)
 
