@@ -21,12 +21,31 @@ class Slots:
         self._caller_of: dict[JobId, str] = {}
 
     @property
+    def capacity(self) -> int:
+        return self._capacity
+
+    @property
     def held(self) -> int:
         return len(self._held)
 
     @property
     def waiting(self) -> int:
         return len(self._caller_of)
+
+    def before(self, job: JobId) -> int | None:
+        """How many of those who wait now get a slot before this job; None when it does not wait. Takes time with the
+        length of the line."""
+        caller = self._caller_of.get(job)
+        if caller is None:
+            return None
+        place = next(place for place, waiting in enumerate(self._waiting[caller]) if waiting == job)
+        count, turns = place, place + 1
+        for other, jobs in self._waiting.items():
+            if other == caller:
+                turns = place
+            else:
+                count += min(len(jobs), turns)
+        return count
 
     def take(self, job: JobId, caller: str) -> bool:
         """True when the job holds a slot (also when it held one before); else it waits in line."""
@@ -49,6 +68,15 @@ class Slots:
         """Give up the job's slot or its place in line; returns the jobs that hold a slot from now on."""
         self._held.discard(job)
         self._leave(job)
+        return self._grant()
+
+    def resize(self, capacity: int) -> tuple[JobId, ...]:
+        """Have so many slots from now on; returns the jobs that hold one from now on. Those held beyond it stay held
+        until their jobs are over."""
+        self._capacity = capacity
+        return self._grant()
+
+    def _grant(self) -> tuple[JobId, ...]:
         granted = []
         while self._caller_of and len(self._held) < self._capacity:
             granted.append(self._next())

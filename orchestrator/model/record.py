@@ -25,10 +25,11 @@ from orchestrator.model.runner import RunnerName, RunnerState, RunnerView
 class Record:
     """Where a job stands. Times are Unix nanoseconds; 0 means *not yet*.
 
-    `phase_since_ns` is when the present phase began; `runner_number` counts the runners started so far and
-    `backend` is where they live; `bound_uid` is the one runner that ever got the work;
-    `deletion_accepted` says that the backend took the deletion and only the look remains; `alarmed` that a
-    stuck teardown was already reported. `platform` is there for a runner whose job its platform names later.
+    `phase_since_ns` is when the present phase began, `wait_since_ns` when the last reason to wait did;
+    `runner_number` counts the runners started so far and `backend` is where they live; `bound_uid` is the one runner
+    that ever got the work; `deletion_accepted` says that the backend took the deletion and only the look remains;
+    `alarmed` that a stuck teardown was already reported. `platform` is there for a runner whose job its platform names
+    later.
     """
 
     offer: JobOffer
@@ -38,6 +39,7 @@ class Record:
     obligations: Obligations = field(default_factory=Obligations)
     admitted_at_ns: int = 0
     wait: events.JobWaited | None = None
+    wait_since_ns: int = 0
     runner: RunnerName | None = None
     runner_number: int = 0
     backend: str = ""
@@ -143,14 +145,15 @@ def _changed(record: Record, event: events.Event, now: int) -> dict[str, Any]:
     match event:
         case events.JobAdmitted(decision):
             return {"obligations": decision.obligations, "admitted_at_ns": now}
-        case events.JobWaited(reason=reason):
-            return {"wait": None if reason is events.WaitReason.RUNNER_STARTING else event}
+        case events.JobWaited():
+            return _waited(record, event, now)
         case events.ProvisionStarted(runner=runner, number=number, backend=backend):
             return {"runner": runner, "runner_number": number, "backend": backend, "runner_uid": "", "wait": None}
         case events.RunnerCreated(uid=uid):
             return {"runner_uid": uid, "wait": None}
         case events.RunnerVanished():
-            return {"runner_uid": "", "wait": events.JobWaited(events.WaitReason.RUNNER_VANISHED)}
+            wait = events.JobWaited(events.WaitReason.RUNNER_VANISHED, event.detail)
+            return {"runner_uid": "", "wait": wait, "wait_since_ns": now}
         case events.RunnerBound(uid=uid):
             return {"runner_uid": uid, "bound_uid": uid, "bound_at_ns": now, "wait": None}
         case events.JobCancelRequested():
@@ -165,6 +168,14 @@ def _changed(record: Record, event: events.Event, now: int) -> dict[str, Any]:
             return {"alarmed": record.alarmed or alarm == "teardown_stuck"}
         case _:
             return _told_while_running(record, event, now)
+
+
+def _waited(record: Record, event: events.JobWaited, now: int) -> dict[str, Any]:
+    """Another wording of the same reason is not the beginning of another wait."""
+    if event.reason is events.WaitReason.RUNNER_STARTING:
+        return {"wait": None}
+    same = record.wait is not None and record.wait.reason is event.reason
+    return {"wait": event} if same else {"wait": event, "wait_since_ns": now}
 
 
 def _told_while_running(record: Record, event: events.Event, now: int) -> dict[str, Any]:

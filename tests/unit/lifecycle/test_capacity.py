@@ -93,3 +93,30 @@ def test_no_slot_is_lost_or_given_twice(capacity: int, moves: list[tuple[str, in
         assert len(holding) <= capacity
         assert not waiting or len(holding) == capacity
         assert (slots.held, slots.waiting) == (len(holding), len(waiting))
+
+
+def test_who_waits_knows_how_many_are_before():
+    slots = Slots(1)
+    slots.take(job("running"), "greedy")
+    for name in (A, B, C):
+        slots.take(name, "greedy")
+    slots.take(D, "modest")
+    assert [slots.before(name) for name in (A, D, B, C)] == [0, 1, 2, 3]
+    assert slots.before(job("running")) is None
+
+
+@given(st.lists(st.sampled_from("abcde"), min_size=1, max_size=40), st.integers(0, 12))
+def test_the_place_in_the_line_is_the_order_in_which_slots_are_granted(callers: list[str], turns: int):
+    slots = Slots(1)
+    slots.take(job("first"), "zero")
+    waiting = [job(number) for number in range(len(callers))]
+    for name, caller in zip(waiting, callers, strict=True):
+        slots.take(name, caller)
+    holder = job("first")
+    for _ in range(min(turns, len(waiting))):
+        (holder,) = slots.release(holder)
+        waiting.remove(holder)
+    places = {name: slots.before(name) for name in waiting}
+    for place in range(len(waiting)):
+        (holder,) = slots.release(holder)
+        assert places[holder] == place
