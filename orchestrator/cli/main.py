@@ -30,6 +30,7 @@ from orchestrator.cli import (
     logs,
     manifests,
     policy,
+    pools,
     preflight,
     receipt,
     reference,
@@ -44,6 +45,7 @@ from orchestrator.cli import (
     trust,
     verify,
     version,
+    why,
 )
 from orchestrator.cli.exits import CommandError, ExitCode
 from orchestrator.cli.session import Session, examples
@@ -119,10 +121,12 @@ app.command(epilog=examples(run.EXAMPLES))(run.run)
 app.command(epilog=examples(submit.EXAMPLES))(submit.submit)
 app.command(epilog=examples(jobs.EXAMPLES))(jobs.jobs)
 app.command(epilog=examples(show.EXAMPLES))(show.show)
+app.command(epilog=examples(why.EXAMPLES))(why.why)
 app.command(epilog=examples(logs.EXAMPLES))(logs.logs)
 app.command(epilog=examples(trace.EXAMPLES))(trace.trace)
 app.command(epilog=examples(receipt.EXAMPLES))(receipt.receipt)
 app.command(epilog=examples(cancel.EXAMPLES))(cancel.cancel)
+app.command(epilog=examples(pools.EXAMPLES))(pools.pools)
 app.command(epilog=examples(sources.EXAMPLES))(sources.sources)
 app.add_typer(artifacts.app, name="artifacts")
 app.command(epilog=examples(attest.EXAMPLES))(attest.attest)

@@ -71,7 +71,7 @@ def _provisioning(record: Record, around: Surroundings) -> Why:
 
 
 def _binding(record: Record, around: Surroundings) -> Why:
-    trouble = clause(around.trouble, "; the backend did not say more: ")
+    trouble = clause(around.trouble, "; the last look at it failed: ")
     sentence = f"The runner is made and starts: its agent has not yet proven its egress and claimed the job{trouble}."
     step = "Wait; operators: if it lasts, the machine is overloaded or the agent cannot reach the runner API."
     until = _since(record) + around.deadlines.bind_ns
@@ -83,7 +83,8 @@ def _running(record: Record, around: Surroundings) -> Why:
     bound = f", for at most {limit} s by {owner}" if limit else ""
     until = record.began_at_ns + limit * SECOND if limit else 0
     step = f"Wait, or follow its output: `orchestrator logs {record.id} --follow`."
-    return Why(f"The job is running{bound}.", step, Progress.RUNNING, record.began_at_ns, until)
+    trouble = clause(around.trouble, "; the last look at its runner failed: ")
+    return Why(f"The job is running{bound}{trouble}.", step, Progress.RUNNING, record.began_at_ns, until)
 
 
 def _attended(record: Record, state: PlatformState, around: Surroundings) -> Why:

@@ -33,6 +33,7 @@ from orchestrator.server.sources import Sources
 from orchestrator.server.streams import Streams
 from orchestrator.server.trust import Trust
 from orchestrator.server.webhooks import Webhooks
+from orchestrator.server.why import Reasons
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -72,6 +73,7 @@ def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
         "get_job": jobs.get_job,
         "cancel_job": jobs.cancel_job,
         "read_trace": jobs.read_trace,
+        "explain_job": Reasons(deps, jobs).explain_job,
         "read_receipt": receipts.read_receipt,
         "evidence_key": receipts.evidence_key,
         "explain_trust": trust.explain_trust,

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from orchestrator.journal.port import JournalReader
 from orchestrator.lifecycle.ports import RunnerIdentity
+from orchestrator.lifecycle.why import Surroundings
 from orchestrator.model.decision import Decision
 from orchestrator.model.egress import EgressProof
 from orchestrator.model.events import Event, Fact, SpansRelayed
@@ -278,6 +279,8 @@ class ServerDeps:
     """None where none are kept."""
     books: Books | None = None
     """None where nothing is counted."""
+    around: Callable[[Record], Surroundings] = lambda _record: Surroundings()
+    """What is known beside a job's record of why it stands where it stands. Must not block."""
     limits: Limits = field(default_factory=Limits)
 
 

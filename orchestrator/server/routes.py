@@ -82,6 +82,14 @@ OPERATIONS: tuple[Operation, ...] = (
         problems=(404,),
     ),
     Operation(
+        "explain_job",
+        "GET",
+        "/v1/jobs/{job_id}/why",
+        "Read what a job waits for or why it ended, and what to do next",
+        {200: Answer("One sentence, the next step, and the figures", shapes.WhyView)},
+        problems=(404,),
+    ),
+    Operation(
         "read_receipt",
         "GET",
         "/v1/jobs/{job_id}/receipt",

@@ -146,6 +146,36 @@ class JobView(View):
     compacted: bool
 
 
+class WhyPoolView(View):
+    """A waiting job's pool now; what is not known, or is of no matter to this job, is null."""
+
+    name: str
+    capacity: int | None
+    in_use: int | None
+    before: int | None
+    """Jobs that get a place earlier, as the line is now."""
+
+
+class WhyView(View):
+    """What a job waits for, or why it ended."""
+
+    id: str
+    name: str
+    phase: Phase
+    result: Result | None
+    reason: str
+    """An end's reason, a reason to wait, or what an unfinished job does that does not wait."""
+    sentence: str
+    """For people, with how long it has been so and when it is given up."""
+    next_step: str
+    since: str | None
+    gives_up_at: str | None
+    """The earliest moment at which the job is ended for it; null when that is not known or never happens."""
+    pool: WhyPoolView
+    hints: list[str]
+    """What else went wrong in the job and may explain its end: refused connections and tokens, alarms."""
+
+
 class PoolView(View):
     name: str
     backend: str

@@ -27,7 +27,7 @@ _COLOURS = {
 }
 
 
-def _state(job: Document) -> Text:
+def state_text(job: Document) -> Text:
     """Phase while a job lives, result once it has one."""
     word = plain(job.get("result") or job.get("phase"))
     return Text(word, style=_COLOURS.get(word, ""))
@@ -51,14 +51,14 @@ def job_table(jobs: Sequence[Document], now: datetime) -> Table:
         if pipelines:
             cells.append(Text(plain(job.get("pipeline"))))
         took = between(job["offered_at"], job.get("finished_at"))
-        cells += [_state(job), plain(job.get("reason")), age(job["offered_at"], now), took]
+        cells += [state_text(job), plain(job.get("reason")), age(job["offered_at"], now), took]
         table.add_row(*cells)
     return table
 
 
 def job_headline(job: Document) -> Text:
     """Name, id and how it stands, in one line."""
-    text = Text.assemble((plain(job["name"]), "bold"), "  ", (plain(job["id"]), "dim"), "  ", _state(job))
+    text = Text.assemble((plain(job["name"]), "bold"), "  ", (plain(job["id"]), "dim"), "  ", state_text(job))
     if job.get("reason"):
         text.append(f" ({plain(job['reason'])})")
     took = between(job["offered_at"], job.get("finished_at") or job.get("ended_at"))

@@ -66,6 +66,8 @@ class FakeDaemon:
         self.checked: dict[str, Any] = {}
         self.inventory: dict[str, Any] = {}
         self.artifacts: dict[str, dict[str, Any]] = {}
+        self.documents: dict[str, Any] = {}
+        """What else may be read, by path; text goes out as it is."""
         self.after_lists: Callable[[], None] | None = None
         self.problem: tuple[int, dict[str, Any], dict[str, str]] | None = None
 
@@ -95,6 +97,7 @@ class FakeDaemon:
         app.router.add_get("/v1/artifacts/{digest}", self._artifact)
         app.router.add_get("/v1/artifacts/{digest}/attestations/{attestation}", self._attestation)
         app.router.add_post("/v1/artifacts/{digest}/attestations", self._upload)
+        app.router.add_get("/{path:.*}", self._document)
         return app
 
     @web.middleware
@@ -199,6 +202,12 @@ class FakeDaemon:
     async def _upload(self, request: web.Request) -> web.StreamResponse:
         self.bodies.append(await request.json())
         return web.json_response(self.artifacts[request.match_info["digest"]]["attestations"][0], status=201)
+
+    async def _document(self, request: web.Request) -> web.StreamResponse:
+        found = self.documents.get(request.path)
+        if found is None:
+            return problem(404, "not_found", "There is no such path.")
+        return web.Response(text=found) if isinstance(found, str) else web.json_response(found)
 
     async def _keys(self, _request: web.Request) -> web.StreamResponse:
         return web.json_response({"issuers": self.issuers})
