@@ -30,6 +30,7 @@ from orchestrator.cli import (
     logs,
     manifests,
     policy,
+    page,
     pools,
     preflight,
     receipt,
@@ -130,6 +131,7 @@ app.command(epilog=examples(pools.EXAMPLES))(pools.pools)
 app.command(epilog=examples(sources.EXAMPLES))(sources.sources)
 app.add_typer(artifacts.app, name="artifacts")
 app.command(epilog=examples(attest.EXAMPLES))(attest.attest)
+app.command(epilog=examples(page.EXAMPLES))(page.page)
 app.command(epilog=examples(verify.EXAMPLES))(verify.verify)
 app.add_typer(keys.app, name="keys")
 app.add_typer(secrets.app, name="secrets")

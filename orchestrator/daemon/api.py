@@ -8,6 +8,7 @@ from typing import Protocol
 
 from orchestrator.daemon.adapters import LogReaderAdapter
 from orchestrator.daemon.artifacts import ArtifactDesk
+from orchestrator.daemon.page import open_door
 from orchestrator.daemon.deployment import PolicyDesk
 from orchestrator.daemon.presence import Presence
 from orchestrator.daemon.rooms import Rooms
@@ -78,3 +79,5 @@ def api_server(rooms: Rooms, drain: Draining, presence: Presence) -> ApiServer:
         limits=limits,
     )
     return ApiServer(build_app(deps), limits)
+        page=open_door(rooms.settings, rooms.url),
+        instance=rooms.instance,

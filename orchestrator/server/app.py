@@ -26,6 +26,12 @@ from orchestrator.server.health import Health
 from orchestrator.server.keys import Keys
 from orchestrator.server.oidc import Oidc
 from orchestrator.server.openapi import document
+from orchestrator.server.operating import Operating
+from orchestrator.server.page.board import Board
+from orchestrator.server.page.files import Files
+from orchestrator.server.page.live_api import LiveApi
+from orchestrator.server.page.overview import Overview
+from orchestrator.server.page.session_api import SessionApi
 from orchestrator.server.policy_check import PolicyCheck
 from orchestrator.server.receipts import Receipts
 from orchestrator.server.routes import OPERATIONS
@@ -42,13 +48,21 @@ def build_app(deps: ServerDeps) -> web.Application:
     """The application with every operation of the route table. Streams end when it shuts down."""
     app = web.Application(middlewares=[make_edge(deps)], client_max_size=deps.limits.max_body_bytes)
     feed = FactFeed(deps.reader, capacity=deps.limits.stream_buffer_facts, max_followers=deps.limits.max_streams)
-    handlers = _handlers(deps, feed)
+    board = Board(deps.reader, deps.engine.record)
+    overview = Overview(deps, board)
+    handlers = {**_handlers(deps, feed), **_page_handlers(deps, board, overview)}
     for operation in OPERATIONS:
         app.router.add_route(operation.method, operation.path, handlers[operation.id], name=operation.id)
     app.on_response_prepare.append(add_headers)
 
+    async def begin(_app: web.Application) -> None:
+        await overview.open()
+        await board.open(deps.engine.live_ids())
+
     async def end_streams(_app: web.Application) -> None:
         feed.close()
+        overview.close()
+        board.close()
 
     app.on_shutdown.append(end_streams)
     return app
@@ -122,6 +136,21 @@ class ApiServer:
 
     def __init__(self, app: web.Application, limits: Limits) -> None:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
+def _page_handlers(deps: ServerDeps, board: Board, overview: Overview) -> Mapping[str, Handler]:
+    files, session = Files(deps), SessionApi(deps)
+    live = LiveApi(deps, board, overview)
+    return {
+        "page_index": files.page_index,
+        "page_file": files.page_file,
+        "read_session": session.read_session,
+        "make_link": session.make_link,
+        "redeem_code": session.redeem_code,
+        "end_session": session.end_session,
+        "read_overview": live.read_overview,
+        "list_live_jobs": live.list_live_jobs,
+    }
+
+
         self._limits = limits
         self._listener: asyncio.Server | None = None
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from orchestrator.server.operation import Answer, Operation
+from orchestrator.server.page.roles import Role
 from orchestrator.server.schemas import JOB_ID_PATTERN, Request
 from orchestrator.server.shapes import View
 
@@ -148,6 +149,7 @@ OPERATIONS: tuple[Operation, ...] = (
         query=ApprovalListQuery,
         problems=(403, 404),
         people=True,
+        page=Role.VIEWER,
     ),
     Operation(
         "read_approval",
@@ -158,6 +160,7 @@ OPERATIONS: tuple[Operation, ...] = (
         query=ApprovalQuery,
         problems=(404,),
         people=True,
+        page=Role.VIEWER,
     ),
     Operation(
         "revoke_approval",

@@ -16,6 +16,7 @@ from orchestrator.server.approval_shapes import ApprovalListQuery, ApprovalQuery
 from orchestrator.server.body import Model, read_model, read_query
 from orchestrator.server.deps import CALLER, ServerDeps
 from orchestrator.server.dispatch import Jobs, json_response
+from orchestrator.server.page.roles import VISITOR
 from orchestrator.server.trust import record_of
 
 
@@ -35,7 +36,7 @@ class Approvals:
 
     async def list_approvals(self, request: web.Request) -> web.Response:
         query = read_query(request, ApprovalListQuery)
-        if PERSON not in request:
+        if PERSON not in request and VISITOR not in request:
             self._operators_only(request)
         wanted = query.model_dump(exclude={"limit"}, exclude_none=True)
         return json_response({"approvals": self._desk.listed(wanted, query.limit)})

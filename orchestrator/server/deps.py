@@ -21,6 +21,8 @@ from orchestrator.model.runner import RunnerName
 from orchestrator.model.source import SourceState
 from orchestrator.server.account_desks import Books, SecretDesk
 from orchestrator.server.approval_port import ApprovalDesk
+from orchestrator.server.operating_port import OperatingDesk
+from orchestrator.server.page.door import Door
 
 Authenticate = Callable[[str, str | None], Awaitable[Caller]]
 """The caller behind a bearer token, or GiveUpError with a reason `token_*`. The second argument is the
@@ -102,6 +104,8 @@ class JobEngine(Protocol):
     async def offer(self, offer: JobOffer) -> tuple[Record, bool]: ...
 
     async def cancel(self, job_id: JobId, by: str, reason: str = "") -> Record | None: ...
+    def live_ids(self) -> Sequence[JobId]: ...
+
 
     async def claim(self, identity: RunnerIdentity, proof: EgressProof) -> Record: ...
 
@@ -284,5 +288,11 @@ class ServerDeps:
     limits: Limits = field(default_factory=Limits)
 
 
+    page: Door | None = None
+    """How people are let in by the live page; None where there is none."""
+    instance: str = ""
+    """Differs at each start of the daemon."""
+    operating: OperatingDesk | None = None
+    """None where the daemon itself cannot be operated."""
 CALLER = web.RequestKey("caller", Caller)
 """The verified caller of a request to a protected operation."""

@@ -1,7 +1,7 @@
 """Jobs over HTTP: dispatch, read, list, cancel, trace; and the pools they run in.
 
-An operator (a caller of the local issuer) sees every job. Anybody else sees only their own, and another's
-job answers exactly as one that does not exist.
+An operator (a caller of the local issuer) sees every job, and so does whom the live page lets in. Any other caller
+sees only their own, and another's job answers exactly as one that does not exist.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from orchestrator.server import schemas, views
 from orchestrator.server.body import read_model, read_query
 from orchestrator.server.deps import CALLER, ServerDeps
 from orchestrator.server.edge import one_header
+from orchestrator.server.page.roles import VISITOR
 from orchestrator.telemetry.ids import parse_traceparent, trace_id, traceparent
 
 _JOB_ID = re.compile(schemas.JOB_ID_PATTERN.removesuffix("$"))
@@ -66,7 +67,7 @@ class Jobs:
     async def facts_for(self, request: web.Request, name: str) -> Sequence[Fact]:
         """The facts of the job of this id; GiveUpError `job_not_found` unless the caller may see it."""
         facts = await self._deps.reader.facts_of(JobId(name)) if _JOB_ID.fullmatch(name) else ()
-        if not facts or not self._may_see(request[CALLER], facts):
+        if not facts or not (VISITOR in request or self._may_see(request[CALLER], facts)):
             raise not_found()
         return facts
 
@@ -117,7 +118,7 @@ class Jobs:
                 result=query.result or "",
                 pool=query.pool or "",
                 pipeline=query.pipeline or "",
-                caller_id="" if self.is_operator(caller) else caller.id,
+                caller_id="" if VISITOR in request or self.is_operator(caller) else caller.id,
                 after=query.after or "",
                 limit=query.limit + 1,
             )
@@ -129,7 +130,8 @@ class Jobs:
     async def cancel_job(self, request: web.Request) -> web.Response:
         query = read_query(request, schemas.CancelQuery)
         job_id, _ = await self.visible_facts(request)
-        await self._deps.engine.cancel(job_id, request[CALLER].subject[:200], query.reason)
+        by = request[VISITOR].who if VISITOR in request else request[CALLER].subject
+        await self._deps.engine.cancel(job_id, by[:200], query.reason)
         facts = await self._deps.reader.facts_of(job_id)
         if not facts:
             raise not_found()

@@ -18,6 +18,7 @@ from orchestrator.server import problems
 from orchestrator.server.approval_port import PERSON
 from orchestrator.server.deps import CALLER, ServerDeps
 from orchestrator.server.operation import Operation
+from orchestrator.server.page.roles import VISITOR
 from orchestrator.server.routes import BY_ID
 from orchestrator.telemetry.ids import parse_traceparent
 
@@ -26,10 +27,11 @@ access = logging.getLogger("orchestrator.server.access")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+POLICY = "Content-Security-Policy"
 SECURITY_HEADERS = {
     "Server": "orchestrator",
     "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    POLICY: "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
 }
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
@@ -39,7 +41,9 @@ async def add_headers(_request: web.BaseRequest, response: web.StreamResponse) -
     """On every answer: nothing to sniff, frame or cache, and no word about our software."""
     response.headers.update(SECURITY_HEADERS)
     response.headers.setdefault("Cache-Control", "no-store")
+    own_policy = response.headers.get(POLICY, SECURITY_HEADERS[POLICY])  # of the page's own files
 
+    response.headers[POLICY] = own_policy
 
 def bearer_token(request: web.BaseRequest, max_chars: int) -> str:
     """The token of the one Authorization header (RFC 6750, section 2.1).
@@ -79,6 +83,10 @@ def make_edge(deps: ServerDeps) -> Middleware:
     async def authenticate(request: web.Request, operation: Operation) -> None:
         token = bearer_token(request, deps.limits.max_token_chars)
         try:
+        if deps.page is not None and operation.page is not None and "Authorization" not in request.headers:
+            request[VISITOR] = visitor = deps.page.admit(request, operation)
+            request[CALLER] = visitor.caller
+            return
             if operation.people and deps.approvals is not None:
                 person = await deps.approvals.person(token)
                 if person is not None:

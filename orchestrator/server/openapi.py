@@ -28,6 +28,7 @@ _PROBLEM_NAMES = {
     409: "Not as things stand",
     413: "The body is too large",
     415: "The media type is not supported",
+    421: "The request is for another host",
     422: "The request does not fit the schema, or its idempotency key was used for another one",
     429: "The queue is full",
     500: "A defect of ours",
@@ -55,7 +56,13 @@ def document(version: str) -> dict[str, Any]:
         "components": {
             "schemas": definitions["$defs"],
             "securitySchemes": {
-                "caller": {"type": "http", "scheme": "bearer", "description": "OIDC token of a configured issuer"}
+                "caller": {"type": "http", "scheme": "bearer", "description": "OIDC token of a configured issuer"},
+                "page": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "__Host-orchestrator",
+                    "description": "Session of the live page; by plain http its name has the port in it",
+                },
             },
         },
     }
@@ -93,12 +100,19 @@ def _operation(operation: Operation) -> dict[str, Any]:
         }
     if operation.webhook:
         result["requestBody"] = {"required": True, "content": {JSON: {"schema": {"type": "object"}}}}
-    result["security"] = [{"caller": []}] if operation.protected else []
+    result["security"] = _security(operation)
     return result
+
+
+def _security(operation: Operation) -> list[dict[str, list[str]]]:
+    if not operation.protected:
+        return []
+    return [{"caller": []}] if operation.page is None else [{"caller": []}, {"page": []}]
 
 
 KID_PATTERN = "^[A-Za-z0-9_-]{43}$"
 """A SHA-256 thumbprint (RFC 7638) in base64url."""
+FILE_PATTERN = "^[a-z0-9][a-z0-9._-]{0,63}$"
 NAME_PATTERN = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 WEBHOOK_HEADERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     (
@@ -132,6 +146,8 @@ def _problem_statuses(operation: Operation) -> Iterable[int]:
     statuses = {400, 500, *operation.problems}
     if operation.protected:
         statuses.add(401)
+    if operation.page is not None:
+        statuses |= {403, 421}
     if operation.body is not None or operation.form or operation.webhook:
         statuses |= {408, 413, 415}
     return statuses
@@ -167,7 +183,7 @@ def _problem(status: int) -> dict[str, Any]:
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
     patterns = {"job_id": schemas.JOB_ID_PATTERN, "source": NAME_PATTERN, "issuer": NAME_PATTERN, "kid": KID_PATTERN}
-    patterns["name"] = NAME_PATTERN
+    patterns |= {"name": NAME_PATTERN, "file": FILE_PATTERN}
     patterns |= dict.fromkeys(("digest", "attestation", "approval_id"), DIGEST_PATTERN)
     return [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": patterns[name]}}

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel
 
 from orchestrator.server import schemas
+from orchestrator.server.page.roles import Role
 
 JSON = "application/json"
 TEXT = "text/plain"
 PEM = "application/x-pem-file"
 SSE = "text/event-stream"
+HTML = "text/html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,8 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One method on one path. `problems` are the error statuses besides those every operation of its kind has;
-    with `people` those who may sign are let in by their tokens too, besides callers."""
+    with `people` those who may sign are let in by their tokens too, besides callers. `page` is the role with which
+    people are let in by the live page, None where they are not; `output` marks what jobs have printed."""
 
     id: str
     method: str
@@ -44,3 +47,5 @@ class Operation:
     webhook: bool = False
     stream: bool = False
     people: bool = False
+    page: Role | None = None
+    output: bool = False

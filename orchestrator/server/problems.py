@@ -59,6 +59,12 @@ REASONS: Mapping[str, Kind] = {
     "claim_mismatch": Kind(401, "The token's claims are not those required"),
     "runner_unknown": Kind(401, "The runner credential is not valid here"),
     "operators_only": Kind(403, "This is for operators only"),
+    # the live page
+    "role_missing": Kind(403, "Your role does not include this"),
+    "cross_site_refused": Kind(403, "The request comes from another site"),
+    "host_unknown": Kind(421, "The request is for another host"),
+    "sign_in_insecure": Kind(403, "Signing in would not be safe here"),
+    "sign_in_link_invalid": Kind(403, "The sign-in link is not valid"),
     # webhooks
     "webhook_signature_missing": Kind(403, "The delivery is not signed"),
     "webhook_signature_invalid": Kind(403, "The delivery's signature is not valid"),

@@ -17,6 +17,8 @@ from orchestrator.server import (
 )
 from orchestrator.server.operation import PEM, SSE, TEXT, Answer, Operation
 
+from orchestrator.server.page import live_shapes
+from orchestrator.server.page.roles import Role
 _JOB = Answer("The job", shapes.JobView)
 _REPLAYED = {"Idempotency-Replayed": "`true`: the job of an earlier request with this key"}
 _LOCATED = {"Location": "Path of the job", "traceparent": "W3C trace context of the job's own trace"}
@@ -43,7 +45,8 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: Answer("One page", shapes.JobListView)},
         query=schemas.ListQuery,
     ),
-    Operation("get_job", "GET", "/v1/jobs/{job_id}", "Read a job", {200: _JOB}, problems=(404,)),
+        page=Role.VIEWER,
+    Operation("get_job", "GET", "/v1/jobs/{job_id}", "Read a job", {200: _JOB}, problems=(404,), page=Role.VIEWER),
     Operation(
         "cancel_job",
         "DELETE",
@@ -53,6 +56,7 @@ OPERATIONS: tuple[Operation, ...] = (
         query=schemas.CancelQuery,
         problems=(404, 503),
     ),
+        page=Role.OPERATOR,
     Operation(
         "read_log",
         "GET",
@@ -63,6 +67,8 @@ OPERATIONS: tuple[Operation, ...] = (
         stream=True,
         problems=(404, 503),
     ),
+        page=Role.VIEWER,
+        output=True,
     Operation(
         "read_events",
         "GET",
@@ -73,6 +79,7 @@ OPERATIONS: tuple[Operation, ...] = (
         stream=True,
         problems=(404, 503),
     ),
+        page=Role.VIEWER,
     Operation(
         "read_trace",
         "GET",
@@ -81,6 +88,7 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: Answer("Spans so far", shapes.TraceView)},
         problems=(404,),
     ),
+        page=Role.VIEWER,
     Operation(
         "explain_job",
         "GET",
@@ -97,6 +105,7 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: Answer("The envelope", shapes.EnvelopeView)},
         problems=(404,),
     ),
+        page=Role.VIEWER,
     Operation(
         "evidence_key",
         "GET",
@@ -142,7 +151,16 @@ OPERATIONS: tuple[Operation, ...] = (
     *approval_shapes.OPERATIONS,
     *artifact_shapes.OPERATIONS,
     *account_shapes.OPERATIONS,
-    Operation("list_pools", "GET", "/v1/pools", "List pools", {200: Answer("All pools", shapes.PoolListView)}),
+    *operating_shapes.OPERATIONS,
+    *live_shapes.OPERATIONS,
+    Operation(
+        "list_pools",
+        "GET",
+        "/v1/pools",
+        "List pools",
+        {200: Answer("All pools", shapes.PoolListView)},
+        page=Role.VIEWER,
+    ),
     Operation(
         "list_sources",
         "GET",
@@ -151,6 +169,7 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: Answer("All sources", source_shapes.SourceListView)},
         problems=(403,),
     ),
+        page=Role.VIEWER,
     Operation(
         "audit_checkpoint",
         "GET",

@@ -18,6 +18,8 @@ from orchestrator.settings.fields import Bytes, EgressRuleSettings, Group, HostP
 from orchestrator.settings.github import GitHubSettings
 from orchestrator.settings.identity import IdentitySettings
 from orchestrator.settings.kubernetes import KubernetesSettings, PodSettings
+from orchestrator.settings.notifications import NotificationSettings
+from orchestrator.settings.page import PageSettings, check_redirect
 from orchestrator.settings.policy import PolicySettings
 from orchestrator.settings.promotion import PromotionSettings
 from orchestrator.settings.secrets import SecretSettings, check_secret_pools, unique_secrets
@@ -227,6 +229,9 @@ class Settings(BaseSettings):
     """The gate of a cluster in which deployments start."""
     egress: EgressSettings = EgressSettings()
     deadlines: DeadlineSettings = DeadlineSettings()
+    page: PageSettings = PageSettings()
+    """The live page."""
+    notifications: NotificationSettings = NotificationSettings()
     journal: JournalSettings = JournalSettings()
     audit: AuditSettings = AuditSettings()
     logs: LogSettings = LogSettings()
@@ -286,6 +291,7 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _commits_have_a_source(self) -> Settings:
+    def _parts_fit_together(self) -> Settings:
+        check_redirect(self.page, self.server.public_url)
         check_sources(self.promotion.commits, self.github)
         return self

@@ -14,6 +14,8 @@ from orchestrator.server.routes import BY_ID, OPERATIONS
 
 PUBLIC = {"introspect", "evidence_key", "audit_checkpoint", "audit_key"}
 """Operations below /v1/ that relying parties and auditors need, who have no token of ours."""
+PUBLIC |= {"read_session", "redeem_code", "end_session"}
+"""How somebody gets in by the page who has no token."""
 CHECKED_IN = Path(__file__).parents[3] / "docs" / "reference" / "openapi.json"
 
 

@@ -1,0 +1,93 @@
+"""Lets requests without a bearer token in, if the page's ways allow it: a session's cookie, or nobody in particular."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from orchestrator.errors import GiveUpError
+from orchestrator.server.operation import Operation
+from orchestrator.server.page.guard import Names, check_host, check_site
+from orchestrator.server.page.roles import Role, Visitor
+from orchestrator.server.page.sessions import Sessions
+from orchestrator.server.problems import ProblemError
+
+_MAX_COOKIE = 128
+
+
+@dataclass(frozen=True, slots=True)
+class SignInWay:
+    """One provider, as the page offers it."""
+
+    id: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Anonymous:
+    """What those may see who have not signed in; `local`: only on this machine, by connections of its own."""
+
+    looks: bool = False
+    reads_logs: bool = False
+    local: bool = False
+
+
+class Door:
+    """`cookie` is the session cookie's name, which has the port in it: browsers keep cookies by host alone."""
+
+    def __init__(
+        self, sessions: Sessions, names: Names, anonymous: Anonymous, port: int, ways: Sequence[SignInWay] = ()
+    ) -> None:
+        self.sessions = sessions
+        self.names = names
+        self.ways = tuple(ways)
+        self._anonymous = anonymous
+        self.cookie = "__Host-orchestrator" if names.secure else f"orchestrator-{port}"
+
+    def admit(self, request: web.Request, operation: Operation) -> Visitor:
+        """Whom a request without a bearer token shows, if they may have what it asks for.
+
+        Raises:
+            GiveUpError: `token_missing`, `role_missing`, `cross_site_refused`, `host_unknown`.
+        """
+        check_host(self.names, request.headers)
+        check_site(self.names, request.method, request.headers)
+        visitor = self.visitor(request)
+        if visitor is None:
+            raise GiveUpError(
+                "This needs a sign-in, or the header Authorization: Bearer <token>.",
+                reason="token_missing",
+                fix="sign in on the page; `orchestrator page` prints a link to it",
+            )
+        needed = operation.page
+        if needed is None or not visitor.role.includes(needed) or (operation.output and not self.reads_logs(visitor)):
+            raise ProblemError(
+                "You may look, but not do this.",
+                reason="role_missing",
+                fix="sign in as somebody who may; page.providers says who that is",
+            )
+        return visitor
+
+    def visitor(self, request: web.Request) -> Visitor | None:
+        """Who a request's cookie shows, or nobody in particular where they may look."""
+        value = request.cookies.get(self.cookie, "")
+        if value and len(value) <= _MAX_COOKIE and (known := self.sessions.visitor(value)):
+            return known
+        return Visitor(Role.VIEWER) if self._may_look(request) else None
+
+    def reads_logs(self, visitor: Visitor) -> bool:
+        return self._anonymous.reads_logs or not visitor.anonymous
+
+    def stays(self, visitor: Visitor) -> bool:
+        """Whether an answer that is still open may go on."""
+        return visitor.anonymous or self.sessions.alive(visitor.session)
+
+    def _may_look(self, request: web.Request) -> bool:
+        if not self._anonymous.looks:
+            return False
+        if not self._anonymous.local:
+            return True
+        # A proxy on this machine makes everybody local; one that says so is not taken for somebody here.
+        return not any(name in request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"))

@@ -1,0 +1,137 @@
+"""Signing in and out of the page over HTTP, except by providers (see `sign_in`)."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from aiohttp import web
+
+from orchestrator.errors import GiveUpError
+from orchestrator.server import schemas
+from orchestrator.server.body import read_model, read_query
+from orchestrator.server.deps import CALLER, ServerDeps
+from orchestrator.server.dispatch import json_response
+from orchestrator.server.page.door import Door
+from orchestrator.server.page.guard import CSRF_HEADER, check_host, check_site, names_loopback
+from orchestrator.server.page.live_shapes import CodeRequest
+from orchestrator.server.page.roles import Role, Visitor
+from orchestrator.server.page.sessions import local_operator
+
+log = logging.getLogger("orchestrator.server.page")
+
+_MAX_BYTES = 1024
+LINK_PATH = "/#code="
+"""Where the page finds a link's code: in the fragment, which no browser sends to anybody."""
+
+
+class SessionApi:
+    """The handlers."""
+
+    def __init__(self, deps: ServerDeps) -> None:
+        self._deps = deps
+
+    @property
+    def _door(self) -> Door:
+        if self._deps.page is None:
+            raise GiveUpError("This daemon serves no page.", reason="not_found", fix="set page.enabled")
+        return self._deps.page
+
+    async def read_session(self, request: web.Request) -> web.Response:
+        read_query(request, schemas.NoQuery)
+        door = self._door
+        check_host(door.names, request.headers)
+        check_site(door.names, request.method, request.headers)
+        return json_response(session_view(door, door.visitor(request)))
+
+    async def make_link(self, request: web.Request) -> web.Response:
+        """For operators by their token: the caller can do all that a session can."""
+        read_query(request, schemas.NoQuery)
+        caller = request[CALLER]
+        if caller.issuer != self._deps.local_issuer:
+            raise GiveUpError(
+                "Only operators may make sign-in links.",
+                reason="operators_only",
+                fix="use a caller token of the daemon itself, as its command line does",
+            )
+        sessions = self._door.sessions
+        code = sessions.link(local_operator(caller.issuer, caller.subject))
+        return json_response({"path": LINK_PATH + code, "expires_in": int(sessions.life.link)}, status=201)
+
+    async def redeem_code(self, request: web.Request) -> web.Response:
+        read_query(request, schemas.NoQuery)
+        door = self._door
+        check_host(door.names, request.headers)
+        check_site(door.names, request.method, request.headers)
+        _not_across_a_network(door, request)
+        seconds = self._deps.limits.body_timeout_seconds
+        given = await read_model(request, CodeRequest, limit_bytes=_MAX_BYTES, timeout_seconds=seconds)
+        visitor = door.sessions.redeem(given.code)
+        if visitor is None:
+            raise GiveUpError(
+                "The sign-in link was used already, or is too old.",
+                reason="sign_in_link_invalid",
+                fix="make another one: orchestrator page",
+            )
+        value = begin(door, request, visitor)
+        response = json_response(session_view(door, door.sessions.visitor(value)))
+        set_cookie(door, response, value)
+        return response
+
+    async def end_session(self, request: web.Request) -> web.Response:
+        read_query(request, schemas.NoQuery)
+        door = self._door
+        check_host(door.names, request.headers)
+        check_site(door.names, request.method, request.headers)
+        left = door.sessions.end(request.cookies.get(door.cookie, ""))
+        if left is not None:
+            log.info("signed out", extra={"issuer": left.issuer, "subject": left.subject})
+        response = json_response(session_view(door, door.visitor(request)))
+        response.del_cookie(door.cookie, path="/", secure=door.names.secure, httponly=True, samesite="Strict")
+        return response
+
+
+def _not_across_a_network(door: Door, request: web.Request) -> None:
+    """Raises GiveUpError `sign_in_insecure`: the cookie would cross a network in the clear."""
+    if not door.names.secure and not names_loopback(request.headers.get("Host", "")):
+        raise GiveUpError(
+            "Nobody signs in over plain http from another machine.",
+            reason="sign_in_insecure",
+            fix="put TLS in front and say so with server.public_url, or use a tunnel to the loopback address",
+        )
+
+
+def begin(door: Door, request: web.Request, visitor: Visitor) -> str:
+    """A session of its own, never one that the browser had before, which ends; the cookie's value."""
+    door.sessions.end(request.cookies.get(door.cookie, ""))
+    log.info("signed in", extra={"issuer": visitor.issuer, "subject": visitor.subject, "role": visitor.role.value})
+    return door.sessions.begin(visitor)
+
+
+def set_cookie(door: Door, response: web.StreamResponse, value: str) -> None:
+    """Sent to us only, never to scripts, and never with a request that another site began."""
+    response.set_cookie(
+        door.cookie,
+        value,
+        path="/",
+        secure=door.names.secure,
+        httponly=True,
+        samesite="Strict",
+        max_age=int(door.sessions.life.absolute),
+    )
+
+
+def session_view(door: Door, visitor: Visitor | None) -> dict[str, Any]:
+    """Who is looking, what they may do and how they may sign in; see `page.shapes.SessionView`."""
+    return {
+        "signed_in": visitor is not None and not visitor.anonymous,
+        "name": visitor.name if visitor else "",
+        "roles": [role.value for role in visitor.role.implied] if visitor else [],
+        "may_read": visitor is not None,
+        "may_read_logs": visitor is not None and door.reads_logs(visitor),
+        "may_operate": visitor is not None and visitor.role.includes(Role.OPERATOR),
+        "anonymous": visitor is not None and visitor.anonymous,
+        "ends_in_seconds": int(door.sessions.left_seconds(visitor.session)) if visitor else 0,
+        "sign_in": [{"id": way.id, "label": way.label, "url": f"/signin/{way.id}"} for way in door.ways],
+        "csrf_header": CSRF_HEADER,
+    }

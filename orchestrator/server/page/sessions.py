@@ -1,0 +1,110 @@
+"""Who is signed in: sessions in memory, known by a random cookie of which only the digest is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from orchestrator.server.page.roles import Role, Visitor
+
+MAX_SESSIONS = 2000
+"""Sessions at once; the one unused for longest goes first. With so many a new sign-in is all that is lost."""
+MAX_LINKS = 64
+"""Sign-in links that wait to be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLife:
+    """Seconds."""
+
+    idle: float
+    absolute: float
+    link: float
+
+
+@dataclass(slots=True)
+class _Session:
+    visitor: Visitor
+    began: float
+    used: float
+
+
+class Sessions:
+    """`monotonic` gives seconds that never run backwards. A restart of the daemon ends every session."""
+
+    def __init__(self, life: SessionLife, monotonic: Callable[[], float]) -> None:
+        self._life = life
+        self._monotonic = monotonic
+        self._sessions: OrderedDict[str, _Session] = OrderedDict()
+        self._links: OrderedDict[str, tuple[float, Visitor]] = OrderedDict()
+
+    @property
+    def life(self) -> SessionLife:
+        return self._life
+
+    def begin(self, visitor: Visitor) -> str:
+        """Sign somebody in; returns the cookie's value, which is nowhere else."""
+        value = secrets.token_urlsafe(32)
+        name = _digest(value)
+        now = self._monotonic()
+        self._sessions[name] = _Session(replace(visitor, session=name), now, now)
+        while len(self._sessions) > MAX_SESSIONS:
+            self._sessions.popitem(last=False)
+        return value
+
+    def visitor(self, value: str) -> Visitor | None:
+        """Who has this cookie; counts as use. None when the session is over or never was."""
+        name = _digest(value)
+        if not self.alive(name):
+            return None
+        session = self._sessions[name]
+        session.used = self._monotonic()
+        self._sessions.move_to_end(name)
+        return session.visitor
+
+    def alive(self, name: str) -> bool:
+        """Whether the session that a visitor has still goes on; no use. One that is over is forgotten."""
+        session = self._sessions.get(name)
+        if session is None:
+            return False
+        now = self._monotonic()
+        if now - session.began < self._life.absolute and now - session.used < self._life.idle:
+            return True
+        del self._sessions[name]
+        return False
+
+    def left_seconds(self, name: str) -> float:
+        """Until the session ends in any case; 0 for one that is over."""
+        session = self._sessions.get(name)
+        return max(0.0, session.began + self._life.absolute - self._monotonic()) if session else 0.0
+
+    def end(self, value: str) -> Visitor | None:
+        """Sign out; who it was, if anybody."""
+        session = self._sessions.pop(_digest(value), None)
+        return session.visitor if session else None
+
+    def link(self, visitor: Visitor) -> str:
+        """A code that signs this visitor in once, and soon."""
+        code = secrets.token_urlsafe(32)
+        self._links[_digest(code)] = (self._monotonic() + self._life.link, visitor)
+        while len(self._links) > MAX_LINKS:
+            self._links.popitem(last=False)
+        return code
+
+    def redeem(self, code: str) -> Visitor | None:
+        """Whom the code signs in; None when it is none, was used, or is too old."""
+        until, visitor = self._links.pop(_digest(code), (0.0, None))
+        return visitor if visitor is not None and self._monotonic() < until else None
+
+
+def local_operator(issuer: str, subject: str) -> Visitor:
+    """Whoever can read the daemon's state folder, by the link that the command line made for them."""
+    return Visitor(Role.OPERATOR, "local operator", issuer, subject)
+
+
+def _digest(value: str) -> str:
+    """What is looked up takes no time that tells anything of the value."""
+    return hashlib.sha256(value.encode(errors="replace")).hexdigest()
