@@ -29,8 +29,8 @@ from orchestrator.cli import (
     keys,
     logs,
     manifests,
-    policy,
     page,
+    policy,
     pools,
     preflight,
     receipt,
@@ -129,9 +129,9 @@ app.command(epilog=examples(receipt.EXAMPLES))(receipt.receipt)
 app.command(epilog=examples(cancel.EXAMPLES))(cancel.cancel)
 app.command(epilog=examples(pools.EXAMPLES))(pools.pools)
 app.command(epilog=examples(sources.EXAMPLES))(sources.sources)
+app.command(epilog=examples(page.EXAMPLES))(page.page)
 app.add_typer(artifacts.app, name="artifacts")
 app.command(epilog=examples(attest.EXAMPLES))(attest.attest)
-app.command(epilog=examples(page.EXAMPLES))(page.page)
 app.command(epilog=examples(verify.EXAMPLES))(verify.verify)
 app.add_typer(keys.app, name="keys")
 app.add_typer(secrets.app, name="secrets")

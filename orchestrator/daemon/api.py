@@ -8,8 +8,8 @@ from typing import Protocol
 
 from orchestrator.daemon.adapters import LogReaderAdapter
 from orchestrator.daemon.artifacts import ArtifactDesk
-from orchestrator.daemon.page import open_door
 from orchestrator.daemon.deployment import PolicyDesk
+from orchestrator.daemon.page import open_door
 from orchestrator.daemon.presence import Presence
 from orchestrator.daemon.rooms import Rooms
 from orchestrator.daemon.signing_keys import SigningKeys
@@ -76,8 +76,8 @@ def api_server(rooms: Rooms, drain: Draining, presence: Presence) -> ApiServer:
         sources=rooms.platforms.states,
         webhooks=rooms.platforms.receivers,
         approvals=rooms.approvals.desk,
+        page=open_door(rooms.settings, rooms.url),
+        instance=rooms.instance,
         limits=limits,
     )
     return ApiServer(build_app(deps), limits)
-        page=open_door(rooms.settings, rooms.url),
-        instance=rooms.instance,

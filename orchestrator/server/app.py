@@ -64,6 +64,7 @@ def build_app(deps: ServerDeps) -> web.Application:
         overview.close()
         board.close()
 
+    app.on_startup.append(begin)
     app.on_shutdown.append(end_streams)
     return app
 
@@ -131,11 +132,6 @@ def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
     }
 
 
-class ApiServer:
-    """Serves the application on one TCP address until `stop`."""
-
-    def __init__(self, app: web.Application, limits: Limits) -> None:
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
 def _page_handlers(deps: ServerDeps, board: Board, overview: Overview) -> Mapping[str, Handler]:
     files, session = Files(deps), SessionApi(deps)
     live = LiveApi(deps, board, overview)
@@ -151,6 +147,11 @@ def _page_handlers(deps: ServerDeps, board: Board, overview: Overview) -> Mappin
     }
 
 
+class ApiServer:
+    """Serves the application on one TCP address until `stop`."""
+
+    def __init__(self, app: web.Application, limits: Limits) -> None:
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
         self._limits = limits
         self._listener: asyncio.Server | None = None
 

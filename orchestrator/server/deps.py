@@ -101,11 +101,11 @@ class JobEngine(Protocol):
 
     def bound_record(self, identity: RunnerIdentity) -> Record | None: ...
 
+    def live_ids(self) -> Sequence[JobId]: ...
+
     async def offer(self, offer: JobOffer) -> tuple[Record, bool]: ...
 
     async def cancel(self, job_id: JobId, by: str, reason: str = "") -> Record | None: ...
-    def live_ids(self) -> Sequence[JobId]: ...
-
 
     async def claim(self, identity: RunnerIdentity, proof: EgressProof) -> Record: ...
 
@@ -285,14 +285,14 @@ class ServerDeps:
     """None where nothing is counted."""
     around: Callable[[Record], Surroundings] = lambda _record: Surroundings()
     """What is known beside a job's record of why it stands where it stands. Must not block."""
-    limits: Limits = field(default_factory=Limits)
-
-
     page: Door | None = None
     """How people are let in by the live page; None where there is none."""
     instance: str = ""
     """Differs at each start of the daemon."""
     operating: OperatingDesk | None = None
     """None where the daemon itself cannot be operated."""
+    limits: Limits = field(default_factory=Limits)
+
+
 CALLER = web.RequestKey("caller", Caller)
 """The verified caller of a request to a protected operation."""

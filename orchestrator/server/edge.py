@@ -39,11 +39,11 @@ _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
 
 async def add_headers(_request: web.BaseRequest, response: web.StreamResponse) -> None:
     """On every answer: nothing to sniff, frame or cache, and no word about our software."""
-    response.headers.update(SECURITY_HEADERS)
-    response.headers.setdefault("Cache-Control", "no-store")
     own_policy = response.headers.get(POLICY, SECURITY_HEADERS[POLICY])  # of the page's own files
-
+    response.headers.update(SECURITY_HEADERS)
     response.headers[POLICY] = own_policy
+    response.headers.setdefault("Cache-Control", "no-store")
+
 
 def bearer_token(request: web.BaseRequest, max_chars: int) -> str:
     """The token of the one Authorization header (RFC 6750, section 2.1).
@@ -81,12 +81,12 @@ def make_edge(deps: ServerDeps) -> Middleware:
     """The one middleware of the application."""
 
     async def authenticate(request: web.Request, operation: Operation) -> None:
-        token = bearer_token(request, deps.limits.max_token_chars)
-        try:
         if deps.page is not None and operation.page is not None and "Authorization" not in request.headers:
             request[VISITOR] = visitor = deps.page.admit(request, operation)
             request[CALLER] = visitor.caller
             return
+        token = bearer_token(request, deps.limits.max_token_chars)
+        try:
             if operation.people and deps.approvals is not None:
                 person = await deps.approvals.person(token)
                 if person is not None:

@@ -16,9 +16,9 @@ from orchestrator.server import (
     trust_shapes,
 )
 from orchestrator.server.operation import PEM, SSE, TEXT, Answer, Operation
-
 from orchestrator.server.page import live_shapes
 from orchestrator.server.page.roles import Role
+
 _JOB = Answer("The job", shapes.JobView)
 _REPLAYED = {"Idempotency-Replayed": "`true`: the job of an earlier request with this key"}
 _LOCATED = {"Location": "Path of the job", "traceparent": "W3C trace context of the job's own trace"}
@@ -44,8 +44,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "List jobs, newest first",
         {200: Answer("One page", shapes.JobListView)},
         query=schemas.ListQuery,
-    ),
         page=Role.VIEWER,
+    ),
     Operation("get_job", "GET", "/v1/jobs/{job_id}", "Read a job", {200: _JOB}, problems=(404,), page=Role.VIEWER),
     Operation(
         "cancel_job",
@@ -55,8 +55,8 @@ OPERATIONS: tuple[Operation, ...] = (
         {202: Answer("The cancellation is durable, or the job was over", shapes.JobView)},
         query=schemas.CancelQuery,
         problems=(404, 503),
-    ),
         page=Role.OPERATOR,
+    ),
     Operation(
         "read_log",
         "GET",
@@ -66,9 +66,9 @@ OPERATIONS: tuple[Operation, ...] = (
         query=schemas.LogQuery,
         stream=True,
         problems=(404, 503),
-    ),
         page=Role.VIEWER,
         output=True,
+    ),
     Operation(
         "read_events",
         "GET",
@@ -78,8 +78,8 @@ OPERATIONS: tuple[Operation, ...] = (
         query=schemas.EventsQuery,
         stream=True,
         problems=(404, 503),
-    ),
         page=Role.VIEWER,
+    ),
     Operation(
         "read_trace",
         "GET",
@@ -87,8 +87,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "Read a job's trace",
         {200: Answer("Spans so far", shapes.TraceView)},
         problems=(404,),
-    ),
         page=Role.VIEWER,
+    ),
     Operation(
         "explain_job",
         "GET",
@@ -104,8 +104,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "Read a finished job's receipt: a signed DSSE envelope",
         {200: Answer("The envelope", shapes.EnvelopeView)},
         problems=(404,),
-    ),
         page=Role.VIEWER,
+    ),
     Operation(
         "evidence_key",
         "GET",
@@ -168,8 +168,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "List sources and how they are doing; for operators",
         {200: Answer("All sources", source_shapes.SourceListView)},
         problems=(403,),
-    ),
         page=Role.VIEWER,
+    ),
     Operation(
         "audit_checkpoint",
         "GET",

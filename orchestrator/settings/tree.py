@@ -227,11 +227,11 @@ class Settings(BaseSettings):
     """The cluster, for pools whose backend is `kubernetes`."""
     deployment: DeploymentSettings = DeploymentSettings()
     """The gate of a cluster in which deployments start."""
-    egress: EgressSettings = EgressSettings()
-    deadlines: DeadlineSettings = DeadlineSettings()
     page: PageSettings = PageSettings()
     """The live page."""
     notifications: NotificationSettings = NotificationSettings()
+    egress: EgressSettings = EgressSettings()
+    deadlines: DeadlineSettings = DeadlineSettings()
     journal: JournalSettings = JournalSettings()
     audit: AuditSettings = AuditSettings()
     logs: LogSettings = LogSettings()
