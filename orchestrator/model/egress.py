@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -53,10 +53,16 @@ class EgressProof:
 
     `denied` are the probes that failed as they must, `reached` those that got through: one is enough to
     refuse the claim where the pool demands proof.
+
+    The times are when the agent began, when it began to try and when it had tried all (Unix time by our own clock,
+    from how long ago the agent says each was); 0 where it does not say. Proofs are equal when they saw the same.
     """
 
     denied: tuple[str, ...] = ()
     reached: tuple[str, ...] = ()
+    agent_began_ns: int = field(default=0, compare=False)
+    began_ns: int = field(default=0, compare=False)
+    ended_ns: int = field(default=0, compare=False)
 
     @property
     def holds(self) -> bool:

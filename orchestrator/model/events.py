@@ -25,7 +25,13 @@ from orchestrator.model.evidence_events import SummarySigned as SummarySigned
 from orchestrator.model.job import JobId, JobOffer
 from orchestrator.model.outcome import Outcome
 from orchestrator.model.platform import PlatformJob, PlatformResult
-from orchestrator.model.runner import ExitCause, RunnerName
+from orchestrator.model.runner import RunnerName
+from orchestrator.model.runner_events import ProvisionStarted as ProvisionStarted
+from orchestrator.model.runner_events import RunnerCreated as RunnerCreated
+from orchestrator.model.runner_events import RunnerDeleted as RunnerDeleted
+from orchestrator.model.runner_events import RunnerExited as RunnerExited
+from orchestrator.model.runner_events import RunnerObserved as RunnerObserved
+from orchestrator.model.runner_events import RunnerVanished as RunnerVanished
 
 
 class WaitReason(StrEnum):
@@ -69,30 +75,6 @@ class JobWaited:
 
 
 @dataclass(frozen=True, slots=True)
-class ProvisionStarted:
-    """The intent: from here on a runner of this name may exist. `number` counts runners from 1."""
-
-    runner: RunnerName
-    spec_digest: str
-    number: int = 1
-    backend: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerCreated:
-    runner: RunnerName
-    uid: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerVanished:
-    """A runner that never had the work is gone; the job goes back to waiting for one."""
-
-    runner: RunnerName
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class RunnerBound:
     """The binding: at most one in a job's life. User code may run from here on."""
 
@@ -117,16 +99,6 @@ class PlatformJobCompleted:
 
 
 @dataclass(frozen=True, slots=True)
-class RunnerExited:
-    """The end of a runner whose job has no end yet: that is the platform's to tell, and may be told later."""
-
-    runner: RunnerName
-    exit_code: int | None = None
-    cause: ExitCause | None = None
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class JobCancelRequested:
     by: str
     reason: str = ""
@@ -137,13 +109,6 @@ class JobEnded:
     """The end is recorded: every credential of the job is refused from here on."""
 
     outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerDeleted:
-    """The backend accepted the deletion; *gone* is only said after looking."""
-
-    runner: RunnerName
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +169,12 @@ class ReceiptSigned:
 
 @dataclass(frozen=True, slots=True)
 class LogClosed:
+    """`drained_at_ns` (Unix time) is when the last of the output had been read, where that was before; 0 else."""
+
     bytes_kept: int
     bytes_dropped: int
     secrets_masked: int
+    drained_at_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +224,7 @@ Event = (
     | ProvisionStarted
     | RunnerCreated
     | RunnerVanished
+    | RunnerObserved
     | RunnerBound
     | PlatformJobNamed
     | PlatformJobCompleted

@@ -15,6 +15,7 @@ from orchestrator.model.copying import copier
 from orchestrator.model.decision import Decision, Obligations
 from orchestrator.model.events import Fact
 from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec, PoolName
+from orchestrator.model.journey import RunnerStage
 from orchestrator.model.outcome import Outcome
 from orchestrator.model.phase import Phase, advance
 from orchestrator.model.platform import PlatformJob, PlatformResult, PlatformState, named_offer
@@ -53,6 +54,7 @@ class Record:
     finished_at_ns: int = 0
     alarmed: bool = False
     platform: PlatformState | None = None
+    observed: frozenset[RunnerStage] = frozenset()
 
     @property
     def id(self) -> JobId:
@@ -148,7 +150,8 @@ def _changed(record: Record, event: events.Event, now: int) -> dict[str, Any]:
         case events.JobWaited():
             return _waited(record, event, now)
         case events.ProvisionStarted(runner=runner, number=number, backend=backend):
-            return {"runner": runner, "runner_number": number, "backend": backend, "runner_uid": "", "wait": None}
+            began = {"runner": runner, "runner_number": number, "backend": backend, "runner_uid": ""}
+            return {**began, "wait": None, "observed": frozenset()}
         case events.RunnerCreated(uid=uid):
             return {"runner_uid": uid, "wait": None}
         case events.RunnerVanished():
@@ -167,7 +170,7 @@ def _changed(record: Record, event: events.Event, now: int) -> dict[str, Any]:
         case events.AlarmRaised(alarm=alarm):
             return {"alarmed": record.alarmed or alarm == "teardown_stuck"}
         case _:
-            return _told_while_running(record, event, now)
+            return _learnt(record, event, now)
 
 
 def _waited(record: Record, event: events.JobWaited, now: int) -> dict[str, Any]:
@@ -178,7 +181,9 @@ def _waited(record: Record, event: events.JobWaited, now: int) -> dict[str, Any]
     return {"wait": event} if same else {"wait": event, "wait_since_ns": now}
 
 
-def _told_while_running(record: Record, event: events.Event, now: int) -> dict[str, Any]:
+def _learnt(record: Record, event: events.Event, now: int) -> dict[str, Any]:
+    if isinstance(event, events.RunnerObserved):
+        return {"observed": record.observed.union(one.stage for one in event.stages)}
     if isinstance(event, events.ArtifactNamed):
         return {"offer": record.offer.deploying(event.digest)}
     return _platform_changed(record, record.platform, event, now) if record.platform is not None else {}

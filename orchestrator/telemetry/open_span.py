@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from orchestrator.model.job import JobId
 from orchestrator.telemetry import ids, semconv
 from orchestrator.telemetry.records import AttributeValue, SpanStatus
+from orchestrator.telemetry.stages import STAGE_NAMES
 
 ROOT = "job"
 """What the root span's id is derived from; its name holds the job's name."""
@@ -16,11 +17,16 @@ MAX_SPANS = 512
 MAX_NAME = 128
 """Longest span name in characters."""
 
+CAPACITY_WAIT = "capacity.wait"
 AWAITED, REFUSED, COMPLETING = "platform.queued", "platform.refused", "platform.completing"
-_SINGLE = (ROOT, "queue", ids.EXECUTE, AWAITED, REFUSED, "teardown", "delete", "verify")
-_TWICE = ("policy", COMPLETING)
-"""Policy is asked at admission and when a platform has named the job, which may be after its runner has ended."""
-REPEATING = ("wait", "provision", "bind", "identity.exchange")
+_SINGLE = (ROOT, "queue", ids.EXECUTE, AWAITED, REFUSED, "teardown", "revoke", "delete", "verify")
+_TWICE = (COMPLETING,)
+REPEATING = ("policy", "wait", "provision", "bind", "identity.exchange")
+
+MAX_STAGES = 16
+"""Spans of each stage in one trace: runners that vanish one after the other are few."""
+STAGES = dict.fromkeys((*STAGE_NAMES.values(), CAPACITY_WAIT), MAX_STAGES)
+"""Names of the spans below the phases of a runner, and how many there can be of each."""
 
 
 @dataclass(slots=True)
@@ -48,7 +54,7 @@ class OpenSpan:
 
 def own_span_ids(job_id: JobId) -> Iterator[str]:
     """Every id that a span of ours can have in this job's trace; nobody else's span may take one."""
-    most = dict.fromkeys(_SINGLE, 1) | dict.fromkeys(_TWICE, 2) | dict.fromkeys(REPEATING, MAX_SPANS)
+    most = dict.fromkeys(_SINGLE, 1) | dict.fromkeys(_TWICE, 2) | dict.fromkeys(REPEATING, MAX_SPANS) | STAGES
     for name, count in most.items():
         for ordinal in range(count):
             yield ids.span_id(job_id, name, ordinal)

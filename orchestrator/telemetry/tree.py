@@ -1,4 +1,4 @@
-"""The span tree of one job while it grows, fact by fact. Pure; `spans.py` draws what comes out."""
+"""The span tree of one job while it grows, fact by fact. Pure; `runner_spans` draws what is below a runner's phases."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections import Counter
 from orchestrator.model import events
 from orchestrator.model.decision import Decision
 from orchestrator.model.events import Fact
-from orchestrator.model.job import JobId, JobKey, JobOffer
+from orchestrator.model.job import JobId, JobOffer
 from orchestrator.model.outcome import Outcome
 from orchestrator.model.platform import PlatformJob, named_offer
 from orchestrator.telemetry import attributes as attr
 from orchestrator.telemetry import ids, semconv
+from orchestrator.telemetry.exchanges import Exchanges
+from orchestrator.telemetry.links import links_of
 from orchestrator.telemetry.log_events import EventLog
 from orchestrator.telemetry.open_span import (
     AWAITED,
@@ -21,19 +23,20 @@ from orchestrator.telemetry.open_span import (
     REFUSED,
     REPEATING,
     ROOT,
+    STAGES,
     OpenSpan,
 )
 from orchestrator.telemetry.records import (
     Attributes,
     AttributeValue,
     SpanKind,
-    SpanLink,
     SpanRecord,
     SpanStatus,
     Trace,
     bounded,
     clip,
 )
+from orchestrator.telemetry.runner_spans import RunnerSpans
 from orchestrator.telemetry.semconv import OWN
 
 _GAP = f"{OWN}daemon.gap_seconds"
@@ -61,11 +64,13 @@ class Tree:
         self._now = offered_at_ns
         self._ordinals: Counter[str] = Counter()
         self._dropped = 0
+        self._is_named = False
         self._log = EventLog(job_id)
         self._root = OpenSpan(f"RUN {offer.spec.name}", ids.span_id(job_id, ROOT), "", offered_at_ns)
         self._root.attributes |= attr.of_offer(offer, public_url)
         self._spans = [self._root]
-        self._exchanges: list[tuple[str, OpenSpan]] = []
+        self._exchanges = Exchanges()
+        self._runner = RunnerSpans(self._open)
         self._execute: OpenSpan | None = None
         self._teardown: OpenSpan | None = None
         self._step: OpenSpan | None = self._open("queue", self._root, _PENDING)
@@ -90,18 +95,28 @@ class Tree:
                 self._platform_moved(event)
             case events.JobEnded(outcome):
                 self._ended(outcome)
-            case events.RunnerDeleted() if self._is_at("delete"):
-                self._follow("verify", _FINALIZING)
+            case events.RunnerDeleted(revoked_at_ns=revoked_at_ns) if self._is_at("delete"):
+                self._deleted(revoked_at_ns)
             case events.JobFinished(leftovers):
                 self._finished(leftovers)
-            case events.ExchangeDecided(audience, decision):
-                self._exchange_decided(audience, decision)
-            case events.TokenIssued() | events.TokenRefused():
-                self._exchange_answered(event)
-            case events.JobWaited(reason=reason) if reason is not events.WaitReason.RUNNER_STARTING:
-                self._note({f"{OWN}wait.reason": reason.value})
             case events.DaemonRestarted(last_fact_at_ns=before):
                 self._restarted(before)
+            case _:
+                self._noted(event)
+
+    def _noted(self, event: events.Event) -> None:
+        match event:
+            case events.RunnerObserved():
+                self._runner.note(event)
+            case events.ExchangeDecided(audience, decision):
+                self._exchange_decided(audience, decision)
+            case events.TokenIssued(audience=audience) | events.TokenRefused(audience=audience):
+                self._exchanges.answer(event, audience, self._now)
+            case events.JobWaited(reason=reason) if reason is not events.WaitReason.RUNNER_STARTING:
+                self._runner.wait(reason, self._now)
+                self._note({f"{OWN}wait.reason": reason.value})
+            case events.LogClosed(drained_at_ns=drained_at_ns):
+                self._runner.log_closed(min(drained_at_ns or self._now, self._now))
             case _:
                 pass
 
@@ -127,13 +142,14 @@ class Tree:
     def _platform_moved(self, event: events.PlatformJobNamed | events.RunnerExited) -> None:
         at = self._step.name if self._step is not None else ""
         if isinstance(event, events.PlatformJobNamed):
-            if at in (AWAITED, COMPLETING) and self._ordinals["policy"] < 2:
+            if at in (AWAITED, COMPLETING) and not self._is_named:
                 self._named(event.job, event.decision)
         elif self._offer.spec.awaits_platform_job and at in (AWAITED, REFUSED, ids.EXECUTE):
-            self._follow(COMPLETING, {**_FINALIZING, **self._worker()})
+            self._runner.enter(self._follow(COMPLETING, {**_FINALIZING, **self._worker()}))
 
     def _named(self, job: PlatformJob, decision: Decision) -> None:
         """From here on the trace is that of the job which the platform has proven."""
+        self._is_named = True
         self._offer = named_offer(self._offer, job)
         self._root.name = f"RUN {job.name}"
         self._root.attributes |= attr.of_offer(self._offer, self._public_url)
@@ -143,6 +159,7 @@ class Tree:
             self._step = self._open(COMPLETING, self._root, {**_FINALIZING, **worker})
         elif decision.allowed:
             self._execute = self._follow(ids.EXECUTE, {**_EXECUTING, **worker})
+            self._runner.enter(self._execute)
         else:
             self._follow(REFUSED, {**_FINALIZING, **worker})
 
@@ -157,37 +174,47 @@ class Tree:
         worker: dict[str, AttributeValue] = {semconv.CICD_WORKER_NAME: event.runner}
         match event:
             case events.ProvisionStarted(number=number):
-                self._follow("provision", {**_PENDING, **worker, f"{OWN}runner.number": number})
+                self._runner.begin(self._follow("provision", {**_PENDING, **worker, f"{OWN}runner.number": number}))
             case events.RunnerCreated(uid=uid) if self._is_at("provision"):
                 self._note({semconv.CICD_WORKER_ID: uid})
-                self._follow("bind", {**_PENDING, **worker, semconv.CICD_WORKER_ID: uid})
+                self._runner.enter(self._follow("bind", {**_PENDING, **worker, semconv.CICD_WORKER_ID: uid}))
             case events.RunnerVanished() if self._step is not None:
                 self._step.fail("runner_vanished")
+                self._runner.over(self._now, "runner_vanished")
                 self._follow("wait", {**_PENDING, f"{OWN}wait.reason": events.WaitReason.RUNNER_VANISHED.value})
             case events.RunnerBound(uid=uid):
                 if not self._is_at("bind"):  # the claim overtook the create call's return
-                    self._follow("bind", _PENDING)
+                    self._runner.enter(self._follow("bind", _PENDING))
                 self._note(attr.of_binding(event))
+                self._runner.bound(self._now, event.proof)
                 worker[semconv.CICD_WORKER_ID] = uid
                 if self._offer.spec.awaits_platform_job:
-                    self._follow(AWAITED, {**_PENDING, **worker})
+                    self._runner.enter(self._follow(AWAITED, {**_PENDING, **worker}))
                 else:
                     self._execute = self._follow(ids.EXECUTE, {**_EXECUTING, **worker})
+                    self._runner.enter(self._execute)
             case _:
                 pass
 
     def _ended(self, outcome: Outcome) -> None:
-        for _, exchange in self._exchanges:
-            exchange.attributes[f"{OWN}token.outcome"] = "unanswered"
-            exchange.close(self._now)
-        self._exchanges.clear()
+        self._exchanges.cut(self._now)
         if attr.status_of(outcome) is SpanStatus.ERROR:
             for span in filter(None, (self._root, self._step)):
                 span.fail(attr.error_type(outcome), outcome.message)
+        self._runner.over(self._now, attr.error_type(outcome))
         self._root.attributes |= attr.of_outcome(outcome, own_pipeline=not self._offer.spec.pipeline)
         self._close_step(self._now)
         self._teardown = self._open("teardown", self._root, _FINALIZING)
+        self._runner.enter(self._teardown)
         self._follow("delete" if self._ordinals["provision"] else "verify", _FINALIZING)
+
+    def _deleted(self, revoked_at_ns: int) -> None:
+        """Only now it is known when revoking was over: *delete* has covered both until here."""
+        delete, teardown = self._step, self._teardown
+        if delete is not None and teardown is not None and delete.start_ns <= revoked_at_ns <= self._now:
+            self._open("revoke", teardown, _FINALIZING, delete.start_ns).close(revoked_at_ns)
+            delete.start_ns = revoked_at_ns
+        self._follow("verify", _FINALIZING)
 
     def _finished(self, leftovers: tuple[str, ...]) -> None:
         if leftovers and self._teardown is not None:
@@ -211,25 +238,14 @@ class Tree:
         state = _FINALIZING if self._teardown else _EXECUTING
         values = {**state, **attr.of_decision(decision), **bounded({f"{OWN}token.audience": audience})}
         asked = self._now - max(decision.duration_ns, 0)
-        self._exchanges.append((audience, self._open("identity.exchange", parent, values, asked)))
-
-    def _exchange_answered(self, event: events.TokenIssued | events.TokenRefused) -> None:
-        exchange = self._exchange_for(event.audience)
-        if exchange is not None:
-            self._exchanges.remove((event.audience, exchange))
-            issued = isinstance(event, events.TokenIssued)
-            exchange.attributes[f"{OWN}token.outcome"] = "issued" if issued else "refused"
-            exchange.close(self._now)
-
-    def _exchange_for(self, audience: str) -> OpenSpan | None:
-        return next((span for wanted, span in self._exchanges if wanted == audience), None)
+        self._exchanges.add(audience, self._open("identity.exchange", parent, values, asked))
 
     def _owner_of(self, event: events.Event) -> OpenSpan:
         """The span an event belongs to: the exchange for tokens, *execute* for the job's own connections."""
         owner = self._step or self._teardown or self._root
         match event:
             case events.TokenIssued(audience=audience) | events.TokenRefused(audience=audience):
-                owner = self._exchange_for(audience) or owner
+                owner = self._exchanges.of(audience) or owner
             case events.EgressDecided(canary=False) if self._execute is not None:
                 owner = self._execute
             case _:
@@ -241,7 +257,7 @@ class Tree:
         self._ordinals[name] += 1
         start = self._now if start_ns is None else start_ns
         span = OpenSpan(name, span_id, parent.span_id, max(start, parent.start_ns), attributes=dict(attributes))
-        if len(self._spans) >= MAX_SPANS and name in REPEATING:
+        if (len(self._spans) >= MAX_SPANS and name in REPEATING) or self._ordinals[name] > STAGES.get(name, MAX_SPANS):
             span.kept = False
             self._dropped += 1
         else:
@@ -249,7 +265,6 @@ class Tree:
         return span
 
     def _follow(self, name: str, attributes: Attributes) -> OpenSpan:
-        """End the open step and begin the next one, at the same moment."""
         self._close_step(self._now)
         self._step = self._open(name, self._teardown or self._root, attributes)
         return self._step
@@ -267,8 +282,7 @@ class Tree:
             self._step.attributes |= attributes
 
     def _record(self, span: OpenSpan, now_ns: int | None) -> SpanRecord:
-        is_root = span is self._root
-        end_ns, attributes = span.end_ns, span.attributes
+        is_root, end_ns, attributes = span is self._root, span.end_ns, span.attributes
         if end_ns is None and now_ns is not None:
             end_ns, attributes = max(now_ns, self._now), {**attributes, f"{OWN}open": True}
         return SpanRecord(
@@ -282,17 +296,5 @@ class Tree:
             status=span.status,
             status_message=clip(span.message),
             attributes=attributes,
-            links=_links(self._offer) if is_root else (),
+            links=links_of(self._offer) if is_root else (),
         )
-
-
-def _links(offer: JobOffer) -> tuple[SpanLink, ...]:
-    """The caller's own span (a link, since a stranger's word must not put us into a trace) and the last attempt."""
-    links = []
-    caller = ids.parse_traceparent(offer.spec.parent_traceparent)
-    if caller is not None:
-        links.append(SpanLink(*caller, {f"{OWN}link": "caller"}))
-    if offer.key.attempt > 1:
-        before = JobKey(offer.key.source, offer.key.platform_id, offer.key.attempt - 1).id
-        links.append(SpanLink(ids.trace_id(before), ids.span_id(before, ROOT), {f"{OWN}link": "previous_attempt"}))
-    return tuple(links)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.model import events as e
 from orchestrator.model.decision import Decision, Reason, Stage, Verdict
 from orchestrator.model.egress import EgressProof, EgressRule
 from orchestrator.model.job import Caller, JobKey, JobOffer, JobSpec, PoolName
+from orchestrator.model.journey import RunnerPlace, RunnerStage, StageBegan
 from orchestrator.model.outcome import EndReason, Outcome, Result
 from orchestrator.model.platform import PlatformJob, PlatformResult
 from orchestrator.model.runner import ExitCause, runner_name
@@ -61,6 +63,24 @@ def end(result: Result, reason: EndReason, exit_code: int | None = None) -> e.Jo
     return e.JobEnded(Outcome(result, reason, "what happened", exit_code))
 
 
+def seen(after_ms: int, *stages: tuple[RunnerStage, int], **place: Any) -> e.RunnerObserved:
+    """A note on stages that began so many milliseconds after the story, with times that are the daemon's own."""
+    begun = tuple(StageBegan(stage, T0 + (after_ms + ms) * MS) for stage, ms in stages)
+    return e.RunnerObserved(RUNNER, "uid-1", begun, RunnerPlace(**place))
+
+
+_S = RunnerStage
+POD = {
+    "namespace": "pool-default",
+    "name": "runner-1",
+    "machine": "node-1",
+    "agent_image": "registry.example/agent:1.2@sha256:" + "a" * 64,
+    "job_image": "registry.example:5000/build",
+}
+POD_STARTED = seen(20, (_S.CREATE, 2), (_S.SCHEDULE, 9), (_S.SANDBOX, 11), (_S.PULL_AGENT, 12), (_S.START, 15), **POD)
+POD_ENDED = seen(50, (_S.PULL_JOB, 2), (_S.RUN, 5), (_S.FLUSH, 18), **POD)
+TIMED_PROOF = EgressProof(("tcp:192.0.2.1:80",), (), T0 + 36 * MS, T0 + 37 * MS, T0 + 39 * MS)
+POD_BOUND = e.RunnerBound(RUNNER, "uid-1", TIMED_PROOF)
 TO_WORK: list[e.Event] = [ADMITTED, STARTED, CREATED, CANARY, BOUND]
 WHOLE: dict[str, list[e.Event]] = {
     "success": [
@@ -128,6 +148,52 @@ WHOLE: dict[str, list[e.Event]] = {
         FINISHED,
     ],
     "exchange_cut_off": [*TO_WORK, EXCHANGE, end(Result.SUCCESS, EndReason.COMPLETED, 0), DELETED, FINISHED],
+    "pod": [
+        ADMITTED,
+        STARTED,
+        e.RunnerCreated(RUNNER, "uid-1"),
+        POD_STARTED,
+        POD_BOUND,
+        DENIED_HOST,
+        POD_ENDED,
+        end(Result.SUCCESS, EndReason.COMPLETED, 0),
+        e.RunnerDeleted(RUNNER, T0 + 84 * MS),
+        e.LogClosed(10, 0, 0, T0 + 75 * MS),
+        FINISHED,
+    ],
+    "pod_without_its_image": [
+        ADMITTED,
+        STARTED,
+        e.JobWaited(e.WaitReason.QUOTA_EXHAUSTED, "full"),
+        CREATED,
+        e.JobWaited(e.WaitReason.IMAGE_PULL, "ErrImagePull"),
+        seen(30, (_S.CREATE, 6), (_S.SCHEDULE, 9), (_S.PULL_AGENT, 12), **POD),
+        end(Result.ERROR, EndReason.IMAGE_PULL_FAILED),
+        DELETED,
+        FINISHED,
+    ],
+    "warm_pod": [
+        ADMITTED,
+        STARTED,
+        CREATED,
+        seen(-900, (_S.CREATE, 0), (_S.SCHEDULE, 9), (_S.PULL_AGENT, 12), (_S.START, 99), warm=True, **POD),
+        e.RunnerBound(RUNNER, "uid-1", EgressProof(PROOF.denied, (), T0 - 800 * MS, T0 - 9 * MS, T0 - 3 * MS)),
+        end(Result.CANCELLATION, EndReason.CANCELLED),
+        DELETED,
+        FINISHED,
+    ],
+    "local_sandbox": [
+        ADMITTED,
+        STARTED,
+        CREATED,
+        seen(20, (_S.CREATE, 3), (_S.START, 8)),
+        e.RunnerBound(RUNNER, "uid-1", replace(TIMED_PROOF, agent_began_ns=0)),
+        e.LogClosed(10, 0, 0),
+        seen(20, (_S.FLUSH, 34)),
+        end(Result.FAILURE, EndReason.EXIT_NONZERO, 1),
+        e.RunnerDeleted(RUNNER, T0 + 80 * MS),
+        FINISHED,
+    ],
     "teardown_stuck": [
         *TO_WORK,
         end(Result.SUCCESS, EndReason.COMPLETED, 0),

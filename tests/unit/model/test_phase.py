@@ -34,6 +34,7 @@ NOTES = {
     e.TokenRefused, e.EgressDecided, e.ArtifactReported, e.ArtifactAttested, e.ArtifactNamed, e.AttestationSigned,
     e.ProvenanceSigned, e.SummarySigned, e.ExceptionUsed, e.SecretDelivered, e.LogClosed, e.SpansRelayed, e.AlarmRaised,
     e.DaemonRestarted, e.PlatformJobNamed, e.PlatformJobCompleted, e.RunnerExited, e.CredentialRevoked, e.ReceiptSigned,
+    e.RunnerObserved,
 }  # fmt: skip
 EVERY = get_args(e.Event)
 

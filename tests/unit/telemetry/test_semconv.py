@@ -1,4 +1,10 @@
-from opentelemetry.semconv._incubating.attributes import cicd_attributes, deployment_attributes, log_attributes
+from opentelemetry.semconv._incubating.attributes import (
+    cicd_attributes,
+    container_attributes,
+    deployment_attributes,
+    k8s_attributes,
+    log_attributes,
+)
 from opentelemetry.semconv._incubating.attributes import service_attributes as service
 from opentelemetry.semconv.attributes import error_attributes
 from opentelemetry.semconv.schemas import Schemas
@@ -6,10 +12,14 @@ from opentelemetry.semconv.schemas import Schemas
 from orchestrator.telemetry import semconv
 
 SOURCES = (cicd_attributes, deployment_attributes, log_attributes, service, error_attributes)
+SOURCES += (container_attributes, k8s_attributes)
 VALUES = {
     "STATE_PENDING": cicd_attributes.CicdPipelineRunStateValues.PENDING.value,
     "STATE_EXECUTING": cicd_attributes.CicdPipelineRunStateValues.EXECUTING.value,
     "STATE_FINALIZING": cicd_attributes.CicdPipelineRunStateValues.FINALIZING.value,
+    "WORKER_AVAILABLE": cicd_attributes.CicdWorkerStateValues.AVAILABLE.value,
+    "WORKER_BUSY": cicd_attributes.CicdWorkerStateValues.BUSY.value,
+    "WORKER_OFFLINE": cicd_attributes.CicdWorkerStateValues.OFFLINE.value,
     "RESULT_SKIP": cicd_attributes.CicdPipelineTaskRunResultValues.SKIP.value,
     "ACTION_RUN": cicd_attributes.CicdPipelineActionNameValues.RUN.value,
     "SCHEMA_URL": Schemas.V1_44_0.value,
