@@ -1,0 +1,377 @@
+"""The whole span tree of a job in a sandbox, for every way it can end, as a real OTLP receiver got it.
+
+Each tree is written out: names, parents, order, status and result. `ReceivedTrace.problems` adds what must hold for
+all: ids, ends, tiling, one copy of each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from held_opa import POLICY, POLICY_TEST, HeldOpa
+from installation import Installation
+from witness import GATE, Witness
+
+from orchestrator.testing.otlp import Fault, OtlpReceiver
+from orchestrator.testing.traces import ReceivedTrace, attributes_of, received
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
+
+CLOUD, ELSEWHERE = "https://cloud.example", "https://elsewhere.example"
+GATED = "visit started\nvisit gate\nvisit done\n"
+TOKENS = f"orchestrator-token --audience {CLOUD} >/dev/null\n! orchestrator-token --audience {ELSEWHERE} 2>/dev/null\n"
+FORBIDDEN = """\
+"$PYTHON" -I -S -c 'import http.client, os, sys
+connection = http.client.HTTPConnection(*os.environ["http_proxy"].removeprefix("http://").split(":"), timeout=20)
+connection.request("GET", "http://forbidden.example/")
+sys.exit(connection.getresponse().status != 403)'
+"""
+BEFORE = """\
+  queue
+  policy verdict=allow
+  wait
+  provision
+  bind
+"""
+AFTER = """\
+  teardown
+    delete
+    verify
+"""
+WENT_WELL = f"RUN {{name}} result=success reason=completed{{more}}\n{BEFORE}  execute\n{AFTER}"
+RED = f"RUN {{name}} result=failure reason={{reason}} ! {{reason}}\n{BEFORE}  execute ! {{reason}}\n{AFTER}"
+LOST = f"RUN build result=error reason=runner_lost restarts=1 ! runner_lost\n{BEFORE}  execute ! runner_lost\n{AFTER}"
+
+
+@pytest.fixture
+async def opa() -> AsyncIterator[HeldOpa]:
+    async with HeldOpa() as opa:
+        yield opa
+
+
+@pytest.fixture
+def here(installed: Callable[..., Installation], receiver: OtlpReceiver, tmp_path: Path) -> Installation:
+    """An installation with a policy of the test's own that refuses jobs called *denied*."""
+    return configured(installed(), receiver, tmp_path)
+
+
+def configured(here: Installation, receiver: OtlpReceiver, folder: Path, **settings: object) -> Installation:
+    bundle = folder / "policy"
+    bundle.mkdir(exist_ok=True)
+    (bundle / "decision.rego").write_text(POLICY, encoding="utf-8")
+    (bundle / "decision_test.rego").write_text(POLICY_TEST, encoding="utf-8")
+    audiences: dict[str, object] = {CLOUD: {}, ELSEWHERE: {}}
+    here.configure(
+        receiver.endpoint, **{"policy": {"bundle": str(bundle)}, "identity": {"audiences": audiences}} | settings
+    )
+    return here
+
+
+async def trace_of(here: Installation, receiver: OtlpReceiver, job_id: str) -> ReceivedTrace:
+    """The trace of a job once it has ended and all that the API shows of it has come; nothing may be wrong with it."""
+    await here.finished(job_id)
+    told = (await here.call("GET", f"/v1/jobs/{job_id}/trace")).body
+    events = sum(len(span["events"]) for span in told["spans"])
+    async with asyncio.timeout(20):
+        while not (trace := received(receiver, job_id)).spans or len(trace.logs) < events:
+            await receiver.wait_for_calls(receiver.calls + 1, 20)
+    assert trace.problems() == [], trace.tree()
+    assert len(trace.logs) == events
+    return trace
+
+
+async def frozen_agent(here: Installation) -> str:
+    """A job whose agent was stopped before it had claimed, so that it stays in *binding*.
+
+    The launcher keeps sandboxes ready; what becomes PID 1 in each, and so the agent, is stopped beforehand.
+    """
+    launcher = here.part("launcher").pid
+    async with asyncio.timeout(30):
+        while not (inside := [pid for outer in _children(launcher) for pid in _children(outer)]):
+            await asyncio.sleep(0.02)
+    for pid in inside:
+        os.kill(pid, signal.SIGSTOP)
+    job_id = await here.dispatch("frozen", "exit 0")
+    await here.phase(job_id, "binding")
+    return job_id
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
+    except OSError:
+        return []
+
+
+async def test_how_jobs_end_by_themselves(here: Installation, receiver: OtlpReceiver) -> None:
+    await here.start()
+    expected = {
+        "green": ("exit 0", WENT_WELL.format(name="green", more="")),
+        "red": (
+            "exit 3",
+            RED.format(name="red", reason="exit_nonzero"),
+        ),
+        "signalled": (
+            "kill -KILL $$",
+            RED.format(name="signalled", reason="killed_by_signal"),
+        ),
+        "denied": (
+            "exit 0",
+            "RUN denied result=denied reason=policy_denied\n  queue\n  policy verdict=deny\n  teardown\n    verify\n",
+        ),
+    }
+    jobs = {name: await here.dispatch(name, script) for name, (script, _) in expected.items()}
+    traces = {name: await trace_of(here, receiver, job_id) for name, job_id in jobs.items()}
+    assert {name: unwaited(trace) for name, trace in traces.items()} == {
+        name: tree for name, (_, tree) in expected.items()
+    }
+    root = attributes_of(traces["red"].root.attributes)
+    assert (root["orchestrator.job.exit_code"], root["cicd.pipeline.result"]) == (3, "failure")
+    assert "cicd.worker.id" in attributes_of(traces["green"].one("execute").attributes)
+    assert await here.stop() == 0
+    assert len(receiver.spans) == len({span.span_id for span in receiver.spans}), "each span came once"
+
+
+async def test_tokens_and_egress_are_on_the_trace(here: Installation, receiver: OtlpReceiver) -> None:
+    await here.start()
+    trace = await trace_of(here, receiver, await here.dispatch("deploy", f"visit started\n{TOKENS}{FORBIDDEN}"))
+    assert trace.tree() == WENT_WELL.format(name="deploy", more="").replace(
+        "  execute\n",
+        "  execute\n"
+        "    identity.exchange verdict=allow outcome=issued\n"
+        "    identity.exchange verdict=deny outcome=refused\n",
+    )
+    issued, refused = sorted(
+        (span for span in trace.spans if span.name == "identity.exchange"), key=lambda span: span.start_time_unix_nano
+    )
+    assert trace.events(issued) == ["token.issued"]
+    assert trace.events(refused) == ["token.refused"]
+    verdicts = [log for log in trace.logs if log.event_name == "orchestrator.egress.decided"]
+    of_job = [attributes_of(log.attributes) for log in verdicts if log.span_id == trace.one("execute").span_id]
+    assert {(said["orchestrator.egress.host"], said["orchestrator.egress.verdict"]) for said in of_job} == {
+        ("witness.test.internal", "allow"),
+        ("forbidden.example", "deny"),
+    }
+    assert "egress.decided" in trace.events(trace.one("bind")), "the agent's own probes"
+    assert b"eyJ" not in b"".join(receiver.bodies), "no token is in what was sent"
+    assert await here.stop() == 0
+
+
+async def test_a_job_that_is_cancelled_while_it_waits_or_runs(
+    here: Installation, witness: Witness, receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    configured(here, receiver, tmp_path, capacity=1)
+    await here.start()
+    running = await here.dispatch("running", GATED)
+    await witness.told(running, GATE)
+    waiting = await here.dispatch("waiting", GATED)
+    await here.until(waiting, lambda view: view["wait"])
+    for job_id in (waiting, running):
+        assert (await here.call("DELETE", f"/v1/jobs/{job_id}?reason=enough")).status == 202
+    trace = await trace_of(here, receiver, waiting)
+    assert trace.tree() == (
+        "RUN waiting result=cancellation reason=cancelled\n"
+        "  queue\n  policy verdict=allow\n  wait reason=pool_full\n  teardown\n    verify\n"
+    )
+    assert "job.cancel_requested" in trace.events(trace.one("wait"))
+    trace = await trace_of(here, receiver, running)
+    assert trace.tree() == f"RUN running result=cancellation reason=cancelled\n{BEFORE}  execute\n{AFTER}"
+    assert "job.cancel_requested" in trace.events(trace.one("execute"))
+    assert await here.stop() == 0
+
+
+async def test_a_job_that_is_cancelled_or_too_long_in_the_queue(
+    here: Installation, opa: HeldOpa, receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    configured(here, receiver, tmp_path, policy=opa.setting, deadlines={"admission_seconds": 1})
+    await here.start()
+    late = await here.dispatch("held-late", GATED)
+    cancelled = await here.dispatch("held", GATED)
+    await opa.asked_about("held")
+    assert (await here.call("DELETE", f"/v1/jobs/{cancelled}?reason=enough")).status == 202
+    trace = await trace_of(here, receiver, cancelled)
+    assert trace.tree() == "RUN held result=cancellation reason=cancelled\n  queue\n  teardown\n    verify\n"
+    trace = await trace_of(here, receiver, late)
+    assert trace.tree() == (
+        "RUN held-late result=timeout reason=admission_timeout ! admission_timeout\n"
+        "  queue ! admission_timeout\n  teardown\n    verify\n"
+    )
+    assert await here.stop() == 0
+
+
+async def test_each_phase_that_takes_too_long(
+    here: Installation, witness: Witness, receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    deadlines = {"capacity_seconds": 1, "provision_seconds": 2, "bind_seconds": 2, "call_seconds": 1}
+    configured(here, receiver, tmp_path, capacity=1, deadlines=deadlines)
+    await here.start()
+    running = await here.dispatch("long", GATED, timeout_seconds=3)
+    await witness.told(running, GATE)
+    trace = await trace_of(here, receiver, await here.dispatch("waiting", GATED))
+    assert trace.tree() == (
+        "RUN waiting result=timeout reason=capacity_timeout ! capacity_timeout\n"
+        "  queue\n  policy verdict=allow\n  wait reason=pool_full ! capacity_timeout\n  teardown\n    verify\n"
+    )
+    trace = await trace_of(here, receiver, running)
+    assert trace.tree() == (
+        f"RUN long result=timeout reason=run_timeout ! run_timeout\n{BEFORE}  execute ! run_timeout\n{AFTER}"
+    )
+    trace = await trace_of(here, receiver, await frozen_agent(here))
+    assert trace.tree() == (
+        "RUN frozen result=timeout reason=bind_timeout ! bind_timeout\n"
+        + BEFORE.replace("bind\n", "bind ! bind_timeout\n")
+        + AFTER
+    )
+    here.part("orchestrator.egress").send_signal(signal.SIGSTOP)
+    job_id = await here.dispatch("unmade", GATED)
+    await here.until(job_id, lambda view: view["phase"] in ("teardown", "finished"))
+    here.part("orchestrator.egress").send_signal(signal.SIGCONT)
+    trace = await trace_of(here, receiver, job_id)
+    assert trace.tree() == (
+        "RUN unmade result=timeout reason=provision_timeout ! provision_timeout\n"
+        "  queue\n  policy verdict=allow\n  wait\n  provision reason=backend_unavailable ! provision_timeout\n" + AFTER
+    )
+    assert await here.stop() == 0
+
+
+async def test_a_job_that_takes_too_much_memory(here: Installation, receiver: OtlpReceiver, tmp_path: Path) -> None:
+    sizes = {f"{place}_bytes": 16 << 20 for place in ("workspace", "tmp", "shm")} | {"memory_bytes": 256 << 20}
+    pool = {"name": "default", "sandbox": {"host_uid_base": here.uid_base, **sizes}}
+    configured(here, receiver, tmp_path, pools=[pool])
+    await here.start()
+    hungry = '"$PYTHON" -c \'held = []\nwhile True: held.append(b"x" * (4 << 20))\''
+    job_id = await here.dispatch("hungry", f"exec {hungry}")
+    reason = (await here.finished(job_id))["reason"]
+    if reason != "out_of_memory":
+        assert reason == "exit_nonzero", "without control groups each process gets a MemoryError"
+        pytest.skip("memory is not limited for the whole sandbox here")
+    trace = await trace_of(here, receiver, job_id)
+    assert trace.tree() == (
+        f"RUN hungry result=error reason=out_of_memory ! out_of_memory\n{BEFORE}  execute ! out_of_memory\n{AFTER}"
+    )
+    assert await here.stop() == 0
+
+
+async def killed_at(here: Installation, phase: str, job_id: str) -> None:
+    """SIGKILL of the daemon while the job is in this phase, and the next daemon."""
+    assert (await here.phase(job_id, phase))["phase"] == phase
+    await here.kill()
+    await here.start()
+
+
+def unwaited(trace: ReceivedTrace) -> str:
+    """The tree without why it waited: which of several jobs finds the pool full is chance."""
+    return trace.tree().replace("  wait reason=pool_full\n", "  wait\n")
+
+
+def gaps(trace: ReceivedTrace) -> set[str]:
+    """Names of the phases that say that nobody watched for a while."""
+    return {
+        span.name for span in trace.spans if "orchestrator.daemon.gap_seconds" in attributes_of(span.attributes)
+    } - {trace.root.name}
+
+
+async def test_the_daemon_is_killed_with_a_job_in_the_queue(
+    here: Installation, opa: HeldOpa, witness: Witness, receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    configured(here, receiver, tmp_path, policy=opa.setting)
+    await here.start()
+    witness.open_gate()
+    job_id = await here.dispatch("held", GATED)
+    await opa.asked_about("held")
+    await here.kill()
+    opa.let_go()
+    await here.start()
+    trace = await trace_of(here, receiver, job_id)
+    assert trace.tree() == WENT_WELL.format(name="held", more=" restarts=1")
+    assert gaps(trace) == {"queue"}
+    assert await here.stop() == 0
+
+
+async def test_the_daemon_is_killed_with_jobs_that_run_and_wait(
+    here: Installation, witness: Witness, receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    configured(here, receiver, tmp_path, capacity=1)
+    await here.start()
+    running = await here.dispatch("build", GATED)
+    await witness.told(running, GATE)
+    waiting = await here.dispatch("waiting", GATED)
+    await here.until(waiting, lambda view: view["wait"])
+    witness.open_gate()
+    await killed_at(here, "running", running)
+    trace = await trace_of(here, receiver, running)
+    assert trace.tree() == LOST
+    assert gaps(trace) == {"execute"}
+    trace = await trace_of(here, receiver, waiting)
+    assert unwaited(trace) == WENT_WELL.format(name="waiting", more=" restarts=1")
+    assert gaps(trace) == {"wait"}
+    assert await here.stop() == 0
+
+
+async def test_the_daemon_is_killed_while_it_makes_a_runner(
+    here: Installation, witness: Witness, receiver: OtlpReceiver
+) -> None:
+    """A gateway that is stopped gives no sandbox its way out, so that none comes up."""
+    await here.start()
+    witness.open_gate()
+    here.part("orchestrator.egress").send_signal(signal.SIGSTOP)
+    job_id = await here.dispatch("build", GATED)
+    await killed_at(here, "provisioning", job_id)
+    trace = await trace_of(here, receiver, job_id)
+    assert trace.tree() == WENT_WELL.format(name="build", more=" restarts=1")
+    assert gaps(trace) == {"provision"}
+    assert await here.stop() == 0
+
+
+async def test_the_daemon_is_killed_before_the_agent_has_claimed(here: Installation, receiver: OtlpReceiver) -> None:
+    await here.start()
+    job_id = await frozen_agent(here)
+    await killed_at(here, "binding", job_id)
+    trace = await trace_of(here, receiver, job_id)
+    again = "  bind ! runner_vanished\n  wait reason=runner_vanished\n  provision\n  bind\n"
+    assert trace.tree() == WENT_WELL.format(name="frozen", more=" restarts=1").replace("  bind\n", again)
+    assert gaps(trace) == {"bind"}
+    assert await here.stop() == 0
+
+
+async def test_the_daemon_is_killed_in_teardown(here: Installation, witness: Witness, receiver: OtlpReceiver) -> None:
+    await here.start()
+    job_id = await here.dispatch("build", "trap '' TERM\nsetsid sh -c 'trap \"\" TERM HUP INT; sleep 600' &\n" + GATED)
+    await witness.told(job_id, GATE)
+    launcher = here.part("launcher")
+    launcher.send_signal(signal.SIGSTOP)
+    assert (await here.call("DELETE", f"/v1/jobs/{job_id}?reason=enough")).status == 202
+    async with asyncio.timeout(20):
+        while "verify" not in str((await here.call("GET", f"/v1/jobs/{job_id}/trace")).body):
+            await asyncio.sleep(0.02)
+    assert (await here.job(job_id))["phase"] == "teardown"
+    await here.kill()
+    launcher.send_signal(signal.SIGCONT)
+    await here.start()
+    trace = await trace_of(here, receiver, job_id)
+    assert trace.tree() == f"RUN build result=cancellation reason=cancelled restarts=1\n{BEFORE}  execute\n{AFTER}"
+    assert gaps(trace) == {"verify"}
+    assert await here.stop() == 0
+
+
+async def test_the_daemon_is_killed_before_a_finished_trace_is_sent(here: Installation, receiver: OtlpReceiver) -> None:
+    receiver.faults.extend([Fault.UNAVAILABLE] * 1000)
+    await here.start()
+    job_id = await here.dispatch("build", "exit 0")
+    await here.finished(job_id)
+    await receiver.wait_for_calls(1)
+    await here.kill()
+    assert receiver.spans == []
+    receiver.faults.clear()
+    await here.start()
+    trace = await trace_of(here, receiver, job_id)
+    assert trace.tree() == WENT_WELL.format(name="build", more="")
+    after = await trace_of(here, receiver, await here.dispatch("after", "exit 0"))
+    assert after.tree() == WENT_WELL.format(name="after", more="")
+    assert await here.stop() == 0
+    assert received(receiver, job_id).problems() == [], "and it was sent once only"
