@@ -20,6 +20,7 @@ from orchestrator.cli import (
     artifacts,
     attest,
     audit,
+    backup,
     cancel,
     check_config,
     gateway,
@@ -35,6 +36,7 @@ from orchestrator.cli import (
     preflight,
     receipt,
     reference,
+    restore,
     run,
     runner_api_ca,
     scorecard,
@@ -147,6 +149,8 @@ app.command(epilog=examples(manifests.EXAMPLES))(manifests.manifests)
 app.command(epilog=examples(preflight.EXAMPLES))(preflight.preflight)
 app.command(epilog=examples(gateway.EXAMPLES))(gateway.gateway)
 app.command("runner-api-ca", epilog=examples(runner_api_ca.EXAMPLES))(runner_api_ca.runner_api_ca)
+app.command(epilog=examples(backup.EXAMPLES))(backup.backup)
+app.command(epilog=examples(restore.EXAMPLES))(restore.restore)
 app.command(epilog=examples(version.EXAMPLES))(version.version)
 app.add_typer(reference.app, name="reference", hidden=True)
 

@@ -17,6 +17,7 @@ from orchestrator.daemon.approvals import Approvals
 from orchestrator.daemon.audit import Audit
 from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.daemon.backends import AnyCredentials, BackendRoom, Neighbours, open_backends
+from orchestrator.daemon.backup.places import RESTORING
 from orchestrator.daemon.brokered import GitHubBroker, open_broker
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.closing import push_closing
@@ -121,6 +122,12 @@ def prepare_state_dir(folder: Path) -> None:
             f"the state folder {folder} is open to other users or belongs to one",
             reason="state_dir_unusable",
             fix=f"chown it to the daemon's user and run: chmod 700 {folder}",
+        )
+    if (folder / RESTORING).exists():
+        raise ConfigurationError(
+            f"a restore into the state folder {folder} is under way, or was cut short",
+            reason="state_dir_unusable",
+            fix="wait for it; if none is running, empty the folder and restore again",
         )
 
 

@@ -1,0 +1,219 @@
+"""`orchestrator backup`: everything into one private file, whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Final
+
+from orchestrator import __version__
+from orchestrator.daemon.backup.archive import Entry, Manifest, Writer, read_all
+from orchestrator.daemon.backup.copying import Copied, copy_database, is_database
+from orchestrator.daemon.backup.places import STATE, Source, places, sources
+from orchestrator.errors import ConfigurationError, GiveUpError, OrchestratorError, TryAgainError
+from orchestrator.private_file import sync_folder
+from orchestrator.settings import Settings
+
+Progress = Callable[[int, int], None]
+"""Bytes copied so far, and of all files as they were at the beginning."""
+
+_LOCK: Final = "lock"
+_PART: Final = "part"
+_TRIES: Final = 3
+
+
+def back_up(settings: Settings, target: Path, *, logs: bool, progress: Progress) -> Manifest:
+    """Write a backup to the file `target`, which must not exist, read it again, and only then give it its name.
+
+    Works beside a running daemon, as its user. What is there when this is killed is `.<name>.partial`, which the next
+    backup of that name removes.
+
+    Raises:
+        OrchestratorError: reasons `backup_exists`, `backup_running`, `backup_unwritable`, `backup_damaged` (what is
+            stored is not whole), `state_dir_unusable`.
+    """
+    _check_owner(settings.state_dir)
+    if target.exists():
+        raise _exists(target)
+    try:
+        with _scratch(target.with_name(f".{target.name}.partial")) as scratch:
+            part = scratch / _PART
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as out:
+                manifest = write(settings, out, scratch, logs=logs, progress=progress)
+                out.flush()
+                os.fsync(out.fileno())
+            with part.open("rb") as file:
+                read_all(file, lambda _: _nothing)
+            os.link(part, target)
+            sync_folder(target.parent)
+    except FileExistsError:
+        raise _exists(target) from None
+    except OSError as error:
+        raise _unwritable(error, target) from error
+    return manifest
+
+
+def stream(settings: Settings, out: IO[bytes], *, logs: bool, progress: Progress) -> Manifest:
+    """Write a backup to a stream; whoever reads it knows by its end whether it is whole.
+
+    Raises:
+        OrchestratorError: as `back_up`.
+    """
+    _check_owner(settings.state_dir)
+    try:
+        with tempfile.TemporaryDirectory(prefix="orchestrator-backup-") as scratch:
+            manifest = write(settings, out, Path(scratch), logs=logs, progress=progress)
+            out.flush()
+    except OSError as error:
+        raise _unwritable(error, Path("standard output")) from error
+    return manifest
+
+
+def write(settings: Settings, out: IO[bytes], scratch: Path, *, logs: bool, progress: Progress) -> Manifest:
+    """The backup itself. `scratch` has room for one copy of the largest database.
+
+    Raises:
+        OrchestratorError: reason `backup_damaged` or `state_dir_unusable`.
+        OSError: it cannot be written.
+    """
+    found = sources(places(settings), logs=logs)
+    total = sum(_size(one.path) for one in found)
+    done = 0
+
+    def moved(size: int) -> None:
+        nonlocal done
+        done += size
+        progress(done, max(done, total))
+
+    writer = Writer(out)
+    entries: list[Entry] = []
+    jobs = (0, 0)
+    for source in found:
+        with _copy(source, scratch) as path:
+            if source.name == f"{STATE}/journal.db":
+                jobs = _jobs_in(path)
+            copied = _add(writer, source, path, moved)
+        if copied is not None:
+            entries.append(Entry(source.name, copied.size, copied.sha256))
+    made_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    manifest = Manifest(made_at, __version__, *jobs, tuple(entries))
+    writer.finish(manifest)
+    return manifest
+
+
+def _add(writer: Writer, source: Source, path: Path, moved: Callable[[int], None]) -> Copied | None:
+    """None for a file that went away: what a room deletes is nothing that it needs."""
+    try:
+        return writer.add(source.name, path, moved)
+    except FileNotFoundError:
+        return None
+    except EOFError:
+        raise TryAgainError(
+            f"{source.path} became shorter while it was copied", reason="backup_unwritable", fix="make the backup again"
+        ) from None
+
+
+@contextmanager
+def _copy(source: Source, scratch: Path) -> Iterator[Path]:
+    """The file to take: a database's copy, or the file itself."""
+    try:
+        database = is_database(source.path)
+    except FileNotFoundError:
+        database = False
+    if not database:
+        yield source.path
+        return
+    copy = scratch / "database"
+    try:
+        copy_database(source.path, copy)
+        yield copy
+    except sqlite3.Error as error:
+        raise GiveUpError(
+            f"{source.path} cannot be copied: {error}",
+            reason="backup_unwritable",
+            fix="check free space beside the backup, and that the file is whole",
+        ) from error
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def _jobs_in(journal: Path) -> tuple[int, int]:
+    """The highest number of a fact, and how many jobs are not at their end."""
+    with closing(sqlite3.connect(journal)) as connection:
+        (last,) = connection.execute("SELECT value FROM meta WHERE key = 'last_seq'").fetchone()
+        (unfinished,) = connection.execute("SELECT count(*) FROM jobs WHERE open = 1").fetchone()
+    return int(last), int(unfinished)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _nothing(_data: bytes) -> None:
+    """Read to be hashed, and for nothing else."""
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A private folder beside the backup. One that a killed backup has left is emptied; a living one keeps us out."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        _take(descriptor, folder)
+        try:
+            for left in folder.iterdir():
+                if left.name != _LOCK:
+                    left.unlink()
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise TryAgainError(
+            f"another backup is being written to {folder}", reason="backup_running", fix="wait for it"
+        ) from None
+
+
+def _check_owner(folder: Path) -> None:
+    try:
+        owner = folder.stat().st_uid
+    except OSError as error:
+        raise ConfigurationError(
+            f"the state folder {folder} cannot be read: {error.strerror}",
+            reason="state_dir_unusable",
+            fix="name the daemon's with --state-dir, or its settings with --config",
+        ) from error
+    if owner != os.geteuid():
+        raise ConfigurationError(
+            f"the state folder {folder} belongs to user id {owner}",
+            reason="state_dir_unusable",
+            fix=f"make the backup as that user: sudo -u '#{owner}' orchestrator backup",
+        )
+
+
+def _exists(target: Path) -> OrchestratorError:
+    return ConfigurationError(f"{target} is there already", reason="backup_exists", fix="choose another name")
+
+
+def _unwritable(error: OSError, target: Path) -> OrchestratorError:
+    return TryAgainError(
+        f"the backup cannot be written to {target}: {error.strerror or error}",
+        reason="backup_unwritable",
+        fix="check free space and permissions there; nothing that was begun is left",
+    )

@@ -1,0 +1,75 @@
+"""What is backed up: the folders that hold state, and in which order their files are copied."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from orchestrator.settings import Settings
+
+STATE: Final = "state"
+AUDIT: Final = "audit"
+DECISIONS: Final = "decisions"
+
+RESTORING: Final = ".restoring"
+"""In a state folder: a restore is under way, or was cut short."""
+
+_MADE_AT_EACH_START: Final = frozenset({"daemon.json", "caller-token"})
+_BESIDE_A_DATABASE: Final = ("-wal", "-shm", "-journal")
+_SCRATCH: Final = (".lock", ".tmp", ".sock")
+_JOURNAL: Final = "journal.db"
+_AUDIT_NOTES: Final = frozenset({"checkpoint", "checkpoints"})
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file: where it is, and its name in a backup, which begins with its place."""
+
+    path: Path
+    name: str
+
+
+def places(settings: Settings) -> Mapping[str, Path]:
+    """The folders by their names in a backup: the state folder, and those that the settings have put elsewhere."""
+    found = {STATE: settings.state_dir}
+    if settings.audit.enabled and settings.audit.folder is not None:
+        found[AUDIT] = settings.audit.folder
+    if settings.policy.decisions.folder is not None:
+        found[DECISIONS] = settings.policy.decisions.folder
+    inside = settings.state_dir.absolute()
+    return {name: path for name, path in found.items() if name == STATE or not path.absolute().is_relative_to(inside)}
+
+
+def sources(folders: Mapping[str, Path], *, logs: bool) -> list[Source]:
+    """Every file to copy, in order. The journal comes first: whatever else belongs to its facts is then in a later
+    copy, and each room is built to know more than the journal. Of the audit log the checkpoints come before the
+    records, which may be more than they vouch for, and never less.
+    """
+    found = [source for name, folder in folders.items() for source in _files(name, folder)]
+    kept = [one for one in found if logs or not one.name.startswith(f"{STATE}/logs/")]
+    return sorted(kept, key=lambda one: (_rank(one), one.name))
+
+
+def _files(place: str, folder: Path) -> Iterator[Source]:
+    for parent, names, files in os.walk(folder):
+        names[:] = sorted(name for name in names if name != RESTORING)
+        at = Path(parent)
+        for file in files:
+            path = at / file
+            if _wanted(at == folder, file) and path.is_file() and not path.is_symlink():
+                yield Source(path, f"{place}/{path.relative_to(folder)}")
+
+
+def _wanted(top: bool, name: str) -> bool:
+    if name == "lock" or name.endswith((*_SCRATCH, *(f".db{end}" for end in _BESIDE_A_DATABASE))):
+        return False
+    return not (top and name in _MADE_AT_EACH_START)
+
+
+def _rank(source: Source) -> int:
+    if source.name == f"{STATE}/{_JOURNAL}":
+        return 0
+    return 1 if source.path.name in _AUDIT_NOTES else 2

@@ -1,0 +1,240 @@
+"""`orchestrator restore`: check a backup as a whole, then put it where there is nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from orchestrator.daemon.backup.archive import Manifest, Member, damaged, read_all
+from orchestrator.daemon.backup.copying import check_database, is_database
+from orchestrator.daemon.backup.places import AUDIT, RESTORING, STATE, places
+from orchestrator.daemon.backup.unfinished import end_unfinished
+from orchestrator.errors import ConfigurationError, GiveUpError, OrchestratorError, TryAgainError
+from orchestrator.evidence.audit.note import NoteRefusedError, NoteVerifier
+from orchestrator.evidence.audit.segments import NEWEST, VKEY, read_note
+from orchestrator.evidence.audit.verify import verify
+from orchestrator.model.job import JobId
+from orchestrator.private_file import sync_folder
+from orchestrator.settings import Settings
+
+Progress = Callable[[int], None]
+"""Bytes read so far."""
+
+_HARMLESS: Final = frozenset({"lost+found"})
+"""What a volume may hold that is empty otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A backup that is whole. `audit_records` is None where it holds no audit log."""
+
+    manifest: Manifest
+    audit_records: int | None
+
+
+def check(file: Path, progress: Progress) -> Checked:
+    """Read everything, open every database, verify the audit log. Nothing is put anywhere.
+
+    Raises:
+        OrchestratorError: reasons `backup_damaged`, `backup_newer`, `restore_unwritable` (no room to check it).
+    """
+    with tempfile.TemporaryDirectory(prefix="orchestrator-restore-") as scratch:
+        staged = _Stages({}, Path(scratch))
+        return _unpack(file, staged, progress)
+
+
+def restore(
+    settings: Settings, file: Path, *, keep_jobs: bool, newer_audit: Path | None, progress: Progress
+) -> tuple[Checked, list[JobId]]:
+    """Check a backup, and put it into the folders of `settings`, which must be empty or missing.
+
+    Unless `keep_jobs`, jobs that were not at their end are cancelled by the next start. Returns which. `newer_audit` is
+    a later state of the backup's audit log, to be put in its place.
+
+    Raises:
+        OrchestratorError: as `check`, and `restore_not_empty`, `restore_unwritable`, or a place in the backup that
+            the settings do not have (`restore_misplaced`). Nothing was put anywhere.
+    """
+    folders = dict(places(settings))
+    staged: dict[str, Path] = {}
+    try:
+        try:
+            for name, folder in folders.items():
+                staged[name] = _stage(folder)
+            checked = _unpack(file, _Stages(staged, None), progress)
+            if newer_audit is not None:
+                checked = replace(checked, audit_records=_take_newer(newer_audit, staged))
+            ended = [] if keep_jobs else _end_unfinished(staged[STATE] / "journal.db", checked.manifest)
+            for stage in staged.values():
+                _sync(stage)
+        except BaseException:
+            for stage in staged.values():
+                shutil.rmtree(stage, ignore_errors=True)
+            raise
+        # From here on a stage that is left says that not all is there.
+        _put(folders, staged)
+    except OSError as error:
+        raise _unwritable(error) from error
+    return checked, ended
+
+
+class _Stages:
+    """Where each place of a backup is unpacked to: the folder staged for it, or one below `scratch`."""
+
+    def __init__(self, folders: Mapping[str, Path], scratch: Path | None) -> None:
+        self._folders = folders
+        self._scratch = scratch
+
+    def folder(self, place: str) -> Path:
+        """
+        Raises:
+            ConfigurationError: reason `restore_misplaced`.
+        """
+        if self._scratch is not None:
+            return self._scratch / place
+        if place not in self._folders:
+            raise ConfigurationError(
+                f"the backup holds the folder of {place!r}, for which the settings name no place of its own",
+                reason="restore_misplaced",
+                fix="give the settings of the daemon that was backed up with --config, with paths that may differ",
+            )
+        return self._folders[place]
+
+    def path(self, name: str) -> Path:
+        place, _, rest = name.partition("/")
+        if place not in (STATE, AUDIT, "decisions") or not rest:
+            raise damaged(f"it holds {name[:200]!r}, which is no file of ours")
+        return self.folder(place) / PurePosixPath(rest)
+
+
+def _unpack(file: Path, stages: _Stages, progress: Progress) -> Checked:
+    done = 0
+
+    with ExitStack() as stack:
+
+        def take(member: Member) -> Callable[[bytes], Any]:
+            path = stages.path(member.name)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            stack.close()
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            out = stack.enter_context(os.fdopen(os.open(path, flags, 0o600), "wb"))
+            stack.callback(os.fsync, out.fileno())
+            stack.callback(out.flush)
+
+            def give(data: bytes) -> None:
+                nonlocal done
+                out.write(data)
+                done += len(data)
+                progress(done)
+
+            return give
+
+        try:
+            with file.open("rb") as opened:
+                manifest = read_all(opened, take)
+        except OSError as error:
+            raise _unwritable(error) from error
+    paths = {entry.name: stages.path(entry.name) for entry in manifest.files}
+    for name, path in paths.items():
+        if is_database(path):
+            check_database(path, f"{name} of the backup")
+    if f"{STATE}/journal.db" not in paths:
+        raise damaged("it holds no journal")
+    return Checked(manifest, _audited(paths))
+
+
+def _audited(paths: Mapping[str, Path]) -> int | None:
+    """How many records of the audit log hold; all must."""
+    keys = [path for name, path in paths.items() if name in (f"{AUDIT}/{VKEY}", f"{STATE}/audit/{VKEY}")]
+    if not keys:
+        return None
+    folder = keys[0].parent
+    try:
+        report = verify(folder, NoteVerifier.parse(read_note(keys[0])), ())
+    except NoteRefusedError as error:
+        raise damaged(f"the key of its audit log: {error}") from None
+    if not report.ok:
+        why = report.finding.why if report.finding else report.refused[0].why
+        raise GiveUpError(
+            f"the audit log of the backup does not hold: {why}",
+            reason="backup_damaged",
+            fix="take another backup; `orchestrator audit verify` on a copy of the folder names the first bad record",
+        )
+    return report.records
+
+
+def _take_newer(newer: Path, staged: Mapping[str, Path]) -> int:
+    """Put a later state of the audit log in place of the backup's, whose newest checkpoint proves that it is one: what
+    was anchored since the backup then still holds."""
+    folder = staged[AUDIT] if AUDIT in staged else staged[STATE] / "audit"
+    if not (folder / VKEY).is_file():
+        raise damaged("it holds no audit log that another could be a later state of")
+    kept = [path for path in (folder / NEWEST,) if path.is_file()]
+    report = verify(newer, NoteVerifier.parse(read_note(folder / VKEY)), kept)
+    if not report.ok:
+        why = report.finding.why if report.finding else report.refused[0].why
+        raise GiveUpError(
+            f"{newer} is no later state of the backup's audit log, or does not hold: {why}",
+            reason="restore_misplaced",
+            fix="give the newest copy of the same log, or leave the option out",
+        )
+    shutil.rmtree(folder)
+    shutil.copytree(newer, folder, ignore=shutil.ignore_patterns("lock"), copy_function=shutil.copyfile)
+    return report.records
+
+
+def _end_unfinished(journal: Path, manifest: Manifest) -> list[JobId]:
+    return asyncio.run(end_unfinished(journal, manifest.made_at))
+
+
+def _stage(target: Path) -> Path:
+    """Make a folder in `target` to unpack into; while it is there, no daemon starts on `target`.
+
+    Raises:
+        ConfigurationError: reason `restore_not_empty`.
+    """
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if target.stat().st_mode & 0o077:
+        target.chmod(0o700)
+    others = {path.name for path in target.iterdir()} - _HARMLESS
+    if others:
+        cut = RESTORING in others
+        raise ConfigurationError(
+            f"{target} {'holds a restore that was cut short' if cut else 'is not empty'}",
+            reason="restore_not_empty",
+            fix="empty it and restore again" if cut else "restore into a new folder, or move what is there away first",
+        )
+    stage = target / RESTORING
+    stage.mkdir(mode=0o700)
+    return stage
+
+
+def _sync(stage: Path) -> None:
+    for parent, _, _ in os.walk(stage):
+        sync_folder(Path(parent))
+
+
+def _put(folders: Mapping[str, Path], staged: Mapping[str, Path]) -> None:
+    """The state folder last, and its stage goes last of all: as long as it is there, no daemon starts."""
+    for name in sorted(folders, key=lambda name: name == STATE):
+        for child in sorted(staged[name].iterdir()):
+            child.rename(folders[name] / child.name)
+        sync_folder(folders[name])
+    for name in sorted(folders, key=lambda name: name == STATE):
+        staged[name].rmdir()
+        sync_folder(folders[name])
+
+
+def _unwritable(error: OSError) -> OrchestratorError:
+    return TryAgainError(
+        f"the backup cannot be read or put back: {error.filename or ''} {error.strerror or error}".replace("  ", " "),
+        reason="restore_unwritable",
+        fix="check free space and permissions; then restore again into an empty folder",
+    )
