@@ -26,7 +26,6 @@ from orchestrator.server.health import Health
 from orchestrator.server.keys import Keys
 from orchestrator.server.oidc import Oidc
 from orchestrator.server.openapi import document
-from orchestrator.server.operating import Operating
 from orchestrator.server.page.board import Board
 from orchestrator.server.page.files import Files
 from orchestrator.server.page.live_api import LiveApi

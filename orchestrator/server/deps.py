@@ -21,7 +21,6 @@ from orchestrator.model.runner import RunnerName
 from orchestrator.model.source import SourceState
 from orchestrator.server.account_desks import Books, SecretDesk
 from orchestrator.server.approval_port import ApprovalDesk
-from orchestrator.server.operating_port import OperatingDesk
 from orchestrator.server.page.door import Door
 
 Authenticate = Callable[[str, str | None], Awaitable[Caller]]
@@ -289,8 +288,6 @@ class ServerDeps:
     """How people are let in by the live page; None where there is none."""
     instance: str = ""
     """Differs at each start of the daemon."""
-    operating: OperatingDesk | None = None
-    """None where the daemon itself cannot be operated."""
     limits: Limits = field(default_factory=Limits)
 
 

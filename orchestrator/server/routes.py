@@ -151,7 +151,6 @@ OPERATIONS: tuple[Operation, ...] = (
     *approval_shapes.OPERATIONS,
     *artifact_shapes.OPERATIONS,
     *account_shapes.OPERATIONS,
-    *operating_shapes.OPERATIONS,
     *live_shapes.OPERATIONS,
     Operation(
         "list_pools",

@@ -18,7 +18,6 @@ from orchestrator.settings.fields import Bytes, EgressRuleSettings, Group, HostP
 from orchestrator.settings.github import GitHubSettings
 from orchestrator.settings.identity import IdentitySettings
 from orchestrator.settings.kubernetes import KubernetesSettings, PodSettings
-from orchestrator.settings.notifications import NotificationSettings
 from orchestrator.settings.page import PageSettings, check_redirect
 from orchestrator.settings.policy import PolicySettings
 from orchestrator.settings.promotion import PromotionSettings
@@ -229,7 +228,6 @@ class Settings(BaseSettings):
     """The gate of a cluster in which deployments start."""
     page: PageSettings = PageSettings()
     """The live page."""
-    notifications: NotificationSettings = NotificationSettings()
     egress: EgressSettings = EgressSettings()
     deadlines: DeadlineSettings = DeadlineSettings()
     journal: JournalSettings = JournalSettings()
