@@ -43,6 +43,11 @@ def api_server(rooms: Rooms, drain: Draining, presence: Presence) -> ApiServer:
             checks |= room.checks()
         return checks
 
+    def checks_ok() -> Mapping[str, float]:
+        return {name: float(state == "ok") for name, state in readiness().items()}
+
+    rooms.metrics.watch_words("check_ok", "1 while a check of readiness passes.", "check", checks_ok)
+
     def pools() -> Sequence[PoolState]:
         slots = {name: rooms.engine.slots(name) for name in rooms.pools}
         lacking = {name: tuple(words) for room in rooms.backends.values() for name, words in room.lacking().items()}
@@ -79,5 +84,6 @@ def api_server(rooms: Rooms, drain: Draining, presence: Presence) -> ApiServer:
         page=open_door(rooms.settings, rooms.url),
         instance=rooms.instance,
         limits=limits,
+        served=rooms.metrics.request_served,
     )
     return ApiServer(build_app(deps), limits)

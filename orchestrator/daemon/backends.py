@@ -22,6 +22,7 @@ from orchestrator.daemon.verdicts import EngineOf
 from orchestrator.journal.logs import LogStore
 from orchestrator.journal.redact import Masker
 from orchestrator.lifecycle.ports import Attester, Backend, Revoker, RunnerCredentials, RunnerIdentity
+from orchestrator.model.api import ApiCounts
 from orchestrator.model.events import Fact
 from orchestrator.model.record import Record
 from orchestrator.server.runner_handlers import RunnerDeps
@@ -93,6 +94,14 @@ class BackendRoom(Protocol):
         """By pool, each guard that it should have and has not, in words. Quick."""
         ...
 
+    def warm(self) -> Mapping[str, int]:
+        """By pool, unbound runners that are ready for a job. Quick."""
+        ...
+
+    def api_counts(self) -> Sequence[ApiCounts]:
+        """What each client of the backend's API has counted. Quick."""
+        ...
+
     async def align(self, record: Record) -> None:
         """Have a bound runner reach exactly what its record's obligations allow, if it does not yet. When this returns
         no gateway goes by other rules. Not called twice at once for one runner.
@@ -154,6 +163,12 @@ class SandboxRoom:
 
     def lacking(self) -> Mapping[str, Sequence[str]]:
         return {}
+
+    def warm(self) -> Mapping[str, int]:
+        return {}
+
+    def api_counts(self) -> Sequence[ApiCounts]:
+        return ()
 
     async def align(self, record: Record) -> None:
         await self._egress.align(record)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 
 from orchestrator.daemon.audit import Audit
 from orchestrator.daemon.backends import BackendRoom
 from orchestrator.journal.trail import KeptJournal
+from orchestrator.lifecycle.actions import Performer
+from orchestrator.lifecycle.engine import Engine
 from orchestrator.lifecycle.sweep import Sweep
+from orchestrator.model.api import ApiCounts
+from orchestrator.model.job import PoolName
+from orchestrator.model.source import SourceState
 from orchestrator.telemetry.export import TraceExporter
 from orchestrator.telemetry.metrics import Metrics
 
@@ -17,21 +23,62 @@ def watch_rooms(metrics: Metrics, journal: KeptJournal, exporter: TraceExporter,
     counts = exporter.counts
     metrics.watch("journal_healthy", "1 while the journal stores facts.", lambda: float(journal.healthy))
     metrics.watch("journal_queue_depth", "Writes that wait for the journal's writer.", lambda: journal.waiting)
+    untold = "Facts that are stored and wait for the audit log, so that nothing follows from them yet."
+    metrics.watch("journal_lag_facts", untold, lambda: journal.untold)
     metrics.watch("trace_outbox_jobs", "Finished jobs whose trace waits; counted to 1000.", lambda: counts.depth)
     metrics.watch_count("trace_exported", "Jobs whose trace the receiver took.", lambda: counts.exported)
     metrics.watch_count("trace_refused", "Jobs whose trace can never be sent.", lambda: counts.refused)
     metrics.watch_count("trace_export_failed", "Passes over the outbox that failed.", lambda: counts.failed_passes)
+    metrics.watch_errors(
+        lambda: {
+            ("telemetry", "trace_refused"): counts.refused,
+            ("telemetry", "trace_export_failed"): counts.failed_passes,
+        }
+    )
     metrics.watch_count("orphan_deleted", "Runners of no job that were deleted.", lambda: sweep.orphans_deleted)
 
 
+def watch_engine(metrics: Metrics, engine: Engine, performer: Performer) -> None:
+    """Add what the engine knows of pools and of its own work."""
+    used = "Runners of a pool that jobs have or are about to have."
+    metrics.watch_pools("pool_used_runners", used, lambda pool: _slots(engine, pool))
+    failed = "Steps of jobs that failed, by why; what may go better is tried again."
+    metrics.watch_counts("job_step_failed", failed, ("step", "reason"), lambda: performer.failed)
+
+
+def _slots(engine: Engine, pool: str) -> float:
+    return float(engine.slots(PoolName(pool)).held)
+
+
 def watch_backends(metrics: Metrics, rooms: Iterable[BackendRoom]) -> None:
-    """Add what backends know of pools."""
+    """Add what backends know of pools, and of the API behind them."""
     all_rooms = tuple(rooms)
 
     def missing(pool: str) -> float:
         return float(sum(len(room.lacking().get(pool, ())) for room in all_rooms))
 
+    def api_counts() -> list[ApiCounts]:
+        return [counts for room in all_rooms for counts in room.api_counts()]
+
     metrics.watch_pools("pool_guards_missing", "Guards that a pool should have and has not.", missing)
+    for room in all_rooms:
+        metrics.watch_warm(room.warm)
+    metrics.watch_api(api_counts)
+
+
+def watch_platforms(metrics: Metrics, read: Callable[[], Iterable[SourceState]]) -> None:
+    """Add what sources of jobs know; requests without an answer, or with one of 5xx, are errors of the system."""
+
+    def errors() -> Mapping[tuple[str, str], float]:
+        found: Counter[tuple[str, str]] = Counter()
+        for state in read():
+            for calls in state.calls.values():
+                found["source", "no_answer"] += calls.by_status.get("none", 0)
+                found["source", "5xx"] += calls.by_status.get("5xx", 0)
+        return found
+
+    metrics.watch_sources(read)
+    metrics.watch_errors(errors)
 
 
 def watch_gate(metrics: Metrics, counts: Mapping[bool, int]) -> None:

@@ -29,6 +29,7 @@ from orchestrator.errors import ConfigurationError, OrchestratorError
 from orchestrator.identity.job_credential import JobCredentials
 from orchestrator.identity.serving_certificate import ServingCertificate
 from orchestrator.lifecycle.ports import Attester, Revoker, RunnerCredentials, Withdrawn
+from orchestrator.model.api import ApiCounts
 from orchestrator.model.events import Fact
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
@@ -189,6 +190,14 @@ class KubernetesRoom:
         """See the protocol. That somebody changes a pool's pods is told with what else it lacks."""
         changed = {name: (f"admission: {what}",) for name, what in self.backend.maker.changed.items()}
         return {name: (*missing, *changed.get(name, ())) for name, missing in self._guards.missing().items()}
+
+    def warm(self) -> Mapping[str, int]:
+        """See the protocol."""
+        return {str(pool): count for pool, count in self.backend.warm.assignments.ready().items()}
+
+    def api_counts(self) -> Sequence[ApiCounts]:
+        """See the protocol. The requests about the Lease are not among them."""
+        return (self.backend.client.counts, self._logs.client.counts)
 
     async def upkeep(self) -> None:
         """Publish what could not be published, renew the certificate, forget what is over."""

@@ -44,7 +44,7 @@ class PodLogs:
     ) -> None:  # fmt: skip
         """`folder` is for positions; it is made with mode 0700."""
         self._config = config
-        self._client = client
+        self.client = client
         self._registry = registry
         self._store = store
         self._engine = engine
@@ -131,7 +131,7 @@ class PodLogs:
         while (pod := await self._begun(name)) is not None:
             ended = pod[1].job.terminated is not None
             try:
-                whole = await read_log(self._client, pod[0], pod[1].name, position, write)
+                whole = await read_log(self.client, pod[0], pod[1].name, position, write)
                 pause = _FIRST_PAUSE
             except NotFoundError:
                 return

@@ -24,7 +24,7 @@ from orchestrator.daemon.closing import push_closing
 from orchestrator.daemon.decision_log import DecisionRoom
 from orchestrator.daemon.egress_keeper import EgressKeeper
 from orchestrator.daemon.gate import PolicyEngine, open_gate, watch_gate
-from orchestrator.daemon.gauges import watch_audit, watch_backends, watch_rooms
+from orchestrator.daemon.gauges import watch_audit, watch_backends, watch_engine, watch_platforms, watch_rooms
 from orchestrator.daemon.github import GitHubSources, open_github
 from orchestrator.daemon.identity import exchange_of, open_identity
 from orchestrator.daemon.promotion import Promotion
@@ -177,12 +177,14 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
 
     sweep = Sweep(engine, {name: room.backend for name, room in backends.items()})
     exporter = _exporter(settings, store.journal, store.masker, url)
-    metrics = Metrics({name: pool.capacity for name, pool in pools.items()}, __version__, clock.now_ns)
+    capacity = {str(name): pool.capacity for name, pool in pools.items()}
+    metrics = Metrics(capacity, __version__, clock.now_ns, settings.telemetry.metric_pipelines)
     watch_rooms(metrics, store.journal, exporter, sweep)
     watch_backends(metrics, backends.values())
     watch_audit(metrics, store.audit)
     watch_gate(metrics, gate)
-    metrics.watch_sources(platforms.states)
+    watch_engine(metrics, engine, performer)
+    watch_platforms(metrics, platforms.states)
     return Rooms(
         settings, url, secrets.token_hex(8), clock, pools, store.journal, store.audit, store.notes, store.logs,
         store.masker, identity.issuers, identity.callers, identity.trust, broker,

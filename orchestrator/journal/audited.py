@@ -18,7 +18,7 @@ import structlog
 
 from orchestrator.errors import TryAgainError
 from orchestrator.journal.port import JobQuery, JobSummary
-from orchestrator.journal.trail import R, StoredJournal, Trail, unavailable
+from orchestrator.journal.trail import KeptJournal, R, Trail, unavailable
 from orchestrator.lifecycle.ports import Clock
 from orchestrator.model.events import Event, Fact, JobCompacted
 from orchestrator.model.job import JobId
@@ -41,7 +41,7 @@ class AuditedJournal(Generic[R]):
 
     def __init__(
         self,
-        inner: StoredJournal,
+        inner: KeptJournal,
         trail: Trail[R],
         clock: Clock,
         *,
@@ -111,6 +111,20 @@ class AuditedJournal(Generic[R]):
     @property
     def waiting(self) -> int:
         return self._inner.waiting
+
+    @property
+    def untold(self) -> int:
+        """Facts that are stored and wait for the trail."""
+        return max(self._inner.last_seq - self._told, 0)
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the last fact that stands in the trail."""
+        return self._told
+
+    async def facts_after(self, seq: int, limit: int) -> Sequence[Fact]:
+        """The facts of all jobs after `seq` that stand in the trail, in order."""
+        return [fact for fact in await self._inner.facts_after(seq, limit) if fact.seq <= self._told]
 
     async def append(self, facts: Sequence[tuple[JobId, Event]]) -> Sequence[Fact]:
         """See `orchestrator.lifecycle.ports.Journal`.

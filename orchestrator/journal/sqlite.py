@@ -91,6 +91,10 @@ class SqliteJournal:
         return len(self._queue)
 
     @property
+    def untold(self) -> int:
+        return 0  # whoever listens is told in the same step
+
+    @property
     def epoch(self) -> int:
         """Which opening of this file this is, from 1; stored with each fact."""
         return self._store.epoch

@@ -28,20 +28,25 @@ class KeptJournal(JournalReader, Protocol):
     @property
     def waiting(self) -> int: ...
 
+    @property
+    def untold(self) -> int:
+        """Facts that are stored and that nobody was told of yet."""
+        ...
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the last fact that may be seen, 0 before the first."""
+        ...
+
+    async def facts_after(self, seq: int, limit: int) -> Sequence[Fact]:
+        """The facts of all jobs after `seq`, in order: `limit` at most, none at the end."""
+        ...
+
     async def compact(
         self, now_ns: int, retention_ns: int, forget_ns: int, *, exporting: bool = True
     ) -> Compaction: ...
 
     async def close(self) -> None: ...
-
-
-class StoredJournal(KeptJournal, Protocol):
-    """A journal that can be wrapped: its facts can be read on from any number."""
-
-    @property
-    def last_seq(self) -> int: ...
-
-    async def facts_after(self, seq: int, limit: int) -> Sequence[Fact]: ...
 
 
 class Trail(Protocol[R]):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.lifecycle.capacity import Slots
@@ -33,6 +34,8 @@ class Performer:
     revokers: Sequence[Revoker] = ()
     attesters: Sequence[Attester] = ()
     sealer: Sealer | None = None
+    failed: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    """Actions that failed since the start, by name and reason."""
 
     async def ask(
         self,
@@ -62,6 +65,7 @@ class Performer:
             seen = await self._perform(action, record, seen, patience, deadline_ns)
         except Exception as error:  # noqa: BLE001 -- an adapter's defect is that action's failure
             failure = _failure(error, f"{action.name} for job {record.id}")
+            self.failed[action.name.lower(), failure.reason] += 1
             if action is Action.REVOKE:
                 return learnt(seen, unrevoked=failure, failures=seen.failures + 1)
             return learnt(seen, failure=failure, failures=seen.failures + 1)

@@ -21,6 +21,7 @@ from orchestrator.model.runner import RunnerName
 from orchestrator.model.source import SourceState
 from orchestrator.server.account_desks import Books, SecretDesk
 from orchestrator.server.approval_port import ApprovalDesk
+from orchestrator.server.operating_port import OperatingDesk
 from orchestrator.server.page.door import Door
 
 Authenticate = Callable[[str, str | None], Awaitable[Caller]]
@@ -70,6 +71,9 @@ SpanRelay = Callable[[JobId, bytes, str], Awaitable[SpansRelayed]]
 
 Metrics = Callable[[str], tuple[bytes, str]]
 """A scrape's Accept header to body and content type. Must not block."""
+
+Served = Callable[[str, str, int, float], None]
+"""Method, path of the operation, status and seconds of a request."""
 
 Readiness = Callable[[], Mapping[str, str]]
 """Each check by name to `ok` or to what is wrong; all must be `ok`. Must not block."""
@@ -288,7 +292,11 @@ class ServerDeps:
     """How people are let in by the live page; None where there is none."""
     instance: str = ""
     """Differs at each start of the daemon."""
+    operating: OperatingDesk | None = None
+    """None where the daemon itself cannot be operated."""
     limits: Limits = field(default_factory=Limits)
+    served: Served = lambda *_: None
+    """Is told of every request that was answered, but for streams."""
 
 
 CALLER = web.RequestKey("caller", Caller)

@@ -34,6 +34,8 @@ SECURITY_HEADERS = {
     POLICY: "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
 }
+_UNKNOWN_METHOD = "_OTHER"
+"""What the semantic conventions call a method that is none of the known ones; ours are those of the operations."""
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
 
 
@@ -116,7 +118,12 @@ def make_edge(deps: ServerDeps) -> Middleware:
             late = isinstance(caught, TimeoutError) and limit.expired()
             error = TryAgainError("This takes too long now.", reason="temporarily_unavailable") if late else caught
             response = answer(error, request, deps.limits.retry_after_seconds)
-        _log_access(request, operation, response.status, time.monotonic() - started)
+        lasted = time.monotonic() - started
+        _log_access(request, operation, response.status, lasted)
+        if operation is None:
+            deps.served(_UNKNOWN_METHOD, "", response.status, lasted)
+        elif not operation.stream:
+            deps.served(operation.method, operation.path, response.status, lasted)
         return response
 
     return edge

@@ -18,6 +18,7 @@ from orchestrator.settings.fields import Bytes, EgressRuleSettings, Group, HostP
 from orchestrator.settings.github import GitHubSettings
 from orchestrator.settings.identity import IdentitySettings
 from orchestrator.settings.kubernetes import KubernetesSettings, PodSettings
+from orchestrator.settings.notifications import NotificationSettings
 from orchestrator.settings.page import PageSettings, check_redirect
 from orchestrator.settings.policy import PolicySettings
 from orchestrator.settings.promotion import PromotionSettings
@@ -191,6 +192,8 @@ class TelemetrySettings(Group):
     """Jobs may send spans of their own trace through the runner API; needs an endpoint."""
     export_interval_seconds: Seconds = 1
     """Time between two looks at the outbox of finished traces."""
+    metric_pipelines: tuple[str, ...] = Field(default=(), max_length=64)
+    """Names of dispatched runs that the metrics `cicd_pipeline_run_*` tell apart; any other counts as `other`."""
 
 
 class Settings(BaseSettings):
@@ -228,6 +231,7 @@ class Settings(BaseSettings):
     """The gate of a cluster in which deployments start."""
     page: PageSettings = PageSettings()
     """The live page."""
+    notifications: NotificationSettings = NotificationSettings()
     egress: EgressSettings = EgressSettings()
     deadlines: DeadlineSettings = DeadlineSettings()
     journal: JournalSettings = JournalSettings()

@@ -50,13 +50,15 @@ def of_offer(offer: JobOffer, public_url: str = "") -> Attributes:
     )
 
 
-def of_outcome(outcome: Outcome, own_pipeline: bool) -> Attributes:
-    """What the root span says once the job has ended.
+def result_word(outcome: Outcome) -> str:
+    """The conventions' word for a result: a denied job never ran because a precondition did not hold, which they call
+    *skip*."""
+    return semconv.RESULT_SKIP if outcome.result is Result.DENIED else outcome.result.value
 
-    `cicd.pipeline.task.run.result` has no word for *denied by policy*; a denied job never ran because a
-    precondition did not hold, which the conventions call *skip*. Our own attribute keeps the exact word.
-    """
-    result = semconv.RESULT_SKIP if outcome.result is Result.DENIED else outcome.result.value
+
+def of_outcome(outcome: Outcome, own_pipeline: bool) -> Attributes:
+    """What the root span says once the job has ended. Our own attribute keeps the exact word of the result."""
+    result = result_word(outcome)
     return bounded(
         {
             semconv.CICD_PIPELINE_TASK_RUN_RESULT: result,

@@ -10,108 +10,97 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client import exposition as plain
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
-from orchestrator.model import events
-from orchestrator.model.decision import CONFIGURATION, Decision
 from orchestrator.model.events import Fact
-from orchestrator.model.job import JobId
 from orchestrator.model.source import SourceState
-from orchestrator.telemetry import ids
-from orchestrator.telemetry.progress import JobProgress, JobsCollector, Progress
+from orchestrator.telemetry import api_calls
+from orchestrator.telemetry.access_metrics import AccessMetrics
+from orchestrator.telemetry.instruments import HTTP_BUCKETS, LAG_BUCKETS, OTHER, PREFIX, Instruments, seconds
+from orchestrator.telemetry.job_metrics import JobMetrics
+from orchestrator.telemetry.pipeline_metrics import PipelineCollector, RunMetrics, SystemErrors, SystemMetrics
+from orchestrator.telemetry.progress import JobsCollector, Progress
 from orchestrator.telemetry.scores.collector import Measured, ScoresCollector
 from orchestrator.telemetry.sources import SourcesCollector
 
-PREFIX = "orchestrator"
-MAX_WORDS = 64
-"""Most different values of one label; later ones count as `other`."""
-
-_PHASE_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)
-_JOB_BUCKETS = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 21600)
-_POLICY_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
 _OPENMETRICS = "application/openmetrics-text"
-_LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
 class Metrics:
     """Feed it with `journal.subscribe(metrics.observe)` after `adopt(await journal.live())`.
 
     `pools` maps each configured pool to its capacity in runners; a job of any other pool counts as `other`.
+    `pipelines` are the runs whose name may be a label.
     """
 
-    def __init__(self, pools: dict[str, int], version: str = "", now_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        pools: dict[str, int],
+        version: str = "",
+        now_ns: Callable[[], int] = time.time_ns,
+        pipelines: Collection[str] = (),
+    ) -> None:
         self._registry = CollectorRegistry()
+        self._make = make = Instruments(self._registry, pools)
         self._progress = Progress()
-        self._pools = dict(pools)
-        self._words: dict[str, set[str]] = {}
         self._now_ns = now_ns
-        self._registry.register(JobsCollector(self._progress, self._pool, self._pools, now_ns))
+        self._warm: list[Callable[[], Mapping[str, int]]] = []
+        self._registry.register(JobsCollector(self._progress, make.pool, lambda: make.pools, now_ns, self._ready))
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
-        self._gauge("build_info", "Always 1; the version is the label.", ("version",)).labels(version).set(1)
-        capacity = self._gauge("pool_capacity_runners", "Runners that a pool may have at once.", ("pool",))
-        for pool, runners in pools.items():
-            capacity.labels(pool).set(runners)
-        self._define_jobs()
-        self._define_access()
-        self._define_daemon()
+        make.gauge("build_info", "Always 1; the version is the label.", ("version",)).labels(version).set(1)
+        capacity = "Runners that a pool may have at once."
+        self.watch_words("pool_capacity_runners", capacity, "pool", lambda: make.pools)
+        self._adopted = make.counter("job_adopted", "Unfinished jobs taken over from an earlier daemon.")
+        self._jobs, self._access = JobMetrics(make), AccessMetrics(make)
+        self._runs, self._system = RunMetrics(make, pipelines), SystemMetrics()
+        self._registry.register(PipelineCollector(self._progress, self._runs, self._system))
+        self._define_daemon(make)
 
-    def _define_jobs(self) -> None:
-        wait = "From the offer until the first runner was begun, or the end if none was."
-        self._queue = self._histogram("job_queue_duration_seconds", wait, ("pool", "outcome"), _PHASE_BUCKETS)
-        start = "From the offer until the job was bound to its runner."
-        self._start = self._histogram("job_start_duration_seconds", start, ("pool",), _PHASE_BUCKETS)
-        named = "From the binding of a runner until its platform named the job it got."
-        self._naming = self._histogram("job_naming_duration_seconds", named, ("pool",), _PHASE_BUCKETS)
-        self._phase = self._histogram("job_phase_duration_seconds", "Each phase.", ("phase", "pool"), _PHASE_BUCKETS)
-        whole = "From the offer until the end was recorded."
-        self._job = self._histogram("job_duration_seconds", whole, ("pool", "result"), _JOB_BUCKETS)
-        self._offered = self._counter("job_offered", "Jobs accepted.", ("pool",))
-        self._finished = self._counter("job_finished", "Jobs verified gone.", ("pool", "result", "reason"))
-        self._adopted = self._counter("job_adopted", "Unfinished jobs taken over from an earlier daemon.", ())
-        self._provisioned = self._counter("runner_provisioned", "Runners begun.", ("pool",))
-        self._destroyed = self._counter("runner_destroyed", "Deletions that the backend accepted.", ("pool",))
-        self._vanished = self._counter("runner_vanished", "Runners gone before they had work.", ("pool",))
-        self._alarms = self._counter("alarm", "Things that must not happen and did.", ("alarm",))
-
-    def _define_access(self) -> None:
-        self._decisions = self._counter("policy_decision", "Policy's answers.", ("stage", "verdict"))
-        policy = "How long policy took to answer."
-        self._policy = self._histogram("policy_decision_duration_seconds", policy, ("stage",), _POLICY_BUCKETS)
-        watched = "Requirements that were not met and are only watched for now, by the rule's code."
-        self._observed = self._counter("policy_observed", watched, ("stage", "code"))
-        aside = "Requirements that a signed exception set aside, by the rule's code."
-        self._waived = self._counter("policy_waived", aside, ("stage", "code"))
-        self._tokens = self._counter("token_request", "Token exchanges.", ("outcome", "reason"))
-        verdict = "Connections that jobs asked for, the agents' own probes not counted."
-        self._egress = self._counter("egress_decision", verdict, ("pool", "verdict", "reason"))
-        self._bytes = self._counter("egress_bytes", "Payload through the gateway.", ("pool", "direction"))
-        self._spans = self._counter("relayed_span", "Spans that jobs sent.", ("outcome",))
-
-    def _define_daemon(self) -> None:
-        late = "How late the event loop woke a sleeper."
-        self._lag = self._histogram("event_loop_lag_seconds", late, (), _LAG_BUCKETS)
+    def _define_daemon(self, make: Instruments) -> None:
+        self._lag = make.histogram("event_loop_lag_seconds", "How late the event loop woke a sleeper.", (), LAG_BUCKETS)
         append = "From asking the journal to store a fact until it was durable and told to us, the longest of a commit."
-        self._append = self._histogram("journal_append_duration_seconds", append, (), _LAG_BUCKETS)
-        self._reloads = self._counter("policy_reload", "Reloads of the policy bundle.", ("outcome",))
+        self._append = make.histogram("journal_append_duration_seconds", append, (), LAG_BUCKETS)
+        self._reloads = make.counter("policy_reload", "Reloads of the policy bundle.", ("outcome",))
         failed = "1 when the last reload of the policy bundle was refused, and an older one is in force."
-        self._reload_failed = self._gauge("policy_reload_failed", failed, ())
-
-        self._trust_reloads = self._counter("trust_reload", "Reloads of the trust map.", ("outcome",))
+        self._reload_failed = make.gauge("policy_reload_failed", failed)
+        self._trust_reloads = make.counter("trust_reload", "Reloads of the trust map.", ("outcome",))
         failed = "1 when the last reload of the trust map was refused, and an older one is in force."
-        self._trust_failed = self._gauge("trust_reload_failed", failed, ())
+        self._trust_failed = make.gauge("trust_reload_failed", failed)
+        self._settings_reloads = make.counter("settings_reload", "Reloads of the settings.", ("outcome",))
+        failed = "1 when the last reload of the settings was refused, and older ones are in force."
+        self._settings_failed = make.gauge("settings_reload_failed", failed)
+        labels = ("http_request_method", "http_route", "http_response_status_code")
+        text = "Requests to the daemon's API; streams are not timed."
+        self._http = make.histogram("server_request_duration_seconds", text, labels, HTTP_BUCKETS, namespace="http")
+
+    def set_pools(self, pools: Mapping[str, int]) -> None:
+        """Other pools are configured now, or other capacities. What was counted of a pool that is gone stays."""
+        self._make.pools = dict(pools)
+        self._jobs.begin()
+
+    def request_served(self, method: str, route: str, status: int, lasted: float) -> None:
+        """`http.server.request.duration` of the semantic conventions; `route` is the operation's path, in seconds."""
+        self._http.labels(method, route, str(status)).observe(lasted)
 
     def trust_reloaded(self, outcome: str) -> None:
         """As `policy_reloaded`."""
         self._trust_reloads.labels(outcome).inc()
         self._trust_failed.set(outcome == "refused")
+
+    def settings_reloaded(self, outcome: str) -> None:
+        """As `policy_reloaded`."""
+        self._settings_reloads.labels(outcome).inc()
+        self._settings_failed.set(outcome == "refused")
 
     def policy_reloaded(self, outcome: str) -> None:
         """`outcome` is `loaded`, `unchanged` or `refused`."""
@@ -128,34 +117,66 @@ class Metrics:
     def observe(self, facts: Sequence[Fact]) -> None:
         """Count a batch of new facts, all of one commit. Quick, and raises nothing."""
         if facts:
-            self._append.observe(_seconds(min(fact.at_ns for fact in facts), self._now_ns()))
+            self._append.observe(seconds(min(fact.at_ns for fact in facts), self._now_ns()))
         for fact in facts:
-            job, stretch = self._progress.follow(fact)
-            pool = self._pool(job.pool) if job else "other"
-            if stretch is not None:
-                self._phase.labels(stretch.phase.value, pool).observe(stretch.seconds)
-            self._count_move(fact, job, pool)
-            self._count_note(fact.event, pool)
+            job, moved = self._progress.follow(fact)
+            pool = self._make.pool(job.pool) if job else OTHER
+            self._jobs.count(fact, job, moved, pool)
+            self._access.count(fact.event, pool)
+            self._system.count(fact.event, self._make.word)
+            if job is not None:
+                self._runs.count(fact, job)
 
     def watch(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """A gauge named `orchestrator_<name>` that is read when scraped; `read` must be quick and not raise."""
-        self._gauge(name, documentation, ()).set_function(read)
+        self._make.gauge(name, documentation).set_function(read)
 
     def watch_pools(self, name: str, documentation: str, read: Callable[[str], float]) -> None:
         """As `watch`, with one value for each configured pool."""
-        self.watch_each(name, documentation, "pool", self._pools, read)
+        self.watch_words(name, documentation, "pool", lambda: {pool: read(pool) for pool in self._make.pools})
 
     def watch_each(
         self, name: str, documentation: str, label: str, values: Iterable[str], read: Callable[[str], float]
     ) -> None:
         """As `watch`, with one value for each value of a label."""
-        gauge = self._gauge(name, documentation, (label,))
+        gauge = self._make.gauge(name, documentation, (label,))
         for one in values:
             gauge.labels(one).set_function(partial(read, one))
 
     def watch_count(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """As `watch`, for what only grows: a counter named `orchestrator_<name>_total`."""
-        self._registry.register(_Count(f"{PREFIX}_{name}", documentation, read))
+        family = partial(CounterMetricFamily, f"{PREFIX}_{name}", documentation)
+        self._registry.register(_Read(lambda: family(value=read())))
+
+    def watch_counts(
+        self, name: str, documentation: str, labels: Sequence[str], read: Callable[[], Mapping[tuple[str, ...], float]]
+    ) -> None:
+        """As `watch_count`, with a value for each of the labels' values that `read` gives: words of a closed set."""
+        self._registry.register(
+            _Read(lambda: _filled(CounterMetricFamily(f"{PREFIX}_{name}", documentation, labels=labels), read()))
+        )
+
+    def watch_words(self, name: str, documentation: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+        """As `watch`, with a value for each value of a label that `read` gives: words of a closed set."""
+
+        def collect() -> GaugeMetricFamily:
+            family = GaugeMetricFamily(f"{PREFIX}_{name}", documentation, labels=[label])
+            return _filled(family, {(word,): value for word, value in read().items()})
+
+        self._registry.register(_Read(collect))
+
+    def watch_warm(self, read: Callable[[], Mapping[str, int]]) -> None:
+        """Runners that wait unbound, by pool; they are `available` among `cicd_worker_count`."""
+        self._warm.append(read)
+
+    def watch_errors(self, read: SystemErrors) -> None:
+        """More errors of the system itself, for `cicd_system_errors_total`."""
+        self._system.sources.append(read)
+
+    def watch_api(self, read: api_calls.Read) -> None:
+        """The metrics of requests to the cluster's API."""
+        self._registry.register(api_calls.ApiCollector(read))
+        self.watch_errors(partial(api_calls.errors_of, read))
 
     def watch_sources(self, read: Callable[[], Iterable[SourceState]]) -> None:
         """The metrics of sources, from their states when scraped; `read` must be quick and not raise."""
@@ -179,104 +200,27 @@ class Metrics:
             await asyncio.sleep(interval_seconds)
             self._lag.observe(max(loop.time() - due, 0.0))
 
-    def _count_move(self, fact: Fact, job: JobProgress | None, pool: str) -> None:
-        match fact.event:
-            case events.JobOffered():
-                self._offered.labels(pool).inc()
-            case events.ProvisionStarted(number=number):
-                self._provisioned.labels(pool).inc()
-                if job is not None and number == 1:
-                    waited = _seconds(job.offered_at_ns, fact.at_ns)
-                    self._queue.labels(pool, "started").observe(waited, _exemplar(fact.job_id))
-            case events.RunnerVanished():
-                self._vanished.labels(pool).inc()
-            case events.RunnerDeleted():
-                self._destroyed.labels(pool).inc()
-            case events.RunnerBound() if job is not None:
-                self._start.labels(pool).observe(_seconds(job.offered_at_ns, fact.at_ns), _exemplar(fact.job_id))
-            case events.PlatformJobNamed() if job is not None:
-                self._naming.labels(pool).observe(_seconds(job.bound_at_ns, fact.at_ns), _exemplar(fact.job_id))
-            case events.JobEnded(outcome) if job is not None:
-                lasted = _seconds(job.offered_at_ns, fact.at_ns)
-                self._job.labels(pool, outcome.result.value).observe(lasted, _exemplar(fact.job_id))
-                if not job.provision_at_ns:
-                    self._queue.labels(pool, "ended").observe(lasted, _exemplar(fact.job_id))
-            case events.JobFinished() if job is not None and job.outcome is not None:
-                self._finished.labels(pool, job.outcome.result.value, job.outcome.reason.value).inc()
-            case _:
-                pass
-
-    def _count_note(self, event: events.Event, pool: str) -> None:
-        match event:
-            case events.JobAdmitted(decision) | events.JobRefused(decision) | events.ExchangeDecided(decision=decision):
-                self._decided(decision)
-            case events.PlatformJobNamed(decision=decision) if decision.allowed:  # else a JobRefused follows
-                self._decided(decision)
-            case events.TokenIssued():
-                self._tokens.labels("issued", "").inc()
-            case events.TokenRefused(reason=reason):
-                self._tokens.labels("refused", self._word("token", reason)).inc()
-            case events.EgressDecided():
-                self._connected(event, pool)
-            case events.AlarmRaised(alarm=alarm):
-                self._alarms.labels(self._word("alarm", alarm)).inc()
-            case events.SpansRelayed(accepted=accepted, refused=refused):
-                self._spans.labels("accepted").inc(max(accepted, 0))
-                self._spans.labels("refused").inc(max(refused, 0))
-            case _:
-                pass
-
-    def _decided(self, decision: Decision) -> None:
-        if decision.engine == CONFIGURATION:
-            return  # nobody was asked
-        stage = decision.stage.value
-        self._decisions.labels(stage, decision.verdict.value).inc()
-        self._policy.labels(stage).observe(max(decision.duration_ns, 0) / 1e9)
-        for reason in decision.observed:
-            self._observed.labels(stage, self._word("policy", reason.code)).inc()
-        for code in (code for waiver in decision.waivers for code in waiver.codes):
-            self._waived.labels(stage, self._word("policy", code)).inc()
-
-    def _connected(self, event: events.EgressDecided, pool: str) -> None:
-        if event.canary:
-            return
-        verdict = "allow" if event.allowed else "deny"
-        self._egress.labels(pool, verdict, self._word("egress", event.reason)).inc(max(event.connections, 1))
-        self._bytes.labels(pool, "up").inc(max(event.bytes_up, 0))
-        self._bytes.labels(pool, "down").inc(max(event.bytes_down, 0))
-
-    def _pool(self, name: str) -> str:
-        return name if name in self._pools else "other"
-
-    def _word(self, label: str, word: str) -> str:
-        known = self._words.setdefault(label, set())
-        if word not in known and len(known) >= MAX_WORDS:
-            return "other"
-        known.add(word)
-        return word[:64]
-
-    def _counter(self, name: str, documentation: str, labels: tuple[str, ...]) -> Counter:
-        return Counter(name, documentation, labels, namespace=PREFIX, registry=self._registry)
-
-    def _gauge(self, name: str, documentation: str, labels: tuple[str, ...]) -> Gauge:
-        return Gauge(name, documentation, labels, namespace=PREFIX, registry=self._registry)
-
-    def _histogram(
-        self, name: str, documentation: str, labels: tuple[str, ...], buckets: tuple[float, ...]
-    ) -> Histogram:
-        return Histogram(name, documentation, labels, namespace=PREFIX, buckets=buckets, registry=self._registry)
+    def _ready(self) -> Mapping[str, int]:
+        return {pool: count for read in self._warm for pool, count in read().items()}
 
 
-class _Count(Collector):
-    """A counter that somebody else counts."""
+class _Read(Collector):
+    """A family that is made when scraped."""
 
-    def __init__(self, name: str, documentation: str, read: Callable[[], float]) -> None:
-        self._name = name
-        self._documentation = documentation
-        self._read = read
+    def __init__(self, read: Callable[[], Metric]) -> None:
+        self._read_now = read
 
-    def collect(self) -> Iterable[CounterMetricFamily]:
-        yield CounterMetricFamily(self._name, self._documentation, self._read())
+    def collect(self) -> Iterable[Metric]:
+        yield self._read_now()
+
+
+_Family = TypeVar("_Family", CounterMetricFamily, GaugeMetricFamily)
+
+
+def _filled(family: _Family, values: Mapping[tuple[str, ...], float]) -> _Family:
+    for labels in sorted(values):
+        family.add_metric(labels, values[labels])
+    return family
 
 
 def _accepts_openmetrics(accept: str) -> bool:
@@ -286,11 +230,3 @@ def _accepts_openmetrics(accept: str) -> bool:
         if kind == _OPENMETRICS:
             return not any(re.fullmatch(r"q=0(\.0{0,3})?", parameter) for parameter in parameters)
     return False
-
-
-def _seconds(start_ns: int, end_ns: int) -> float:
-    return max(end_ns - start_ns, 0) / 1e9
-
-
-def _exemplar(job_id: JobId) -> dict[str, str]:
-    return {"trace_id": ids.trace_id(job_id)}

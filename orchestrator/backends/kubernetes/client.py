@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -15,6 +16,7 @@ from orchestrator.backends.kubernetes.access import Access
 from orchestrator.backends.kubernetes.answers import UnauthorizedError, error_of
 from orchestrator.backends.kubernetes.config import KubernetesConfig
 from orchestrator.errors import TryAgainError
+from orchestrator.model.api import ApiCounts
 
 MAX_ANSWER = 64 << 20
 """Bytes of one answer; a page of 500 of the largest pods the API server takes is smaller in practice."""
@@ -31,7 +33,8 @@ class ApiClient:
     """One HTTP session with the API server.
 
     `requests` counts what was sent by method, tries after a renewal of credentials included; `writes` are those
-    that change something. Use as an async context manager or call `close`.
+    that change something. `counts` has their times and failures, by what was asked. Use as an async context manager or
+    call `close`.
     """
 
     def __init__(self, access: Access, *, timeout: float = 15.0, connections: int = CONNECTIONS) -> None:
@@ -41,6 +44,7 @@ class ApiClient:
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
         self.requests: Counter[str] = Counter()
+        self.counts = ApiCounts()
 
     @classmethod
     async def open(cls, config: KubernetesConfig) -> ApiClient:
@@ -126,25 +130,35 @@ class ApiClient:
     async def _answer(self, method: str, path: str, headers: Mapping[str, str], **sent: Any) -> aiohttp.ClientResponse:
         """The head of an answer of 2xx, for the caller to read and close; after a 401 once more with renewed
         credentials."""
+        verb, resource = asked(method, path, watch="watch" in (sent.get("params") or ()))
         for last in (False, True):
             generation = self._access.generation
             self.requests[method] += 1
-            response = await self._open_session().request(
-                method,
-                self._access.host + path,
-                headers={**await self._access.headers(), **headers},
-                allow_redirects=False,
-                server_hostname=self._access.server_name,
-                proxy=self._access.proxy,
-                **sent,
-            )
+            started = time.monotonic()
+            try:
+                response = await self._open_session().request(
+                    method,
+                    self._access.host + path,
+                    headers={**await self._access.headers(), **headers},
+                    allow_redirects=False,
+                    server_hostname=self._access.server_name,
+                    proxy=self._access.proxy,
+                    **sent,
+                )
+            except (TimeoutError, aiohttp.ClientError, OSError):
+                self.counts.answered(verb, resource, 0, time.monotonic() - started)
+                self.counts.failures[verb, resource, "api_unavailable"] += 1
+                raise
+            self.counts.answered(verb, resource, response.status, time.monotonic() - started)
             if 200 <= response.status < 300:
                 return response
             async with response:
                 error = error_of(method, response.status, await _read(response, _MAX_ERROR), response.headers)
+            self.counts.failures[verb, resource, error.reason] += 1
             if last or not isinstance(error, UnauthorizedError):
                 raise error
             await self._access.refresh(generation)
+            self.counts.retries[verb, resource, error.reason] += 1
         raise AssertionError("the second answer is returned or raised")
 
     def _open_session(self) -> aiohttp.ClientSession:
@@ -158,6 +172,21 @@ class ApiClient:
                 headers={"Accept": _JSON, "User-Agent": "ephemeral-runner-orchestrator"},
             )
         return self._session
+
+
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+def asked(method: str, path: str, *, watch: bool = False) -> tuple[str, str]:
+    """The verb and the resource of a request, in the words of RBAC rules: `get` and `pods/log`, for one. What is no
+    request about objects has the resource `other`."""
+    parts = path.strip("/").split("/")
+    rest = parts[2:] if parts[0] == "api" else parts[3:] if parts[0] == "apis" else []
+    if len(rest) > 2 and rest[0] == "namespaces":
+        rest = rest[2:]
+    resource = "/".join(rest[:3:2]) or "other"
+    read = "watch" if watch else "get" if len(rest) > 1 else "list"
+    return _VERBS.get(method, read), resource
 
 
 def _socket(info: Any) -> socket.socket:

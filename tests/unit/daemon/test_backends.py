@@ -45,6 +45,12 @@ class MemoryRoom:
     def lacking(self) -> dict[str, tuple[str, ...]]:
         return {}
 
+    def warm(self) -> dict[str, int]:
+        return {}
+
+    def api_counts(self) -> tuple[()]:
+        return ()
+
     async def align(self, record) -> None:
         return
 

@@ -15,33 +15,23 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 
 from orchestrator.daemon.approvals import watch_approvals
 from orchestrator.daemon.decision_log import watch_decisions
-from orchestrator.daemon.gauges import watch_audit, watch_backends, watch_gate, watch_rooms
+from orchestrator.daemon.gauges import (
+    watch_audit,
+    watch_backends,
+    watch_engine,
+    watch_gate,
+    watch_platforms,
+    watch_rooms,
+)
 from orchestrator.model import events as e
 from orchestrator.model.decision import CONFIGURATION, Reason, Waiver
 from orchestrator.telemetry import ids
 from orchestrator.telemetry.export import ExportOptions, TraceExporter
-from orchestrator.telemetry.metrics import Metrics
 from orchestrator.telemetry.scores.metrics import artifact_traceability, permission_scope, policy_coverage, secret_age
 from orchestrator.telemetry.scores.tally import DayTally
 from orchestrator.testing import stories
+from orchestrator.testing.scraping import metrics, scrape
 from orchestrator.testing.stories import ADMITTED, ISSUED, MARKER, MS, STARTED, T0, TO_WORK, WHOLE, facts_for, offer
-
-
-def metrics(now_ns: int = T0, **pools: int) -> Metrics:
-    return Metrics(pools or {"default": 4}, "1.2.3", now_ns=lambda: now_ns)
-
-
-def scrape(registry: Metrics) -> dict[tuple[str, ...], float]:
-    """Sample name and label values (in the order of label names) to value."""
-    _, body = registry.render()
-    return {
-        (
-            sample.name.removeprefix("orchestrator_"),
-            *(sample.labels[key] for key in sorted(sample.labels)),
-        ): sample.value
-        for family in parse_plain(body.decode())
-        for sample in family.samples
-    }
 
 
 def test_a_finished_job_is_counted_once_everywhere() -> None:
@@ -143,7 +133,7 @@ def test_jobs_of_an_earlier_daemon_are_followed_but_not_counted_again() -> None:
     registry.adopt([facts[:6]])
     seen = scrape(registry)
     assert seen["job_active", "executing"] == seen["job_adopted_total",] == 1
-    assert ("job_offered_total", "default") not in seen
+    assert seen["job_offered_total", "default"] == 0
     registry.observe(facts[6:])
     seen = scrape(registry)
     assert seen["job_duration_seconds_sum", "default", "success"] == pytest.approx(0.09)
@@ -234,9 +224,12 @@ class Idle:
     """A journal and a sweep that have seen nothing."""
 
     healthy = True
-    waiting = 0
+    waiting = untold = 0
     orphans_deleted = 0
 
+
+ENGINE: Any = SimpleNamespace(slots=lambda _: SimpleNamespace(held=0), failed={})
+"""An engine, and its hands, that have done nothing."""
 
 AUDIT: Any = SimpleNamespace(
     log=SimpleNamespace(healthy=True, waiting=0, size=0, checkpoint=SimpleNamespace(size=0)),
@@ -270,12 +263,14 @@ NOTHING_COUNTED: Any = {
 
 def test_the_reference_page_lists_every_metric_and_no_other() -> None:
     page = (Path(__file__).parents[3] / "docs/reference/metrics.md").read_text().partition("\n## The egress gateway")[0]
-    listed = set(re.findall(r"^\| `(orchestrator_\w+)` \|", page, re.MULTILINE))
+    listed = set(re.findall(r"^\| `((?:orchestrator|cicd|http)_\w+)` \|", page, re.MULTILINE))
     registry = metrics()
     watch_rooms(registry, Idle(), TraceExporter(None, ExportOptions(None), {}), Idle())  # type: ignore[arg-type]
     watch_backends(registry, ())
     watch_audit(registry, AUDIT)
-    registry.watch_sources(tuple)
+    watch_engine(registry, ENGINE, ENGINE)
+    watch_platforms(registry, tuple)
+    registry.watch_words("check_ok", "Checks.", "check", dict)
     registry.watch_scores(lambda: NOTHING_COUNTED)
     watch_gate(registry, {True: 0, False: 0})
     watch_decisions(registry, DECISIONS)
@@ -284,7 +279,8 @@ def test_the_reference_page_lists_every_metric_and_no_other() -> None:
         exposed = {
             family.name + ("_total" if family.type == "counter" else "")
             for family in parse(registry.render(accept)[1].decode())
-            if family.name.startswith("orchestrator_") and not (plain and family.name.endswith("_created"))
+            if family.name.startswith(("orchestrator_", "cicd_", "http_"))
+            and not (plain and family.name.endswith("_created"))
         }
         assert listed == exposed
 
