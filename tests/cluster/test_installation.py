@@ -28,6 +28,7 @@ import yaml
 
 pytestmark = [pytest.mark.cluster, pytest.mark.node, pytest.mark.timeout(280)]
 
+PROJECT = Path(__file__).parents[2]
 KUBECTL = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")
 BUSYBOX = "runner.local/busybox:1"
 OLD = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "PodDisruptionBudget"}
@@ -45,7 +46,11 @@ nc -w 3 ADDRESS PORT </dev/null && echo direct-open || echo direct-closed
 
 def sibling(name: str) -> Any:
     """Test modules are no package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    return from_file(name, Path(__file__).with_name(f"{name}.py"))
+
+
+def from_file(name: str, path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -216,6 +221,17 @@ def test_a_job_is_submitted_runs_and_leaves_nothing(site: Site) -> None:
     left = kubectl("--namespace", site.runners, "get", "pods", "-o", "name").split()
     assert [one for one in left if not one.startswith("pod/warm-")] == []
     assert view["id"] not in kubectl("--namespace", site.runners, "get", "pods", "-o", "json")
+
+
+def test_the_tutorial_prints_what_its_page_shows(site: Site) -> None:
+    """Its commands as they stand, but for the namespace; what it installs, the fixture has installed."""
+    steps = from_file("walkthrough", PROJECT / "tests" / "integration" / "docs" / "walkthrough.py")
+    shell = steps.environment(site.folder, KUBECONFIG=os.environ["KUBECONFIG"])
+    shell["PATH"] = f"{Path(KUBECTL or '').parent}:{shell['PATH']}"
+    walk = steps.Walk(site.folder, shell, {"-n orchestrator ": f"-n {site.name} "})
+    page = (PROJECT / "docs" / "tutorial" / "first-job-on-a-cluster.md").read_text(encoding="utf-8")
+    console = "".join(f"```console\n{block}\n```\n" for language, block in steps.blocks(page) if language == "console")
+    assert steps.follow(walk, console) >= 7
 
 
 def test_its_way_out_is_the_gateway_and_nothing_else(site: Site) -> None:
