@@ -44,6 +44,7 @@ from orchestrator.cli import (
     show,
     sources,
     submit,
+    top,
     trace,
     trust,
     verify,
@@ -125,6 +126,7 @@ app.command(epilog=examples(submit.EXAMPLES))(submit.submit)
 app.command(epilog=examples(jobs.EXAMPLES))(jobs.jobs)
 app.command(epilog=examples(show.EXAMPLES))(show.show)
 app.command(epilog=examples(why.EXAMPLES))(why.why)
+app.command(epilog=examples(top.EXAMPLES))(top.top)
 app.command(epilog=examples(logs.EXAMPLES))(logs.logs)
 app.command(epilog=examples(trace.EXAMPLES))(trace.trace)
 app.command(epilog=examples(receipt.EXAMPLES))(receipt.receipt)

@@ -1,0 +1,115 @@
+"""`orchestrator top`: everything at one look, live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.session import client_of
+
+if TYPE_CHECKING:
+    from orchestrator.cli.client import DaemonClient
+    from orchestrator.cli.render.top import Look
+
+EXAMPLES = ("orchestrator top", "orchestrator top --once", "orchestrator top --json")
+
+_ROWS = 1000
+_MOST_PAGES = 20
+_LONGEST_PAUSE = 10.0
+_PATIENCE = 10
+"""The pause between two looks is at least so many times what a look takes: it never keeps the daemon busy."""
+
+
+def top(
+    context: typer.Context,
+    once: Annotated[bool, typer.Option("--once", help="Draw it once and end.")] = False,
+    interval: Annotated[float, typer.Option(min=0.2, max=60, help="Seconds between two looks.")] = 0.5,
+    json: Annotated[bool, typer.Option("--json", help="Print what is seen once as JSON.")] = False,
+) -> None:
+    """Watch the daemon: checks, pools, and each job with what it waits for. For operators."""
+    from datetime import UTC, datetime
+
+    from orchestrator.cli import output
+    from orchestrator.cli.render.top import top_screen
+
+    client = client_of(context)
+    look = _look(client)
+    if json:
+        output.print_json({"overview": look.overview, "jobs": list(look.jobs)})
+    elif once:
+        output.show(top_screen(look, datetime.now(UTC)))
+    else:
+        _watch(lambda: _look(client), look, interval)
+
+
+def _look(client: DaemonClient) -> Look:
+    """All jobs that are not finished, and the newest of those that are. What has a runner may be the oldest of all."""
+    from orchestrator.cli.render.top import Look
+
+    overview = client.read("/v1/overview")
+    rows: list[dict[str, Any]] = []
+    query = {"limit": str(_ROWS)}
+    for _ in range(_MOST_PAGES):
+        page = client.read("/v1/live/jobs", query)
+        rows += page["rows"]
+        if not page["next"] or _all_there(rows, overview):
+            break
+        query["after"] = page["next"]
+    return Look(overview, rows)
+
+
+def _all_there(rows: list[dict[str, Any]], overview: dict[str, Any]) -> bool:
+    unfinished = sum(1 for row in rows if row["phase"] != "finished")
+    return unfinished >= sum(overview["counts"].values())
+
+
+def _watch(look: Callable[[], Look], seen: Look, interval: float) -> None:
+    """Draw until interrupted. A daemon that is away for a while is waited for; what is shown then says so."""
+    import time
+
+    from rich.live import Live
+
+    from orchestrator.cli.exits import ExitCode
+    from orchestrator.cli.output import console
+
+    out = console()
+    try:
+        with Live(_drawn(seen, out.height), console=out, auto_refresh=False, screen=out.is_terminal) as live:
+            pause = interval
+            while True:
+                time.sleep(pause)
+                began = time.monotonic()
+                seen, trouble = _look_again(look, seen)
+                least = max(interval, _PATIENCE * (time.monotonic() - began))
+                pause = min(pause * 2 if trouble else least, max(interval, _LONGEST_PAUSE))
+                live.update(_drawn(seen, out.height, trouble), refresh=True)
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.OK) from None
+
+
+def _look_again(look: Callable[[], Look], seen: Look) -> tuple[Look, str]:
+    """The new look, or the old one and why there is no new one.
+
+    Raises:
+        AnswerError: the caller may not look any more.
+    """
+    from orchestrator.cli.exits import AnswerError, UnreachableError
+
+    try:
+        return look(), ""
+    except UnreachableError as error:
+        return seen, str(error)
+    except AnswerError as error:
+        if error.status in (401, 403, 404):
+            raise
+        return seen, str(error)
+
+
+def _drawn(look: Look, height: int, trouble: str = "") -> Any:
+    from datetime import UTC, datetime
+
+    from orchestrator.cli.render.top import top_screen
+
+    return top_screen(look, datetime.now(UTC), height, trouble)

@@ -1,0 +1,168 @@
+"""`orchestrator top`: one screen that says what is going on, also when the daemon does not answer."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from orchestrator.cli import top
+from orchestrator.cli.exits import AnswerError, UnreachableError
+from orchestrator.cli.render.top import Look, top_screen
+from orchestrator.model.pool import Pool, TrustTier
+from orchestrator.server.page.live_shapes import JobRow, OverviewView
+from orchestrator.server.sources import source_view
+from orchestrator.server.views import pool_view
+from orchestrator.testing.sources import source_state
+
+NOW = datetime(2026, 1, 2, 3, 5, 5, tzinfo=UTC)
+AT = "2026-01-02T03:04:05.000000Z"
+
+
+def row(number: int, phase: str, why: str = "", **more: Any) -> dict[str, Any]:
+    return {
+        "id": f"dispatch.{number:04d}{'f' * 12}.1", "name": f"job-{number}", "pool": "default", "source": "dispatch",
+        "pipeline": "", "attempt": 1, "phase": phase, "wait": None, "why": why, "result": None, "reason": None,
+        "offered_at": f"2026-01-02T03:04:{number % 60:02d}.000000Z", "since": AT, "finished_at": None, "runner": None,
+    } | more  # fmt: skip
+
+
+def over(number: int) -> dict[str, Any]:
+    at = f"2026-01-02T03:04:{number:02d}.000000Z"
+    return row(number, "finished", result="failure", reason="exit_nonzero", finished_at=at)
+
+
+def overview(**more: Any) -> dict[str, Any]:
+    pool = Pool("default", "sandbox", TrustTier.STANDARD, 2, "host-toolchain", "namespaces")  # type: ignore[arg-type]
+    ages = {"oldest_wait_since": AT, "oldest_wait_seconds": 60.0}
+    return {
+        "at": AT, "version": "0.1.0", "instance": "abc", "draining": False,
+        "checks": {"journal": "ok", "intake": "ok"},
+        "counts": {"queued": 0, "waiting": 2, "provisioning": 0, "binding": 0, "running": 1, "teardown": 0},
+        "finished_last_hour": {"success": 12, "failure": 1, "error": 0},
+        "pools": [pool_view(pool, 2, 2) | ages], "sources": [], "approvals_waiting": None, "alarms": [],
+    } | more  # fmt: skip
+
+
+ROWS = [over(7), row(3, "waiting", "The job waits for a place."), row(2, "waiting"), over(9), row(1, "running")]
+
+
+def drawn(look: Look, height: int = 0, trouble: str = "", width: int = 140) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(top_screen(look, NOW, height, trouble))
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+@pytest.fixture
+def busy(local_daemon):
+    local_daemon.documents["/v1/overview"] = overview()
+    local_daemon.documents["/v1/live/jobs"] = {"rows": ROWS, "next": None, "seq": 9}
+    return local_daemon
+
+
+def test_what_these_tests_show_fits_the_schema():
+    OverviewView.model_validate(overview())
+    for one in ROWS:
+        JobRow.model_validate(one)
+
+
+def test_what_has_a_runner_comes_first_and_what_is_over_last():
+    lines = drawn(Look(overview(), ROWS))
+    jobs = lines[next(at for at, line in enumerate(lines) if line.startswith("STATE")) + 1 :]
+    assert [line.split()[3] for line in jobs] == ["job-1", "job-2", "job-3", "job-9", "job-7"]
+    assert jobs[0].split()[:3] == ["running", "1m", "0001ffffffff"]
+    assert jobs[2].endswith("The job waits for a place.")
+    assert jobs[3].endswith("exit_nonzero")
+    assert "waiting 2" in lines[1]
+    assert "last hour: 12 success, 1 failure" in lines[1]
+
+
+def test_what_does_not_work_is_said_first():
+    broken = overview(
+        draining=True, checks={"journal": "the journal cannot store facts", "intake": "draining"},
+        sources=[source_view(source_state())], approvals_waiting=2,
+        alarms=[{"at": AT, "job_id": ROWS[0]["id"], "alarm": "second_claim", "detail": "uid\x1b 7"}],
+    )  # fmt: skip
+    text = "\n".join(drawn(Look(broken, [])))
+    assert "DRAINING" in text
+    assert "check journal: the journal cannot store facts" in text
+    assert "check intake" not in text
+    assert "set default/zt of acme: " in text
+    assert "approvals waiting: 2" in text
+    assert "alarm second_claim (0007ffffffff, 1m ago): uid? 7" in text
+    assert drawn(Look(broken, []), trouble="the connection was lost")[0] == "NOT LIVE since 1m: the connection was lost"
+
+
+@pytest.mark.parametrize("height", [12, 24, 50])
+def test_ten_thousand_jobs_fit_one_screen(height: int):
+    counts = {"queued": 0, "waiting": 9_999, "provisioning": 0, "binding": 0, "running": 1, "teardown": 0}
+    rows = [row(number, "waiting", "w" * 500) for number in range(9_999)]
+    lines = drawn(Look(overview(counts=counts), [*rows, row(5, "running")]), height, width=80)
+    assert len(lines) <= height
+    jobs = lines[lines.index("") + 1 :]
+    shown = sum(line.startswith(("running", "waiting")) for line in jobs)
+    assert lines[-1] == f"… and {10_000 - shown} more that are not finished"
+    assert any(line.startswith("running") for line in lines)
+
+
+def test_once_and_json(cli, busy):
+    assert "job-1" in cli("top", "--once").stdout
+    assert json.loads(cli("top", "--json").stdout) == {"overview": overview(), "jobs": ROWS}
+
+
+def test_pages_are_read_until_all_that_is_unfinished_is_there(busy):
+    asked: list[dict[str, str]] = []
+
+    class Pages:
+        def read(self, path: str, query: dict[str, str] | None = None) -> dict[str, Any]:
+            if query is None:
+                return overview()
+            asked.append(dict(query))
+            return {"rows": [row(len(asked), "waiting")], "next": f"{len(asked)}:x", "seq": 1}
+
+    look = top._look(Pages())  # type: ignore[arg-type]
+    assert [len(look.jobs), [query.get("after") for query in asked]] == [3, [None, "1:x", "2:x"]]
+
+
+def test_a_daemon_that_is_away_is_waited_for_and_one_that_refuses_is_not():
+    old, new = Look(overview(), []), Look(overview(), ROWS)
+
+    def raises(error: Exception) -> Any:
+        def look() -> Look:
+            raise error
+
+        return look
+
+    assert top._look_again(lambda: new, old) == (new, "")
+    assert top._look_again(raises(UnreachableError("gone", sent=True)), old) == (old, "gone")
+    assert top._look_again(raises(AnswerError("busy", status=503, reason="draining")), old) == (old, "busy")
+    with pytest.raises(AnswerError):
+        top._look_again(raises(AnswerError("no", status=403, reason="operators_only")), old)
+
+
+def test_it_draws_until_it_is_interrupted(cli, busy, monkeypatch):
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            busy.problem = (503, {"reason": "journal_unavailable", "detail": "Try again.", "status": 503}, {})
+        if len(pauses) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", sleep)
+    done = cli("top", "--interval", "0.2")
+    assert done.exit_code == 0, done.output
+    assert "NOT LIVE" in done.stdout
+    assert pauses[3] >= 2 * pauses[2]
+
+
+@pytest.mark.parametrize("line", top.EXAMPLES)
+def test_the_examples_are_commands(cli, line: str):
+    assert cli(*shlex.split(line)[1:], "--help").exit_code == 0
