@@ -62,7 +62,7 @@ def _look(client: DaemonClient) -> Look:
 
 def _all_there(rows: list[dict[str, Any]], overview: dict[str, Any]) -> bool:
     unfinished = sum(1 for row in rows if row["phase"] != "finished")
-    return unfinished >= sum(overview["counts"].values())
+    return bool(unfinished >= sum(overview["counts"].values()))
 
 
 def _watch(look: Callable[[], Look], seen: Look, interval: float) -> None:
