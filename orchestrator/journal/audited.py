@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Generic
 
 import structlog
 
 from orchestrator.errors import TryAgainError
-from orchestrator.journal.port import JobQuery, JobSummary
+from orchestrator.journal.port import JobQuery, JobSummary, Stretch
 from orchestrator.journal.trail import KeptJournal, R, Trail, unavailable
 from orchestrator.lifecycle.ports import Clock
 from orchestrator.model.events import Event, Fact, JobCompacted
@@ -125,6 +125,10 @@ class AuditedJournal(Generic[R]):
     async def facts_after(self, seq: int, limit: int) -> Sequence[Fact]:
         """The facts of all jobs after `seq` that stand in the trail, in order."""
         return [fact for fact in await self._inner.facts_after(seq, limit) if fact.seq <= self._told]
+
+    async def facts_before(self, seq: int, kinds: Collection[type[Event]], limit: int) -> Stretch:
+        """See `port.JournalReader`; of what stands in the trail."""
+        return await self._inner.facts_before(min(seq, self._told + 1), kinds, limit)
 
     async def append(self, facts: Sequence[tuple[JobId, Event]]) -> Sequence[Fact]:
         """See `orchestrator.lifecycle.ports.Journal`.

@@ -29,6 +29,10 @@ class Compaction:
     forgotten: int = 0
     traces_dropped: int = 0
 
+    def __add__(self, other: Compaction) -> Compaction:
+        traces = self.traces_dropped + other.traces_dropped
+        return Compaction(self.compacted + other.compacted, self.forgotten + other.forgotten, traces)
+
 
 def unknown_job(job_id: JobId) -> GiveUpError:
     """The answer to a fact about a job that the journal holds no offer of."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.lifecycle.ports import Journal
-from orchestrator.model.events import Fact
+from orchestrator.model.events import Event, Fact
 from orchestrator.model.job import JobId
 from orchestrator.model.phase import Phase
 
@@ -41,6 +41,20 @@ class JobQuery:
     limit: int = 50
 
 
+STRETCH = 20_000
+"""Numbers that one look back goes over at most: facts of other kinds lie between those that are wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Facts, newest first. All that are wanted and have a number from `floor` on are among them. `names` are those of
+    their jobs; one that the platform chose stands there only when it is over."""
+
+    facts: Sequence[Fact]
+    floor: int
+    names: Mapping[JobId, str]
+
+
 class JournalReader(Journal, Protocol):
     """The engine's journal plus what the server and telemetry read."""
 
@@ -48,6 +62,10 @@ class JournalReader(Journal, Protocol):
 
     def subscribe(self, feed: Callable[[Sequence[Fact]], None]) -> Callable[[], None]:
         """Call `feed` on the event loop with each batch of facts after it is durable; returns *unsubscribe*."""
+        ...
+
+    async def facts_before(self, seq: int, kinds: Collection[type[Event]], limit: int) -> Stretch:
+        """The last facts before `seq` that are of these kinds: `limit` at most, and fewer when they lie far apart."""
         ...
 
     async def pending_traces(self, limit: int) -> Sequence[JobId]:

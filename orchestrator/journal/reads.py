@@ -6,9 +6,10 @@ In WAL mode readers see the last commit and never wait for the writer, nor it fo
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,8 +17,8 @@ from typing import Any, TypeVar
 from orchestrator.errors import TryAgainError
 from orchestrator.journal import index, rows
 from orchestrator.journal.index import Line
-from orchestrator.journal.port import JobQuery, JobSummary
-from orchestrator.model.events import Fact
+from orchestrator.journal.port import STRETCH, JobQuery, JobSummary, Stretch
+from orchestrator.model.events import Event, Fact
 from orchestrator.model.job import JobId
 
 READERS = 2
@@ -45,6 +46,10 @@ class Reader:
 
     async def facts_after(self, seq: int, limit: int) -> Sequence[Fact]:
         return await self._on_thread(lambda run: _facts_after(run, seq, limit))
+
+    async def facts_before(self, seq: int, kinds: Collection[type[Event]], limit: int) -> Stretch:
+        names = json.dumps([kind.__name__ for kind in kinds])
+        return await self._on_thread(lambda run: _facts_before(run, seq, names, limit))
 
     async def job_named(self, key: str) -> JobId | None:
         if any("\ud800" <= letter <= "\udfff" for letter in key):  # it cannot even be asked for
@@ -150,6 +155,24 @@ def _facts_after(run: Run, seq: int, limit: int) -> Sequence[Fact]:
             break
     cursor.close()
     return found
+
+
+def _facts_before(run: Run, seq: int, kinds: str, limit: int) -> Stretch:
+    newest = run("SELECT ifnull(max(seq), 0) FROM facts WHERE seq < ?", (seq,)).fetchone()[0]
+    floor = max(1, newest + 1 - STRETCH)
+    found: list[Fact] = []
+    names: dict[JobId, str] = {}
+    size = 0
+    cursor = run(rows.FACTS_BEFORE, (seq, floor, kinds, limit))
+    for row in cursor:
+        found.append(rows.fact_of(row))
+        names[found[-1].job_id] = row[6]
+        size += len(row[4])
+        if size > PAGE_BYTES or len(found) == limit:
+            floor = found[-1].seq
+            break
+    cursor.close()
+    return Stretch(found, floor, names)
 
 
 def _number_of(run: Run, job_id: JobId) -> int:

@@ -40,6 +40,13 @@ FACTS_AFTER = (
     " WHERE facts.seq > ? ORDER BY facts.seq LIMIT ?"
 )
 
+# The other way, of some kinds only, and no further than to a number: what is not of these kinds is stepped over
+FACTS_BEFORE = (
+    "SELECT facts.seq, jobs.job_id, at_ns, kind, data, crc, name FROM facts JOIN jobs USING (job)"
+    " WHERE facts.seq < ? AND facts.seq >= ? AND kind IN (SELECT value FROM json_each(?))"
+    " ORDER BY facts.seq DESC LIMIT ?"
+)
+
 LINE_COLUMNS = "job_id, name, pool, pipeline, caller_id, phase, offered_at_ns, finished_at_ns, result, reason"
 
 _unpack = msgspec.json.Decoder(list[tuple[int, int, str, msgspec.Raw, int]]).decode
@@ -132,12 +139,12 @@ def unpack(job_id: JobId, packed: bytes) -> list[Fact]:
 
 
 def fact_of(row: Sequence[Any]) -> Fact:
-    """The fact of a row of `FACTS_AFTER`.
+    """The fact of a row of `FACTS_AFTER` or `FACTS_BEFORE`.
 
     Raises:
         GiveUpError: reason `journal_corrupt` or `journal_newer`.
     """
-    seq, job_id, at_ns, kind, data, crc = row
+    seq, job_id, at_ns, kind, data, crc = row[:6]
     if crc is not None and checksum(seq, data) != crc:
         raise index.damaged(job_id)
     return Fact(job_id, at_ns, codec.decode(kind, data), seq)

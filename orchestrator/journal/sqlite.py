@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from orchestrator.journal import codec, retention
 from orchestrator.journal.groups import Groups
 from orchestrator.journal.index import Compaction
 from orchestrator.journal.ownership import Ownership
-from orchestrator.journal.port import JobQuery, JobSummary
+from orchestrator.journal.port import JobQuery, JobSummary, Stretch
 from orchestrator.journal.reads import Reader
 from orchestrator.journal.store import Answer, Append, Store, unavailable
 from orchestrator.lifecycle.ports import Clock
@@ -148,6 +148,10 @@ class SqliteJournal:
         """The facts of all jobs after `seq`, in order: `limit` at most, fewer when they are large, none at the end."""
         return await self._reader.facts_after(seq, limit)
 
+    async def facts_before(self, seq: int, kinds: Collection[type[Event]], limit: int) -> Stretch:
+        """See `port.JournalReader`."""
+        return await self._reader.facts_before(seq, kinds, limit)
+
     async def continue_after(self, seq: int) -> None:
         """Have what is stored from now on come after `seq`, though nothing here has such a number."""
         await self._do(lambda store: retention.continue_after(store, seq))
@@ -195,11 +199,7 @@ class SqliteJournal:
         while True:
             start = after
             done, further = await self._do(lambda store: retention.compact_some(store, age, start))  # noqa: B023
-            total = Compaction(
-                total.compacted + done.compacted,
-                total.forgotten + done.forgotten,
-                total.traces_dropped + done.traces_dropped,
-            )
+            total += done
             if further is None:
                 return total
             after = further

@@ -27,6 +27,7 @@ from orchestrator.server.keys import Keys
 from orchestrator.server.oidc import Oidc
 from orchestrator.server.openapi import document
 from orchestrator.server.page.board import Board
+from orchestrator.server.page.broadcast import Broadcast
 from orchestrator.server.page.files import Files
 from orchestrator.server.page.live_api import LiveApi
 from orchestrator.server.page.overview import Overview
@@ -49,7 +50,9 @@ def build_app(deps: ServerDeps) -> web.Application:
     feed = FactFeed(deps.reader, capacity=deps.limits.stream_buffer_facts, max_followers=deps.limits.max_streams)
     board = Board(deps.reader, deps.engine.record)
     overview = Overview(deps, board)
-    handlers = {**_handlers(deps, feed), **_page_handlers(deps, board, overview)}
+    broadcast = Broadcast(deps, board, overview)
+    live = LiveApi(deps, board, overview, broadcast)
+    handlers = {**_handlers(deps, feed), **_page_handlers(deps, live)}
     for operation in OPERATIONS:
         app.router.add_route(operation.method, operation.path, handlers[operation.id], name=operation.id)
     app.on_response_prepare.append(add_headers)
@@ -57,9 +60,11 @@ def build_app(deps: ServerDeps) -> web.Application:
     async def begin(_app: web.Application) -> None:
         await overview.open()
         await board.open(deps.engine.live_ids())
+        broadcast.start()
 
     async def end_streams(_app: web.Application) -> None:
         feed.close()
+        await broadcast.stop()
         overview.close()
         board.close()
 
@@ -131,9 +136,8 @@ def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
     }
 
 
-def _page_handlers(deps: ServerDeps, board: Board, overview: Overview) -> Mapping[str, Handler]:
+def _page_handlers(deps: ServerDeps, live: LiveApi) -> Mapping[str, Handler]:
     files, session = Files(deps), SessionApi(deps)
-    live = LiveApi(deps, board, overview)
     return {
         "page_index": files.page_index,
         "page_file": files.page_file,
@@ -143,6 +147,8 @@ def _page_handlers(deps: ServerDeps, board: Board, overview: Overview) -> Mappin
         "end_session": session.end_session,
         "read_overview": live.read_overview,
         "list_live_jobs": live.list_live_jobs,
+        "read_live": live.read_live,
+        "list_activity": live.list_activity,
     }
 
 

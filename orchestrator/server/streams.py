@@ -44,9 +44,7 @@ class Streams:
             over = query.follow == "false" or _ended(facts, _LOG_END)
             with suppress(ConnectionError):
                 await response.prepare(request)
-                await self._guard(
-                    request, response, self._copy_log(request, response, job_id, query.offset, follower, over)
-                )
+                await guard(request, response, self._copy_log(request, response, job_id, query.offset, follower, over))
         return response
 
     async def _copy_log(
@@ -90,13 +88,13 @@ class Streams:
             with suppress(ConnectionError):
                 await response.prepare(request)
                 follow = follower if query.follow == "true" else None
-                await self._guard(request, response, self._copy_events(request, response, facts, follow))
+                await guard(request, response, self._copy_events(request, response, facts, follow))
         return response
 
     async def _copy_events(
         self, request: web.Request, response: web.StreamResponse, facts: Sequence[Fact], follower: Follower | None
     ) -> None:
-        last = _last_event_id(request)
+        last = last_event_id(request)
         await self._write(response, b"retry: 2000\n\n")
         while True:
             fresh = [fact for fact in facts if fact.seq > last]
@@ -111,31 +109,35 @@ class Streams:
                 await self._write(response, b": alive\n\n")
 
     async def _write(self, response: web.StreamResponse, data: bytes) -> None:
-        async with asyncio.timeout(self._deps.limits.write_timeout_seconds):
-            await response.write(data)
+        await write(response, data, self._deps.limits.write_timeout_seconds)
 
-    async def _guard(
-        self, request: web.Request, response: web.StreamResponse, copying: Coroutine[None, None, None]
-    ) -> None:
-        """Run a copy whose head is sent already: whatever goes wrong now can only cut the connection.
 
-        It is cut without the closing chunk, so that a reader never takes a part for the whole.
-        """
-        try:
-            await copying
-            await response.write_eof()
-        except FollowEndedError as ended:
-            log.info("stream cut: %s", ended)
-        except TimeoutError:
-            log.info("stream cut: the reader took nothing in time")
-        except ConnectionError:
-            pass
-        except Exception:
-            log.exception("stream cut by an unexpected error")
-        else:
-            return
-        if request.transport is not None:
-            request.transport.abort()
+async def write(response: web.StreamResponse, data: bytes, timeout_seconds: float) -> None:
+    """Raises TimeoutError: the reader does not take it."""
+    async with asyncio.timeout(timeout_seconds):
+        await response.write(data)
+
+
+async def guard(request: web.Request, response: web.StreamResponse, copying: Coroutine[None, None, None]) -> None:
+    """Run a copy whose head is sent already: whatever goes wrong now can only cut the connection.
+
+    It is cut without the closing chunk, so that a reader never takes a part for the whole.
+    """
+    try:
+        await copying
+        await response.write_eof()
+    except FollowEndedError as ended:
+        log.info("stream cut: %s", ended)
+    except TimeoutError:
+        log.info("stream cut: the reader took nothing in time")
+    except ConnectionError:
+        pass
+    except Exception:
+        log.exception("stream cut by an unexpected error")
+    else:
+        return
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def _ended(facts: Sequence[Fact], ends: tuple[type[Event], ...]) -> bool:
@@ -148,7 +150,8 @@ def _check_connected(request: web.Request) -> None:
         raise ConnectionResetError("the reader has gone")
 
 
-def _last_event_id(request: web.Request) -> int:
+def last_event_id(request: web.Request) -> int:
+    """The number behind which a reader wants to go on; 0 from the start."""
     text = request.headers.get("Last-Event-ID", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
 from orchestrator.errors import TryAgainError
 from orchestrator.journal import index
 from orchestrator.journal.index import Compaction, Line
-from orchestrator.journal.port import JobQuery, JobSummary
+from orchestrator.journal.port import STRETCH, JobQuery, JobSummary, Stretch
 from orchestrator.lifecycle.ports import Clock
 from orchestrator.model.events import Event, Fact, JobOffered
 from orchestrator.model.job import JobId
@@ -165,6 +165,16 @@ class MemoryJournal:
         found = sorted(after, key=attrgetter("seq"))[:limit]
         await self._read()
         return found
+
+    async def facts_before(self, seq: int, kinds: Collection[type[Event]], limit: int) -> Stretch:
+        """See `orchestrator.journal.port.JournalReader`."""
+        every = (fact for facts in self._facts.values() for fact in facts if fact.seq < seq)
+        before = sorted(every, key=attrgetter("seq"), reverse=True)
+        floor = max(1, before[0].seq + 1 - STRETCH) if before else 1
+        found = [fact for fact in before if fact.seq >= floor and type(fact.event) in kinds][:limit]
+        await self._read()
+        names = {fact.job_id: self._lines[fact.job_id].offered.name for fact in found}
+        return Stretch(found, found[-1].seq if len(found) == limit else floor, names)
 
     async def continue_after(self, seq: int) -> None:
         self._seq = max(self._seq, seq)

@@ -422,6 +422,25 @@ async def test_facts_of_all_jobs_are_read_on_from_any_number(stored: MemoryJourn
     assert stored.last_seq == facts[-1].seq
 
 
+async def test_facts_of_some_kinds_are_read_back_newest_first(stored: MemoryJournal | SqliteJournal) -> None:
+    nothing = await stored.facts_before(1 << 62, {events.JobWaited}, 10)
+    assert (list(nothing.facts), nothing.floor) == ([], 1)
+    first, second = offer("a"), offer("b")
+    await stored.append([offered(first), offered(second)])
+    waits = [events.JobWaited(events.WaitReason.POOL_FULL, str(n)) for n in range(5)]
+    facts = list(await stored.append([(first.key.id, wait) for wait in waits]))
+    await stored.append(ended(second.key.id))
+    kinds = {events.JobWaited}
+    newest = await stored.facts_before(1 << 62, kinds, 2)
+    assert (list(newest.facts), newest.floor) == ([facts[4], facts[3]], facts[3].seq)
+    assert newest.names == {first.key.id: first.spec.name}
+    rest = await stored.facts_before(newest.floor, kinds, 10)
+    assert (list(rest.facts), rest.floor) == ([facts[2], facts[1], facts[0]], 1)
+    both = await stored.facts_before(facts[1].seq, {events.JobWaited, events.JobOffered}, 10)
+    assert [type(fact.event) for fact in both.facts] == [events.JobWaited, events.JobOffered, events.JobOffered]
+    assert list((await stored.facts_before(1, kinds, 10)).facts) == []
+
+
 async def test_numbers_go_on_where_they_are_told_to(stored: MemoryJournal | SqliteJournal) -> None:
     [before] = await stored.append([offered(offer("a"))])
     await stored.continue_after(before.seq + 1000)

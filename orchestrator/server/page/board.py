@@ -17,7 +17,7 @@ import msgspec
 from orchestrator.journal.port import JobQuery, JournalReader
 from orchestrator.model.events import Fact, JobCompacted, JobFinished, JobOffered
 from orchestrator.model.job import JobId
-from orchestrator.model.phase import MOVES, Phase
+from orchestrator.model.phase import MOVES, IllegalMoveError, Phase
 from orchestrator.model.record import Record, apply
 from orchestrator.server.page.rows import row_of, row_of_summary
 
@@ -65,6 +65,8 @@ class Board:
         self._unsubscribe: Callable[[], None] | None = None
         self.counts: Counter[Phase] = Counter()
         self.seq = 0
+        self.watched = False
+        """Whether somebody takes away what changes; nothing is kept of it else."""
         self.changed: dict[JobId, None] = {}
         """Jobs whose row may be another since somebody last took this away."""
         self.gone: dict[JobId, None] = {}
@@ -80,7 +82,6 @@ class Board:
             if line.job_id not in self._entries:
                 entry = self._add(line.job_id, line.offered_at_ns, line.pool, Phase.FINISHED)
                 entry.row = Row(msgspec.json.encode(row_of_summary(line)))
-        self.changed.clear()
 
     def close(self) -> None:
         if self._unsubscribe is not None:
@@ -98,9 +99,13 @@ class Board:
                 self._finish(fact.job_id, entry, facts)
             elif entry is not None:
                 self._move(entry, MOVES[entry.phase].get(type(event), entry.phase))
-                self.changed[fact.job_id] = None
+                self._touch(fact.job_id)
         if facts:
             self.seq = max(self.seq, facts[-1].seq)
+
+    def forget_changes(self) -> None:
+        self.changed.clear()
+        self.gone.clear()
 
     def row(self, job_id: JobId) -> Row | None:
         """The row as of now; None for a job that is not listed."""
@@ -145,7 +150,7 @@ class Board:
         self._entries[job_id] = entry
         insort(self._order, entry.key)
         self.counts[phase] += 1
-        self.changed[job_id] = None
+        self._touch(job_id)
         if phase is Phase.FINISHED:
             self._keep(job_id)
         return entry
@@ -162,13 +167,20 @@ class Board:
         if record is None:
             self._drop(job_id)
             return
-        for fact in facts:
-            if fact.job_id == job_id:
-                record = apply(record, fact)
+        try:
+            for fact in facts:
+                record = apply(record, fact) if fact.job_id == job_id else record
+        except IllegalMoveError:  # the engine reads the journal again before it goes on, and so is behind
+            self._drop(job_id)
+            return
         entry.row, entry.made = Row(msgspec.json.encode(row_of(record))), None
         self._move(entry, Phase.FINISHED)
-        self.changed[job_id] = None
+        self._touch(job_id)
         self._keep(job_id)
+
+    def _touch(self, job_id: JobId) -> None:
+        if self.watched:
+            self.changed[job_id] = None
 
     def _keep(self, job_id: JobId) -> None:
         self._finished[job_id] = None
@@ -181,7 +193,8 @@ class Board:
             return
         self._finished.pop(job_id, None)
         self.changed.pop(job_id, None)
-        self.gone[job_id] = None
+        if self.watched:
+            self.gone[job_id] = None
         self.counts[entry.phase] -= 1
         del self._order[bisect_left(self._order, entry.key)]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from orchestrator.model.outcome import EndReason, Result
 from orchestrator.model.phase import Phase
-from orchestrator.server.operation import HTML, Answer, Operation
+from orchestrator.server.operation import HTML, SSE, Answer, Operation
+from orchestrator.server.page.activity import Kind
 from orchestrator.server.page.roles import Role
 from orchestrator.server.schemas import Flag, Request
 from orchestrator.server.shapes import PoolView, View, WaitView
@@ -25,6 +26,14 @@ class LiveJobsQuery(Request):
 class LiveQuery(Request):
     activity: Flag = "false"
     """Send decisions, tokens, egress verdicts, receipts and alarms too."""
+
+
+class ActivityQuery(Request):
+    kind: Kind | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    """Items of one page."""
+    before: Annotated[int, Field(ge=1, le=1 << 62)] | None = None
+    """`next` of the page before."""
 
 
 class CodeRequest(Request):
@@ -119,6 +128,16 @@ class OverviewView(View):
     alarms: list[AlarmView]
 
 
+class ActivityView(View):
+    """Newest first. Each item has `seq`, `at`, `job_id`, `job_name` (empty when it is not known), `kind`, and the
+    fields of its kind: `verdict`, `reasons`, `stage` of a decision; `fate`, `audience` of a token; `host`, `allowed` of
+    egress."""
+
+    items: list[dict[str, Any]]
+    next: int | None
+    """Pass as `before` for the next page, which may be empty; null where there is no more."""
+
+
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "page_index", "GET", "/", "The live page", {200: Answer("HTML", media_type=HTML)}, protected=False,
@@ -151,5 +170,17 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "list_live_jobs", "GET", "/v1/live/jobs", "Every unfinished job and the newest finished ones; for operators",
         {200: Answer("One page", LiveJobsView)}, query=LiveJobsQuery, problems=(403,), page=Role.VIEWER,
+    ),
+    Operation(
+        "read_live", "GET", "/v1/live", "Follow all jobs as server-sent events; for operators",
+        {200: Answer(
+            "`overview`; `jobs` with changed `rows` and ids that are `gone`; `activity`; `resync`: read the list again",
+            media_type=SSE,
+        )},
+        query=LiveQuery, stream=True, problems=(403, 503), page=Role.VIEWER,
+    ),
+    Operation(
+        "list_activity", "GET", "/v1/activity", "Decisions, tokens, egress, receipts and alarms; for operators",
+        {200: Answer("One page", ActivityView)}, query=ActivityQuery, problems=(403, 503), page=Role.VIEWER,
     ),
 )  # fmt: skip

@@ -62,8 +62,10 @@ class Overview:
         self._approvals: tuple[float, int | None] = (float("-inf"), None)
 
     async def open(self) -> None:
-        """Take in the ends of the last hour; of those before the newest `MAX_ENDS` nothing is known after a start."""
+        """Take in the last alarms and the ends of the last hour: of the newest `MAX_ENDS` jobs, after a start."""
         self._unsubscribe = self._deps.reader.subscribe(self.observe)
+        raised = await self._deps.reader.facts_before(1 << 62, {AlarmRaised}, MAX_ALARMS)
+        self.alarms.extend(alarm_view(f, f.event) for f in raised.facts if isinstance(f.event, AlarmRaised))
         lines = await self._deps.reader.jobs(JobQuery(phase=Phase.FINISHED, limit=MAX_ENDS))
         for line in sorted(lines, key=lambda line: line.finished_at_ns):
             self.ends.add(line.result, line.finished_at_ns)
