@@ -52,6 +52,7 @@ def _try_files(settings: Settings) -> None:
         ConfigurationError: the daemon could not start with it.
     """
     from orchestrator.daemon.audit_anchors import open_anchor
+    from orchestrator.daemon.notifications import try_endpoints
     from orchestrator.daemon.signers import try_signers
     from orchestrator.daemon.tickets import connection_of
     from orchestrator.errors import ConfigurationError
@@ -74,6 +75,7 @@ def _try_files(settings: Settings) -> None:
         connection_of(settings.promotion.tickets)
     _try_gate(settings)
     _try_secrets(settings)
+    try_endpoints(settings)
     for anchor in settings.audit.anchors if settings.audit.enabled else ():
         open_anchor(anchor)
     if settings.policy.bundle and settings.policy.engine == "regorus":

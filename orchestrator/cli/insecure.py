@@ -30,6 +30,7 @@ def warnings_for(settings: Settings) -> list[str]:
         *secret_warnings(settings),
         *_audit(settings),
         *_release(settings),
+        *_notifications(settings),
         *_approvals(settings),
         *_rules(settings),
         *_state(settings),
@@ -120,6 +121,18 @@ def _release(settings: Settings) -> Iterator[str]:
         yield "promotion.tickets.fields.id: nothing shows that the answer is about the ticket that was asked for"
     if tickets.token_file is not None and (exposed := SecretFile(tickets.token_file, "").exposed_to()):
         yield f"promotion.tickets.token_file: {tickets.token_file} can be read by {exposed} (chmod 400)"
+
+
+def _notifications(settings: Settings) -> Iterator[str]:
+    for number, one in enumerate(settings.notifications.endpoints):
+        path = f"notifications.endpoints.{number}"
+        if not one.key_files:
+            yield f"{path}.key_files: nothing shows that a message is ours; whoever reaches its receiver can forge one"
+        if one.url.startswith("http://") and not _loopback(urlsplit(one.url).hostname):
+            yield f"{path}.url: plain http beyond loopback; names of jobs and of their results cross the network"
+        for file in one.key_files:
+            if exposed := SecretFile(file, "").exposed_to():
+                yield f"{path}.key_files: {file} can be read by {exposed} (chmod 400)"
 
 
 def _approvals(settings: Settings) -> Iterator[str]:

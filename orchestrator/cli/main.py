@@ -30,6 +30,7 @@ from orchestrator.cli import (
     keys,
     logs,
     manifests,
+    notifications,
     page,
     policy,
     pools,
@@ -141,6 +142,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(inventory.app, name="inventory")
 app.command(epilog=examples(scorecard.EXAMPLES))(scorecard.scorecard)
+app.add_typer(notifications.app, name="notifications")
 app.add_typer(policy.app, name="policy")
 app.add_typer(audit.app, name="audit")
 app.add_typer(trust.app, name="trust")

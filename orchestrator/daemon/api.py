@@ -48,14 +48,6 @@ def api_server(rooms: Rooms, drain: Draining, presence: Presence) -> ApiServer:
 
     rooms.metrics.watch_words("check_ok", "1 while a check of readiness passes.", "check", checks_ok)
 
-    def pools() -> Sequence[PoolState]:
-        slots = {name: rooms.engine.slots(name) for name in rooms.pools}
-        lacking = {name: tuple(words) for room in rooms.backends.values() for name, words in room.lacking().items()}
-        return [
-            PoolState(pool, slots[name].held, slots[name].waiting, lacking.get(name, ()))
-            for name, pool in rooms.pools.items()
-        ]
-
     deps = ServerDeps(
         engine=rooms.engine,
         reader=rooms.journal,
@@ -69,11 +61,12 @@ def api_server(rooms: Rooms, drain: Draining, presence: Presence) -> ApiServer:
         check_policy=PolicyDesk(rooms.decider.enquire, rooms.pools),
         secrets=rooms.accounts.desk,
         books=rooms.accounts.books,
+        notifications=rooms.notifications,
         keys=SigningKeys(rooms.issuers, rooms.notes, rooms.clock.now_ns, presence.renew),
         introspect=rooms.introspection.introspect,
         trace=lambda facts: trace_document(facts, rooms.url),
         metrics=metrics,
-        pools=pools,
+        pools=lambda: _pool_states(rooms),
         readiness=readiness,
         draining=drain.begun.is_set,
         local_issuer=rooms.url,
@@ -87,3 +80,12 @@ def api_server(rooms: Rooms, drain: Draining, presence: Presence) -> ApiServer:
         served=rooms.metrics.request_served,
     )
     return ApiServer(build_app(deps), limits)
+
+
+def _pool_states(rooms: Rooms) -> Sequence[PoolState]:
+    slots = {name: rooms.engine.slots(name) for name in rooms.pools}
+    lacking = {name: tuple(words) for room in rooms.backends.values() for name, words in room.lacking().items()}
+    return [
+        PoolState(pool, slots[name].held, slots[name].waiting, lacking.get(name, ()))
+        for name, pool in rooms.pools.items()
+    ]

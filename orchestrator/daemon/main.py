@@ -93,6 +93,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread
         recovered = await _take_over(rooms, stack)
         rooms.exporter.start()
         push_closing(stack, "trace exporter", rooms.exporter.stop)
+        rooms.notifications.start(rooms.journal, stack)
         presence = Presence(settings.state_dir, f"http://{_reachable(address)}", rooms.issuer)
         server = api_server(rooms, drain, presence)
         await server.serve(listener)

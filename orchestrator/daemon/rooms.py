@@ -27,6 +27,7 @@ from orchestrator.daemon.gate import PolicyEngine, open_gate, watch_gate
 from orchestrator.daemon.gauges import watch_audit, watch_backends, watch_engine, watch_platforms, watch_rooms
 from orchestrator.daemon.github import GitHubSources, open_github
 from orchestrator.daemon.identity import exchange_of, open_identity
+from orchestrator.daemon.notifications import NotificationDesk, open_notifications
 from orchestrator.daemon.promotion import Promotion
 from orchestrator.daemon.receipt import Receipts
 from orchestrator.daemon.runner_requests import runner_api_for, runner_deps
@@ -95,6 +96,7 @@ class Rooms:
     platforms: GitHubSources
     metrics: Metrics
     exporter: TraceExporter
+    notifications: NotificationDesk
 
     @property
     def issuer(self) -> Issuer:
@@ -141,6 +143,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     pools = slices.pools(settings)
     store = await open_store(settings, url, clock, stack)
     identity = await open_identity(settings, url, clock, store.notes, stack)
+    notifications = await open_notifications(settings, store, url, clock, stack)
     engine_later: Later[Engine] = Later()
     gate = await open_gate(settings, url, pools, store, identity, engine_later, clock, stack)
     policy, promotion = gate.policy, gate.promotion
@@ -182,6 +185,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     watch_rooms(metrics, store.journal, exporter, sweep)
     watch_backends(metrics, backends.values())
     watch_audit(metrics, store.audit)
+    notifications.watch(metrics)
     watch_gate(metrics, gate)
     watch_engine(metrics, engine, performer)
     watch_platforms(metrics, platforms.states)
@@ -190,7 +194,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
         store.masker, identity.issuers, identity.callers, identity.trust, broker,
         Introspection(identity.issuers, engine.bound_record), gate.engine, gate.decider, gate.decisions, backends,
         runner_api, asked, engine, sweep, keeper, receipts, promotion, gate.approvals, gate.static_secrets,
-        gate.accounts, platforms, metrics, exporter,
+        gate.accounts, platforms, metrics, exporter, notifications,
     )  # fmt: skip
 
 

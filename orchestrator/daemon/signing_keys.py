@@ -19,7 +19,7 @@ _log = logging.getLogger("orchestrator")
 
 
 class SigningKeys:
-    """`server.deps.KeyDesk` over the real key stores.
+    """`server.key_port.KeyDesk` over the real key stores.
 
     `renew` writes the command line's caller token anew: the old one may be signed by the key that is gone.
     """

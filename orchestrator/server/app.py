@@ -24,6 +24,7 @@ from orchestrator.server.edge import add_headers, make_edge
 from orchestrator.server.feed import FactFeed
 from orchestrator.server.health import Health
 from orchestrator.server.keys import Keys
+from orchestrator.server.notifications import Notifications
 from orchestrator.server.oidc import Oidc
 from orchestrator.server.openapi import document
 from orchestrator.server.page.board import Board
@@ -74,10 +75,10 @@ def build_app(deps: ServerDeps) -> web.Application:
 
 
 def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
-    jobs, oidc, health = Jobs(deps), Oidc(deps), Health(deps)
+    jobs = Jobs(deps)
     trust, audit = Trust(deps, jobs), Audit(deps)
     keys, artifacts = Keys(deps, jobs), Artifacts(deps, jobs)
-    accounts = Accounts(deps, jobs)
+    accounts, notifications = Accounts(deps, jobs), Notifications(deps, jobs)
     streams, receipts = Streams(deps, jobs, feed), Receipts(deps, jobs)
     approvals = Approvals(deps, jobs)
     described: dict[str, Any] = document(__version__)
@@ -115,12 +116,22 @@ def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
         "read_scorecard": accounts.read_scorecard,
         "list_keys": keys.list_keys,
         "revoke_key": keys.revoke_key,
+        **notifications.handlers(),
         "list_pools": jobs.list_pools,
         "list_sources": Sources(deps).list_sources,
         "read_log": streams.read_log,
         "read_events": streams.read_events,
         "audit_checkpoint": audit.checkpoint,
         "audit_key": audit.key,
+        **_open_handlers(deps),
+        "openapi": openapi,
+    }
+
+
+def _open_handlers(deps: ServerDeps) -> Mapping[str, Handler]:
+    """Those that ask for no caller."""
+    oidc, health = Oidc(deps), Health(deps)
+    return {
         "introspect": oidc.introspect,
         "github_webhook": Webhooks(deps.webhooks, deps.limits).receive,
         "discovery": oidc.discovery,
@@ -132,7 +143,6 @@ def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
         "health": health.health,
         "readiness": health.readiness,
         "metrics": health.metrics,
-        "openapi": openapi,
     }
 
 

@@ -21,6 +21,8 @@ from orchestrator.model.runner import RunnerName
 from orchestrator.model.source import SourceState
 from orchestrator.server.account_desks import Books, SecretDesk
 from orchestrator.server.approval_port import ApprovalDesk
+from orchestrator.server.key_port import KeyDesk
+from orchestrator.server.notification_port import NotificationDesk
 from orchestrator.server.operating_port import OperatingDesk
 from orchestrator.server.page.door import Door
 
@@ -166,21 +168,6 @@ class TrustReader(Protocol):
         ...
 
 
-class KeyDesk(Protocol):
-    """The signing keys of all issuers. Answers are JSON's types, and hold nothing private."""
-
-    def listed(self) -> Sequence[Mapping[str, Any]]:
-        """See `key_shapes.IssuerKeysView`. Must not block."""
-        ...
-
-    async def revoke(self, kid: str, caller: Caller) -> Mapping[str, Any]:
-        """Withdraw a key at once, in the caller's name; again is without effect. See `key_shapes.KeyRevokedView`.
-
-        GiveUpError `key_unknown`; TryAgainError `audit_unavailable` or `keys_unavailable`.
-        """
-        ...
-
-
 class ArtifactDesk(Protocol):
     """What is known of artifacts, by digest (`sha256:<hex>`). Answers are JSON's types. All may raise TryAgainError."""
 
@@ -294,6 +281,8 @@ class ServerDeps:
     """Differs at each start of the daemon."""
     operating: OperatingDesk | None = None
     """None where the daemon itself cannot be operated."""
+    notifications: NotificationDesk | None = None
+    """None where nobody else is told of jobs."""
     limits: Limits = field(default_factory=Limits)
     served: Served = lambda *_: None
     """Is told of every request that was answered, but for streams."""

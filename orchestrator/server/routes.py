@@ -9,6 +9,7 @@ from orchestrator.server import (
     approval_shapes,
     artifact_shapes,
     key_shapes,
+    notification_shapes,
     policy_shapes,
     schemas,
     shapes,
@@ -151,6 +152,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *approval_shapes.OPERATIONS,
     *artifact_shapes.OPERATIONS,
     *account_shapes.OPERATIONS,
+    *notification_shapes.OPERATIONS,
     *live_shapes.OPERATIONS,
     Operation(
         "list_pools",

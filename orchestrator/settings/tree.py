@@ -290,6 +290,7 @@ class Settings(BaseSettings):
         pools = [pool.name for pool in self.pools]
         self.promotion.check_pools(pools)
         check_secret_pools(self.secrets, pools)
+        self.notifications.check_pools(pools)
         return self
 
     @model_validator(mode="after")

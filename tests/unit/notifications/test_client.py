@@ -1,0 +1,120 @@
+import base64
+import socket
+import time
+
+import pytest
+from standardwebhooks import Webhook
+
+from orchestrator.egress.addresses import is_public
+from orchestrator.errors import TryAgainError
+from orchestrator.notifications.client import Poster, _of_ours
+from orchestrator.testing.hook_receiver import HookFault, HookReceiver
+from tests.unit.notifications.plain import SECRET, endpoint, message
+
+
+async def posted(given, *messages):
+    poster = Poster(given, is_public)
+    try:
+        return [await poster.post(one) for one in messages]
+    finally:
+        await poster.close()
+
+
+async def test_a_message_arrives_with_the_standards_headers_and_a_signature_that_its_library_takes():
+    async with HookReceiver() as receiver:
+        [done] = await posted(endpoint(receiver.url), message(body=b'{"a":1}'))
+        assert (done.delivered, done.status, done.reason) == (True, 204, "")
+        [hook] = receiver.taken
+        assert hook.headers["content-type"] == "application/json"
+        assert abs(int(hook.headers["webhook-timestamp"]) - time.time()) < 5
+        judge = Webhook(base64.b64encode(SECRET).decode())
+        assert judge.verify(hook.body, dict(hook.headers)) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "reason"),
+    [
+        (HookFault.UNAVAILABLE, 503, "endpoint_busy"),
+        (HookFault.RATE_LIMITED, 429, "endpoint_busy"),
+        (HookFault.REFUSED, 400, "endpoint_refused"),
+        (HookFault.GONE, 410, "endpoint_gone"),
+        (HookFault.MOVED, 307, "endpoint_redirects"),
+        (HookFault.RESET, 0, "endpoint_unreachable"),
+        (HookFault.HANG, 0, "endpoint_timeout"),
+    ],
+)
+async def test_each_failure_has_its_word_and_is_tried_once(fault, status, reason):
+    async with HookReceiver(retry_after_seconds=7) as receiver:
+        receiver.always = fault
+        [done] = await posted(endpoint(receiver.url, timeout_seconds=0.2), message())
+        assert (done.delivered, done.status, done.reason) == (False, status, reason)
+        assert done.wish_seconds == (7.0 if fault is HookFault.RATE_LIMITED else None)
+        assert receiver.paths == ["/hooks"], "neither repeated nor redirected"
+        assert receiver.url not in done.detail
+
+
+async def test_nobody_listens():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        [done] = await posted(endpoint(f"http://127.0.0.1:{probe.getsockname()[1]}/"), message())
+    assert done.reason == "endpoint_unreachable"
+
+
+async def test_an_unreadable_key_sends_nothing():
+    def unreadable(_id, _moment, _body):
+        raise TryAgainError("the webhook key /k is empty", reason="secret_file_unusable")
+
+    async with HookReceiver() as receiver:
+        [done] = await posted(endpoint(receiver.url, sign=unreadable), message())
+        assert done.reason == "secret_file_unusable"
+        assert receiver.seen == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"])
+async def test_only_endpoints_that_may_be_private_are_connected_to_on_this_machine(host):
+    async with HookReceiver() as receiver:
+        url = f"http://{host}:{receiver.port}/hooks"
+        [refused] = await posted(endpoint(url, private=False), message())
+        assert refused.reason == "endpoint_forbidden"
+        assert receiver.seen == []
+
+
+@pytest.mark.parametrize("host", ["2130706433", "0177.0.0.1"])
+async def test_an_address_in_disguise_gets_nowhere(host):
+    """Whoever looks it up, it is an address of this machine, or none."""
+    async with HookReceiver() as receiver:
+        [refused] = await posted(endpoint(f"http://{host}:{receiver.port}/hooks", private=False), message())
+        assert refused.reason in ("endpoint_forbidden", "endpoint_unreachable")
+        assert receiver.seen == []
+
+
+async def test_a_name_of_this_machine_is_reached_where_it_is_allowed():
+    async with HookReceiver() as receiver:
+        [done] = await posted(endpoint(f"http://localhost:{receiver.port}/hooks"), message())
+        assert done.delivered
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("10.0.0.1", True),
+        ("172.16.3.4", True),
+        ("192.168.1.1", True),
+        ("fd12::1", True),
+        ("::ffff:10.0.0.1", True),
+        ("169.254.169.254", False),
+        ("::ffff:169.254.169.254", False),
+        ("fe80::1%eth0", False),
+        ("fd00:ec2::254", False),
+        ("fd20:ce::254", False),
+        ("100.100.100.200", False),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+    ],
+)
+def test_private_never_means_where_clouds_keep_credentials(address, allowed):
+    assert _of_ours(address) is allowed
