@@ -58,6 +58,8 @@ from orchestrator.telemetry import relay as spans
 from orchestrator.telemetry.export import ExportOptions, TraceExporter
 from orchestrator.telemetry.metrics import Metrics
 from orchestrator.telemetry.otlp_http import OtlpClient, Receiver
+from orchestrator.telemetry.records import Attributes
+from orchestrator.telemetry.resource import daemon_resource
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,8 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     await _start(backends, engine, stack)
 
     sweep = Sweep(engine, {name: room.backend for name, room in backends.items()})
-    exporter = _exporter(settings, store.journal, store.masker, url)
+    instance = secrets.token_hex(8)
+    exporter = _exporter(settings, store.journal, store.masker, url, daemon_resource(__version__, instance))
     capacity = {str(name): pool.capacity for name, pool in pools.items()}
     metrics = Metrics(capacity, __version__, clock.now_ns, settings.telemetry.metric_pipelines)
     watch_rooms(metrics, store.journal, exporter, sweep)
@@ -190,7 +193,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     watch_engine(metrics, engine, performer)
     watch_platforms(metrics, platforms.states)
     return Rooms(
-        settings, url, secrets.token_hex(8), clock, pools, store.journal, store.audit, store.notes, store.logs,
+        settings, url, instance, clock, pools, store.journal, store.audit, store.notes, store.logs,
         store.masker, identity.issuers, identity.callers, identity.trust, broker,
         Introspection(identity.issuers, engine.bound_record), gate.engine, gate.decider, gate.decisions, backends,
         runner_api, asked, engine, sweep, keeper, receipts, promotion, gate.approvals, gate.static_secrets,
@@ -241,12 +244,13 @@ async def _relay(settings: Settings, masker: Masker, stack: AsyncExitStack) -> s
     return spans.JobSpanRelay(client, masker.text)
 
 
-def _exporter(settings: Settings, journal: KeptJournal, masker: Masker, url: str) -> TraceExporter:
+def _exporter(
+    settings: Settings, journal: KeptJournal, masker: Masker, url: str, resource: Attributes
+) -> TraceExporter:
     endpoint = settings.telemetry.otlp_endpoint
     options = ExportOptions(
         receiver=Receiver(endpoint) if endpoint else None,
         interval_seconds=settings.telemetry.export_interval_seconds,
         public_url=url,
     )
-    resource = {"service.name": "orchestrator", "service.version": __version__}
     return TraceExporter(journal, options, resource, masker.text)
