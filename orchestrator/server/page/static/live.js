@@ -1,4 +1,5 @@
-// Keeps the page's picture of the jobs that of the daemon: one stream, the list again after each gap.
+// Keeps the page's picture of the jobs that of the daemon: the list, then one stream; after a gap what was missed, or the
+// list again, as the daemon says.
 
 import { ask } from "/page/api.js";
 import { readEvents } from "/page/sse.js";
@@ -22,6 +23,8 @@ export class Live extends EventTarget {
   #touched = null;
   #wake = null;
   #activity = false;
+  #lastId = "";
+  #whole = false;
 
   /** Connects, and again for as long as it is not stopped. */
   async start() {
@@ -36,9 +39,11 @@ export class Live extends EventTarget {
       try {
         await readEvents(this.#activity ? "/v1/live?activity=true" : "/v1/live", {
           signal,
-          take: (event, data) => this.#take(event, data),
+          lastId: this.#whole ? this.#lastId : "",
+          take: (event, data, id) => this.#take(event, data, id, signal),
           opened: () => {
-            this.#load(signal).then(
+            const whole = this.#whole ? Promise.resolve() : this.#load(signal);
+            whole.then(
               () => { delay = FIRST_RETRY_MS; this.#become("live"); },
               (error) => { this.problem = error; one.abort(); },
             );
@@ -89,16 +94,17 @@ export class Live extends EventTarget {
     this.dispatchEvent(new Event("state"));
   }
 
-  #take(event, data) {
+  #take(event, data, id, signal) {
+    if (id) this.#lastId = id;
     if (event === "overview") {
       this.overview = data;
       this.dispatchEvent(new Event("overview"));
     } else if (event === "jobs") {
       this.#merge(data.rows ?? [], data.gone ?? []);
     } else if (event === "resync") {
-      this.#load(this.#stop.signal).catch((error) => { this.problem = error; });
+      this.#load(signal).catch((error) => { if (!signal.aborted) this.problem = error; });
     } else if (event === "activity") {
-      this.dispatchEvent(new CustomEvent("activity", { detail: Array.isArray(data) ? data : (data.items ?? [data]) }));
+      this.dispatchEvent(new CustomEvent("activity", { detail: data }));
     }
   }
 
@@ -126,6 +132,7 @@ export class Live extends EventTarget {
   /** The whole list. What the stream says meanwhile is newer than what the list says. */
   async #load(signal) {
     const touched = new Set();
+    this.#whole = false;
     this.#touched = touched;
     const [overview, fresh] = await Promise.all([ask("/v1/overview", { signal }), this.#pages(signal)]);
     if (this.#touched !== touched) return;
@@ -134,6 +141,7 @@ export class Live extends EventTarget {
     for (const [id, row] of fresh) if (!touched.has(id)) this.rows.set(id, row);
     this.overview = overview;
     this.loaded = true;
+    this.#whole = true;
     this.dispatchEvent(new Event("overview"));
     this.dispatchEvent(new Event("rows"));
   }

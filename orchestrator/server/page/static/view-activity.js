@@ -2,7 +2,7 @@
 
 import { ask } from "/page/api.js";
 import { tell } from "/page/activity.js";
-import { fill, h, icon, setText } from "/page/dom.js";
+import { fill, fillFrom, h, icon, setText } from "/page/dom.js";
 import { count } from "/page/format.js";
 import { chips, empty, jobLink, time, trouble } from "/page/parts.js";
 import { KINDS } from "/page/words.js";
@@ -17,10 +17,12 @@ export function activityView({ live, params, setParams }) {
   const kinds = h("div");
   const list = h("ol.stream", { "aria-label": "Activity, newest first" });
   const foot = h("div.stream-foot");
+  const gap = h("div");
   const fresh = h("button.button.fresh", { type: "button", hidden: true, on: { click: showFresh } });
   let items = [];
   let pending = [];
   let next = null;
+  let omitted = 0;
   let run = 0;
 
   const kind = () => [...chosen][0] ?? "";
@@ -42,6 +44,7 @@ export function activityView({ live, params, setParams }) {
     if (before === null) {
       items = [];
       pending = [];
+      omitted = 0;
       fill(foot, empty("Loading…"));
     }
     const query = new URLSearchParams({ limit: String(PAGE), ...(kind() ? { kind: kind() } : {}), ...(before ? { before: String(before) } : {}) });
@@ -62,11 +65,14 @@ export function activityView({ live, params, setParams }) {
       ? h("button.button", { type: "button", data: { key: "more" }, on: { click: () => load(next).catch(fail) } }, "Show older")
       : null;
     const kept = items.length >= MOST_KEPT ? h("p.hint", {}, "Older ones are on the command line: ", h("code", {}, "orchestrator activity")) : null;
+    fillFrom(gap, omitted, () => (omitted ? h("p.hint", {}, `${count(omitted, "line")} came too fast to be shown as they happened. `,
+      h("button.quiet", { type: "button", on: { click: () => load().catch(fail) } }, "Read them")) : []));
     fill(foot, items.length ? [more, kept] : empty("Nothing yet.", "Decisions, tokens, connections and receipts of jobs appear here as they happen."));
   }
 
   function arrived(event) {
-    const wanted = event.detail.filter((one) => !kind() || one.kind === kind());
+    const wanted = event.detail.items.filter((one) => !kind() || one.kind === kind());
+    omitted += event.detail.omitted ?? 0;
     if (!wanted.length) return;
     pending = unique([...wanted, ...pending]).slice(0, MOST_KEPT);
     // Lines do not move away from under whoever reads further down or has the keyboard there.
@@ -96,7 +102,7 @@ export function activityView({ live, params, setParams }) {
   load().catch(fail);
   return {
     title: "Activity",
-    element: h("div.view", {}, h("div.view-head", {}, h("h1", {}, "Activity"), h("p.lead", {}, "Decisions, tokens, connections, receipts and alarms of all jobs.")), kinds, fresh, list, foot),
+    element: h("div.view", {}, h("div.view-head", {}, h("h1", {}, "Activity"), h("p.lead", {}, "Decisions, tokens, connections, receipts and alarms of all jobs.")), kinds, fresh, gap, list, foot),
     leave: () => {
       stop.abort();
       clearTimeout(timer);

@@ -12,6 +12,8 @@ import { whyOf, wordOf, words } from "/page/words.js";
 
 const RELOAD_MS = 400;
 const POLL_MS = 5000;
+/** The sentence on why it waits has figures that age. */
+const REFRESH_MS = 15_000;
 
 export function jobView({ id, session, live }) {
   const stop = new AbortController();
@@ -26,12 +28,14 @@ export function jobView({ id, session, live }) {
   let log = null;
   let timer = 0;
   let lastWord = "";
+  let loadedAt = Date.now();
 
   async function load() {
     const [seen, trace, reason] = await Promise.all([
       ask(path, { signal: stop.signal }), ask(`${path}/trace`, { signal: stop.signal }),
       ask(`${path}/why`, { signal: stop.signal }).catch(() => null)]);
     job = seen;
+    loadedAt = Date.now();
     if (!body.firstChild) lay();
     show(trace, reason);
   }
@@ -46,6 +50,7 @@ export function jobView({ id, session, live }) {
   function logCard() {
     const place = h("div");
     if (job.compacted) put_(place, empty("The output is not kept any longer."));
+    else if (!session.may_read_logs) put_(place, empty("Sign in to read the output."));
     else {
       log = new LogTail(id);
       put_(place, log.element);
@@ -113,6 +118,7 @@ export function jobView({ id, session, live }) {
     title: "Job", element,
     tick: () => {
       waterfall.tick();
+      if (job && job.phase !== "finished" && Date.now() - loadedAt > REFRESH_MS) soon();
       for (const one of element.querySelectorAll("[data-since]")) setText(one, age(one.dataset.since));
     },
     leave: () => { stop.abort(); clearTimeout(timer); log?.leave(); },
@@ -144,12 +150,10 @@ function cancelButton(job, session, cancel) {
 function whyBox(job, reason, row) {
   const sentence = plain(reason?.sentence || (job.result ? job.message || words(job.reason) : whyOf({ ...job, why: row?.why })));
   if (!sentence && !reason?.next_step) return [];
-  const since = reason?.since && job.phase !== "finished" ? reason.since : null;
   return h("section.why", { "aria-label": "Why", data: { tone: job.phase === "finished" ? job.result : job.phase } },
     h("p.why-sentence", {}, sentence),
     reason?.next_step ? h("p.why-next", {}, h("strong", {}, "Next: "), plain(reason.next_step)) : null,
-    since || reason?.gives_up_at ? h("p.small.muted", {}, since ? ["For ", h("span.number", { data: { since } }, age(since))] : null,
-      reason?.gives_up_at && job.phase !== "finished" ? [since ? ", given up " : "Given up ", time(reason.gives_up_at)] : null) : null);
+    reason?.hints?.length ? h("ul.plain-list.small.muted", {}, reason.hints.map((hint) => h("li", {}, plain(hint)))) : null);
 }
 
 function about(job) {

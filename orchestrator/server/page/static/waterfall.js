@@ -53,7 +53,7 @@ export class Waterfall {
 
   constructor() {
     this.element = h("div.waterfall", {},
-      h("div.wf-bar-top", {}, this.#zoom,
+      h("div.wf-top", {}, this.#zoom,
         h("ul.legend", { "aria-label": "Colours" }, LEGEND.map(([tone, text]) => h("li", { data: { tone } }, icon(tone), text)))),
       h("div.wf", { role: "table", "aria-label": "Waterfall of the job's phases" },
         h("div", { role: "rowgroup" }, h("div.wf-head", { role: "row" },

@@ -1,0 +1,132 @@
+"""The pictures of the live page in `docs/pictures`, of a real daemon with real jobs: `make screenshots`.
+
+Sources are those of the stand-in for GitHub. Names are chosen; everything else is what the daemon made of it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page
+from sight import DESKTOP, PHONE, Sight, launched
+from stage import UNFINISHED, Stage
+
+PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
+MOST_BYTES = 150_000
+SLOW = """echo '+ npm ci'; sleep 2; echo 'added 812 packages'
+echo '+ npm test'
+for n in $(seq 1 400); do echo "ok $n"; sleep 2; done"""
+
+
+@contextmanager
+def github(folder: Path) -> Iterator[dict[str, Any]]:
+    """A stand-in for GitHub with jobs for the label `linux`; what the daemon is configured with."""
+    key = folder / "app.pem"
+    program = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator.testing.github", "--label", "linux", "--jobs", "6",
+         "--key-file", str(key), "--runner-folder", str(folder / "runner")],
+        stdout=subprocess.PIPE, text=True, cwd=folder,
+    )  # fmt: skip
+    assert program.stdout is not None
+    told: dict[str, str] = {}
+    while "runner" not in told:
+        name, _, value = program.stdout.readline().strip().partition("  ")
+        told[name.strip()] = value.strip()
+    app = dict(part.split("=") for part in told["app"].split())
+    try:
+        yield {
+            "name": "acme",
+            "url": told["scale sets"],
+            "app": {
+                "client_id": app["client_id"],
+                "installation_id": int(app["installation_id"]),
+                "private_key_file": str(key),
+            },
+            "scale_sets": [{"name": "linux", "pool": "narrow", "runner_command": [told["runner"]]}],
+        }
+    finally:
+        program.terminate()
+        program.wait(20)
+
+
+def play(stage: Stage) -> dict[str, str]:
+    """Jobs as a busy afternoon has them; ids by what is shown of them."""
+    about = {"pipeline": "acme/shop main"}
+    shown = {"finished": stage.run("release v4.2.0", stage.release, **about)}
+    for name in ("lint", "unit tests", "docs"):
+        stage.run(name, "echo ok", **about)
+    stage.run("integration (postgres)", "echo 'not ok 61 parses a date'; exit 1", pipeline="acme/shop pull 118")
+    shown["refused"] = stage.run("deploy production", pool="deploy", deployment_environment="production", **about)
+    stage.cancel(cancelled := stage.dispatch("nightly fuzzing", UNFINISHED))
+    stage.reached(cancelled, "finished")
+    stage.ask_for_exception()
+    shown["running"] = stage.dispatch("unit tests (node 22)", SLOW, **about)
+    for name in ("unit tests (node 20)", "build images"):
+        stage.dispatch(name, SLOW, pipeline="acme/shop pull 121")
+    stage.reached(
+        stage.dispatch("deploy staging", SLOW, "deploy", deployment_environment="staging", **about), "running"
+    )
+    holder = stage.dispatch("untrusted: pull 121 from a fork", SLOW, "narrow")
+    stage.reached(holder, "running")
+    for number in range(122, 129):
+        stage.dispatch(f"untrusted: pull {number} from a fork", SLOW, "narrow")
+    stage.reached(shown["running"], "running")
+    return shown
+
+
+def keep(page: Page, name: str, *, whole: bool = False) -> None:
+    """One picture, not too large for a repository."""
+    path = PICTURES / f"page-{name}.png"
+    page.screenshot(path=path, full_page=whole, animations="disabled")
+    size = path.stat().st_size
+    sys.stdout.write(f"{path.name}  {size // 1000} kB\n")
+    if size > MOST_BYTES:
+        raise SystemExit(f"{path.name} has {size} bytes; the bound is {MOST_BYTES}")
+
+
+def settled(sight: Sight) -> None:
+    sight.live()
+    sight.page.get_by_text("Loading…").first.wait_for(state="hidden")
+    time.sleep(1.2)  # the second in which ages and meters come to rest
+
+
+def main() -> int:
+    PICTURES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="screenshots-") as name:
+        folder = Path(name)
+        with github(folder) as source, launched() as browser, Stage(folder, github=[source]) as stage:
+            shown = play(stage)
+            views = {
+                "overview": "", "jobs": "jobs",
+                "job": f"jobs/{shown['finished']}", "running": f"jobs/{shown['running']}", "refused": f"jobs/{shown['refused']}",
+                "activity": "activity", "pools": "pools", "sources": "sources",
+                "approvals": "approvals",
+            }  # fmt: skip
+            wanted = [
+                ("", DESKTOP, "light"),
+                ("-dark", DESKTOP, "dark"),
+                ("-phone", PHONE, "light"),
+                ("-phone-dark", PHONE, "dark"),
+            ]
+            faults = []
+            for suffix, size, theme in wanted:
+                sight = Sight(browser, stage, size=size, theme=theme, timezone_id="UTC", locale="en-GB")
+                sight.sign_in()
+                for view, route in views.items():
+                    sight.turn(route)
+                    settled(sight)
+                    keep(sight.page, view + suffix)
+                sight.close()
+                faults += sight.faults
+            return 1 if faults and sys.stderr.write("\n".join(faults) + "\n") else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""Who looks: nobody in particular, a guest who must sign in, the operator of this machine."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import expect
+from stage import UNFINISHED
+
+
+def test_without_a_sign_in_the_page_only_shows(stage, look):
+    job_id = stage.dispatch("not mine", UNFINISHED)
+    stage.reached(job_id, "running")
+    sight = look(stage)
+    page = sight.go(f"jobs/{job_id}")
+    expect(page.get_by_text("Read-only")).to_be_visible()
+    expect(page.get_by_role("heading", level=1)).to_have_text("not mine")
+    expect(page.get_by_role("button", name="Cancel job")).to_have_count(0)
+    # Nor does a request by hand: the page's own script is no more trusted than any other.
+    header = page.evaluate("fetch('/v1/session').then(answer => answer.json()).then(told => told.csrf_header)")
+    status = page.evaluate(
+        """([id, header]) => fetch(`/v1/jobs/${id}`, {method: 'DELETE', headers: {[header]: '1'}})
+        .then(answer => answer.status)""",
+        [job_id, header],
+    )
+    assert status == 403
+    assert stage.job(job_id)["cancel"] is None
+    sight.faults = [fault for fault in sight.faults if "403" not in fault]
+    stage.cancel(job_id)
+
+
+def test_a_link_signs_in_once(stage, look):
+    link = stage.link()
+    sight = look(stage)
+    page = sight.page
+    page.goto(link)
+    expect(page.locator(".who")).to_contain_text("operator")
+    assert "code" not in page.url
+    cookies = sight.context.cookies()
+    assert [(one["httpOnly"], one["sameSite"]) for one in cookies] == [(True, "Strict")]
+    assert page.evaluate("document.cookie") == ""
+    page.reload()
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+
+    other = look(stage)
+    other.page.goto(link)
+    expect(other.page.get_by_role("alert")).to_contain_text("used already")
+    expect(other.page.get_by_role("button", name="Sign out")).to_have_count(0)
+    other.faults = [fault for fault in other.faults if "the server responded with a status of 4" not in fault]
+
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_text("Read-only")).to_be_visible()
+    expect(page.get_by_role("button", name="Sign out")).to_have_count(0)
+    assert sight.context.cookies() == []
+
+
+def test_where_nobody_may_look_unknown_there_is_only_the_way_in(own_stage, look):
+    stage = own_stage(page={"anonymous": "never"})
+    stage.run("secret plan")
+    sight = look(stage)
+    page = sight.page
+    page.goto(stage.url)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+    expect(page.get_by_text("orchestrator page")).to_be_visible()
+    assert "secret plan" not in page.content()
+    sight.sign_in()
+    sight.turn("jobs")
+    expect(sight.row("secret plan")).to_be_visible()
+
+
+def test_an_ended_session_is_told(own_stage, look):
+    stage = own_stage(page={"anonymous": "never"})
+    sight = look(stage)
+    page = sight.sign_in()
+    sight.context.clear_cookies()
+    stage.kill()
+    stage.start()
+    expect(page.locator("#notice")).to_contain_text(re.compile("does not let this session look"), timeout=30_000)
+    page.get_by_role("button", name="Reload").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+    sight.faults = [fault for fault in sight.faults if "Failed to load resource" not in fault]
+
+
+def test_what_people_signed_is_shown_to_operators(stage, look):
+    stage.ask_for_exception()
+    sight = look(stage)
+    page = sight.sign_in()
+    sight.turn("approvals")
+    table = page.get_by_role("table", name="Approvals")
+    expect(table).to_contain_text("break glass")
+    expect(table).to_contain_text("carol")
+    expect(page.get_by_role("navigation", name="Views")).to_contain_text(re.compile("Approvals *1"))
