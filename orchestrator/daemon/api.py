@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -16,15 +15,16 @@ from orchestrator.daemon.signing_keys import SigningKeys
 from orchestrator.daemon.trust import TrustReader
 from orchestrator.server.app import ApiServer, build_app
 from orchestrator.server.deps import Limits, PoolState, ServerDeps
+from orchestrator.server.operating_port import OperatingDesk
 from orchestrator.telemetry.waterfall import trace_document
 
 
 class Draining(Protocol):
     @property
-    def begun(self) -> asyncio.Event: ...
+    def under_way(self) -> bool: ...
 
 
-def api_server(rooms: Rooms, drain: Draining, presence: Presence) -> ApiServer:
+def api_server(rooms: Rooms, drain: Draining, presence: Presence, operating: OperatingDesk | None = None) -> ApiServer:
     """The server, not listening yet."""
     given = rooms.settings.server
     limits = Limits(max_body_bytes=given.max_body_bytes, retry_after_seconds=given.retry_after_seconds)
@@ -36,7 +36,7 @@ def api_server(rooms: Rooms, drain: Draining, presence: Presence) -> ApiServer:
     def readiness() -> Mapping[str, str]:
         checks = {
             "journal": "ok" if rooms.journal.healthy else "the journal cannot store facts; see the daemon's log",
-            "intake": "draining" if drain.begun.is_set() else "ok",
+            "intake": "draining" if drain.under_way else "ok",
         }
         checks |= rooms.audit.checks() if rooms.audit else {}
         for room in rooms.backends.values():
@@ -68,7 +68,8 @@ def api_server(rooms: Rooms, drain: Draining, presence: Presence) -> ApiServer:
         metrics=metrics,
         pools=lambda: _pool_states(rooms),
         readiness=readiness,
-        draining=drain.begun.is_set,
+        draining=lambda: drain.under_way,
+        operating=operating,
         local_issuer=rooms.url,
         evidence_key=rooms.receipts.public_pem,
         sources=rooms.platforms.states,

@@ -29,6 +29,7 @@ from orchestrator.evidence.store import EvidenceStore
 from orchestrator.evidence.summary import SUMMARY_TYPE
 from orchestrator.journal.logs import LogStore
 from orchestrator.journal.port import JournalReader
+from orchestrator.lifecycle.pools import Pools
 from orchestrator.model.events import (
     AlarmRaised,
     ArtifactAttested,
@@ -107,7 +108,7 @@ class EvidenceAttester:
         """`listed` says whether documents of a predicate type count from jobs of a pool and a caller (id) that did not
         build what they are about."""
         self._journal = journal
-        self._pools = pools
+        self._pools = Pools.over(pools)
         self._builder = builder
         self._key = key
         self._kept = kept
@@ -123,7 +124,7 @@ class EvidenceAttester:
         Raises:
             TryAgainError: journal or evidence cannot be read or written now.
         """
-        pool, outcome = self._pools.get(record.offer.spec.pool), record.outcome
+        pool, outcome = self._pools.of(record), record.outcome
         if pool is None or outcome is None or record.id in self._bare:
             return ()
         facts = await self._journal.facts_of(record.id)

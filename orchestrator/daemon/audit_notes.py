@@ -27,6 +27,7 @@ _MOST_FILES = 64
 _PATH = 120
 """Characters of a path: together below what a record can hold."""
 _MOST_KEYS = 64
+_MOST_SETTINGS = 32
 
 
 class AuditNotes:
@@ -100,9 +101,18 @@ class AuditNotes:
         data["predicate_type"] = predicate_type[:_PATH]
         await self._note("evidence.uploaded", data, self.who(caller))
 
-    async def refused(self, what: str, reason: str) -> None:
+    async def settings_loaded(self, changed: Sequence[str], restart: Sequence[str], actor: str) -> None:
+        """Changed settings are about to be in force, told by their names; `restart` differ too and wait for one."""
+        data: dict[str, Json] = {
+            "changed": [name[:_PATH] for name in changed[:_MOST_SETTINGS]],
+            "changed_count": len(changed),
+            "needs_restart": [name[:_PATH] for name in restart[:_MOST_SETTINGS]],
+        }
+        await self._note("settings.loaded", data, actor)
+
+    async def refused(self, what: str, reason: str, actor: str = BY_SIGNAL) -> None:
         """What was to be loaded anew, `policy` or `trust map`, is not; the one in force stays."""
-        await self._note(f"{what.partition(' ')[0]}.refused", {"reason": reason}, BY_SIGNAL)
+        await self._note(f"{what.partition(' ')[0]}.refused", {"reason": reason}, actor)
 
     async def secret(self, kind: str, name: str, data: Mapping[str, Json], actor: str) -> None:
         """A step in a registered secret's life, `secret.…`: before it is taken, or after it was with what came of it.

@@ -112,6 +112,14 @@ class BackendRoom(Protocol):
         """
         ...
 
+    async def prepare(self, settings: Settings) -> Callable[[], None]:
+        """Pools as in these settings, seen to work; what is returned puts them in force, at once and without fail.
+
+        Raises:
+            OrchestratorError: they do not work. Nothing has changed.
+        """
+        ...
+
     async def upkeep(self) -> None:
         """Called about once a second: start again what died."""
         ...
@@ -172,6 +180,10 @@ class SandboxRoom:
 
     async def align(self, record: Record) -> None:
         await self._egress.align(record)
+
+    async def prepare(self, settings: Settings) -> Callable[[], None]:
+        new = await self.backend.prepare(slices.sandbox_pools(settings))
+        return lambda: self.backend.put_in_force(new)
 
     async def upkeep(self) -> None:
         await self._egress.revive()

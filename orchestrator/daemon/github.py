@@ -106,9 +106,10 @@ class GitHubSources:
         """For `journal.subscribe`: pools have more room, or a job's end is due though no message tells it."""
         if self.opened and any(isinstance(fact.event, _NEWS) for fact in facts):
             # The feed runs before the engine's own records have changed.
-            asyncio.get_running_loop().call_later(_AFTER_THE_ENGINE, self._look_soon)
+            asyncio.get_running_loop().call_later(_AFTER_THE_ENGINE, self.capacity_changed)
 
-    def _look_soon(self) -> None:
+    def capacity_changed(self) -> None:
+        """Pools may have more room."""
         for one in self.opened.values():
             one.source.capacity_changed()
 
@@ -118,9 +119,10 @@ class GitHubSources:
             await one.source.start()
             push_closing(stack, f"GitHub source {name}", one.source.stop)
 
-    def begin_drain(self) -> None:
+    def set_draining(self, draining: bool) -> None:
+        """Take on no more jobs than there are runners for, or do again."""
         for one in self.opened.values():
-            one.source.begin_drain()
+            one.source.set_draining(draining)
 
     async def let_go(self, ids: Collection[JobId]) -> None:
         """Give up those of these runners that still wait for a job, while the daemon drains; repeat it.
@@ -181,9 +183,8 @@ def _open(
 
     def free(pool: PoolName) -> int:
         slots = engine().slots(pool)
-        return max(capacities[pool] - slots.held - slots.waiting, 0)
+        return max(slots.capacity - slots.held - slots.waiting, 0)
 
-    capacities = {PoolName(pool.name): pool.capacity for pool in settings.pools}
     facts = JobFacts(github.rest, url, oidc.issuer, time.monotonic)
     folder = settings.state_dir / "github"
     if given.webhooks is not None:

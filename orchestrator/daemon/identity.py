@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -26,9 +25,8 @@ from orchestrator.identity.replay import ReplayStore
 from orchestrator.identity.verify import CallerVerifier
 from orchestrator.journal.redact import Masker
 from orchestrator.lifecycle.engine import Engine
+from orchestrator.lifecycle.pools import Pools
 from orchestrator.lifecycle.ports import Policy
-from orchestrator.model.job import PoolName
-from orchestrator.model.pool import Pool
 from orchestrator.private_file import private_folder
 from orchestrator.settings import Settings
 
@@ -84,14 +82,14 @@ def exchange_of(
     policy: Policy,
     engine: Engine,
     note: Note,
-    pools: Mapping[PoolName, Pool],
+    pools: Pools,
     masker: Masker,
     broker: Broker | None,
     summarize: Summarize,
 ) -> Exchange:
     """The exchange for jobs of all backends."""
     trust = identity.trust.current
-    asked = Collaborators(policy, engine.bound_record, pools.get, note, masker.register, trust, broker, summarize)
+    asked = Collaborators(policy, engine.bound_record, pools.of, note, masker.register, trust, broker, summarize)
     rate = RateLimit(per_second=_EXCHANGES_PER_SECOND, burst=_EXCHANGE_BURST, monotonic=time.monotonic)
     return Exchange(identity.issuers, asked, rate)
 

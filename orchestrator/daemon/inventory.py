@@ -52,9 +52,9 @@ _BY_ROOMS: Final = "issuer.json"
 """Of which the issuers tell more than the file does."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sources:
-    """What the inventory is read from. `production` are the environments of which the loss is worst."""
+    """What the inventory is read from; `settings` are those in force, and replaced when others are."""
 
     settings: Settings
     issuers: IssuerSet

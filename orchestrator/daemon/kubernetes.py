@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -198,6 +198,10 @@ class KubernetesRoom:
     def api_counts(self) -> Sequence[ApiCounts]:
         """See the protocol. The requests about the Lease are not among them."""
         return (self.backend.client.counts, self._logs.client.counts)
+
+    async def prepare(self, settings: Settings) -> Callable[[], None]:
+        """See the protocol. What of a pool can change while the daemon runs is not this room's."""
+        return lambda: None
 
     async def upkeep(self) -> None:
         """Publish what could not be published, renew the certificate, forget what is over."""

@@ -1,5 +1,5 @@
-"""SIGHUP: policy bundle, its candidate, trust map and what else the daemon names are loaded again. Settings are not:
-the log says what would need a restart. A bundle that denies far more than the one before it may be taken back here too.
+"""SIGHUP, or an operator: settings, policy bundle, its candidate, trust map and what else the daemon names are loaded
+again. A bundle that denies far more than the one before it may be taken back here too.
 """
 
 from __future__ import annotations
@@ -9,32 +9,44 @@ import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
 from orchestrator.daemon.audit_notes import BY_SIGNAL, AuditNotes
 from orchestrator.daemon.decision_log import DecisionRoom
+from orchestrator.daemon.live_settings import LiveSettings, Loaded
 from orchestrator.daemon.trust import TrustHolder
 from orchestrator.errors import OrchestratorError
 from orchestrator.evidence.audit.facts import DAEMON
 from orchestrator.policy.bundle import BundleHolder
 from orchestrator.policy.decision_log.deny_watch import Jump
 from orchestrator.policy.opa_server import OpaServerEngine
-from orchestrator.settings import Settings
 from orchestrator.telemetry.metrics import Metrics
 
 _log = logging.getLogger("orchestrator")
 
-Reread = Callable[[], Settings]
-"""Reads the settings again, from where the running ones came."""
+Load = Callable[[str], Awaitable[bool]]
+"""Reads files again and puts them in force, in the name of an actor; whether anything changed. Raises where they are
+not fit, and then what was in force stays."""
 
-Load = Callable[[], Awaitable[bool]]
-"""Reads files again and puts them in force; whether anything changed. Raises where they are not fit, and then what was
-in force stays."""
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`word` is `loaded`, `unchanged` or `refused`; the latter with `reason`, `detail` and `fix`, and what was in force
+    stays so. `settings` is for those only."""
+
+    word: str
+    reason: str = ""
+    detail: str = ""
+    fix: str = ""
+    settings: Loaded = field(default_factory=Loaded)
 
 
 class Reload:
-    """Policy, the trust map and what `also` names, each by itself: one that is refused keeps the others from nothing.
+    """Settings, policy, the trust map and what `also` names, each by itself: one that is refused keeps the others from
+    nothing. One reload after the other; signals that come meanwhile become one more.
 
-    Signals that come while a reload is under way become one more reload.
+    Without `live` there is no file to read settings from.
     """
 
     def __init__(
@@ -44,8 +56,7 @@ class Reload:
         decisions: DecisionRoom,
         notes: AuditNotes,
         metrics: Metrics,
-        settings: Settings,
-        reread: Reread | None,
+        live: LiveSettings | None,
         also: Mapping[str, Load] | None = None,
     ) -> None:
         self._engine = engine
@@ -53,10 +64,10 @@ class Reload:
         self._decisions = decisions
         self._notes = notes
         self._metrics = metrics
-        self._settings = settings
-        self._reread = reread
+        self._live = live
         self._also = also or {}
         self._asked = asyncio.Event()
+        self._requests: list[tuple[str, asyncio.Future[Mapping[str, Outcome]]]] = []
         self._signalled = False
         self._jump: Jump | None = None
         decisions.on_jump = self.jumped
@@ -64,6 +75,13 @@ class Reload:
     def signalled(self) -> None:
         self._signalled = True
         self._asked.set()
+
+    async def ask(self, actor: str) -> Mapping[str, Outcome]:
+        """As `reload`, in its turn; it is done to the end, also when nobody waits for it any more."""
+        answer: asyncio.Future[Mapping[str, Outcome]] = asyncio.get_running_loop().create_future()
+        self._requests.append((actor, answer))
+        self._asked.set()
+        return await answer
 
     def jumped(self, jump: Jump) -> None:
         """The bundle in force denies far more than the one before it."""
@@ -80,36 +98,51 @@ class Reload:
             if self._signalled:
                 self._signalled = False
                 await self.reload()
-                await self._compare_settings()
+            requests, self._requests = self._requests, []
+            for actor, answer in requests:
+                outcomes = await self.reload(actor)
+                if not answer.done():  # who asked may have gone
+                    answer.set_result(outcomes)
 
-    async def reload(self) -> Mapping[str, str]:
-        """Load what there is to load; `policy`, `policy candidate` and `trust map` to `loaded`, `unchanged`, or
-        `refused`, when what was in force stays so. Never raises."""
-        outcomes = {"policy": await self._outcome("policy", self._load_policy())}
-        self._metrics.policy_reloaded(outcomes["policy"])
+    async def reload(self, actor: str = BY_SIGNAL) -> Mapping[str, Outcome]:
+        """Load what there is to load: `settings`, `policy`, `policy candidate`, `trust map` and the others, each with
+        what came of it. Never raises."""
+        outcomes: dict[str, Outcome] = {}
+        if self._live is not None:
+            outcomes["settings"] = await self._outcome("settings", partial(self._load_settings, self._live), actor)
+            self._metrics.settings_reloaded(outcomes["settings"].word)
+        outcomes["policy"] = await self._outcome("policy", self._load_policy, actor)
+        self._metrics.policy_reloaded(outcomes["policy"].word)
         if self._decisions.candidate_configured:
-            outcomes["policy candidate"] = await self._outcome("policy candidate", self._load_candidate())
+            outcomes["policy candidate"] = await self._outcome("policy candidate", self._load_candidate, actor)
         if self._trust.configured:
-            outcomes["trust map"] = await self._outcome("trust map", self._load_trust())
-            self._metrics.trust_reloaded(outcomes["trust map"])
+            outcomes["trust map"] = await self._outcome("trust map", self._load_trust, actor)
+            self._metrics.trust_reloaded(outcomes["trust map"].word)
         for what, load in self._also.items():
-            outcomes[what] = await self._outcome(what, load())
-            _log.info(f"{what}: {outcomes[what]}")
+            outcomes[what] = await self._outcome(what, load, actor)
+            _log.info(f"{what}: {outcomes[what].word}")
         return outcomes
 
-    async def _load_policy(self) -> bool:
+    async def _load_settings(self, live: LiveSettings, actor: str) -> Loaded:
+        loaded = await live.load(actor)
+        _log.info("settings reloaded", extra={"changed": loaded.changed, "jobs_ending": dict(loaded.ending)})
+        if loaded.restart:
+            _log.warning("restart to put these settings in force too", extra={"needs_restart": loaded.restart})
+        return loaded
+
+    async def _load_policy(self, actor: str) -> bool:
         if isinstance(self._engine, OpaServerEngine):
             await self._engine.check()
             _log.info("policy belongs to the OPA server, which answers; there is nothing to reload here")
             return False
         before = self._engine.digest
-        changed = await self._engine.reload(self._notes.policy_loaded)
+        changed = await self._engine.reload(partial(self._notes.policy_loaded, actor=actor))
         if changed:
-            await self._decisions.came_into_force(self._engine.bundle, BY_SIGNAL, before)
+            await self._decisions.came_into_force(self._engine.bundle, actor, before)
         _log.info("policy reloaded", extra={"changed": changed, "bundle": self._engine.digest, "before": before})
         return changed
 
-    async def _load_candidate(self) -> bool:
+    async def _load_candidate(self, _actor: str) -> bool:
         changed = await self._decisions.load_candidate()
         _log.info("policy candidate reloaded", extra={"changed": changed, "bundle": self._decisions.candidate.digest})
         return changed
@@ -133,44 +166,29 @@ class Reload:
             await self._decisions.came_into_force(engine.bundle, DAEMON, taken)
             _log.error("the bundle before is in force again", extra={"bundle": engine.digest, "taken_back": taken})
 
-    async def _load_trust(self) -> bool:
+    async def _load_trust(self, actor: str) -> bool:
         before = self._trust.digest
-        changed = await self._trust.load(self._notes.trust_loaded)
+        changed = await self._trust.load(partial(self._notes.trust_loaded, actor=actor))
         _log.info("trust map reloaded", extra={"changed": changed, "digest": self._trust.digest, "before": before})
         return changed
 
-    async def _outcome(self, what: str, loading: Awaitable[bool]) -> str:
-        reason = "internal_error"
+    async def _outcome(self, what: str, load: Callable[[str], Awaitable[bool | Loaded]], actor: str) -> Outcome:
         try:
-            return "loaded" if await loading else "unchanged"
+            loaded = await load(actor)
         except OrchestratorError as error:
-            reason = error.reason
-            detail = {"reason": reason, "detail": str(error), "fix": error.fix}
+            refused = Outcome("refused", error.reason, str(error), error.fix)
+            detail = {"reason": error.reason, "detail": str(error), "fix": error.fix}
             _log.error(f"{what} reload refused; the one in force stays", extra=detail)
         except Exception:  # noqa: BLE001 -- the old one is in force, whatever broke
+            refused = Outcome("refused", "internal_error", "The daemon's log says what broke.")
             _log.exception(f"{what} reload failed; the one in force stays")
+        else:
+            if isinstance(loaded, Loaded):
+                return Outcome("loaded" if loaded.changed else "unchanged", settings=loaded)
+            return Outcome("loaded" if loaded else "unchanged")
         with contextlib.suppress(OrchestratorError):  # nothing comes of it
-            await self._notes.refused(what, reason)
-        return "refused"
-
-    async def _compare_settings(self) -> None:
-        """Name the settings that differ on disk by now; they are read at start only."""
-        if self._reread is None:
-            return
-        try:
-            found = await asyncio.to_thread(self._reread)
-        except OrchestratorError as error:
-            _log.warning("the settings on disk are not valid; a restart would fail", extra={"reason": error.reason})
-            return
-        except Exception:  # noqa: BLE001 -- only a hint hangs on it
-            _log.exception("the settings could not be read again")
-            return
-        names = sorted(name for name in Settings.model_fields if getattr(found, name) != getattr(self._settings, name))
-        if names:
-            _log.warning(
-                "only files that the settings name are reloaded; restart to put changed settings in force",
-                extra={"changed": names},
-            )
+            await self._notes.refused(what, refused.reason, actor)
+        return refused
 
 
 def has_terminal() -> bool:

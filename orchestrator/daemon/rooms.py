@@ -46,10 +46,9 @@ from orchestrator.journal.redact import Masker
 from orchestrator.journal.trail import KeptJournal
 from orchestrator.lifecycle.actions import Performer
 from orchestrator.lifecycle.engine import Engine
+from orchestrator.lifecycle.pools import Pools
 from orchestrator.lifecycle.ports import JobSource, Revoker
 from orchestrator.lifecycle.sweep import Sweep
-from orchestrator.model.job import PoolName
-from orchestrator.model.pool import Pool
 from orchestrator.policy.decide import PolicyDecider
 from orchestrator.server.runner_api import RunnerApi
 from orchestrator.server.runner_handlers import RunnerDeps
@@ -70,7 +69,7 @@ class Rooms:
     url: str
     instance: str
     clock: SystemClock
-    pools: dict[PoolName, Pool]
+    pools: Pools
     journal: KeptJournal
     audit: Audit | None
     notes: AuditNotes
@@ -142,7 +141,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
         OrchestratorError: whatever is not fit to start with, with its fix.
     """
     clock = SystemClock()
-    pools = slices.pools(settings)
+    pools = Pools(slices.pools(settings))
     store = await open_store(settings, url, clock, stack)
     identity = await open_identity(settings, url, clock, store.notes, stack)
     notifications = await open_notifications(settings, store, url, clock, stack)
@@ -201,9 +200,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     )  # fmt: skip
 
 
-def _engine(
-    settings: Settings, journal: KeptJournal, performer: Performer, pools: Mapping[PoolName, Pool], clock: SystemClock
-) -> Engine:
+def _engine(settings: Settings, journal: KeptJournal, performer: Performer, pools: Pools, clock: SystemClock) -> Engine:
     return Engine(
         journal=journal,
         performer=performer,

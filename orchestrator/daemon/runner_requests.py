@@ -12,9 +12,8 @@ from orchestrator.daemon.secrets import SecretsRoom
 from orchestrator.identity.exchange import Exchange
 from orchestrator.journal.redact import Masker
 from orchestrator.lifecycle.engine import Engine
+from orchestrator.lifecycle.pools import Pools
 from orchestrator.lifecycle.ports import RunnerCredentials
-from orchestrator.model.job import PoolName
-from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
 from orchestrator.server.runner_api import RunnerApi, RunnerApiDeps
 from orchestrator.server.runner_handlers import RunnerDeps
@@ -26,7 +25,7 @@ from orchestrator.telemetry import relay as spans
 def runner_deps(
     engine: Engine,
     exchange: Exchange,
-    pools: Mapping[PoolName, Pool],
+    pools: Pools,
     relay: spans.JobSpanRelay | None,
     masker: Masker,
     platforms: GitHubSources,
@@ -44,7 +43,7 @@ def runner_deps(
     return RunnerDeps(
         engine=engine,
         exchange=token_exchange(exchange),
-        pools={str(name): pool for name, pool in pools.items()},
+        pool_of=pools.of,
         masker=masker,
         relay=relay.relay if relay else None,
         work_files=work_files,

@@ -34,9 +34,12 @@ class SignersHolder:
 
     def __init__(self, settings: Settings, pools: Mapping[PoolName, Pool], builder: Builder, key: EvidenceKey) -> None:
         self._settings = settings.promotion
-        self._builders = own_builders(settings.promotion, pools, builder)
+        self._pools = pools
+        self._builder = builder
         self._key = key.public
-        self._signers = _signers(self._settings, self._builders, (key.public,), {})
+        self._own: Sequence[PublicKey] = (key.public,)
+        self._files: Mapping[Path, Sequence[PublicKey]] = {}
+        self._signers = self._as_of_now()
         self._loading = asyncio.Lock()
 
     @property
@@ -76,12 +79,23 @@ class SignersHolder:
         async with self._loading:
             files = await asyncio.to_thread(read_key_files, self._settings)
             own = (self._key, *(key for path in self._settings.previous_keys for key in files[path]))
-            found = _signers(self._settings, self._builders, own, files)
+            found = self._with(own, files)
             changed = found.digest != self._signers.digest
             if changed and before is not None:
                 await before(found.digest, list(self._settings.signers))
-            self._signers = found
+            self._own, self._files = own, files
+            self._signers = self._as_of_now()
             return changed
+
+    def pools_changed(self) -> None:
+        """Have our own key speak for the builders that the pools are by now."""
+        self._signers = self._as_of_now()
+
+    def _as_of_now(self) -> Signers:
+        return self._with(self._own, self._files)
+
+    def _with(self, own: Sequence[PublicKey], files: Mapping[Path, Sequence[PublicKey]]) -> Signers:
+        return _signers(self._settings, own_builders(self._settings, self._pools, self._builder), own, files)
 
 
 def own_builders(settings: PromotionSettings, pools: Mapping[PoolName, Pool], builder: Builder) -> dict[str, int]:

@@ -72,10 +72,14 @@ def _sandboxed(settings: Settings) -> dict[str, SandboxSettings]:
     return {pool.name: pool.sandbox for pool in settings.pools if pool.backend == SANDBOX}
 
 
+def sandbox_pools(settings: Settings) -> dict[str, SandboxPool]:
+    return {name: _sandbox_pool(pool) for name, pool in _sandboxed(settings).items()}
+
+
 def sandbox(settings: Settings, instance: str) -> SandboxConfig:
     given = _sandboxed(settings)
     return SandboxConfig(
-        pools={name: _sandbox_pool(pool) for name, pool in given.items()},
+        pools=sandbox_pools(settings),
         instance=instance,
         private=(settings.state_dir,),
         host_uid_base=min(pool.host_uid_base for pool in given.values()),

@@ -16,8 +16,7 @@ from orchestrator.identity.trust.facts import trust_facts
 from orchestrator.identity.trust.inventory import inventory
 from orchestrator.identity.trust.trust_map import TrustMap
 from orchestrator.intake.github.urls import parse_github_url
-from orchestrator.model.job import PoolName
-from orchestrator.model.pool import Pool
+from orchestrator.lifecycle.pools import Pools
 from orchestrator.model.record import Record
 from orchestrator.settings import Settings
 
@@ -139,7 +138,7 @@ def _check(document: TrustDocument, audiences: Mapping[str, Collection[str]], br
 class TrustReader:
     """`server.deps.TrustReader` over the map in force."""
 
-    def __init__(self, holder: TrustHolder, pools: Mapping[PoolName, Pool]) -> None:
+    def __init__(self, holder: TrustHolder, pools: Pools) -> None:
         self._holder = holder
         self._pools = pools
 
@@ -147,7 +146,7 @@ class TrustReader:
         return self._holder.lists(audience)
 
     def explain(self, record: Record, audience: str, role: str) -> Mapping[str, Any] | None:
-        pool, trust = self._pools.get(record.offer.spec.pool), self._holder.current()
+        pool, trust = self._pools.of(record), self._holder.current()
         if pool is None or trust is None:
             return None
         return trust.explain(trust_facts(record, pool), audience, role).as_json()

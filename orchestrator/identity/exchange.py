@@ -29,7 +29,7 @@ from orchestrator.identity.trust.trust_map import TrustMap
 from orchestrator.lifecycle.ports import Policy, RunnerIdentity
 from orchestrator.model.decision import Decision
 from orchestrator.model.events import Event, ExchangeDecided, SummarySigned, TokenRefused
-from orchestrator.model.job import JobId, PoolName
+from orchestrator.model.job import JobId
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
 
@@ -67,7 +67,7 @@ async def _no_summary(_record: Record, _decision: Decision) -> Summary | None:
 class Collaborators:
     """What an exchange asks of the rest of the daemon.
 
-    `record_of` is the record that the runner is bound to, or None; `pool_of` a configured pool; `on_secret` is told
+    `record_of` is the record that the runner is bound to, or None; `pool_of` its pool; `on_secret` is told
     each token before it leaves, so that the job's log masks it. `trust` gives the trust map in force, None where none
     is configured; `broker` is for audiences of third parties, which only a trust map can grant. `summarize` is asked
     once both have allowed a token, and what it signs is recorded before the token is.
@@ -75,7 +75,7 @@ class Collaborators:
 
     policy: Policy
     record_of: Callable[[RunnerIdentity], Record | None]
-    pool_of: Callable[[PoolName], Pool | None]
+    pool_of: Callable[[Record], Pool | None]
     note: Note
     on_secret: Callable[[JobId, str], object]
     trust: Callable[[], TrustMap | None] = _no_trust_map
@@ -138,7 +138,7 @@ class Exchange:
 
     async def _exchange(self, runner: RunnerIdentity, request: ExchangeRequest, reference: str) -> dict[str, Any]:
         record = self._live_record(runner, reference)
-        pool = self._with.pool_of(record.offer.spec.pool)
+        pool = self._with.pool_of(record)
         if pool is None:
             raise refusals.failed(reference)
         asked = _Asked(record, pool, request, reference)

@@ -33,6 +33,29 @@ def admit(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
     return Step(action=Action.ASK_POLICY, wake_ns=deadline)
 
 
+def admit_again(record: Record, seen: Observation) -> Step | None:
+    """A job that waits was allowed more than its pool allows by now: it is judged again, before it begins.
+
+    None when it was not, which is nearly always.
+    """
+    assert seen.pool is not None
+    if _within(record.obligations, seen.pool):
+        return None
+    if record.platform is not None:
+        return Step(facts=(JobAdmitted(_demanded(record, seen.pool)),))
+    if seen.decision is None:
+        return Step(action=Action.ASK_POLICY)
+    if seen.decision.allowed and not _within(seen.decision.obligations, seen.pool):
+        return ended(Result.ERROR, EndReason.POLICY_ERROR, "policy allowed more egress than the job's pool does")
+    return Step(facts=_answer(seen.decision))
+
+
+def _within(allowed: Obligations, pool: Pool) -> bool:
+    """Whether the pool allows every destination that was allowed."""
+    wanted = allowed.egress
+    return wanted == pool.egress or set(narrow(pool.egress, wanted)) == set(wanted)
+
+
 def _answer(decision: Decision) -> tuple[Event, ...]:
     if decision.allowed:
         return (JobAdmitted(decision), *exception_facts(decision))

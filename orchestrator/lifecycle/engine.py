@@ -13,6 +13,7 @@ from orchestrator.lifecycle.naming import Namings
 from orchestrator.lifecycle.observation import Deadlines
 from orchestrator.lifecycle.offers import Offers
 from orchestrator.lifecycle.patience import Patience
+from orchestrator.lifecycle.pools import Pools
 from orchestrator.lifecycle.ports import Clock, Journal, RunnerIdentity
 from orchestrator.lifecycle.worker import Worker
 from orchestrator.model.egress import EgressProof
@@ -46,11 +47,12 @@ class Engine:
         max_jobs: int = 20_000,
     ) -> None:
         self._jobs = LiveJobs(journal)
-        self._pools = pools
+        self._pools = Pools.over(pools)
         self._offers = Offers(journal, self._jobs, self.adopt, max_jobs)
-        self._worker = Worker(self._jobs, performer, pools, clock, deadlines or Deadlines())
+        self._worker = Worker(self._jobs, performer, self._pools, clock, deadlines or Deadlines())
         self._queue = self._worker.queue
-        self._namings = Namings(journal, self._jobs, performer.policy, pools, self._worker.patience, self._queue.add)
+        patience, wake = self._worker.patience, self._queue.add
+        self._namings = Namings(journal, self._jobs, performer.policy, self._pools, patience, wake)
 
     # What others may ask.
 
@@ -104,8 +106,23 @@ class Engine:
         return [job_id for job_id in self._jobs.ids() if (job := self._jobs.get(job_id)) and _holds_runner(job.record)]
 
     def begin_drain(self) -> None:
-        """Begin no job that has not begun: what is queued stays queued, for the next daemon."""
+        """Begin no job that has not begun: what is queued stays queued, for the next daemon or `end_drain`."""
         self._worker.draining = True
+
+    def end_drain(self) -> None:
+        """Begin jobs again."""
+        self._worker.draining = False
+        for job_id in self._jobs.ids():
+            self._queue.add(job_id)
+
+    def pools_changed(self, pools: Mapping[PoolName, Pool], deadlines: Deadlines) -> None:
+        """Go by these from now on. Jobs whose runner was begun keep their pool as it was; those of a pool that is gone
+        end with a reason when they are looked at, which is soon."""
+        self._pools.replace(pools)
+        self._worker.deadlines = deadlines
+        self._worker.pools_changed()
+        for job_id in self._jobs.ids():
+            self._queue.add(job_id)
 
     def look_at(self, job_id: JobId) -> None:
         """Have a job looked at soon; a hint that may come twice or not at all."""
@@ -144,9 +161,12 @@ class Engine:
         """Take over a job from the journal, at start or when an offer's commit was in doubt."""
         if not self._jobs.add(record):
             return
-        slots = self._worker.slots.get(record.offer.spec.pool)
+        name = record.offer.spec.pool
+        slots, pool = self._worker.slots.get(name), self._pools.get(name)
         if slots and _holds_runner(record):
             slots.adopt(record.id)
+        if pool and record.runner is not None:
+            self._pools.begin(record.id, pool)
         self._queue.add(record.id)
 
     async def cancel(self, job_id: JobId, by: str, reason: str = "") -> Record | None:
@@ -251,7 +271,7 @@ class Engine:
         await self._queue.close()
 
     def _pool_of(self, record: Record) -> Pool | None:
-        return self._pools.get(record.offer.spec.pool)
+        return self._pools.of(record)
 
 
 def _holds_runner(record: Record) -> bool:

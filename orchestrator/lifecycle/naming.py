@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from orchestrator.errors import GiveUpError
 from orchestrator.lifecycle.admit import refusal_reason
@@ -11,12 +11,12 @@ from orchestrator.lifecycle.excepted import exception_facts
 from orchestrator.lifecycle.live import LiveJob, LiveJobs
 from orchestrator.lifecycle.patience import Patience
 from orchestrator.lifecycle.platform import judge_naming
+from orchestrator.lifecycle.pools import Pools
 from orchestrator.lifecycle.ports import Journal, Policy
 from orchestrator.lifecycle.turns import Turns
 from orchestrator.model.events import Event, JobRefused, PlatformJobCompleted, PlatformJobNamed
-from orchestrator.model.job import JobId, PoolName
+from orchestrator.model.job import JobId
 from orchestrator.model.platform import PlatformJob, PlatformResult
-from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record, as_named
 from orchestrator.model.runner import RunnerName
 
@@ -32,7 +32,7 @@ class Namings:
         journal: Journal,
         jobs: LiveJobs,
         policy: Policy,
-        pools: Mapping[PoolName, Pool],
+        pools: Pools,
         patience: Patience,
         wake: Callable[[JobId], None],
     ) -> None:
@@ -54,7 +54,7 @@ class Namings:
                     if await self._known(live, job, holder):
                         return _allowed(live.record)
                     asked = as_named(live.record, job)
-                pool = self._pools.get(asked.offer.spec.pool)
+                pool = self._pools.of(asked)
                 if pool is None:
                     raise GiveUpError("the runner's pool is not configured any more", reason="unknown_pool")
                 # Not under the job's lock: the runner's end must not wait for policy.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestrator.lifecycle.admit import admit_again
 from orchestrator.lifecycle.backoff import wake_after
 from orchestrator.lifecycle.ending import ended
 from orchestrator.lifecycle.observation import SECOND, Action, Deadlines, Failure, Observation, Step
@@ -63,16 +64,18 @@ def wait_for_slot(record: Record, seen: Observation, deadlines: Deadlines) -> St
         return ended(
             Result.ERROR, EndReason.PROVISION_FAILED, f"{MAX_RUNNERS} runners vanished before they had the work"
         )
-    if seen.slot:
-        spec = runner_spec(record, seen.pool)
-        return Step(facts=(ProvisionStarted(spec.name, spec.digest, record.runner_number + 1, seen.pool.backend),))
     deadline = record.phase_since_ns + deadlines.capacity_ns
-    if seen.now_ns >= deadline:
+    if seen.now_ns >= deadline and not seen.slot:
         return ended(
             Result.TIMEOUT,
             EndReason.CAPACITY_TIMEOUT,
             f"no runner of pool {seen.pool.name!r} became free within {deadlines.capacity_ns // SECOND} s",
         )
+    if (again := admit_again(record, seen)) is not None:
+        return again
+    if seen.slot:
+        spec = runner_spec(record, seen.pool)
+        return Step(facts=(ProvisionStarted(spec.name, spec.digest, record.runner_number + 1, seen.pool.backend),))
     if seen.slot is None:
         return Step(action=Action.TAKE_SLOT)
     reason = JobWaited(WaitReason.POOL_FULL, f"all {seen.pool.capacity} runners of pool {seen.pool.name!r} are in use")

@@ -7,7 +7,6 @@ cancel and the worker never interleave. Side effects run outside the lock.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.lifecycle.actions import Performer
@@ -16,12 +15,12 @@ from orchestrator.lifecycle.decide import decide
 from orchestrator.lifecycle.live import LiveJob, LiveJobs
 from orchestrator.lifecycle.observation import SECOND, Action, Deadlines, Observation, Step, learnt
 from orchestrator.lifecycle.patience import Patience
+from orchestrator.lifecycle.pools import Pools
 from orchestrator.lifecycle.ports import Clock
 from orchestrator.lifecycle.workqueue import WorkQueue
-from orchestrator.model.events import AlarmRaised, Event, Fact
-from orchestrator.model.job import JobId, PoolName
+from orchestrator.model.events import AlarmRaised, Event, Fact, ProvisionStarted
+from orchestrator.model.job import JobId
 from orchestrator.model.phase import Phase
-from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record, apply
 
 _log = logging.getLogger(__name__)
@@ -39,7 +38,7 @@ class Worker:
         self,
         jobs: LiveJobs,
         performer: Performer,
-        pools: Mapping[PoolName, Pool],
+        pools: Pools,
         clock: Clock,
         deadlines: Deadlines,
     ) -> None:
@@ -47,12 +46,19 @@ class Worker:
         self._performer = performer
         self._pools = pools
         self._clock = clock
-        self._deadlines = deadlines
+        self.deadlines = deadlines
         self.patience = Patience(clock, deadlines.call_ns)
         self.slots = {name: Slots(pool.capacity) for name, pool in pools.items()}
         self.queue = WorkQueue(self._work, clock, self._failing)
         self.draining = False
         """Begin no job that has not begun."""
+
+    def pools_changed(self) -> None:
+        """Go by the capacity that pools have now. One that is gone keeps its slots: they may be held."""
+        for name, pool in self._pools.items():
+            slots = self.slots.setdefault(name, Slots(pool.capacity))
+            for granted in slots.resize(pool.capacity):
+                self.queue.add(granted)
 
     async def _work(self, job_id: JobId) -> None:
         job = self._jobs.get(job_id)
@@ -60,7 +66,7 @@ class Worker:
             return
         seen = Observation(
             now_ns=self._clock.now_ns(),
-            pool=self._pools.get(job.record.offer.spec.pool),
+            pool=self._pools.of(job.record),
             phase=job.record.phase,
             revoked=job.revoked,
             deleted=job.still_deleted,
@@ -116,11 +122,13 @@ class Worker:
             seen = self._entering(job, seen, record.phase)
         facts: list[Event] = []
         while True:
-            step = decide(record, seen, self._deadlines)
+            step = decide(record, seen, self.deadlines)
             if step.facts:
                 facts.extend(step.facts)
                 for event in step.facts:
                     record = apply(record, Fact(job_id, seen.now_ns, event))
+                    if isinstance(event, ProvisionStarted) and seen.pool is not None:
+                        self._pools.begin(job_id, seen.pool)
                 if record.phase is not seen.phase:
                     seen = self._entering(job, seen, record.phase)
                 continue
@@ -153,6 +161,7 @@ class Worker:
     def _drop(self, job_id: JobId, record: Record) -> None:
         self.queue.forget(job_id)
         self._jobs.remove(job_id)
+        self._pools.forget(job_id)
         self._free(job_id, record)
 
     def _free(self, job_id: JobId, record: Record) -> None:

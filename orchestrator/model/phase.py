@@ -32,6 +32,7 @@ MOVES: Mapping[Phase, Mapping[type[events.Event], Phase]] = {
         events.JobEnded: Phase.TEARDOWN,
     },
     Phase.WAITING: {
+        events.JobAdmitted: Phase.WAITING,
         events.ProvisionStarted: Phase.PROVISIONING,
         events.JobEnded: Phase.TEARDOWN,
     },

@@ -27,6 +27,7 @@ from orchestrator.server.keys import Keys
 from orchestrator.server.notifications import Notifications
 from orchestrator.server.oidc import Oidc
 from orchestrator.server.openapi import document
+from orchestrator.server.operating import Operating
 from orchestrator.server.page.board import Board
 from orchestrator.server.page.broadcast import Broadcast
 from orchestrator.server.page.files import Files
@@ -99,6 +100,7 @@ def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
         "explain_trust": trust.explain_trust,
         "trust_inventory": trust.trust_inventory,
         "check_policy": PolicyCheck(deps).check_policy,
+        **Operating(deps, jobs).handlers(),
         "submit_approval": approvals.submit_approval,
         "list_approvals": approvals.list_approvals,
         "read_approval": approvals.read_approval,

@@ -132,7 +132,8 @@ REASONS: Mapping[str, Kind] = {
     "approval_unused": Kind(409, "There is nothing to review"),
     # ours
     "queue_full": Kind(429, "The queue is full"),
-    "draining": Kind(503, "The daemon is stopping"),
+    "draining": Kind(503, "The daemon takes no jobs now"),
+    "daemon_stopping": Kind(409, "The daemon stops"),
     "journal_unavailable": Kind(503, "The journal cannot be written"),
     "evidence_unwritable": Kind(503, "Evidence cannot be kept"),
     "evidence_unreadable": Kind(503, "Evidence cannot be read"),

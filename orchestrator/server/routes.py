@@ -10,6 +10,7 @@ from orchestrator.server import (
     artifact_shapes,
     key_shapes,
     notification_shapes,
+    operating_shapes,
     policy_shapes,
     schemas,
     shapes,
@@ -97,6 +98,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Read what a job waits for or why it ended, and what to do next",
         {200: Answer("One sentence, the next step, and the figures", shapes.WhyView)},
         problems=(404,),
+        page=Role.VIEWER,
     ),
     Operation(
         "read_receipt",
@@ -153,6 +155,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *artifact_shapes.OPERATIONS,
     *account_shapes.OPERATIONS,
     *notification_shapes.OPERATIONS,
+    *operating_shapes.OPERATIONS,
     *live_shapes.OPERATIONS,
     Operation(
         "list_pools",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -78,7 +78,7 @@ class RunnerDeps:
 
     engine: JobEngine
     exchange: Exchange
-    pools: Mapping[str, Pool]
+    pool_of: Callable[[Record], Pool | None]
     masker: Masker = field(default_factory=Masker)
     relay: SpanRelay | None = None
     work_files: WorkFiles | None = None
@@ -181,7 +181,7 @@ class RunnerHandlers:
         except GiveUpError:
             seat.refused += 1
             raise
-        pool = self._deps.pools.get(record.offer.spec.pool)
+        pool = self._deps.pool_of(record)
         if pool is None:
             raise GiveUpError("The job's pool is gone.", reason="job_ended")
         return record, pool

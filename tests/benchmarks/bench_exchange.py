@@ -130,7 +130,7 @@ class Ours:
         collaborators = Collaborators(
             policy=policy,
             record_of=lambda runner: record,
-            pool_of=lambda name: POOL,
+            pool_of=lambda record: POOL,
             note=note,
             on_secret=lambda job_id, token: None,
         )

@@ -38,6 +38,7 @@ from orchestrator.journal.audited import AuditedJournal
 from orchestrator.journal.sqlite import SqliteJournal
 from orchestrator.lifecycle.actions import Performer
 from orchestrator.lifecycle.engine import Engine
+from orchestrator.lifecycle.pools import Pools
 from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model.egress import EgressProof
 from orchestrator.model.events import Fact, RunnerCreated
@@ -164,7 +165,7 @@ async def whole(folder: Path, stack: AsyncExitStack) -> Whole:
     issuers = IssuerSet(Issuer(IssuerConfig("https://runners.example", audiences), keys, time.time_ns))
     trust = trust_map(folder)
     asked = Collaborators(
-        policy, engine.bound_record, {POOL.name: POOL}.get, engine.note, lambda _job, _token: None, lambda: trust
+        policy, engine.bound_record, Pools({POOL.name: POOL}).of, engine.note, lambda _job, _token: None, lambda: trust
     )
     rate = RateLimit(per_second=1e9, burst=1 << 30, monotonic=time.monotonic)
     return Whole(Exchange(issuers, asked, rate), runners)

@@ -40,7 +40,7 @@ TASK_MAKERS: dict[str, str] = {
     "orchestrator/daemon/pod_logs.py": "one task for each log that is read, kept by its runner and ended with it",
     "orchestrator/daemon/leadership.py": "renews the Lease for as long as the daemon lives, kept by its owner",
     "orchestrator/daemon/kubernetes.py": "tends the warm runners, kept and ended by the room",
-    "orchestrator/daemon/main.py": "waits for the first of two events, and cancels both",
+    "orchestrator/daemon/drain.py": "waits for the first of two events, and cancels both",
     "orchestrator/daemon/verdicts.py": "writing verdicts, kept in a set",
     "orchestrator/egress/connection.py": "callbacks of a protocol cannot wait; kept by the connection",
     "orchestrator/egress/gateway.py": "the sweeper, kept and ended by the gateway",
@@ -277,10 +277,11 @@ def test_every_setting_is_documented():
 
 def test_generated_pages_are_current():
     from orchestrator.cli.main import app
+    from orchestrator.cli.pages.api_page import api_page
     from orchestrator.cli.pages.commands_page import commands_page
     from orchestrator.cli.pages.settings_page import settings_page
 
-    for name, page in (("settings", settings_page()), ("cli", commands_page(app))):
+    for name, page in (("settings", settings_page()), ("cli", commands_page(app)), ("api", api_page())):
         kept = (ROOT / "docs" / "reference" / f"{name}.md").read_text("utf-8")
         assert kept == page, f"docs/reference/{name}.md is out of date: make docs"
 

@@ -7,21 +7,20 @@ import contextlib
 import hmac
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from orchestrator.backends.sandbox.config import SandboxConfig
+from orchestrator.backends.sandbox.config import SandboxConfig, SandboxPool
 from orchestrator.backends.sandbox.link import LauncherLink, Listening
-from orchestrator.backends.sandbox.plan import Plans
-from orchestrator.backends.sandbox.ports import EgressPort, JobLogs, LogWriter, RunnerListeners
-from orchestrator.backends.sandbox.preflight import Fitness, SandboxStatus, judge
+from orchestrator.backends.sandbox.plan import SPARES, NewPools, Plans
+from orchestrator.backends.sandbox.ports import EgressPort, JobLogs, RunnerListeners
+from orchestrator.backends.sandbox.preflight import Fitness, SandboxStatus
 from orchestrator.backends.sandbox.sandbox import RETRY_FIRST, RETRY_MOST, Sandbox, digest
+from orchestrator.backends.sandbox.trial import try_pool
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.lifecycle.ports import RunnerIdentity
-from orchestrator.model.job import JobId, PoolName
 from orchestrator.model.runner import RunnerName, RunnerSpec, RunnerState, RunnerView
 
 STARTS_PER_CORE = 3
-PREFLIGHT_SECONDS = 30
 
 
 class SandboxBackend:
@@ -40,6 +39,7 @@ class SandboxBackend:
         self._link: LauncherLink | None = None
         self._linking = asyncio.Lock()
         self._agents: dict[str, Fitness] = {}
+        self._gone: frozenset[str] = frozenset()
         self._sandboxes: dict[RunnerName, Sandbox] = {}
         self._starting: dict[RunnerName, asyncio.Task[RunnerView]] = {}
         self._removing: dict[RunnerName, asyncio.Task[None]] = {}
@@ -58,6 +58,34 @@ class SandboxBackend:
         await self._linked()
         assert self.status is not None
         return self.status
+
+    async def prepare(self, pools: Mapping[str, SandboxPool]) -> NewPools:
+        """See that runners of these pools can be made: a sandbox runs for each that is new or changed. Nothing that is
+        in force changes by it.
+
+        Raises:
+            ConfigurationError: they cannot; reason `restart_needed` if they could after one.
+            TryAgainError: the launcher is lost.
+        """
+        link = await self._linked()
+        assert self._plans is not None
+        before = self._config.pools
+        plans = await asyncio.to_thread(self._plans.changed_to, {**before, **pools})
+        agents = dict(self._agents)
+        for name, pool in pools.items():
+            if pool != before.get(name):
+                agents[name] = await try_pool(link, plans, name)
+        return NewPools(plans, agents, frozenset(before) - frozenset(pools))
+
+    def put_in_force(self, new: NewPools) -> None:
+        """Have runners made so from now on; those that are there stay as they are."""
+        before, gone = self._config.pools, self._gone
+        self._config, self._plans, self._gone = new.plans.config, new.plans, new.gone
+        self._agents = dict(new.agents)
+        if self._link is not None and not self._link.dead:
+            for name, pool in self._config.pools.items():
+                if pool != before.get(name) or (name in gone) is not (name in self._gone):
+                    self._define(self._link, new.plans, name)
 
     async def close(self) -> None:
         """End every runner and the launcher; returns when all of them are gone."""
@@ -230,8 +258,8 @@ class SandboxBackend:
                 ready = await link.ready()
                 for name in self._config.pools:
                     if name not in self._agents:
-                        self._agents[name] = await self._preflight(link, self._plans, name)
-                    link.define_pool(*self._plans.pool(name, self._agents[name].agent))
+                        self._agents[name] = await try_pool(link, self._plans, name)
+                    self._define(link, self._plans, name)
             except BaseException:
                 await link.close()
                 raise
@@ -239,34 +267,5 @@ class SandboxBackend:
             self._link = link
             return link
 
-    async def _preflight(self, link: LauncherLink, plans: Plans, name: str) -> Fitness:
-        link.define_pool(*plans.probe(name))
-        runner, heard = RunnerName(f"preflight-{name}"), _Heard()
-        spec = RunnerSpec(runner, JobId(runner), PoolName(f"preflight:{name}"), (), PREFLIGHT_SECONDS)
-        sandbox = Sandbox(spec, link, lambda: None)
-        problem = ""
-        try:
-            listening = await sandbox.launch(heard, self._config.start_timeout)
-            listening.gateway.close()
-            listening.runner_api.close()
-        except TryAgainError as error:
-            problem = str(error)
-        await sandbox.settled.wait()
-        return judge(bytes(heard.data), name, problem)
-
-
-class _Heard(LogWriter):
-    """Keeps what the preflight says."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def write(self, data: bytes) -> None:
-        if len(self.data) < 1 << 20:
-            self.data += data
-
-    async def drain(self) -> None:
-        return
-
-    async def close(self) -> None:
-        return
+    def _define(self, link: LauncherLink, plans: Plans, name: str) -> None:
+        link.define_pool(*plans.pool(name, self._agents[name].agent, 0 if name in self._gone else SPARES))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import orchestrator.agent
 from orchestrator.backends.sandbox import command, seccomp, toolchain
 from orchestrator.backends.sandbox.command import CarriedFile
 from orchestrator.backends.sandbox.config import SandboxConfig, SandboxPool
-from orchestrator.backends.sandbox.preflight import PROBE
+from orchestrator.backends.sandbox.preflight import PROBE, Fitness
 from orchestrator.backends.sandbox.toolchain import Staging, Toolchain
 from orchestrator.errors import ConfigurationError
 
@@ -53,6 +53,21 @@ class Plans:
         staging = toolchain.plan_staging(folders, bwrap, privileged=os.geteuid() == 0)
         return Plans(bwrap, staging, toolchains, config)
 
+    def changed_to(self, pools: Mapping[str, SandboxPool]) -> Plans:
+        """These pools for the launcher that runs.
+
+        Raises:
+            ConfigurationError: as `make`; reason `restart_needed` when only another launcher can show a folder.
+        """
+        made = Plans.make(replace(self.config, pools=pools))
+        if not set(made.staging.moved) <= set(self.staging.moved):
+            raise ConfigurationError(
+                "a toolchain folder that not everybody may read is shown to sandboxes from the daemon's start on only",
+                reason="restart_needed",
+                fix="restart the daemon, or make the folder and those above it readable for others",
+            )
+        return replace(made, staging=self.staging)
+
     def hello(self) -> dict[str, Any]:
         return {
             "instance": self.config.instance,
@@ -66,10 +81,10 @@ class Plans:
         source = CarriedFile(command.AGENT_SOURCE, 0o444, _agent_file("main.py"))
         return self._message(name, f"preflight:{name}", [source], ["-c", PROBE], spares=0)
 
-    def pool(self, name: str, agent: bytes) -> tuple[dict[str, Any], list[bytes]]:
+    def pool(self, name: str, agent: bytes, spares: int = SPARES) -> tuple[dict[str, Any], list[bytes]]:
         """The pool as jobs get it, with the agent compiled for its interpreter."""
         program = [command.AGENT, str(self.config.pools[name].max_processes)]
-        return self._message(name, name, [CarriedFile(command.AGENT, 0o444, agent)], program, spares=SPARES)
+        return self._message(name, name, [CarriedFile(command.AGENT, 0o444, agent)], program, spares=spares)
 
     def _message(
         self, name: str, label: str, files: list[CarriedFile], program: list[str], *, spares: int
@@ -92,6 +107,15 @@ class Plans:
             },
         }
         return message, [seccomp.build(), *(file.data for file in carried)]
+
+
+@dataclass(frozen=True, slots=True)
+class NewPools:
+    """Pools that were seen to work. Runners of those that are `gone` may still be there, and some yet be made."""
+
+    plans: Plans
+    agents: Mapping[str, Fitness]
+    gone: frozenset[str]
 
 
 def _commands(python: Path) -> list[CarriedFile]:

@@ -181,10 +181,11 @@ class GitHubSource:
             self._sweeping.over()
         self.capacity_changed()
 
-    def begin_drain(self) -> None:
-        """Ask GitHub for no more jobs than there are runners for."""
+    def set_draining(self, draining: bool) -> None:
+        """Ask GitHub for no more jobs than there are runners for, or for as many as there is room for again."""
         for one in self._sets.values():
-            one.loop.draining = True
+            one.loop.draining = draining
+            one.loop.look_soon()
 
     async def let_go(self, ids: Collection[JobId]) -> None:
         """See `SetRunners.let_go`."""

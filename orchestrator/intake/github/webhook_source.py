@@ -188,9 +188,10 @@ class WebhookSource:
             runners.adopt()
         await self._sweep.run()
 
-    def begin_drain(self) -> None:
-        """Demand no more runners."""
-        self._work.draining = True
+    def set_draining(self, draining: bool) -> None:
+        """Demand no more runners, or do again."""
+        self._work.draining = draining
+        self._work.look_soon()
 
     async def let_go(self, ids: Collection[JobId]) -> None:
         """See `SetRunners.let_go`."""

@@ -374,21 +374,19 @@ async def test_the_file_and_the_folders_are_loaded_again(open_world, tmp_path):
     (folder / "b.json").write_text(signed(wanted, "alice", "carol").text())
     async with open_world(**settings(tmp_path, objects=[str(folder)])) as site:
         rooms = site.rooms
-        also = {"approvers": lambda: rooms.approvals.desk.load("signal:SIGHUP")}
-        reload = Reload(
-            rooms.policy_engine, rooms.trust, rooms.decisions, rooms.notes, rooms.metrics, rooms.settings, None, also
-        )
+        also = {"approvers": lambda _actor: rooms.approvals.desk.load("signal:SIGHUP")}
+        reload = Reload(rooms.policy_engine, rooms.trust, rooms.decisions, rooms.notes, rooms.metrics, None, also)
         assert (await shown(site, wanted))["state"] == "exception_approvers_missing"
-        assert (await reload.reload())["approvers"] == "unchanged"
+        assert (await reload.reload())["approvers"].word == "unchanged"
         (folder / "b.json").write_text(signed(wanted, "alice", "bob", "carol").text())
-        assert (await reload.reload())["approvers"] == "loaded"
+        assert (await reload.reload())["approvers"].word == "loaded"
         assert (await shown(site, wanted))["state"] == "counts"
         write_people(tmp_path, {name: given for name, given in PEOPLE.items() if name != "bob"})
-        assert (await reload.reload())["approvers"] == "loaded"
+        assert (await reload.reload())["approvers"].word == "loaded"
         assert (await shown(site, wanted))["state"] == "exception_approvers_missing"
         (tmp_path / "approvers.yaml").write_text("version: 1\npeople: {alice: {keys: [none]}}")
         before = rooms.approvals.desk.digest
-        assert (await reload.reload())["approvers"] == "refused"
+        assert (await reload.reload())["approvers"].word == "refused"
         assert rooms.approvals.desk.digest == before
     assert [record["actor"] for record in told(site, "approvers.loaded")] == ["daemon", "signal:SIGHUP"]
     assert [record["data"] for record in told(site, "approvers.refused")] == [{"reason": "approvers_invalid"}]

@@ -294,9 +294,7 @@ async def test_a_key_of_the_keyed_hashes_that_was_replaced_shows(open_world):
 async def test_what_is_loaded_anew_is_told_before_it_is_in_force(open_world, bundle, monkeypatch):
     async with open_world() as world:
         rooms = world.rooms
-        reload = Reload(
-            rooms.policy_engine, rooms.trust, rooms.decisions, rooms.notes, rooms.metrics, rooms.settings, None
-        )
+        reload = Reload(rooms.policy_engine, rooms.trust, rooms.decisions, rooms.notes, rooms.metrics, None)
         first = rooms.policy_engine.digest
         bundle.write(bundle.policy + "\n# second\n")
         with sick_disk(monkeypatch):
@@ -306,7 +304,7 @@ async def test_what_is_loaded_anew_is_told_before_it_is_in_force(open_world, bun
         assert (await waiting)["policy"] == "loaded"
         second = rooms.policy_engine.digest
         bundle.write(bundle.policy + "\nallow if {")
-        assert (await reload.reload())["policy"] == "refused"
+        assert (await reload.reload())["policy"].word == "refused"
         state = world.state
     told_of = [record for record in records(state) if record["kind"].startswith("policy.")]
     assert [record["kind"] for record in told_of] == ["policy.loaded", "policy.loaded", "policy.refused"]

@@ -66,9 +66,7 @@ async def test_a_candidate_is_asked_and_never_obeyed(open_world, tmp_path):
     given = {"bundle": str(write_bundle(tmp_path / "policy")), "candidate": str(candidate)}
     async with open_world(policy=given) as world:
         rooms = world.rooms
-        reload = Reload(
-            rooms.policy_engine, rooms.trust, rooms.decisions, rooms.notes, rooms.metrics, rooms.settings, None
-        )
+        reload = Reload(rooms.policy_engine, rooms.trust, rooms.decisions, rooms.notes, rooms.metrics, None)
         await world.finished(await world.offer("one", "true"))
         await world.until(lambda: rooms.decisions.log.written > 0)
         metrics = await world.get("/metrics")
@@ -77,10 +75,10 @@ async def test_a_candidate_is_asked_and_never_obeyed(open_world, tmp_path):
         )
         assert "orchestrator_policy_candidate_loaded 1.0" in metrics
         (candidate / "decision.rego").write_text("package orchestrator\n\nallow if {")
-        assert (await reload.reload())["policy candidate"] == "refused"
+        assert (await reload.reload())["policy candidate"].word == "refused"
         assert rooms.decisions.candidate.digest, "the last good one is still asked"
         write_bundle(candidate)
-        assert (await reload.reload())["policy candidate"] == "loaded"
+        assert (await reload.reload())["policy candidate"].word == "loaded"
         record = await world.offer("two", "true")
         await world.finished(record)
         state = world.state
@@ -106,25 +104,23 @@ async def test_a_bundle_that_denies_far_more_is_noticed_and_may_be_taken_back(op
     }
     async with open_world(policy=given) as world, asyncio.TaskGroup() as group:
         rooms = world.rooms
-        reload = Reload(
-            rooms.policy_engine, rooms.trust, rooms.decisions, rooms.notes, rooms.metrics, rooms.settings, None
-        )
+        reload = Reload(rooms.policy_engine, rooms.trust, rooms.decisions, rooms.notes, rooms.metrics, None)
         loop = group.create_task(reload.run_for_ever())
         first = rooms.policy_engine.digest
         for number in range(5):
             await world.offer(f"before-{number}", "true")
         await world.until(lambda: not list(rooms.engine.live_ids()))
         bundle.write(DENIES)
-        assert (await reload.reload())["policy"] == "loaded"
+        assert (await reload.reload())["policy"].word == "loaded"
         second = rooms.policy_engine.digest
         for number in range(5):
             await world.offer(f"after-{number}", "true")
         await world.until(lambda: rooms.decisions.jumps == 1 and not list(rooms.engine.live_ids()))
         if rollback:
             await world.until(lambda: rooms.policy_engine.digest == first)
-            assert (await reload.reload())["policy"] == "refused", "its folder still holds what was taken back"
+            assert (await reload.reload())["policy"].word == "refused", "its folder still holds what was taken back"
             bundle.write(POLICY + "\n# corrected\n")
-            assert (await reload.reload())["policy"] == "loaded"
+            assert (await reload.reload())["policy"].word == "loaded"
             assert "orchestrator_policy_deny_jump 0.0" in await world.get("/metrics")
         else:
             assert rooms.policy_engine.digest == second

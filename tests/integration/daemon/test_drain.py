@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from orchestrator.daemon.main import Drain, _drain
+from orchestrator.daemon.drain import Drain, Drainage
 from orchestrator.model.events import JobEnded, RunnerBound
 from orchestrator.model.phase import Phase
 
@@ -27,7 +27,7 @@ async def test_a_job_that_begins_during_the_drain_is_ended_by_it(world, monkeypa
     await world.until(lambda: world.rooms.engine.record(job_id).phase is Phase.PROVISIONING)
     asyncio.get_running_loop().call_later(0.2, held.set)
     async with asyncio.timeout(12):
-        assert await _drain(world.rooms, Drain()), "no work is left"
+        assert await Drainage(world.rooms, Drain()).until_quiet(0.001), "no work is left"
     facts = [fact.event for fact in await world.rooms.journal.facts_of(job_id)]
     assert any(isinstance(fact, RunnerBound) for fact in facts)
     (ended,) = [fact for fact in facts if isinstance(fact, JobEnded)]

@@ -24,14 +24,14 @@ WITHDRAWN = POLICY.replace(
 
 async def test_a_rule_that_is_withdrawn_while_a_job_runs_ends_its_tokens(world, bundle):
     rooms = world.rooms
-    reload = Reload(rooms.policy_engine, rooms.trust, rooms.decisions, rooms.notes, rooms.metrics, rooms.settings, None)
+    reload = Reload(rooms.policy_engine, rooms.trust, rooms.decisions, rooms.notes, rooms.metrics, None)
     before = rooms.policy_engine.digest
     heard = []
     unsubscribe = rooms.journal.subscribe(lambda facts: heard.extend(fact.event for fact in facts))
     job_id = await world.offer("asks", UNTIL_REFUSED)
     await world.until(lambda: any(isinstance(event, TokenIssued) for event in heard))
     bundle.write(WITHDRAWN)
-    assert (await reload.reload())["policy"] == "loaded"
+    assert (await reload.reload())["policy"].word == "loaded"
     await world.finished(job_id)
     unsubscribe()
     [admitted] = [event.decision for event in heard if isinstance(event, JobAdmitted)]

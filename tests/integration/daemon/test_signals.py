@@ -86,14 +86,19 @@ def test_hangup_loads_the_approvers_and_signers_again(program, tmp_path):
     assert daemon.end() == 0
 
 
-def test_hangup_names_the_settings_that_need_a_restart(program):
+def test_hangup_puts_settings_in_force_and_names_those_that_need_a_restart(program):
     daemon = program().start()
-    daemon.write(pools=[{"name": "other"}], deadlines={"drain_seconds": 5})
+    daemon.write(pools=[{"name": "other"}], deadlines={"drain_seconds": 5, "sweep_seconds": 20})
     daemon.signal(signal.SIGHUP)
-    assert daemon.said("restart to put changed settings in force")["changed"] == ["deadlines", "pools"]
+    told = daemon.said("settings reloaded")["changed"]
+    assert told == ["pools.other", "pools.default", "deadlines.drain_seconds"]
+    told = daemon.said("restart to put these settings in force too")["needs_restart"]
+    assert told == ["deadlines.sweep_seconds"]
     daemon.config.write_text("no_such_setting: 1\n")
     daemon.signal(signal.SIGHUP)
-    daemon.said("a restart would fail")
+    assert "no_such_setting" in daemon.said("settings reload refused; the one in force stays")["detail"]
+    daemon.until(lambda: value(daemon, "orchestrator_settings_reload_failed") == 1.0)
+    assert 'orchestrator_pool_capacity_runners{pool="other"}' in metrics(daemon), "an unfit file changes nothing"
     assert daemon.end() == 0
 
 

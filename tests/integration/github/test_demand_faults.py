@@ -170,7 +170,7 @@ async def test_a_draining_source_asks_for_no_more():
         plant.github.options.poll_hold = 0.05
         first = plant.dispatch(1)
         await done(plant, first)
-        plant.source.begin_drain()
+        plant.source.set_draining(True)
         (one,) = plant.github.state.sets.values()
         await plant.until(lambda: one.capacity == 0)
         run = plant.dispatch(1)

@@ -24,7 +24,7 @@ async def is_let_go(plant: Plant) -> None:
     await plant.until(lambda: bool(plant.handed_out))
     assert len(plant.github.state.runners) == 1
     plant.engine.begin_drain()
-    plant.source.begin_drain()
+    plant.source.set_draining(True)
     await plant.source.let_go(plant.engine.active_ids())
     await plant.until(lambda: not plant.engine.active_ids())
     assert not plant.github.state.runners

@@ -252,7 +252,7 @@ async def test_only_our_own_orphans_are_removed_and_only_at_the_second_look(tmp_
 
 async def test_draining_demands_no_more(tmp_path):
     async with webhook_plant(tmp_path) as plant:
-        plant.source.begin_drain()
+        plant.source.set_draining(True)
         plant.dispatch(1)
         await plant.until(lambda: plant.inbox.waiting == 0 and len(plant.receipts) == 1)
         await plant.source.look_for_queued()

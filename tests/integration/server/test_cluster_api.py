@@ -37,6 +37,7 @@ from orchestrator.identity.rate import RateLimit
 from orchestrator.identity.secrets.registry import Registered, Registry
 from orchestrator.identity.secrets.state import StateStore
 from orchestrator.identity.serving_certificate import ServingCertificate
+from orchestrator.lifecycle.pools import Pools
 from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model.events import (
     AlarmRaised,
@@ -182,7 +183,7 @@ async def cluster(api, tmp_path, peers) -> AsyncIterator[Cluster]:
         Collaborators(
             policy=FixedPolicy(),
             record_of=api.engine.bound_record,
-            pool_of={api.pool.name: api.pool}.get,
+            pool_of=Pools({api.pool.name: api.pool}).of,
             note=api.engine.note,
             on_secret=lambda _job_id, _token: None,
         ),
@@ -191,7 +192,7 @@ async def cluster(api, tmp_path, peers) -> AsyncIterator[Cluster]:
     deps = RunnerDeps(
         engine=api.engine,
         exchange=token_exchange(exchange),
-        pools={api.pool.name: api.pool},
+        pool_of=Pools({api.pool.name: api.pool}).of,
         relay=relay,
         report=ReportDesk(ReportedDocuments(tmp_path / "reported")).report,
         limits=RunnerLimits(body_timeout_seconds=0.5, max_artifacts=3),

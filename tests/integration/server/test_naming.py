@@ -17,6 +17,7 @@ from orchestrator.identity.grammar import JWT_TYPE, TOKEN_EXCHANGE
 from orchestrator.identity.issuers import IssuerSet
 from orchestrator.identity.rate import RateLimit
 from orchestrator.journal.redact import Masker
+from orchestrator.lifecycle.pools import Pools
 from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model.decision import Verdict
 from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec
@@ -109,7 +110,7 @@ async def forge(api) -> AsyncIterator[Forge]:
         Collaborators(
             policy=FixedPolicy(),
             record_of=api.engine.bound_record,
-            pool_of={api.pool.name: api.pool}.get,
+            pool_of=Pools({api.pool.name: api.pool}).of,
             note=api.engine.note,
             on_secret=lambda _job_id, _token: None,
         ),
@@ -121,7 +122,7 @@ async def forge(api) -> AsyncIterator[Forge]:
             engine=api.engine,
             credentials=Credentials(api.backend),
             exchange=token_exchange(exchange),
-            pools={api.pool.name: api.pool},
+            pool_of=Pools({api.pool.name: api.pool}).of,
             masker=made.masker,
             work_files=made.make,
             namer=made.name,

@@ -18,6 +18,7 @@ from orchestrator.identity.exchange import Collaborators, Exchange
 from orchestrator.identity.grammar import JWT_TYPE, TOKEN_EXCHANGE
 from orchestrator.identity.issuers import IssuerSet
 from orchestrator.identity.rate import RateLimit
+from orchestrator.lifecycle.pools import Pools
 from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model.events import AlarmRaised, ArtifactReported, JobEnded, SpansRelayed
 from orchestrator.model.job import JobId
@@ -84,7 +85,7 @@ async def runners(api) -> AsyncIterator[Runners]:
         Collaborators(
             policy=FixedPolicy(),
             record_of=api.engine.bound_record,
-            pool_of={api.pool.name: api.pool}.get,
+            pool_of=Pools({api.pool.name: api.pool}).of,
             note=api.engine.note,
             on_secret=lambda _job_id, _token: None,
         ),
@@ -95,7 +96,7 @@ async def runners(api) -> AsyncIterator[Runners]:
             engine=api.engine,
             credentials=Credentials(api.backend),
             exchange=token_exchange(exchange),
-            pools={api.pool.name: api.pool},
+            pool_of=Pools({api.pool.name: api.pool}).of,
             relay=relay,
             endpoints=RunnerEndpoints(otlp=True),
             limits=RunnerLimits(body_timeout_seconds=0.5, idle_seconds=1, max_connections=4, max_artifacts=3),

@@ -28,12 +28,13 @@ def test_every_kind_is_there_and_no_other():
     rooms = "".join(path.read_text("utf-8") for path in files)
     noted = set(
         re.findall(
-            r'"((?:log|daemon|journal|policy|trust|keys|deployment|signers|evidence|secret|approvers|approval)\.[a-z_]+)"',
+            r'"((?:log|daemon|journal|settings|policy|trust|keys|deployment|signers|evidence|secret|approvers|approval)\.[a-z_]+)"',
             rooms,
         )
     )
     assert {"log.begun", "policy.loaded", "keys.rotated"} <= noted
-    assert told | noted | {"policy.refused", "trust.refused", "signers.refused", "approvers.refused"} == LISTED
+    refused = {f"{what}.refused" for what in ("settings", "policy", "trust", "signers", "approvers")}
+    assert told | noted | refused == LISTED
 
 
 def test_facts_that_are_not_told_are_chosen():

@@ -85,7 +85,7 @@ def maker():
 @pytest.fixture
 def exchange(world, issuer, maker, clock):
     asked = Collaborators(
-        world, world.record_of, lambda _name: world.pool, world.note, world.on_secret, lambda: world.trust, maker
+        world, world.record_of, lambda _record: world.pool, world.note, world.on_secret, lambda: world.trust, maker
     )
     rate = RateLimit(per_second=1, burst=5, monotonic=clock.monotonic)
     return Exchange(IssuerSet(issuer), asked, rate, timeout_seconds=0.5)

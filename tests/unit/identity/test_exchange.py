@@ -94,7 +94,7 @@ def exchange(world, issuer, clock):
     collaborators = Collaborators(
         policy=world,
         record_of=world.record_of,
-        pool_of=lambda name: world.pool,
+        pool_of=lambda record: world.pool,
         note=world.note,
         on_secret=world.on_secret,
         summarize=world.summarize,

@@ -66,7 +66,7 @@ def own(issuer, clock) -> Issuer:
 @pytest.fixture
 def exchange(world, issuer, own, trust, clock):
     asked = Collaborators(
-        world, world.record_of, lambda _name: world.pool, world.note, world.on_secret, lambda: world.trust
+        world, world.record_of, lambda _record: world.pool, world.note, world.on_secret, lambda: world.trust
     )
     world.trust = trust
     rate = RateLimit(per_second=1, burst=5, monotonic=clock.monotonic)

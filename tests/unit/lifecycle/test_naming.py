@@ -211,6 +211,8 @@ async def test_who_cannot_be_given_a_job():
     assert [fact.alarm for fact in await events(daemon, 2) if isinstance(fact, e.AlarmRaised)] == ["named_before_claim"]
     await daemon.claim(early)
     daemon.pools.clear()
+    await daemon.kill()
+    await daemon.start()
     assert await daemon.name_job(early, JOB) == "unknown_pool"
     await at_peace(daemon)
 

@@ -14,6 +14,7 @@ P = Phase
 LEGAL: dict[tuple[Phase, type], Phase] = {
     (P.QUEUED, e.JobAdmitted): P.WAITING,
     (P.QUEUED, e.JobEnded): P.TEARDOWN,
+    (P.WAITING, e.JobAdmitted): P.WAITING,
     (P.WAITING, e.ProvisionStarted): P.PROVISIONING,
     (P.WAITING, e.JobEnded): P.TEARDOWN,
     (P.PROVISIONING, e.RunnerCreated): P.BINDING,

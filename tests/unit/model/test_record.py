@@ -102,7 +102,7 @@ def test_a_claim_that_overtook_the_create_call_stays_bound_to_its_runner():
     "steps",
     [
         [STARTED],
-        [ADMITTED, ADMITTED],
+        [ADMITTED, STARTED, ADMITTED],
         [ADMITTED, STARTED, CREATED, BOUND, BOUND],
         [ADMITTED, STARTED, CREATED, BOUND, e.RunnerVanished(RUNNER)],
         [ADMITTED, STARTED, CREATED, BOUND, STARTED],
