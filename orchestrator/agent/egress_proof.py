@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from orchestrator.agent.main import CANARY, FORBIDDEN
@@ -22,10 +22,12 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 1.0
 
 @dataclass
 class Proof:
-    """What was denied and what was reached, in words for the journal."""
+    """What was denied and what was reached, in words for the journal; when it was begun and made, by time.monotonic."""
 
     denied: list[str]
     reached: list[str]
+    began: float = field(default_factory=time.monotonic)
+    ended: float = 0.0
 
 
 def prove(around: Surroundings) -> Proof:
@@ -33,14 +35,15 @@ def prove(around: Surroundings) -> Proof:
     what proves that they do is the API server's address, where somebody would answer."""
     service = f"tcp:{around.api_server[0]}:{around.api_server[1]}"
     family = socket.AF_INET6 if ":" in around.api_server[0] else socket.AF_INET
+    proof = Proof([], [])
     probes = [*FORBIDDEN, (service, family, socket.SOCK_STREAM, around.api_server)]
     with ThreadPoolExecutor(len(probes) + 1, thread_name_prefix="probe") as threads:
         canary = threads.submit(gateway_refuses, around.gateway)
         answers = [(name, threads.submit(answers_at, family, kind, where)) for name, family, kind, where in probes]
-        proof = Proof([], [])
         for name, answered in answers:
             (proof.reached if answered.result() else proof.denied).append(name)
         (proof.denied if canary.result() else proof.reached).append("gateway:" + CANARY)
+    proof.ended = time.monotonic()
     return proof
 
 
@@ -91,7 +94,7 @@ class Renewal:
     """A proof in the making while a claim waits, begun when the wait turns out to be long."""
 
     def __init__(self, around: Surroundings) -> None:
-        self._proof = Proof([], ["unproven"])
+        self._proof = Proof([], ["unproven"], ended=time.monotonic())
         self._wanted = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(around,), daemon=True)
         self._thread.start()

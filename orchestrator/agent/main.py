@@ -60,8 +60,9 @@ def main() -> None:
     hide_memory()
     token = runner_token()
     limit_processes()
+    proving = time.monotonic()
     proof = prove_egress_denied()
-    work = claim(token, proof)
+    work = claim(token, proof, proving, time.monotonic())
     os._exit(reap_until_exit(start(work)))
 
 
@@ -152,20 +153,23 @@ def refused(gateway: socket | None) -> bool:
     return answer.split(b" ", 2)[1:2] == [b"403"]
 
 
-def claim(token: str, proof: tuple[list[str], list[str]]) -> dict[str, Any]:
-    """Ask for the work. Only 5xx and connection failures are tried again: a refusal is final."""
+def claim(token: str, proof: tuple[list[str], list[str]], proving: float, proven: float) -> dict[str, Any]:
+    """Ask for the work, and tell how long ago the proof was begun and made. Only 5xx and connection failures are tried
+    again: a refusal is final."""
     denied, reached = (",".join(quoted(item) for item in items) for items in proof)
-    body = f'{{"proof":{{"denied":[{denied}],"reached":[{reached}]}}}}'.encode()
     head = (
         "POST /runner/v1/claim HTTP/1.1\r\nHost: 127.0.0.1:3129\r\nConnection: close\r\n"
-        f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\n"
     )
     problem = ""
     for attempt in range(CLAIM_TRIES):
         if attempt:
             time.sleep(0.1 * 4**attempt)
+        now = time.monotonic()
+        ago = f'{{"proving":{now - proving:.6f},"proven":{now - proven:.6f}}}'
+        body = f'{{"proof":{{"denied":[{denied}],"reached":[{reached}]}},"ago":{ago}}}'
         try:
-            status, answer = post(head.encode() + body)
+            status, answer = post(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
         except (OSError, ValueError) as error:
             problem = str(error) or type(error).__name__
             continue

@@ -27,6 +27,9 @@ from orchestrator.agent.job_files import write
 from orchestrator.agent.main import EX_CONFIG, EX_NOPERM, EX_OSERR, EX_PROTOCOL, EX_UNAVAILABLE, REFUSALS, reason_of
 from orchestrator.agent.surroundings import Failure, Surroundings, told
 
+BEGAN = time.monotonic()
+"""When this program did."""
+
 WORK_FOLDER = "/run/orchestrator"
 WORKSPACE = "/job"
 
@@ -112,7 +115,9 @@ class Claims:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _ask(self, proof: Proof) -> tuple[int, bytes]:
-        body = json.dumps({"proof": {"denied": proof.denied, "reached": proof.reached}}).encode()
+        now = time.monotonic()
+        ago = {"began": now - BEGAN, "proving": now - proof.began, "proven": now - proof.ended}
+        body = json.dumps({"proof": {"denied": proof.denied, "reached": proof.reached}, "ago": ago}).encode()
         headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": "application/json"}
         connection = http.client.HTTPSConnection(
             self._api.hostname or "", self._port, timeout=CLAIM_SECONDS, context=self._trust

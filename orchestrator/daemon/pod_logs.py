@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.backends.kubernetes.answers import NotFoundError
@@ -51,6 +53,7 @@ class PodLogs:
         self._folder = folder
         self._following: dict[RunnerName, asyncio.Task[None]] = {}
         self._writers: dict[RunnerName, LogWriter] = {}
+        self._drained: dict[RunnerName, int] = {}
         self._closed: dict[RunnerName, LogClosed] = {}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -83,7 +86,8 @@ class PodLogs:
         writer = self._writers.pop(name, None) if name else None
         if name is not None and writer is not None:
             await self._end(name)
-            self._closed[name] = await writer.close()
+            closed = await writer.close()
+            self._closed[name] = replace(closed, drained_at_ns=self._drained.pop(name, 0))
             self._path(name).unlink(missing_ok=True)
         return (self._closed[name],) if name in self._closed else ()
 
@@ -106,6 +110,7 @@ class PodLogs:
     async def _follow(self, name: RunnerName, writer: LogWriter) -> None:
         try:
             await self._read_all(name, writer)
+            self._drained[name] = time.time_ns()
         except Exception:  # noqa: BLE001 -- a log that is lost must not cost more than itself
             _log.exception("the log of %s could not be followed", name)
             writer.write(note("the rest of the output could not be read"))

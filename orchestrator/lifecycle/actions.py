@@ -16,6 +16,7 @@ from orchestrator.lifecycle.ports import Attester, Backend, JobSource, Policy, R
 from orchestrator.lifecycle.provision import runner_spec
 from orchestrator.model.events import AlarmRaised, Event
 from orchestrator.model.job import PoolName
+from orchestrator.model.journey import Journey
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerState, RunnerView, runner_name
 
@@ -36,6 +37,15 @@ class Performer:
     sealer: Sealer | None = None
     failed: Counter[tuple[str, ...]] = field(default_factory=Counter)
     """Actions that failed since the start, by name and reason."""
+
+    def journey(self, record: Record) -> Journey | None:
+        """What was seen of the way of the record's runner, without asking anybody."""
+        backend = self.backends.get(record.backend) if record.runner is not None else None
+        try:
+            return backend.journey(runner_name(record.id)) if backend is not None else None
+        except Exception:  # noqa: BLE001 -- it is for traces: no job may stand still for it
+            _log.exception("the way of job %s's runner cannot be told", record.id)
+            return None
 
     async def ask(
         self,

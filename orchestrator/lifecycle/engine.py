@@ -46,7 +46,7 @@ class Engine:
         deadlines: Deadlines | None = None,
         max_jobs: int = 20_000,
     ) -> None:
-        self._jobs = LiveJobs(journal)
+        self._jobs = LiveJobs(journal, performer.journey)
         self._pools = Pools.over(pools)
         self._offers = Offers(journal, self._jobs, self.adopt, max_jobs)
         self._worker = Worker(self._jobs, performer, self._pools, clock, deadlines or Deadlines())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from orchestrator.lifecycle.observed import tells, with_journey
 from orchestrator.lifecycle.ports import Journal, RunnerIdentity
 from orchestrator.model.events import AlarmRaised, Event, JobEnded
 from orchestrator.model.job import JobId
+from orchestrator.model.journey import Journey
 from orchestrator.model.record import Record, apply, fold
 from orchestrator.model.runner import RunnerName, runner_name
 
@@ -32,6 +34,7 @@ class LiveJob:
     failures: int = 0
     looks: int = 0
     revoked: bool = False
+    revoked_ns: int = 0
     deleted: bool = False
     alarms: set[str] = field(default_factory=set)
 
@@ -43,10 +46,14 @@ class LiveJob:
 
 
 class LiveJobs:
-    """All unfinished jobs, by id and by the one name their runner can have."""
+    """All unfinished jobs, by id and by the one name their runner can have.
 
-    def __init__(self, journal: Journal) -> None:
+    `journey` says what was seen of the way of a job's runner, without asking anybody; it must not raise.
+    """
+
+    def __init__(self, journal: Journal, journey: Callable[[Record], Journey | None] = lambda _: None) -> None:
         self._journal = journal
+        self._journey = journey
         self._jobs: dict[JobId, LiveJob] = {}
         self._by_runner: dict[RunnerName, JobId] = {}
 
@@ -93,6 +100,8 @@ class LiveJobs:
         job_id = job.record.id
         if any(isinstance(event, JobEnded) for event in facts):
             job.ending = True
+        if tells(facts):
+            facts = with_journey(job.record, self._journey(job.record), facts)
         try:
             stored = await self._journal.append([(job_id, event) for event in facts])
         except BaseException:

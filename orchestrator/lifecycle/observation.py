@@ -54,7 +54,8 @@ class Observation:
     """Everything learnt in this pass, in one phase. None and False mean *not looked at yet*, never *no*.
 
     `phase` is the one it was made in: what was seen of a runner before its binding says nothing after it.
-    `unrevoked` is why revoking failed in this pass.
+    `revoked_ns` is when all access had been revoked (Unix time), 0 when this daemon has not seen it. `unrevoked` is why
+    revoking failed in this pass.
     `evidence` are the notes that belong before the finish, None until they were made.
     `failures` counts transient failures in a row for this job, over passes; `looks` the looks in a row
     that found a deleted runner still there.
@@ -67,6 +68,7 @@ class Observation:
     slot: bool | None = None
     runner: RunnerView | None = None
     revoked: bool = False
+    revoked_ns: int = 0
     unrevoked: Failure | None = None
     deleted: bool = False
     evidence: tuple[Event, ...] | None = None

@@ -14,6 +14,7 @@ from typing import Protocol
 from orchestrator.model.decision import Decision
 from orchestrator.model.events import Event, Fact
 from orchestrator.model.job import JobId
+from orchestrator.model.journey import Journey
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName, RunnerSpec, RunnerView
@@ -90,6 +91,13 @@ class Backend(Protocol):
 
     async def list(self) -> Sequence[RunnerView]:
         """Every runner of ours that still has anything left, known to the journal or not."""
+        ...
+
+    def journey(self, name: RunnerName) -> Journey | None:
+        """What was seen of the runner's way so far, also of one that went lately; None when nothing was.
+
+        Asks nobody, does not raise, and is no proof of anything: it is for traces.
+        """
         ...
 
     def subscribe(self, changed: Callable[[RunnerName], None]) -> None:

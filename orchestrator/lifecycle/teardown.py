@@ -21,7 +21,7 @@ def teardown(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
         return Step(action=Action.REVOKE)
     if record.runner is not None:
         if seen.deleted and not record.deletion_accepted:
-            return Step(facts=(RunnerDeleted(record.runner),))
+            return Step(facts=(RunnerDeleted(record.runner, seen.revoked_ns),))
         if not seen.deleted:
             return Step(action=Action.DELETE_RUNNER)
         if seen.runner is None:

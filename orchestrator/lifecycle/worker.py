@@ -69,6 +69,7 @@ class Worker:
             pool=self._pools.of(job.record),
             phase=job.record.phase,
             revoked=job.revoked,
+            revoked_ns=job.revoked_ns,
             deleted=job.still_deleted,
             failures=job.failures,
             looks=job.looks,
@@ -150,6 +151,9 @@ class Worker:
         seen = await self._performer.perform(action, job.record, seen, self.patience, deadline_ns)
         job.failures = seen.failures
         job.looks = seen.looks
+        if seen.revoked and not job.revoked:
+            job.revoked_ns = self._clock.now_ns()
+            seen = learnt(seen, revoked_ns=job.revoked_ns)
         job.revoked = seen.revoked
         job.deleted = seen.deleted
         return self._now(seen)

@@ -25,6 +25,7 @@ from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
 from orchestrator.server import naming, schemas
 from orchestrator.server.answers import json_answer, oauth_error
+from orchestrator.server.claiming import proof_of
 from orchestrator.server.body import read_body, read_form, read_model, require_media_type
 from orchestrator.server.deploying import deploying
 from orchestrator.server.deps import Exchange, JobEngine, Namer, SpanRelay, WorkFiles
@@ -165,7 +166,7 @@ class RunnerHandlers:
             limit_bytes=limits.max_claim_bytes,
             timeout_seconds=limits.body_timeout_seconds,
         )
-        return EgressProof(denied=tuple(claim.proof.denied), reached=tuple(claim.proof.reached))
+        return proof_of(claim)
 
     async def claim(self, seat: Seat, proof: EgressProof) -> tuple[Record, Pool]:
         """Bind the runner to its job; from here on the work may go out, once.

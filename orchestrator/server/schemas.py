@@ -191,8 +191,24 @@ class ClaimProof(Request):
     reached: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)] = Field(default_factory=list)
 
 
+Ago = Annotated[float, Field(ge=0, le=1e9)]
+
+
+class ClaimTimes(Request):
+    """How many seconds before this request each was, by the runner's own clock."""
+
+    began: Ago | None = None
+    """When the agent began; a sandbox, which may have waited ready for long, does not say."""
+    proving: Ago
+    """When it began to try what must fail."""
+    proven: Ago
+    """When it had tried all."""
+
+
 class ClaimRequest(Request):
     proof: ClaimProof
+    ago: ClaimTimes | None = None
+    """For the job's trace only."""
 
 
 class JobReport(Request):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.errors import GiveUpError
 from orchestrator.lifecycle.ports import Clock, RunnerIdentity
+from orchestrator.model.journey import Journey
 from orchestrator.model.runner import ExitCause, Pending, RunnerName, RunnerSpec, RunnerState, RunnerView
 from orchestrator.testing.faults import Fault, FaultPlan, raise_for
 
@@ -22,13 +23,14 @@ class _Runner:
 class MemoryBackend:
     """Implements `Backend` and `RunnerCredentials`; a runner's credential is `token:` and its uid.
 
-    `created_uids` lists every runner ever made; `faults` hits create, inspect, delete and list alike. The
-    object outlives an engine, as a cluster outlives a daemon.
+    `created_uids` lists every runner ever made, `journeys` is what it says of their ways; `faults` hits create,
+    inspect, delete and list alike. The object outlives an engine, as a cluster outlives a daemon.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.faults = FaultPlan()
         self.created_uids: list[tuple[RunnerName, str]] = []
+        self.journeys: dict[RunnerName, Journey] = {}
         self._clock = clock
         self._runners: dict[RunnerName, _Runner] = {}
         self._watchers: list[Callable[[RunnerName], None]] = []
@@ -71,6 +73,9 @@ class MemoryBackend:
         views = [runner.view for runner in self._runners.values()]
         await self._answer(fault)
         return views
+
+    def journey(self, name: RunnerName) -> Journey | None:
+        return self.journeys.get(name)
 
     def subscribe(self, changed: Callable[[RunnerName], None]) -> None:
         self._watchers.append(changed)

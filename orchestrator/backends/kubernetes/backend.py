@@ -11,6 +11,7 @@ from orchestrator.backends.kubernetes import manifest
 from orchestrator.backends.kubernetes.answers import ConflictError, NotFoundError
 from orchestrator.backends.kubernetes.client import ApiClient
 from orchestrator.backends.kubernetes.config import KubernetesConfig, KubernetesPool
+from orchestrator.backends.kubernetes.journeys import Journeys, images_of
 from orchestrator.backends.kubernetes.pod import Pod
 from orchestrator.backends.kubernetes.pod_api import delete_pod, get_pod, is_going, listed_pods
 from orchestrator.backends.kubernetes.pod_making import PodMaker
@@ -21,6 +22,7 @@ from orchestrator.backends.kubernetes.warm import WarmPool
 from orchestrator.backends.kubernetes.watch import Change, PodWatch, Timing
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.model.job import PoolName
+from orchestrator.model.journey import Journey
 from orchestrator.model.runner import RunnerName, RunnerSpec, RunnerState, RunnerView
 
 _log = logging.getLogger(__name__)
@@ -39,7 +41,8 @@ class KubernetesBackend:
         self, config: KubernetesConfig, client: ApiClient, *, now_ns: Callable[[], int] = time.time_ns
     ) -> None:
         self.client = client
-        self.registry = Registry(Limits(config.image_pull_seconds, config.unschedulable_seconds))
+        limits = Limits(config.image_pull_seconds, config.unschedulable_seconds)
+        self.registry = Registry(limits, Journeys(images_of(config)))
         self._config = config
         self._bodies = manifest.PodBodies(config)
         self._now_ns = now_ns
@@ -59,7 +62,7 @@ class KubernetesBackend:
         self._deleted: set[str] = set()  # uids of pods whose deletion was accepted, while they are still there
         self.guard: Callable[[KubernetesPool], str] = lambda _: ""
         """What a protected pool lacks, in words; while it lacks something it gets no pod."""
-        self.maker = PodMaker(client)
+        self.maker = PodMaker(client, self.registry.journeys.made, now_ns)
         self.warm = WarmPool(
             config,
             client,
@@ -220,6 +223,10 @@ class KubernetesBackend:
         if errors and len(errors) == len(self._watches):
             raise errors[0]
         return views
+
+    def journey(self, name: RunnerName) -> Journey | None:
+        """See the port."""
+        return self.registry.journey(name)
 
     def subscribe(self, changed: Callable[[RunnerName], None]) -> None:
         """See the port."""

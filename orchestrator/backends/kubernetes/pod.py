@@ -9,7 +9,6 @@ from __future__ import annotations
 from datetime import datetime
 from functools import lru_cache
 from sys import intern
-from typing import Any
 
 import msgspec
 
@@ -32,6 +31,7 @@ class Terminated(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
     message: str = ""
     finished_at: str | None = msgspec.field(name="finishedAt", default=None)
+    started_at: str | None = msgspec.field(name="startedAt", default=None)
 
 
 class Waiting(msgspec.Struct, frozen=True, gc=False):
@@ -39,10 +39,14 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
     message: str = ""
 
 
+class _Running(msgspec.Struct, gc=False):
+    started_at: str | None = msgspec.field(name="startedAt", default=None)
+
+
 class _State(msgspec.Struct, gc=False):
     waiting: Waiting | None = None
     terminated: Terminated | None = None
-    running: dict[str, Any] | None = None
+    running: _Running | None = None
 
 
 class _Container(msgspec.Struct):
@@ -51,7 +55,7 @@ class _Container(msgspec.Struct):
 
 
 class Condition(msgspec.Struct, frozen=True, gc=False):
-    """Of a pod; only `PodScheduled` and `DisruptionTarget` are kept."""
+    """Of a pod; only `PodScheduled`, `PodReadyToStartContainers` and `DisruptionTarget` are kept."""
 
     type: str = ""
     status: str = ""
@@ -99,11 +103,12 @@ class PodObject(msgspec.Struct):
 
 
 class Container(msgspec.Struct, frozen=True, gc=False):
-    """One container's state; all empty before the kubelet has said anything."""
+    """One container's state; all empty before the kubelet has said anything. `started` is when it began, if it did."""
 
     running: bool = False
     waiting: Waiting | None = None
     terminated: Terminated | None = None
+    started: str | None = None
 
 
 class Pod(msgspec.Struct, frozen=True, gc=False):
@@ -127,11 +132,11 @@ class Pod(msgspec.Struct, frozen=True, gc=False):
     agent: Container = Container()
     job: Container = Container()
     scheduled: Condition | None = None
+    isolated: Condition | None = None
     disruption: Condition | None = None
 
 
 _EMPTY = Container()
-_RUNNING = Container(running=True)
 
 
 def strip(pod: PodObject) -> Pod:
@@ -158,6 +163,7 @@ def strip(pod: PodObject) -> Pod:
         agent=_container(status.initContainerStatuses, AGENT_CONTAINER),
         job=_container(status.containerStatuses, JOB_CONTAINER),
         scheduled=_kept(conditions.get("PodScheduled")),
+        isolated=_kept(conditions.get("PodReadyToStartContainers")),
         disruption=_kept(conditions.get("DisruptionTarget")),
     )
 
@@ -193,12 +199,12 @@ def _kept_state(state: _State) -> Container:
         kept = Terminated(
             ended.exit_code, ended.signal, intern(ended.reason), ended.message[:MAX_MESSAGE], ended.finished_at
         )
-        return Container(terminated=kept)
+        return Container(terminated=kept, started=ended.started_at)
     if state.waiting is not None:
         reason, message = intern(state.waiting.reason), state.waiting.message[:MAX_MESSAGE]
         # The usual words before a start say nothing, and thousands of pods have them.
         return Container(waiting=Waiting(reason, message)) if message else Container(waiting=_plain(reason))
-    return _RUNNING if state.running is not None else _EMPTY
+    return Container(running=True, started=state.running.started_at) if state.running is not None else _EMPTY
 
 
 _PLAIN: dict[str, Waiting] = {word: Waiting(word) for word in ("ContainerCreating", "PodInitializing")}

@@ -7,6 +7,8 @@ work therefore asks `is_as_sent` first; who was never compared is not.
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 
 from orchestrator.backends.kubernetes.answers import ConflictError, NotFoundError
 from orchestrator.backends.kubernetes.client import ApiClient
@@ -38,12 +40,20 @@ class PodChangedError(GiveUpError):
 class PodMaker:
     """Of all pools of one backend. Belongs to its event loop.
 
-    `changed` says in words, by pool, what was changed of the last pod made, while that was changed.
+    `changed` says in words, by pool, what was changed of the last pod made, while that was changed. `made` is told the
+    uid of each new pod, when it was asked for and when the API server had answered.
     """
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(
+        self,
+        client: ApiClient,
+        made: Callable[[str, int, int], None] = lambda *_: None,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         self.changed: dict[str, str] = {}
         self._client = client
+        self._made = made
+        self._now_ns = now_ns
         self._unchanged = Unchanged()
         self._as_sent: dict[str, None] = {}
 
@@ -58,7 +68,10 @@ class PodMaker:
             PodChangedError: the API server took another pod.
             OrchestratorError: as `ApiClient.request`.
         """
-        return await self._judged(pool, body, await self._client.request("POST", pod_path(pool.namespace), body=body))
+        asked_ns = self._now_ns()
+        answer = await self._client.request("POST", pod_path(pool.namespace), body=body)
+        self._made(readable(answer).uid, asked_ns, self._now_ns())
+        return await self._judged(pool, body, answer)
 
     async def make_for(self, spec: RunnerSpec, pool: KubernetesPool, body: bytes) -> Pod:
         """Have this runner's pod made, or find that it was.

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from orchestrator.backends.kubernetes.journeys import Journeys
 from orchestrator.backends.kubernetes.pod import Pod
 from orchestrator.backends.kubernetes.view import Limits, absent_view, obstacle, runner_view
 from orchestrator.backends.kubernetes.watch import Change
+from orchestrator.model.journey import Journey
 from orchestrator.model.runner import Obstacle, RunnerName, RunnerState, RunnerView
 
 T = TypeVar("T")
@@ -43,7 +45,8 @@ class Gone:
 class Registry:
     """All runners of all pool namespaces."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, journeys: Journeys | None = None) -> None:
+        self.journeys = journeys or Journeys()
         self._limits = limits
         self._pods: dict[str, tuple[str, Pod]] = {}
         self._by_name: dict[RunnerName, str] = {}
@@ -101,6 +104,7 @@ class Registry:
 
     def _update(self, namespace: str, old: Pod | None, pod: Pod, now_ns: int) -> tuple[RunnerName, bool] | None:
         name = self.name_of(pod)
+        self.journeys.heard(namespace, pod, now_ns)
         before = (self._held(old, name) or runner_view(old, name, self._limits)) if old is not None else None
         self._pods[pod.uid] = (namespace, pod)
         self._by_name[name] = pod.uid
@@ -148,6 +152,12 @@ class Registry:
 
     def last_of(self, gone: Gone, name: RunnerName) -> RunnerView:
         return absent_view(gone.pod, name, seen=gone.seen)
+
+    def journey(self, name: RunnerName) -> Journey | None:
+        """What was seen of the runner's way, also of one that went lately."""
+        made, gone = self._made.get(name), self._gone.get(name)
+        uid = made.uid if made else self._by_name.get(name) or (gone.pod.uid if gone else "")
+        return self.journeys.of(uid)
 
     def place(self, name: RunnerName) -> Place | None:
         """Where the runner's pod is, as far as is known without asking."""

@@ -18,6 +18,7 @@ from orchestrator.backends.sandbox.sandbox import RETRY_FIRST, RETRY_MOST, Sandb
 from orchestrator.backends.sandbox.trial import try_pool
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.lifecycle.ports import RunnerIdentity
+from orchestrator.model.journey import Journey
 from orchestrator.model.runner import RunnerName, RunnerSpec, RunnerState, RunnerView
 
 STARTS_PER_CORE = 3
@@ -150,6 +151,11 @@ class SandboxBackend:
     async def list(self) -> Sequence[RunnerView]:
         """See the port."""
         return [sandbox.view() for sandbox in self._sandboxes.values()]
+
+    def journey(self, name: RunnerName) -> Journey | None:
+        """See the port. What is removed is forgotten."""
+        sandbox = self._sandboxes.get(name)
+        return sandbox.journey() if sandbox else None
 
     def subscribe(self, changed: Callable[[RunnerName], None]) -> None:
         """See the port."""

@@ -8,12 +8,14 @@ import hashlib
 import os
 import secrets
 import signal
+import time
 from collections.abc import Callable
 
 from orchestrator.backends.sandbox.link import Exit, LauncherLink, Listening
 from orchestrator.backends.sandbox.output import OutputPump
 from orchestrator.backends.sandbox.ports import LogWriter
 from orchestrator.errors import GiveUpError, TryAgainError
+from orchestrator.model.journey import Journey, RunnerStage, StageBegan
 from orchestrator.model.runner import ExitCause, RunnerSpec, RunnerState, RunnerView
 
 RETRY_FIRST, RETRY_MOST = 0.1, 5.0
@@ -39,6 +41,7 @@ class Sandbox:
         self._link = link
         self._changed = changed
         self._loop = asyncio.get_running_loop()
+        self._began: list[StageBegan] = []
         self._listening: asyncio.Future[Listening] = self._loop.create_future()
         self._cause: ExitCause | None = None
         self._detail = ""
@@ -55,6 +58,7 @@ class Sandbox:
         Raises:
             TryAgainError: reason `sandbox_start_failed` or `launcher_lost`; nothing is left once `ended` is set.
         """
+        self._reached(RunnerStage.CREATE)
         token = secrets.token_urlsafe(32)
         self.token_digest = digest(token)
         self._writer = writer
@@ -91,6 +95,13 @@ class Sandbox:
             return RunnerView(self.spec.name, state, self.uid)
         return RunnerView(self.spec.name, state, self.uid, self._code, self._cause, self._detail)
 
+    def journey(self) -> Journey | None:
+        """Its way so far; None before it was begun."""
+        return Journey(self.uid, tuple(self._began)) if self._began else None
+
+    def _reached(self, stage: RunnerStage) -> None:
+        self._began.append(StageBegan(stage, time.time_ns()))
+
     def _too_late(self) -> None:
         self._cause = ExitCause.DEADLINE
         self._detail = f"stopped at its hard deadline of {self.spec.deadline_seconds} seconds"
@@ -108,6 +119,7 @@ class Sandbox:
             listening.gateway.close()
             listening.runner_api.close()
         else:
+            self._reached(RunnerStage.START)
             self._listening.set_result(listening)
 
     def failed(self, error: str) -> None:
@@ -118,6 +130,7 @@ class Sandbox:
         if self._cause is None:
             self._cause, self._detail = cause_of(report)
         self._fail("the sandbox ended while it was being made")
+        self._reached(RunnerStage.FLUSH)
         self.ended.set()
         self._finish()
 

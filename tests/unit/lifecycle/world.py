@@ -22,6 +22,7 @@ from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec, Poo
 from orchestrator.model.platform import PlatformJob, PlatformResult
 from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.model.record import Record
+from orchestrator.model.journey import Journey
 from orchestrator.model.runner import RunnerName, RunnerSpec, RunnerView, runner_name
 from orchestrator.testing.backend import MemoryBackend
 from orchestrator.testing.checker import World
@@ -129,6 +130,9 @@ class GatedBackend:
         view = await self._backend.create(spec)
         await self._gate.pass_through()
         return view
+
+    def journey(self, name: RunnerName) -> Journey | None:
+        return self._backend.journey(name)
 
     async def inspect(self, name: RunnerName) -> RunnerView:
         await self._gate.pass_through()

@@ -1,0 +1,44 @@
+"""What was seen of a runner's way goes on record with a fact that is recorded anyway. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.model.events import (
+    Event,
+    JobEnded,
+    JobFinished,
+    JobWaited,
+    RunnerBound,
+    RunnerExited,
+    RunnerObserved,
+    RunnerVanished,
+)
+from orchestrator.model.journey import Journey
+from orchestrator.model.record import Record
+
+_BORDERS = (JobWaited, RunnerBound, RunnerVanished, RunnerExited, JobEnded, JobFinished)
+"""Facts with which a part of a runner's way is over, or is known to take long."""
+
+
+def tells(facts: Sequence[Event]) -> bool:
+    """Whether what was seen of the runner should go on record with these facts."""
+    return any(isinstance(fact, _BORDERS) for fact in facts)
+
+
+def with_journey(record: Record, journey: Journey | None, facts: Sequence[Event]) -> Sequence[Event]:
+    """The facts, with a note before the first border of what is news about the runner.
+
+    The finish alone is no reason for a note where there is one already: all that can be news then is how the runner
+    was taken down.
+    """
+    uid = record.bound_uid or record.runner_uid
+    if journey is None or record.runner is None or (uid and journey.uid != uid):
+        return facts
+    at = next((number for number, fact in enumerate(facts) if isinstance(fact, _BORDERS)), len(facts))
+    if at == len(facts) or (record.observed and isinstance(facts[at], JobFinished)):
+        return facts
+    news = tuple(one for one in journey.stages if one.stage not in record.observed)
+    if not news:
+        return facts
+    return (*facts[:at], RunnerObserved(record.runner, journey.uid, news, journey.place), *facts[at:])
