@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-from orchestrator.server.page.door import Anonymous, Door
+from orchestrator.identity.sign_in.provider import ProviderConfig, SignInProvider
+from orchestrator.identity.sign_in.rules import Rules, Table
+from orchestrator.server.page.door import Anonymous, Door, SignInWay
 from orchestrator.server.page.guard import Names
 from orchestrator.server.page.sessions import SessionLife, Sessions
 from orchestrator.settings import Settings
-from orchestrator.settings.page import is_loopback
+from orchestrator.settings.page import PageProviderSettings, is_loopback
 
 _SCHEME_PORTS = {"http": 80, "https": 443}
 
@@ -24,9 +28,28 @@ def open_door(settings: Settings, url: str) -> Door | None:
     hosts = frozenset({parts.netloc.lower(), *page.hosts})
     life = SessionLife(page.session.idle_seconds, page.session.absolute_seconds, page.session.link_seconds)
     port = parts.port or _SCHEME_PORTS[parts.scheme]
-    return Door(
-        Sessions(life, time.monotonic), Names(hosts, loopback=True, secure=secure), _anonymous(settings, url), port
+    ways = [SignInWay(one.label, _provider(one, url)) for one in page.providers]
+    sessions, names = Sessions(life, time.monotonic), Names(hosts, loopback=True, secure=secure)
+    return Door(sessions, names, _anonymous(settings, url), port, ways, url)
+
+
+def _provider(given: PageProviderSettings, url: str) -> SignInProvider:
+    rules = Rules(_tables(given.viewer), _tables(given.operator))
+    config = ProviderConfig(
+        given.name,
+        given.issuer,
+        given.client_id,
+        f"{url}/signin/{given.name}/callback",
+        rules,
+        given.client_secret_file,
+        given.scopes,
+        given.algorithms,
     )
+    return SignInProvider(config, now=time.time, monotonic=time.monotonic)
+
+
+def _tables(given: Sequence[Mapping[str, str]]) -> Sequence[Table]:
+    return [{claim: re.compile(pattern) for claim, pattern in table.items()} for table in given]
 
 
 def _anonymous(settings: Settings, url: str) -> Anonymous:

@@ -84,7 +84,8 @@ class FileKeys:
         """Nothing to close."""
 
 
-def _refuse_plain_http(url: str) -> None:
+def refuse_plain_http(url: str) -> None:
+    """Raises ValueError: what comes from there could be changed on its way."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme == "https" and host:
@@ -116,7 +117,7 @@ class DiscoveredKeys:
         proxy: str = "",
     ) -> None:
         try:
-            _refuse_plain_http(issuer)
+            refuse_plain_http(issuer)
         except ValueError as error:
             raise ConfigurationError(f"caller issuer: {error}", reason="issuer_insecure", fix="use https") from None
         self._issuer = issuer
@@ -171,7 +172,7 @@ class DiscoveredKeys:
         uri = discovery.get("jwks_uri")
         if not isinstance(uri, str):
             raise ValueError("the discovery document has no jwks_uri")  # noqa: TRY004 -- bad data, not a bad call
-        _refuse_plain_http(uri)
+        refuse_plain_http(uri)
         if urlsplit(self._issuer).scheme == "https" and urlsplit(uri).scheme != "https":
             raise ValueError("jwks_uri is less protected than the issuer")
         return parse_jwks(await self._document(uri))

@@ -34,6 +34,7 @@ from orchestrator.server.page.files import Files
 from orchestrator.server.page.live_api import LiveApi
 from orchestrator.server.page.overview import Overview
 from orchestrator.server.page.session_api import SessionApi
+from orchestrator.server.page.sign_in import SignIn
 from orchestrator.server.policy_check import PolicyCheck
 from orchestrator.server.receipts import Receipts
 from orchestrator.server.routes import OPERATIONS
@@ -69,6 +70,8 @@ def build_app(deps: ServerDeps) -> web.Application:
         await broadcast.stop()
         overview.close()
         board.close()
+        if deps.page is not None:
+            await deps.page.close()
 
     app.on_startup.append(begin)
     app.on_shutdown.append(end_streams)
@@ -149,7 +152,7 @@ def _open_handlers(deps: ServerDeps) -> Mapping[str, Handler]:
 
 
 def _page_handlers(deps: ServerDeps, live: LiveApi) -> Mapping[str, Handler]:
-    files, session = Files(deps), SessionApi(deps)
+    files, session, sign_in = Files(deps), SessionApi(deps), SignIn(deps)
     return {
         "page_index": files.page_index,
         "page_file": files.page_file,
@@ -157,6 +160,8 @@ def _page_handlers(deps: ServerDeps, live: LiveApi) -> Mapping[str, Handler]:
         "make_link": session.make_link,
         "redeem_code": session.redeem_code,
         "end_session": session.end_session,
+        "begin_sign_in": sign_in.begin_sign_in,
+        "finish_sign_in": sign_in.finish_sign_in,
         "read_overview": live.read_overview,
         "list_live_jobs": live.list_live_jobs,
         "read_live": live.read_live,

@@ -155,6 +155,8 @@ def _problem_statuses(operation: Operation) -> Iterable[int]:
 
 def _answer(answer: Answer) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "object"} if answer.media_type == JSON else {"type": "string"}
+    if not answer.media_type:
+        return {"description": answer.description}
     content: dict[str, Any] = {answer.media_type: {"schema": _ref(answer.model) if answer.model else schema}}
     if answer.media_type == SSE:
         content = {SSE: {}}  # OpenAPI 3.1 has no schema for a stream of events
@@ -183,7 +185,7 @@ def _problem(status: int) -> dict[str, Any]:
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
     patterns = {"job_id": schemas.JOB_ID_PATTERN, "source": NAME_PATTERN, "issuer": NAME_PATTERN, "kid": KID_PATTERN}
-    patterns |= {"name": NAME_PATTERN, "file": FILE_PATTERN}
+    patterns |= {"name": NAME_PATTERN, "file": FILE_PATTERN, "provider": NAME_PATTERN}
     patterns |= dict.fromkeys(("digest", "attestation", "approval_id"), DIGEST_PATTERN)
     return [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": patterns[name]}}

@@ -53,6 +53,7 @@ TASK_MAKERS: dict[str, str] = {
     "orchestrator/journal/logs.py": "a callback cannot wait; the flush is kept by its log",
     "orchestrator/lifecycle/workqueue.py": "the workers, kept in a set and drained at the end",
     "orchestrator/notifications/notifier.py": "the reader and one sender for each endpoint, kept and ended by the room",
+    "orchestrator/server/page/broadcast.py": "tells what changes, kept and ended by the broadcast",
     "orchestrator/server/tls_entrance.py": "takes connections and their handshakes, kept and ended by the entrance",
     "orchestrator/server/streams.py": "waits for the first of two tasks, ends and awaits both",
     "orchestrator/telemetry/export.py": "the exporter's loop, kept and ended by it",

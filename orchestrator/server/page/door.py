@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from orchestrator.errors import GiveUpError
+from orchestrator.identity.sign_in.provider import SignInProvider
 from orchestrator.server.operation import Operation
 from orchestrator.server.page.guard import Names, check_host, check_site
 from orchestrator.server.page.roles import Role, Visitor
@@ -21,8 +22,8 @@ _MAX_COOKIE = 128
 class SignInWay:
     """One provider, as the page offers it."""
 
-    id: str
     label: str
+    provider: SignInProvider
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +36,22 @@ class Anonymous:
 
 
 class Door:
-    """`cookie` is the session cookie's name, which has the port in it: browsers keep cookies by host alone."""
+    """`cookie` is the session cookie's name; by plain http the port is in it, as browsers keep cookies by host alone.
+    `url` is the daemon's public one, to which providers send people back."""
 
     def __init__(
-        self, sessions: Sessions, names: Names, anonymous: Anonymous, port: int, ways: Sequence[SignInWay] = ()
+        self,
+        sessions: Sessions,
+        names: Names,
+        anonymous: Anonymous,
+        port: int,
+        ways: Sequence[SignInWay] = (),
+        url: str = "",
     ) -> None:
         self.sessions = sessions
         self.names = names
-        self.ways = tuple(ways)
+        self.ways = {way.provider.config.name: way for way in ways}
+        self.url = url
         self._anonymous = anonymous
         self.cookie = "__Host-orchestrator" if names.secure else f"orchestrator-{port}"
 
@@ -83,6 +92,10 @@ class Door:
     def stays(self, visitor: Visitor) -> bool:
         """Whether an answer that is still open may go on."""
         return visitor.anonymous or self.sessions.alive(visitor.session)
+
+    async def close(self) -> None:
+        for way in self.ways.values():
+            await way.provider.close()
 
     def _may_look(self, request: web.Request) -> bool:
         if not self._anonymous.looks:

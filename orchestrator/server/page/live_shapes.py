@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from orchestrator.model.outcome import EndReason, Result
 from orchestrator.model.phase import Phase
@@ -34,6 +34,17 @@ class ActivityQuery(Request):
     """Items of one page."""
     before: Annotated[int, Field(ge=1, le=1 << 62)] | None = None
     """`next` of the page before."""
+
+
+class CallbackQuery(Request):
+    """OAuth 2.0's answer; a provider may add more to it, which is left alone."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    state: Annotated[str, Field(max_length=512)] = ""
+    code: Annotated[str, Field(max_length=4096)] = ""
+    iss: Annotated[str, Field(max_length=512)] | None = None
+    error: Annotated[str, Field(max_length=512)] | None = None
 
 
 class CodeRequest(Request):
@@ -162,6 +173,16 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "end_session", "POST", "/v1/session/end", "Sign out", {200: Answer("Signed out", SessionView)},
         protected=False, problems=(403, 404, 421),
+    ),
+    Operation(
+        "begin_sign_in", "GET", "/signin/{provider}", "Sign in at a provider: sends the browser there",
+        {303: Answer("To the provider, or back to the page with a reason", media_type="")},
+        protected=False, problems=(404, 421),
+    ),
+    Operation(
+        "finish_sign_in", "GET", "/signin/{provider}/callback", "Where a provider sends the browser back to",
+        {303: Answer("To the page: signed in, or with a reason", media_type="")},
+        protected=False, query=CallbackQuery, problems=(404, 421),
     ),
     Operation(
         "read_overview", "GET", "/v1/overview", "How the daemon, its pools and its sources are doing; for operators",

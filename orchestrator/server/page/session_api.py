@@ -63,7 +63,7 @@ class SessionApi:
         door = self._door
         check_host(door.names, request.headers)
         check_site(door.names, request.method, request.headers)
-        _not_across_a_network(door, request)
+        not_across_a_network(door, request)
         seconds = self._deps.limits.body_timeout_seconds
         given = await read_model(request, CodeRequest, limit_bytes=_MAX_BYTES, timeout_seconds=seconds)
         visitor = door.sessions.redeem(given.code)
@@ -91,7 +91,7 @@ class SessionApi:
         return response
 
 
-def _not_across_a_network(door: Door, request: web.Request) -> None:
+def not_across_a_network(door: Door, request: web.Request) -> None:
     """Raises GiveUpError `sign_in_insecure`: the cookie would cross a network in the clear."""
     if not door.names.secure and not names_loopback(request.headers.get("Host", "")):
         raise GiveUpError(
@@ -132,6 +132,6 @@ def session_view(door: Door, visitor: Visitor | None) -> dict[str, Any]:
         "may_operate": visitor is not None and visitor.role.includes(Role.OPERATOR),
         "anonymous": visitor is not None and visitor.anonymous,
         "ends_in_seconds": int(door.sessions.left_seconds(visitor.session)) if visitor else 0,
-        "sign_in": [{"id": way.id, "label": way.label, "url": f"/signin/{way.id}"} for way in door.ways],
+        "sign_in": [{"id": name, "label": way.label, "url": f"/signin/{name}"} for name, way in door.ways.items()],
         "csrf_header": CSRF_HEADER,
     }

@@ -49,6 +49,9 @@ from orchestrator.policy.opa_server import OpaServerEngine
 from orchestrator.server.app import ApiServer, build_app
 from orchestrator.server.approval_port import ApprovalDesk
 from orchestrator.server.deps import ArtifactDesk, CheckPolicy, Limits, PoolState, ServerDeps, TrustReader
+from orchestrator.server.notification_port import NotificationDesk
+from orchestrator.server.page.door import Door
+from orchestrator.server.notification_port import NotificationDesk
 from orchestrator.settings import Settings
 from orchestrator.telemetry.scores.tally import DayTally
 from orchestrator.telemetry.waterfall import trace_document
@@ -255,6 +258,18 @@ def approvals() -> ApprovalDesk | None:
 
 
 @pytest.fixture
+def page() -> Door | None:
+    """Overridden by tests of the live page."""
+    return None
+
+
+@pytest.fixture
+def notifications() -> NotificationDesk | None:
+    """Overridden by tests of notifications."""
+    return None
+
+
+@pytest.fixture
 def webhooks() -> dict[str, Any]:
     """Overridden by tests of webhooks: receivers by their source."""
     return {}
@@ -307,6 +322,7 @@ async def api(
     artifacts: ArtifactDesk | None,
     approvals: ApprovalDesk | None,
     sources: list[SourceState],
+    page: Door | None,
     tmp_path: Any,
 ) -> AsyncIterator[Api]:
     clock = RealClock()
@@ -367,6 +383,8 @@ async def api(
         check_policy=check_policy,
         artifacts=artifacts,
         approvals=approvals,
+        notifications=notifications,
+        page=page,
         limits=limits,
     )
     server = ApiServer(build_app(deps), limits)

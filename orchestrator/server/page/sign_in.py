@@ -1,0 +1,156 @@
+"""Signing in at an OpenID provider, over HTTP: the way there, the way back, and what is remembered meanwhile.
+
+The browser that comes back must be the one that went: it has a cookie of its own for that. Whatever goes wrong ends on
+the page, with a reason in the address; a person gets to see no problem document.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from orchestrator.errors import GiveUpError, OrchestratorError
+from orchestrator.identity.sign_in.provider import Attempt, SignInError
+from orchestrator.identity.sign_in.rules import Person
+from orchestrator.server import schemas
+from orchestrator.server.body import read_query
+from orchestrator.server.deps import ServerDeps
+from orchestrator.server.page.door import Door, SignInWay
+from orchestrator.server.page.guard import check_host
+from orchestrator.server.page.live_shapes import CallbackQuery
+from orchestrator.server.page.roles import Role, Visitor
+from orchestrator.server.page.session_api import begin, not_across_a_network, set_cookie
+
+log = logging.getLogger("orchestrator.server.page")
+
+ATTEMPT_SECONDS = 600
+"""From the page to the provider and back."""
+MAX_ATTEMPTS = 10_000
+"""Sign-ins under way; the oldest is forgotten first."""
+REFUSED_PATH = "/#signin-refused="
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    attempt: Attempt
+    browser: str
+    until: float
+
+
+class Attempts:
+    """Sign-ins under way, by their state; each is taken once."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._begun: OrderedDict[str, _Begun] = OrderedDict()
+
+    def begin(self, attempt: Attempt) -> str:
+        """Remember it; returns what the browser must show when it comes back."""
+        browser = secrets.token_urlsafe(32)
+        self._begun[attempt.state] = _Begun(attempt, _digest(browser), self._monotonic() + ATTEMPT_SECONDS)
+        while len(self._begun) > MAX_ATTEMPTS:
+            self._begun.popitem(last=False)
+        return browser
+
+    def take(self, provider: str, state: str, browser: str) -> Attempt:
+        """The attempt that this browser began with this provider; it is over with that.
+
+        Raises:
+            SignInError: `sign_in_unknown`: there is none, it was taken, it is too old, or another browser's.
+        """
+        begun = self._begun.pop(state, None)
+        if (
+            begun is None
+            or self._monotonic() >= begun.until
+            or begun.attempt.provider != provider
+            or not hmac.compare_digest(begun.browser, _digest(browser))
+        ):
+            raise SignInError("This browser has begun no such sign-in, or too long ago.", reason="sign_in_unknown")
+        return begun.attempt
+
+
+class SignIn:
+    """The handlers."""
+
+    def __init__(self, deps: ServerDeps) -> None:
+        self._deps = deps
+        self._attempts = Attempts()
+
+    async def begin_sign_in(self, request: web.Request) -> web.Response:
+        read_query(request, schemas.NoQuery)
+        door, way = self._way(request)
+        if not door.names.secure and f"http://{request.headers.get('Host', '')}" != door.url:
+            # The provider sends people back to our URL, and the cookie goes to the host that gave it.
+            return _to(f"{door.url}{request.path}")
+        try:
+            not_across_a_network(door, request)
+            attempt = Attempt(way.provider.config.name)
+            response = _to(await way.provider.address(attempt))
+        except OrchestratorError as error:
+            return _refused(error)
+        response.set_cookie(
+            _cookie(door),
+            self._attempts.begin(attempt),
+            path="/",
+            secure=door.names.secure,
+            httponly=True,
+            samesite="Lax",  # it must come with the way back, which another site begins
+            max_age=ATTEMPT_SECONDS,
+        )
+        return response
+
+    async def finish_sign_in(self, request: web.Request) -> web.Response:
+        answer = read_query(request, CallbackQuery)
+        door, way = self._way(request)
+        try:
+            not_across_a_network(door, request)
+            browser = request.cookies.get(_cookie(door), "")[:128]
+            attempt = self._attempts.take(way.provider.config.name, answer.state, browser)
+            visitor = _visitor(await way.provider.finish(attempt, answer.model_dump(exclude_none=True)))
+        except OrchestratorError as error:
+            response = _refused(error)
+        else:
+            response = _to("/")
+            set_cookie(door, response, begin(door, request, visitor))
+        response.del_cookie(_cookie(door), path="/", secure=door.names.secure, httponly=True, samesite="Lax")
+        return response
+
+    def _way(self, request: web.Request) -> tuple[Door, SignInWay]:
+        door = self._deps.page
+        way = door.ways.get(request.match_info["provider"]) if door is not None else None
+        if door is None or way is None:
+            raise GiveUpError("There is no such sign-in provider.", reason="not_found", fix="see page.providers")
+        check_host(door.names, request.headers)
+        return door, way
+
+
+def _visitor(person: Person) -> Visitor:
+    if not person.role:
+        log.info("no role", extra={"issuer": person.issuer, "subject": person.subject})
+        raise SignInError("Whoever signed in has no role here.", reason="sign_in_no_role")
+    return Visitor(Role(person.role), person.name, person.issuer, person.subject)
+
+
+def _refused(error: OrchestratorError) -> web.Response:
+    log.warning("sign-in refused: %s", error, extra={"reason": error.reason})
+    return _to(REFUSED_PATH + error.reason)
+
+
+def _to(address: str) -> web.Response:
+    return web.Response(status=303, headers={"Location": address})
+
+
+def _cookie(door: Door) -> str:
+    return f"{door.cookie}-sign-in"
+
+
+def _digest(value: str) -> str:
+    return hashlib.sha256(value.encode(errors="replace")).hexdigest()

@@ -1,0 +1,141 @@
+"""A browser that signs in at a provider and comes back to the page, or whoever pretends to be one."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+
+from orchestrator.identity.sign_in.provider import ProviderConfig, SignInProvider
+from orchestrator.identity.sign_in.rules import Rules
+from orchestrator.server.page.door import Anonymous, Door, SignInWay
+from orchestrator.server.page.guard import CSRF_HEADER, Names
+from orchestrator.server.page.sessions import SessionLife, Sessions
+from orchestrator.server.page.sign_in import ATTEMPT_SECONDS, Attempts
+from orchestrator.testing.openid import OpenIdProvider
+
+
+@dataclass
+class Corp:
+    provider: OpenIdProvider
+    door: Door
+
+
+@pytest.fixture
+async def corp() -> AsyncIterator[Corp]:
+    async with OpenIdProvider().serve() as provider:
+        rules = Rules([{"team": re.compile("ci")}], [{"team": re.compile("ops")}])
+        ways = []
+        for name in ("corp", "other"):
+            back = f"http://127.0.0.1:8455/signin/{name}/callback"
+            provider.redirect_uris += (back,)
+            config = ProviderConfig(name, provider.issuer, provider.client_id, back, rules)
+            ways.append(SignInWay(name.title(), SignInProvider(config, now=time.time, monotonic=time.monotonic)))
+        names = Names(frozenset(), loopback=True, secure=False)
+        sessions = Sessions(SessionLife(600, 3600, 60), time.monotonic)
+        yield Corp(provider, Door(sessions, names, Anonymous(), 8455, ways, "http://127.0.0.1:8455"))
+
+
+@pytest.fixture
+def page(corp: Corp) -> Door:
+    return corp.door
+
+
+class Browser:
+    """Follows addresses by hand, and has a cookie jar of its own."""
+
+    def __init__(self, api: Any) -> None:
+        self.api = api
+        self.cookies: dict[str, str] = {}
+
+    async def get(self, path: str, **headers: str) -> aiohttp.ClientResponse:
+        sent = {"Host": "127.0.0.1:8455", "Cookie": "; ".join(f"{k}={v}" for k, v in self.cookies.items())} | headers
+        answer = await self.api.client.get(self.api.url + path, headers=sent, allow_redirects=False)
+        for name, morsel in answer.cookies.items():
+            self.cookies[name] = morsel.value
+            if not morsel.value:
+                del self.cookies[name]
+        return answer
+
+    async def to_the_provider_and_back(self, name: str = "corp") -> str:
+        """The address that the provider sends us back to."""
+        went = await self.get(f"/signin/{name}")
+        assert went.status == 303
+        assert "SameSite=Lax" in went.headers["Set-Cookie"]
+        async with self.api.client.get(went.headers["Location"], allow_redirects=False) as there:
+            assert there.status == 302, await there.text()
+            return str(there.headers["Location"].removeprefix("http://127.0.0.1:8455"))
+
+    async def landed(self, back: str) -> str:
+        answer = await self.get(back, **{"Sec-Fetch-Site": "cross-site"})
+        assert answer.status == 303
+        return str(answer.headers["Location"])
+
+    async def session(self) -> dict[str, Any]:
+        return dict(await (await self.get("/v1/session")).json())
+
+
+async def test_somebody_signs_in_and_has_their_role(api: Any, corp: Corp) -> None:
+    browser = Browser(api)
+    ways = (await browser.session())["sign_in"]
+    assert ways[0] == {"id": "corp", "label": "Corp", "url": "/signin/corp"}
+    for team, roles in (("ci", ["viewer"]), ("ops", ["viewer", "operator"])):
+        corp.provider.person = {"sub": "u-1", "name": "Ada", "team": team}
+        assert await browser.landed(await browser.to_the_provider_and_back()) == "/"
+        session = await browser.session()
+        assert (session["signed_in"], session["name"], session["roles"]) == (True, "Ada", roles)
+        assert list(browser.cookies) == ["orchestrator-8455"]
+    job_id = await api.job("one")
+    headers = {CSRF_HEADER: "1", "Cookie": f"orchestrator-8455={browser.cookies['orchestrator-8455']}"}
+    answer = await api.client.delete(f"{api.url}/v1/jobs/{job_id}", headers=headers)
+    assert (await answer.json())["cancel"]["by"] == f"Ada (u-1 {corp.provider.issuer})"
+
+
+async def test_whoever_has_no_role_stays_outside(api: Any, corp: Corp) -> None:
+    browser = Browser(api)
+    corp.provider.person = {"sub": "u-1", "team": "sales"}
+    assert await browser.landed(await browser.to_the_provider_and_back()) == "/#signin-refused=sign_in_no_role"
+    corp.provider.faults = {"denied"}
+    assert await browser.landed(await browser.to_the_provider_and_back()) == "/#signin-refused=sign_in_denied"
+    assert (await browser.session())["may_read"] is False
+
+
+async def test_a_way_back_is_good_once_and_for_the_browser_and_provider_it_began_with(api: Any, corp: Corp) -> None:
+    corp.provider.person = {"sub": "u-1", "team": "ops"}
+    unknown = "/#signin-refused=sign_in_unknown"
+    browser, victim = Browser(api), Browser(api)
+    assert await victim.landed(await browser.to_the_provider_and_back()) == unknown  # whose session it would be
+    back = await browser.to_the_provider_and_back()
+    assert await browser.landed(back.replace("/corp/", "/other/")) == unknown
+    back = await browser.to_the_provider_and_back()
+    kept = dict(browser.cookies)
+    assert await browser.landed(back) == "/"
+    browser.cookies = kept
+    assert await browser.landed(back) == unknown
+    assert await browser.landed("/signin/corp/callback?state=x&code=y") == unknown
+    assert await browser.landed("/signin/corp/callback") == unknown
+    assert corp.provider.asked.count("token") == 1
+
+
+async def test_the_sign_in_begins_under_the_name_that_it_ends_under(api: Any) -> None:
+    answer = await Browser(api).get("/signin/corp", Host="localhost:8455")
+    assert answer.headers["Location"] == "http://127.0.0.1:8455/signin/corp"
+    assert (await Browser(api).get("/signin/corp", Host="evil.example")).status == 421
+    assert (await Browser(api).get("/signin/nobody")).status == 404
+
+
+def test_attempts_are_forgotten_in_time() -> None:
+    from orchestrator.identity.sign_in.provider import Attempt, SignInError
+
+    now = [0.0]
+    attempts = Attempts(lambda: now[0])
+    attempt = Attempt("corp")
+    shown = attempts.begin(attempt)
+    now[0] = ATTEMPT_SECONDS
+    with pytest.raises(SignInError):
+        attempts.take("corp", attempt.state, shown)
