@@ -97,6 +97,19 @@ test-interop: build/interop/.ready ## our tokens and our audit log at programs o
 	@timeout 300 tests/interop/prepare-cosign build/interop >/dev/null || true
 	@env -u KUBECONFIG $(BIN)/pytest -q tests/interop $(PYTEST_ARGS)
 
+# Some 850 MB. What cannot be had is left out, and said so.
+build/collector/.ready: requirements/collector.txt | $(READY)
+	@rm -rf build/collector
+	@mkdir -p build/collector
+	@$(BIN)/uv venv --quiet --python $(BIN)/python build/collector/python
+	@if timeout 240 $(BIN)/uv pip install --quiet --python build/collector/python/bin/python --require-hashes --no-deps -r $<; \
+		then touch $@; else echo "requirements/collector.txt CANNOT BE INSTALLED" >&2; rm -rf build/collector/python; fi
+
+.PHONY: test-collector
+test-collector: build/collector/.ready tests/browser/prepare ## our traces through a real collector to a real trace page, looked at by a browser
+	@timeout 300 tests/browser/prepare || true
+	@env -u KUBECONFIG $(BIN)/pytest -q tests/collector $(PYTEST_ARGS)
+
 .PHONY: lint
 lint: $(READY) ## formatting, style, types and import directions
 	@failed=; \
@@ -196,6 +209,7 @@ lock: | $(BIN)/uv ## resolve the dependencies again, with hashes
 	$$lock pyproject.toml --output-file requirements/runtime.txt; \
 	$$lock pyproject.toml --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt; \
 	$$lock requirements/interop.in --output-file requirements/interop.txt; \
+	$$lock requirements/collector.in --output-file requirements/collector.txt; \
 	for peer in $(PEERS); do $$lock "$(PEER_LOCKS)/requirements-$$peer.in" --output-file "$(PEER_LOCKS)/requirements-$$peer.txt"; done
 
 .PHONY: clean
