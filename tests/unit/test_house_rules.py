@@ -199,7 +199,8 @@ def test_no_registry_is_named(texts):
 
 
 def test_every_requirement_is_hashed(texts):
-    for name in ("requirements/runtime.txt", "requirements/dev.txt", "requirements/interop.txt", "requirements/collector.txt"):
+    for lock in ("runtime", "dev", "interop", "collector"):
+        name = f"requirements/{lock}.txt"
         entries = re.split(r"\n(?=[a-z0-9])", "\n" + texts[name])[1:]
         assert len(entries) > 10
         assert [entry.split("==")[0] for entry in entries if "--hash=sha256:" not in entry] == []
