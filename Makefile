@@ -90,10 +90,11 @@ build/interop/.ready: requirements/interop.txt | $(READY)
 		then touch $@; else echo "requirements/interop.txt CANNOT BE INSTALLED" >&2; rm -rf build/interop/python; fi
 
 .PHONY: test-interop
-test-interop: build/interop/.ready ## our tokens and our audit log at programs of others: object store, web server, step-ca, Go, cosign, the clouds' own libraries
+test-interop: build/interop/.ready ## our tokens, audit log and metrics at programs of others: object store, web server, step-ca, Go, cosign, Prometheus, the clouds' own libraries
 	@timeout 300 tests/interop/prepare build/interop || true
 	@timeout 300 tests/interop/prepare-go build/interop || true
 	@timeout 300 tests/interop/prepare-step-ca build/interop || true
+	@timeout 300 tests/interop/prepare-prometheus build/interop || true
 	@timeout 300 tests/interop/prepare-cosign build/interop >/dev/null || true
 	@env -u KUBECONFIG $(BIN)/pytest -q tests/interop $(PYTEST_ARGS)
 
@@ -195,7 +196,7 @@ docs: $(READY) ## write the generated reference pages again
 	@$(BIN)/python -m orchestrator.server.openapi > docs/reference/openapi.json
 
 .PHONY: manifests
-manifests: $(READY) ## write manifests/base and manifests/overlays again, from manifests/examples
+manifests: $(READY) ## write manifests/base, overlays and observability again
 	@$(BIN)/python manifests/generate.py
 
 # Not after $(READY), which fails while the lock lacks what pyproject.toml has just been given.

@@ -1,4 +1,5 @@
-"""Writes `base/` and `overlays/` from `examples/`: what all examples share is the base, the rest their overlays.
+"""Writes `base/` and `overlays/` from `examples/`: what all examples share is the base, the rest their overlays; and
+`observability/`, what `orchestrator monitoring` prints.
 
 Nothing here is edited by hand, so base and overlays cannot drift from what the daemon reads. Run by
 `make manifests`; a test says when it is due, and another that base and overlay together are what the daemon renders.
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.backends.kubernetes.render.groups import kustomization
+from orchestrator.cli.monitoring import Part, text_of
 from orchestrator.daemon.manifests import KUSTOMIZATION, documents, yaml_text
 from orchestrator.settings import load_settings
 
@@ -111,6 +113,10 @@ def main() -> int:
     for name, text in rendered().items():
         (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / name).write_text(text, encoding="utf-8")
+    (ROOT / "observability").mkdir(exist_ok=True)
+    for part in Part:
+        name = f"{part.value}.json" if part is Part.DASHBOARD else f"{part.value}.yaml"
+        (ROOT / "observability" / name).write_text(text_of(part), encoding="utf-8")
     return 0
 
 

@@ -30,6 +30,7 @@ from orchestrator.cli import (
     keys,
     logs,
     manifests,
+    monitoring,
     notifications,
     page,
     policy,
@@ -150,6 +151,7 @@ app.add_typer(approvals.app, name="approvals")
 app.command("check-config", epilog=examples(check_config.EXAMPLES))(check_config.check_config)
 app.command(epilog=examples(init.EXAMPLES))(init.init)
 app.command(epilog=examples(manifests.EXAMPLES))(manifests.manifests)
+app.command(epilog=examples(monitoring.EXAMPLES))(monitoring.monitoring)
 app.command(epilog=examples(preflight.EXAMPLES))(preflight.preflight)
 app.command(epilog=examples(gateway.EXAMPLES))(gateway.gateway)
 app.command("runner-api-ca", epilog=examples(runner_api_ca.EXAMPLES))(runner_api_ca.runner_api_ca)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from orchestrator.model import events
 from orchestrator.model.events import Fact
+from orchestrator.model.outcome import Result
 from orchestrator.telemetry.instruments import JOB_BUCKETS, PHASE_BUCKETS, Instruments, exemplar, seconds
 from orchestrator.telemetry.progress import JobProgress, Moved
+from orchestrator.telemetry.stages import start_seconds
 
 ALARMS = (
     "credential_unaccounted", "evidence_lost", "evidence_refused", "exception_used", "foreign_runner",
@@ -25,6 +27,8 @@ class JobMetrics:
         self._queue = make.histogram("job_queue_duration_seconds", wait, ("pool", "outcome"), PHASE_BUCKETS)
         start = "From the offer until the job was bound to its runner."
         self._start = make.histogram("job_start_duration_seconds", start, ("pool",), PHASE_BUCKETS)
+        stage = "Each stage of the way of a runner that was bound, as far as it took its job's time."
+        self._stage = make.histogram("runner_start_stage_duration_seconds", stage, ("pool", "stage"), PHASE_BUCKETS)
         named = "From the binding of a runner until its platform named the job it got."
         self._naming = make.histogram("job_naming_duration_seconds", named, ("pool",), PHASE_BUCKETS)
         self._phase = make.histogram("job_phase_duration_seconds", "Each phase.", ("phase", "pool"), PHASE_BUCKETS)
@@ -47,6 +51,11 @@ class JobMetrics:
         for pool in self._make.pools:
             for counter in (self._offered, self._provisioned, self._destroyed, self._vanished):
                 counter.labels(pool)
+            self._start.labels(pool)
+            for outcome in ("started", "ended"):
+                self._queue.labels(pool, outcome)
+            for result in Result:
+                self._job.labels(pool, result.value)
 
     def count(self, fact: Fact, job: JobProgress | None, moved: Moved, pool: str) -> None:
         """`job` is None for one whose offer was never seen; `moved` is what the fact ended."""
@@ -75,7 +84,10 @@ class JobMetrics:
 
     def _count_known(self, fact: Fact, job: JobProgress, pool: str) -> None:
         match fact.event:
-            case events.RunnerBound():
+            case events.RunnerBound() as bound:
+                for stage, lasted in start_seconds(job.observed, bound, job.runner_at_ns, fact.at_ns):
+                    self._stage.labels(pool, stage).observe(max(lasted, 0.0))
+                job.observed = ()
                 self._start.labels(pool).observe(seconds(job.offered_at_ns, fact.at_ns), exemplar(fact.job_id))
             case events.PlatformJobNamed():
                 self._naming.labels(pool).observe(seconds(job.bound_at_ns, fact.at_ns), exemplar(fact.job_id))

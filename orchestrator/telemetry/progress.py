@@ -38,9 +38,10 @@ _REASON_OF: Final[Mapping[Phase, str]] = {
 class JobProgress:
     """An unfinished job. Times are Unix nanoseconds; 0 is *not yet*.
 
-    `unnamed` says that a platform has asked for a runner and not yet said for which job. `waits_for` is why there is no
-    bound runner, in a word, and empty once there is or the job has ended. `run` is the name of the pipeline run that
-    the job is all of, and empty for one that is a part of a run of others.
+    `unnamed` says that a platform has asked for a runner and not yet said for which job. `observed` are the notes on
+    the runner that was begun at `runner_at_ns`, until it is bound. `waits_for` is why there is no bound runner, in a
+    word, and empty once there is or the job has ended. `run` is the name of the pipeline run that the job is all of,
+    and empty for one that is a part of a run of others.
     """
 
     pool: str
@@ -53,6 +54,8 @@ class JobProgress:
     outcome: Outcome | None = None
     unnamed: bool = False
     runner: bool = False
+    runner_at_ns: int = 0
+    observed: tuple[events.RunnerObserved, ...] = ()
     waits_for: str = POLICY
     waits_since_ns: int = 0
     run: str = ""
@@ -70,6 +73,8 @@ class Moved:
 
 
 _NOTHING: Final = Moved()
+_MAX_NOTES: Final = 16
+"""Kept of one runner's way; there are about two."""
 
 
 class Progress:
@@ -92,7 +97,9 @@ class Progress:
         match event:
             case events.ProvisionStarted():
                 known.provision_at_ns = known.provision_at_ns or fact.at_ns
-                known.runner = True
+                known.runner, known.runner_at_ns, known.observed = True, fact.at_ns, ()
+            case events.RunnerObserved():
+                known.observed = (*known.observed, event)[-_MAX_NOTES:]
             case events.RunnerVanished() | events.RunnerDeleted():
                 known.runner = False
             case events.RunnerBound():

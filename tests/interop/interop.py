@@ -20,6 +20,7 @@ WEED = FOLDER / "python/bin/weed"
 APACHE = FOLDER / "apache/root"
 AUDIT_CHECK = FOLDER / "go/audit_check"
 STEP_CA = FOLDER / "step-ca/step_ca"
+PROMETHEUS = FOLDER / "prometheus/root/usr/bin"
 COSIGN = FOLDER / "cosign/root/usr/bin/cosign"
 FIX = "run `make test-interop` where the package registries answer"
 
@@ -39,6 +40,8 @@ def missing() -> dict[str, str]:
         found["step-ca"] = "this machine has no openssl, with which jobs ask for certificates"
     if not COSIGN.exists():
         found["cosign"] = "cosign 3 could not be unpacked (tests/interop/prepare-cosign)"
+    if not (FOLDER / "prometheus/.ready").exists():
+        found["prometheus"] = "Prometheus could not be unpacked (tests/interop/prepare-prometheus)"
     return found
 
 
@@ -52,6 +55,11 @@ def toolchain() -> list[str]:
     base = Path(sys.base_prefix)
     folders = [*([FOLDER / "python"] if PYTHON.exists() else []), *([] if base.is_relative_to("/usr") else [base])]
     return [str(folder) for folder in folders]
+
+
+def promtool(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Prometheus' own tool, to its end."""
+    return subprocess.run([PROMETHEUS / "promtool", *arguments], input=given, capture_output=True, timeout=60)
 
 
 def free_ports(count: int) -> list[int]:

@@ -236,3 +236,21 @@ def test_requests_are_timed_by_route() -> None:
     seen = scrape(registry)
     assert seen["http_server_request_duration_seconds_count", "GET", "200", "/v1/jobs/{job_id}"] == 1
     assert seen["http_server_request_duration_seconds_sum", "GET", "404", "/v1/jobs/{job_id}"] == pytest.approx(0.01)
+
+
+def stages(registry: Metrics) -> dict[str, float]:
+    name = "runner_start_stage_duration_seconds_sum"
+    return {key[2]: value for key, value in scrape(registry).items() if key[0] == name}
+
+
+def test_the_way_of_a_bound_runner_is_timed_by_stage() -> None:
+    registry = metrics()
+    registry.observe(facts_for(offer(), [ADMITTED, STARTED, CREATED, stories.POD_STARTED, stories.POD_BOUND]))
+    in_ms = {"create": 7, "schedule": 2, "pod_sandbox": 1, "image_pull": 4, "start": 1, "egress_proof": 2, "claim": 11}
+    assert stages(registry) == {stage: pytest.approx(ms / 1000) for stage, ms in in_ms.items()}
+
+
+def test_a_runner_that_vanished_leaves_nothing_to_the_next() -> None:
+    registry = metrics()
+    registry.observe(facts_for(offer(), [ADMITTED, STARTED, CREATED, stories.POD_STARTED, VANISHED, STARTED, BOUND]))
+    assert stages(registry) == {}

@@ -23,6 +23,7 @@ from orchestrator.daemon.gauges import (
     watch_platforms,
     watch_rooms,
 )
+from orchestrator.daemon.notifications import NotificationDesk
 from orchestrator.model import events as e
 from orchestrator.model.decision import CONFIGURATION, Reason, Waiver
 from orchestrator.telemetry import ids
@@ -270,6 +271,7 @@ def test_the_reference_page_lists_every_metric_and_no_other() -> None:
     watch_audit(registry, AUDIT)
     watch_engine(registry, ENGINE, ENGINE)
     watch_platforms(registry, tuple)
+    NotificationDesk(None, {}).watch(registry)
     registry.watch_words("check_ok", "Checks.", "check", dict)
     registry.watch_scores(lambda: NOTHING_COUNTED)
     watch_gate(registry, {True: 0, False: 0})
