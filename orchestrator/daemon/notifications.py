@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,25 @@ from orchestrator.telemetry.metrics import Metrics
 OUTBOX = "notifications.db"
 """In the state folder."""
 
+_Reading = tuple[str, str, Callable[[EndpointState], float]]
+
+_GAUGES: Sequence[_Reading] = (
+    ("outbox_messages", "Messages that wait for the endpoint.", lambda one: one.waiting),
+    ("outbox_bytes", "Bytes of the messages that wait for the endpoint.", lambda one: one.waiting_bytes),
+    (
+        "oldest_timestamp_seconds",
+        "Unix time of what the oldest waiting message tells; 0: none.",
+        lambda one: one.oldest_at_ns / SECOND,
+    ),
+    ("endpoint_failing", "1 while the last try of the endpoint failed.", lambda one: float(one.failing is not None)),
+    ("endpoint_disabled", "1 while the endpoint is gone and nothing is sent.", lambda one: float(bool(one.disabled))),
+)
+_COUNTS: Sequence[_Reading] = (
+    ("delivered", "Messages that the endpoint took.", lambda one: one.delivered),
+    ("failed", "Tries that failed.", lambda one: one.failed),
+    ("dropped", "Messages that were given up.", lambda one: one.dropped),
+)
+
 
 class NotificationDesk:
     """Implements `server.notification_port.NotificationDesk`. Without endpoints nothing is opened or done."""
@@ -45,40 +64,21 @@ class NotificationDesk:
             self._notifier.start()
 
     def watch(self, metrics: Metrics) -> None:
-        """Add the metrics, where there is something to tell."""
+        """Add the metrics; docs/reference/metrics.md lists them."""
         notifier = self._notifier
-        if notifier is None:
-            return
 
-        def read(name: str) -> Mapping[str, float]:
-            return {one.endpoint.name: float(getattr(one, name)) for one in notifier.states()}
+        def read(of: Callable[[EndpointState], float]) -> Callable[[], Mapping[str, float]]:
+            return lambda: {one.endpoint.name: of(one) for one in notifier.states()} if notifier else {}
 
-        def counts(name: str) -> Mapping[tuple[str, ...], float]:
-            return {(endpoint,): value for endpoint, value in read(name).items()}
+        def count(of: Callable[[EndpointState], float]) -> Callable[[], Mapping[tuple[str, ...], float]]:
+            return lambda: {(one.endpoint.name,): of(one) for one in notifier.states()} if notifier else {}
 
-        def disabled() -> Mapping[str, float]:
-            return {one.endpoint.name: float(bool(one.disabled)) for one in notifier.states()}
-
-        waiting = "Messages that wait for the endpoint."
-        metrics.watch_words("notification_outbox_messages", waiting, "endpoint", lambda: read("waiting"))
-        size = "Bytes of the messages that wait for the endpoint."
-        metrics.watch_words("notification_outbox_bytes", size, "endpoint", lambda: read("waiting_bytes"))
-        oldest = "Unix time of what the oldest waiting message tells; 0 when none waits."
-        metrics.watch_words(
-            "notification_oldest_timestamp_seconds",
-            oldest,
-            "endpoint",
-            lambda: {name: value / SECOND for name, value in read("oldest_at_ns").items()},
-        )
-        gone = "1 while nothing is sent because the endpoint said that it is gone."
-        metrics.watch_words("notification_endpoint_disabled", gone, "endpoint", disabled)
-        metrics.watch("notification_lag_facts", "Facts not yet looked at for notifications.", lambda: notifier.lag)
-        label = ("endpoint",)
-        metrics.watch_counts(
-            "notification_delivered", "Messages that the endpoint took.", label, lambda: counts("delivered")
-        )
-        metrics.watch_counts("notification_failed", "Tries that failed.", label, lambda: counts("failed"))
-        metrics.watch_counts("notification_dropped", "Messages given up.", label, lambda: counts("dropped"))
+        for name, documentation, of in _GAUGES:
+            metrics.watch_words(f"notification_{name}", documentation, "endpoint", read(of))
+        for name, documentation, of in _COUNTS:
+            metrics.watch_counts(f"notification_{name}", documentation, ("endpoint",), count(of))
+        lag = "Facts that were not looked at yet for notifications."
+        metrics.watch("notification_lag_facts", lag, lambda: notifier.lag if notifier else 0)
 
     def listed(self) -> Sequence[Mapping[str, Any]]:
         """See `notification_shapes.EndpointView`."""

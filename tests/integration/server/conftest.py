@@ -51,7 +51,6 @@ from orchestrator.server.approval_port import ApprovalDesk
 from orchestrator.server.deps import ArtifactDesk, CheckPolicy, Limits, PoolState, ServerDeps, TrustReader
 from orchestrator.server.notification_port import NotificationDesk
 from orchestrator.server.page.door import Door
-from orchestrator.server.notification_port import NotificationDesk
 from orchestrator.settings import Settings
 from orchestrator.telemetry.scores.tally import DayTally
 from orchestrator.telemetry.waterfall import trace_document
@@ -321,6 +320,7 @@ async def api(
     check_policy: CheckPolicy | None,
     artifacts: ArtifactDesk | None,
     approvals: ApprovalDesk | None,
+    notifications: NotificationDesk | None,
     sources: list[SourceState],
     page: Door | None,
     tmp_path: Any,
@@ -364,6 +364,7 @@ async def api(
         evidence_key=receipts.public_pem,
         keys=SigningKeys(issuers, AuditNotes(None), clock.now_ns, renewed),
         engine=engine,
+        around=engine.around,
         reader=journal,
         logs=logs,
         authenticate=lambda token, key: verifier.verify(token, idempotency_key=key),

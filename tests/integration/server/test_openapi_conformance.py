@@ -28,10 +28,12 @@ from orchestrator.evidence.store import EvidenceStore
 from orchestrator.model.decision import Verdict
 from orchestrator.model.job import Caller
 from orchestrator.server.deps import Limits
+from orchestrator.server.notification_port import NotificationDesk
 from orchestrator.settings import Settings
 from orchestrator.settings.approvals import ApprovalsSettings
 from orchestrator.testing.approvals import START, approval, id_of, public_pem, signed
 from orchestrator.testing.clock import SteppedClock
+from tests.integration.server.test_notifications import notification_desk
 
 HOOKS = r"""
 import itertools, re, schemathesis
@@ -72,6 +74,10 @@ parameters = { "path.issuer" = "prod" }
 # Nobody keeps these here; each has tests of its own.
 include-path-regex = "^/v1/(inventory|scorecard|secrets|policy/check)|/summary$"
 warnings = false
+
+[[operations]]
+include-path-regex = "^/v1/notifications/"
+parameters = { "path.name" = "ops" }
 
 [[operations]]
 # Hardly anything that fits the schema is a signed envelope.
@@ -128,6 +134,12 @@ class TestConformance:
         key, settings = generate_evidence_key(), Settings(state_dir=tmp_path)
         signers = SignersHolder(settings, {}, Builder("https://ci.example", "0"), key)
         return ArtifactDesk(kept, signers, AuditNotes(None), SteppedClock())
+
+    @pytest.fixture
+    async def notifications(self, tmp_path) -> AsyncIterator[NotificationDesk]:
+        """One endpoint, at which nobody listens."""
+        async with notification_desk(tmp_path, "http://127.0.0.1:9/") as desk:
+            yield desk
 
     @pytest.fixture
     async def approvals(self, tmp_path) -> AsyncIterator[ApprovalDesk]:
