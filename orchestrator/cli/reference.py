@@ -29,6 +29,14 @@ def cli_reference(output: Output = None) -> None:
     _write(commands_page(program), output)
 
 
+@app.command("api")
+def api_reference(output: Output = None) -> None:
+    """The operations and shapes of the public API as Markdown."""
+    from orchestrator.cli.pages.api_page import api_page
+
+    _write(api_page(), output)
+
+
 @app.command("lifecycle")
 def lifecycle_reference(output: Output = None) -> None:
     """The phases of a job as a drawing (SVG)."""
