@@ -94,12 +94,12 @@ class ReceivedTrace:
         for span_id, count in Counter(span.span_id for span in self.spans).items():
             if count > 1:
                 yield f"span {span_id.hex()} came {count} times"
-        ordinals: Counter[str] = Counter()
-        for depth, span in self._walk():
-            name = span.name if depth else "job"
-            if span.span_id.hex() != ids.span_id(self.job_id, name, ordinals[name]):
-                yield f"{span.name}: an id that cannot be derived from the job's"
-            ordinals[name] += 1
+        names: dict[str, set[str]] = {}
+        for span in self.spans:
+            names.setdefault(span.name if span.parent_span_id else "job", set()).add(span.span_id.hex())
+        for name, got in names.items():
+            if got != {ids.span_id(self.job_id, name, ordinal) for ordinal in range(len(got))}:
+                yield f"{name}: an id that cannot be derived from the job's"
         for span in self.spans:
             if span.trace_id != trace:
                 yield f"{span.name}: of another trace"
@@ -124,8 +124,12 @@ class ReceivedTrace:
                 yield f"{span.name}: reaches beyond {parent.name}"
         root = self.root
         yield from _tiling(root, self._phases(root))
-        for teardown in (span for span in self.spans if span.name == "teardown"):
-            yield from _tiling(teardown, self._phases(teardown))
+        for parent in self.spans:
+            if parent.name == "teardown":
+                yield from _tiling(parent, self._phases(parent))
+            for before, after in pairwise(self._phases(parent)):
+                if after.start_time_unix_nano < before.end_time_unix_nano:
+                    yield f"{after.name} begins within {before.name}"
 
     def _phases(self, parent: Span) -> list[Span]:
         return [span for _, span in self._walk() if span.parent_span_id == parent.span_id and span.name not in _BESIDE]

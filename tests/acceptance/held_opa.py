@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -43,6 +44,16 @@ test_a_denied_one_does_not if {
 	orchestrator.decision.allow == false with input as object.union(asked, {"claimed": {"name": "denied"}})
 }
 """
+
+
+def bundle_of(folder: Path) -> Path:
+    """A folder with this policy, for a daemon that evaluates it itself."""
+    bundle = folder / "policy"
+    bundle.mkdir(exist_ok=True)
+    (bundle / "decision.rego").write_text(POLICY, encoding="utf-8")
+    (bundle / "decision_test.rego").write_text(POLICY_TEST, encoding="utf-8")
+    return bundle
+
 
 HELD = "held"
 """How the names of jobs begin whose questions wait."""

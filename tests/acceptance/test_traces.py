@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from held_opa import POLICY, POLICY_TEST, HeldOpa
+from held_opa import HeldOpa, bundle_of
 from installation import Installation
 from witness import GATE, Witness
 
@@ -36,15 +36,23 @@ BEFORE = """\
   policy verdict=allow
   wait
   provision
+    create
   bind
+    start
+    egress.proof
+    claim
 """
 AFTER = """\
   teardown
+    revoke
     delete
     verify
 """
-WENT_WELL = f"RUN {{name}} result=success reason=completed{{more}}\n{BEFORE}  execute\n{AFTER}"
-RED = f"RUN {{name}} result=failure reason={{reason}} ! {{reason}}\n{BEFORE}  execute ! {{reason}}\n{AFTER}"
+WENT_WELL = f"RUN {{name}} result=success reason=completed{{more}}\n{BEFORE}  execute\n    run\n    log.flush\n{AFTER}"
+FAILED = (
+    f"RUN {{name}} result={{result}} reason={{reason}} ! {{reason}}\n{BEFORE}"
+    f"  execute ! {{reason}}\n    run ! {{reason}}\n    log.flush\n{AFTER}"
+)
 LOST = f"RUN build result=error reason=runner_lost restarts=1 ! runner_lost\n{BEFORE}  execute ! runner_lost\n{AFTER}"
 
 
@@ -61,13 +69,10 @@ def here(installed: Callable[..., Installation], receiver: OtlpReceiver, tmp_pat
 
 
 def configured(here: Installation, receiver: OtlpReceiver, folder: Path, **settings: object) -> Installation:
-    bundle = folder / "policy"
-    bundle.mkdir(exist_ok=True)
-    (bundle / "decision.rego").write_text(POLICY, encoding="utf-8")
-    (bundle / "decision_test.rego").write_text(POLICY_TEST, encoding="utf-8")
     audiences: dict[str, object] = {CLOUD: {}, ELSEWHERE: {}}
     here.configure(
-        receiver.endpoint, **{"policy": {"bundle": str(bundle)}, "identity": {"audiences": audiences}} | settings
+        receiver.endpoint,
+        **{"policy": {"bundle": str(bundle_of(folder))}, "identity": {"audiences": audiences}} | settings,
     )
     return here
 
@@ -114,11 +119,11 @@ async def test_how_jobs_end_by_themselves(here: Installation, receiver: OtlpRece
         "green": ("exit 0", WENT_WELL.format(name="green", more="")),
         "red": (
             "exit 3",
-            RED.format(name="red", reason="exit_nonzero"),
+            FAILED.format(name="red", result="failure", reason="exit_nonzero"),
         ),
         "signalled": (
             "kill -KILL $$",
-            RED.format(name="signalled", reason="killed_by_signal"),
+            FAILED.format(name="signalled", result="failure", reason="killed_by_signal"),
         ),
         "denied": (
             "exit 0",
@@ -141,8 +146,8 @@ async def test_tokens_and_egress_are_on_the_trace(here: Installation, receiver: 
     await here.start()
     trace = await trace_of(here, receiver, await here.dispatch("deploy", f"visit started\n{TOKENS}{FORBIDDEN}"))
     assert trace.tree() == WENT_WELL.format(name="deploy", more="").replace(
-        "  execute\n",
-        "  execute\n"
+        "    run\n",
+        "    run\n"
         "    identity.exchange verdict=allow outcome=issued\n"
         "    identity.exchange verdict=deny outcome=refused\n",
     )
@@ -224,7 +229,8 @@ async def test_each_phase_that_takes_too_long(
     trace = await trace_of(here, receiver, await frozen_agent(here))
     assert trace.tree() == (
         "RUN frozen result=timeout reason=bind_timeout ! bind_timeout\n"
-        + BEFORE.replace("bind\n", "bind ! bind_timeout\n")
+        + BEFORE.partition("  bind\n")[0]
+        + "  bind ! bind_timeout\n    start ! bind_timeout\n"
         + AFTER
     )
     here.part("orchestrator.egress").send_signal(signal.SIGSTOP)
@@ -251,9 +257,7 @@ async def test_a_job_that_takes_too_much_memory(here: Installation, receiver: Ot
         assert reason == "exit_nonzero", "without control groups each process gets a MemoryError"
         pytest.skip("memory is not limited for the whole sandbox here")
     trace = await trace_of(here, receiver, job_id)
-    assert trace.tree() == (
-        f"RUN hungry result=error reason=out_of_memory ! out_of_memory\n{BEFORE}  execute ! out_of_memory\n{AFTER}"
-    )
+    assert trace.tree() == FAILED.format(name="hungry", result="error", reason="out_of_memory")
     assert await here.stop() == 0
 
 
@@ -333,8 +337,10 @@ async def test_the_daemon_is_killed_before_the_agent_has_claimed(here: Installat
     job_id = await frozen_agent(here)
     await killed_at(here, "binding", job_id)
     trace = await trace_of(here, receiver, job_id)
-    again = "  bind ! runner_vanished\n  wait reason=runner_vanished\n  provision\n  bind\n"
-    assert trace.tree() == WENT_WELL.format(name="frozen", more=" restarts=1").replace("  bind\n", again)
+    cut_off = "  provision\n  bind ! runner_vanished\n  wait reason=runner_vanished\n"
+    assert trace.tree() == WENT_WELL.format(name="frozen", more=" restarts=1").replace(
+        "  provision\n", f"{cut_off}  provision\n"
+    )
     assert gaps(trace) == {"bind"}
     assert await here.stop() == 0
 
