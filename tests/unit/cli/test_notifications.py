@@ -1,0 +1,77 @@
+"""`orchestrator notifications`: keys, and how endpoints are shown. What it does to a daemon is an acceptance test."""
+
+from __future__ import annotations
+
+import json
+import stat
+from datetime import UTC, datetime
+
+from rich.console import Console
+
+from orchestrator.cli.render.notifications import endpoint_failures, endpoint_table
+from orchestrator.identity.webhook_keys import parse_key
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+FAILURE = {"reason": "endpoint_busy", "message": "it answered 503", "fix": "wait", "since": "2026-01-02T03:00:05Z"}
+ACTIVE = {
+    "name": "ops",
+    "host": "https://hooks.example",
+    "format": "webhook",
+    "state": "active",
+    "disabled_at": None,
+    "waiting": 3,
+    "oldest_at": "2026-01-02T03:04:00Z",
+    "delivered": 17,
+    "delivered_at": "2026-01-02T02:04:05Z",
+    "dropped": 2,
+    "failure": None,
+}
+
+
+def test_a_key_is_made_for_its_owner_alone_and_only_its_public_half_is_shown(cli, tmp_path):
+    done = cli("notifications", "new-key", str(tmp_path / "ops.key"))
+    assert done.exit_code == 0, done.stderr
+    text = (tmp_path / "ops.key").read_text().strip()
+    assert stat.S_IMODE((tmp_path / "ops.key").stat().st_mode) == 0o600
+    assert done.stdout.strip() == f"the receiver verifies with {parse_key(text).public}"
+    assert text not in done.stdout
+    again = cli("notifications", "new-key", str(tmp_path / "ops.key"))
+    assert again.exit_code == 1
+    assert "exists already" in again.stderr
+    assert (tmp_path / "ops.key").read_text().strip() == text
+
+
+def test_a_shared_secret_is_never_shown(cli, tmp_path):
+    done = cli("notifications", "new-key", str(tmp_path / "ops.key"), "--kind", "shared", "--json")
+    assert json.loads(done.stdout) == {"file": str(tmp_path / "ops.key"), "kind": "shared", "public_key": None}
+    assert (tmp_path / "ops.key").read_text().startswith("whsec_")
+
+
+def test_a_folder_that_is_not_there_is_said(cli, tmp_path):
+    done = cli("notifications", "new-key", str(tmp_path / "none" / "ops.key"))
+    assert done.exit_code == 1
+    assert "cannot be written: No such file or directory" in done.stderr
+
+
+def shown(*parts):
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(*parts, sep="\n")
+    return capture.get().splitlines()
+
+
+def test_endpoints_as_a_table():
+    lines = shown(endpoint_table([ACTIVE], NOW))
+    assert lines[0].split() == ["ENDPOINT", "HOST", "FORMAT", "STATE", "WAITING", "OLDEST", "TAKEN", "LAST", "DROPPED"]
+    assert lines[1].split() == ["ops", "https://hooks.example", "webhook", "active", "3", "5s", "17", "1h", "2"]
+
+
+def test_what_does_not_work_is_said_with_what_to_do():
+    failing = ACTIVE | {"state": "failing", "failure": FAILURE}
+    gone = ACTIVE | {"state": "disabled", "disabled_at": "2026-01-02T03:03:05Z"}
+    assert shown(*endpoint_failures([ACTIVE, failing, gone], NOW)) == [
+        "ops: it answered 503 [endpoint_busy], for 4m",
+        "  fix: wait",
+        "ops: it answered 410 1m ago; nothing is sent",
+        "  fix: `orchestrator notifications retry ops` sends to it again",
+    ]
