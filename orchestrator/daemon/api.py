@@ -12,6 +12,7 @@ from orchestrator.daemon.page import open_door
 from orchestrator.daemon.presence import Presence
 from orchestrator.daemon.rooms import Rooms
 from orchestrator.daemon.signing_keys import SigningKeys
+from orchestrator.daemon.surroundings import surroundings
 from orchestrator.daemon.trust import TrustReader
 from orchestrator.server.app import ApiServer, build_app
 from orchestrator.server.deps import Limits, PoolState, ServerDeps
@@ -50,6 +51,7 @@ def api_server(rooms: Rooms, drain: Draining, presence: Presence, operating: Ope
 
     deps = ServerDeps(
         engine=rooms.engine,
+        around=surroundings(rooms.engine, rooms.settings),
         reader=rooms.journal,
         logs=LogReaderAdapter(rooms.logs, lambda: rooms.engine),
         authenticate=rooms.callers.verify,

@@ -15,6 +15,7 @@ from orchestrator.lifecycle.offers import Offers
 from orchestrator.lifecycle.patience import Patience
 from orchestrator.lifecycle.pools import Pools
 from orchestrator.lifecycle.ports import Clock, Journal, RunnerIdentity
+from orchestrator.lifecycle.why import Surroundings
 from orchestrator.lifecycle.worker import Worker
 from orchestrator.model.egress import EgressProof
 from orchestrator.model.events import Event, JobCancelRequested, JobEnded
@@ -97,6 +98,10 @@ class Engine:
 
     def slots(self, pool: PoolName) -> Slots:
         return self._worker.slots[pool]
+
+    def around(self, record: Record) -> Surroundings:
+        """What is known beside a record of why its job stands where it stands; for `why.why`."""
+        return self._worker.around(record)
 
     def live_ids(self) -> list[JobId]:
         return self._jobs.ids()

@@ -24,7 +24,8 @@ class LiveJob:
 
     `lock` is held for every change of `record`; `stale` means that the journal may know more than we do, and
     `ending` that an end is on its way there: from then on the job's identity is worth nothing. `alarms` are the
-    kinds that a claim has raised already: whoever claims for ever does not fill the journal.
+    kinds that a claim has raised already: whoever claims for ever does not fill the journal. `trouble` is what the last
+    try to move the job on ran into, for people; empty when it ran into nothing.
     """
 
     record: Record
@@ -36,6 +37,7 @@ class LiveJob:
     revoked: bool = False
     revoked_ns: int = 0
     deleted: bool = False
+    trouble: str = ""
     alarms: set[str] = field(default_factory=set)
 
     @property

@@ -17,6 +17,7 @@ from orchestrator.lifecycle.observation import SECOND, Action, Deadlines, Observ
 from orchestrator.lifecycle.patience import Patience
 from orchestrator.lifecycle.pools import Pools
 from orchestrator.lifecycle.ports import Clock
+from orchestrator.lifecycle.why import Surroundings
 from orchestrator.lifecycle.workqueue import WorkQueue
 from orchestrator.model.events import AlarmRaised, Event, Fact, ProvisionStarted
 from orchestrator.model.job import JobId
@@ -60,6 +61,19 @@ class Worker:
             for granted in slots.resize(pool.capacity):
                 self.queue.add(granted)
 
+    def around(self, record: Record) -> Surroundings:
+        """What is known here of why the job stands where it stands, beside its record."""
+        job, pool = self._jobs.get(record.id), self._pools.of(record)
+        slots = self.slots.get(record.offer.spec.pool)
+        return Surroundings(
+            self.deadlines,
+            pool,
+            in_use=slots.held if slots else None,
+            before=slots.before(record.id) if slots else None,
+            draining=self.draining,
+            trouble=job.trouble if job else "",
+        )
+
     async def _work(self, job_id: JobId) -> None:
         job = self._jobs.get(job_id)
         if job is None or (self.draining and job.record.phase in _NOT_BEGUN):
@@ -79,9 +93,10 @@ class Worker:
                 async with job.lock:
                     await self._jobs.refresh(job)
                     seen, step = await self._settle(job_id, job, seen)
-            except TryAgainError:
+            except TryAgainError as error:
                 # The journal is away. Nothing was stored and nothing was done; every fact is derived again.
                 job.failures += 1
+                job.trouble = str(error)
                 self.queue.wake_at(job_id, self._clock.now_ns() + SECOND)
                 return
             except GiveUpError as error:
@@ -145,6 +160,7 @@ class Worker:
     @staticmethod
     def _entering(job: LiveJob, seen: Observation, phase: Phase) -> Observation:
         job.failures = job.looks = 0
+        job.trouble = ""
         return seen.entering(phase)
 
     async def _perform(self, job: LiveJob, action: Action, seen: Observation, deadline_ns: int | None) -> Observation:
@@ -156,6 +172,8 @@ class Worker:
             seen = learnt(seen, revoked_ns=job.revoked_ns)
         job.revoked = seen.revoked
         job.deleted = seen.deleted
+        failure = seen.failure or seen.unrevoked
+        job.trouble = failure.text if failure is not None else ""
         return self._now(seen)
 
     def _now(self, seen: Observation) -> Observation:
