@@ -1,8 +1,7 @@
 """The daemon's HTTP API for the command line. Synchronous and standard library only: commands start at once.
 
 A request makes its own connection. Waiting is bounded everywhere: `connect_seconds` to be let in, `read_seconds`
-of silence while an answer is due. A silent *stream* is no fault; it raises `IdleError` so that its reader can look
-whether there is still something to wait for.
+of silence while an answer is due. A silent *stream* is no fault; it raises `IdleError`, for its reader to judge.
 """
 
 from __future__ import annotations
@@ -95,13 +94,18 @@ class DaemonClient:
 
     def revoke_key(self, kid: str) -> Document:
         """Withdraw a signing key; again is without effect."""
-        with self._open("POST", f"/v1/keys/{quote(kid, safe='')}/revoke") as response:
+        return self.call("POST", f"/v1/keys/{quote(kid, safe='')}/revoke")
+
+    def call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, query: Mapping[str, str] | None = None
+    ) -> Document:
+        """Any operation that answers with a document."""
+        with self._open(method, path, body=body, query=query) as response:
             return _document(response)
 
     def check_policy(self, question: Mapping[str, Any]) -> Document:
         """What policy says of a deployment that somebody has in mind; nothing is granted."""
-        with self._open("POST", "/v1/policy/check", body=question) as response:
-            return _document(response)
+        return self.call("POST", "/v1/policy/check", question)
 
     def pools(self) -> Document:
         return self._get("/v1/pools")
@@ -124,9 +128,7 @@ class DaemonClient:
 
     def cancel(self, job_id: str, reason: str = "") -> Document:
         """Ask for the job's end; its view."""
-        path = f"/v1/jobs/{quote(job_id, safe='')}"
-        with self._open("DELETE", path, query={"reason": reason} if reason else {}) as response:
-            return _document(response)
+        return self.call("DELETE", f"/v1/jobs/{quote(job_id, safe='')}", query={"reason": reason} if reason else None)
 
     def log(self, job_id: str, *, offset: int = 0, follow: bool = False) -> Iterator[bytes]:
         """The job's output from byte `offset` on, as it comes.
@@ -174,8 +176,7 @@ class DaemonClient:
             return _document(response)
 
     def _get(self, path: str, query: Mapping[str, str] | None = None) -> Document:
-        with self._open("GET", path, query=query) as response:
-            return _document(response)
+        return self.call("GET", path, query=query)
 
     def _text(self, path: str) -> str:
         with self._open("GET", path) as response:

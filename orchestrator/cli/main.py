@@ -23,6 +23,7 @@ from orchestrator.cli import (
     backup,
     cancel,
     check_config,
+    drain,
     gateway,
     init,
     inventory,
@@ -38,6 +39,7 @@ from orchestrator.cli import (
     preflight,
     receipt,
     reference,
+    reload,
     restore,
     run,
     runner_api_ca,
@@ -155,6 +157,8 @@ app.command(epilog=examples(monitoring.EXAMPLES))(monitoring.monitoring)
 app.command(epilog=examples(preflight.EXAMPLES))(preflight.preflight)
 app.command(epilog=examples(gateway.EXAMPLES))(gateway.gateway)
 app.command("runner-api-ca", epilog=examples(runner_api_ca.EXAMPLES))(runner_api_ca.runner_api_ca)
+app.command(epilog=examples(reload.EXAMPLES))(reload.reload)
+app.command(epilog=examples(drain.EXAMPLES))(drain.drain)
 app.command(epilog=examples(backup.EXAMPLES))(backup.backup)
 app.command(epilog=examples(restore.EXAMPLES))(restore.restore)
 app.command(epilog=examples(version.EXAMPLES))(version.version)

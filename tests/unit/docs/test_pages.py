@@ -206,7 +206,7 @@ def test_the_unit_starts_the_program_and_waits_for_its_drain(block):
     unit.read_string(block)
     assert unit.sections() == ["Unit", "Service", "Install"]
     stops = unit.getint("Service", "TimeoutStopSec")
-    from orchestrator.daemon.main import _TEARDOWN_AFTER_DRAIN_SECONDS
+    from orchestrator.daemon.drain import _TEARDOWN_AFTER_DRAIN_SECONDS
 
     assert stops > Settings().deadlines.drain_seconds + _TEARDOWN_AFTER_DRAIN_SECONDS
 

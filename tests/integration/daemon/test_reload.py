@@ -1,0 +1,182 @@
+"""Settings that change on disk while jobs run, in a whole daemon with real sandboxes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.daemon.drain import Drain, Drainage
+from orchestrator.daemon.live_settings import LiveSettings
+from orchestrator.daemon.operating import OperatingDesk
+from orchestrator.daemon.reload import Reload
+from orchestrator.errors import ConfigurationError
+from orchestrator.model.egress import EgressRule
+from orchestrator.model.events import JobEnded
+from orchestrator.model.outcome import EndReason
+from orchestrator.model.phase import Phase
+from orchestrator.server.operating_shapes import DrainView, ReloadView
+from orchestrator.settings import Settings
+
+from .conftest import POLICY, write_bundle
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
+
+POOL = {"name": "default", "capacity": 1, "egress": [{"host": "cache.example"}]}
+
+
+class Disk:
+    """What the settings on disk are by now; unreadable while `broken`."""
+
+    def __init__(self, world: Any) -> None:
+        self.settings: Settings = world.rooms.settings
+        self.broken = False
+
+    def read(self) -> Settings:
+        if self.broken:
+            raise ConfigurationError("1 setting(s) do not fit", fix="see docs/reference/settings.md")
+        return self.settings
+
+    def write(self, *pools: dict[str, Any], **more: Any) -> None:
+        kept = {name: getattr(self.settings, name) for name in Settings.model_fields}
+        self.settings = Settings(**kept | {"pools": pools} | more)
+
+
+@pytest.fixture
+async def site(open_world):
+    async with open_world(pools=[POOL]) as world:
+        yield world
+
+
+@pytest.fixture
+def disk(site) -> Disk:
+    return Disk(site)
+
+
+@pytest.fixture
+def live(site, disk) -> LiveSettings:
+    return LiveSettings(site.rooms, disk.read)
+
+
+@pytest.fixture
+def desk(site, live) -> OperatingDesk:
+    rooms = site.rooms
+    reload = Reload(rooms.policy_engine, rooms.trust, rooms.decisions, rooms.notes, rooms.metrics, live)
+    return OperatingDesk(reload, Drainage(rooms, Drain()), rooms.notes)
+
+
+def phase(site, job_id) -> Phase | None:
+    record = site.rooms.engine.record(job_id)
+    return record.phase if record else None
+
+
+async def running(site, key: str, script: str = "sleep 60", pool: str = "default"):
+    job_id = await site.offer(key, script, pool=pool)
+    await site.until(lambda: phase(site, job_id) is Phase.RUNNING)
+    return job_id
+
+
+async def end(site, job_id) -> JobEnded:
+    await site.finished(job_id)
+    (ended,) = [fact.event for fact in await site.rooms.journal.facts_of(job_id) if isinstance(fact.event, JobEnded)]
+    return ended
+
+
+async def test_pools_grow_come_and_go_under_running_jobs(site, disk, live):
+    first = await running(site, "first")
+    waiting = await site.offer("waiting", "ulimit -n", pool="default")
+    await site.until(lambda: site.rooms.engine.record(waiting).wait is not None)
+
+    disk.write(POOL | {"capacity": 2, "sandbox": {"max_open_files": 1000}}, {"name": "new", "max_job_seconds": 50})
+    loaded = await live.load("tester")
+    assert loaded.changed == ("pools.default.capacity", "pools.default.sandbox.max_open_files", "pools.new")
+    assert (await end(site, waiting)).outcome.reason is EndReason.COMPLETED
+    assert (await site.log(waiting)).split() == ["1000"], "its sandbox was made as the pool is by now"
+    assert phase(site, first) is Phase.RUNNING
+    second = await running(site, "second", pool="new")
+
+    disk.write({"name": "new"})
+    loaded = await live.load("tester")
+    assert loaded.changed[-1] == "pools.default"
+    assert phase(site, first) is Phase.RUNNING, "it goes on as it began"
+    late = await site.offer("late", "true", pool="default")
+    assert (await end(site, late)).outcome.reason is EndReason.UNKNOWN_POOL
+    for job_id in (first, second):
+        await site.rooms.engine.cancel(job_id, "tester")
+        assert (await end(site, job_id)).outcome.reason is EndReason.CANCELLED
+    assert 'orchestrator_pool_capacity_runners{pool="new"} 4.0' in await site.get("/metrics")
+
+
+async def test_who_waits_in_a_pool_that_goes_is_told(site, disk, live):
+    first = await running(site, "first")
+    waiting = await site.offer("waiting", "true")
+    await site.until(lambda: site.rooms.engine.record(waiting).wait is not None)
+    disk.write({"name": "other"})
+    assert (await live.load("tester")).ending == {"default": 1}
+    ended = (await end(site, waiting)).outcome
+    assert (ended.reason, "not configured any more" in ended.message) == (EndReason.UNKNOWN_POOL, True)
+    assert phase(site, first) is Phase.RUNNING
+
+
+async def test_a_narrower_pool_is_narrow_for_whom_it_is_not_too_late(site, disk, live):
+    first = await running(site, "first")
+    waiting = await site.offer("waiting", "sleep 60")
+    await site.until(lambda: site.rooms.engine.record(waiting).wait is not None)
+    disk.write({"name": "default", "capacity": 2})
+    await live.load("tester")
+    await site.until(lambda: phase(site, waiting) is Phase.RUNNING)
+    assert site.rooms.engine.record(first).obligations.egress == (EgressRule("cache.example", 443),)
+    assert site.rooms.engine.record(waiting).obligations.egress == ()
+
+
+@pytest.mark.parametrize("fault", ["file", "sandbox", "audit"])
+async def test_all_or_nothing(site, disk, live, desk, fault, monkeypatch, tmp_path):
+    disk.write(POOL | {"capacity": 9}, deadlines={"drain_seconds": 1})
+    disk.broken = fault == "file"
+    if fault == "sandbox":
+        disk.write(POOL | {"capacity": 9, "sandbox": {"toolchain": [str(tmp_path / "none")]}})
+    if fault == "audit":
+        monkeypatch.setattr(site.rooms.audit, "note", refusing)
+    before = live.current
+    with pytest.raises(Exception, match=r"do not fit|none|no audit"):
+        await live.load("tester")
+    assert live.current is before
+    assert site.rooms.engine.slots("default").capacity == 1
+    assert site.rooms.pools["default"].capacity == 1
+    job_id = await site.offer("job", "true")
+    assert (await end(site, job_id)).outcome.reason is EndReason.COMPLETED
+
+
+async def refusing(*_given: object, **_more: object) -> None:
+    raise ConfigurationError("no audit today")
+
+
+async def test_the_answer_names_all_and_what_is_refused(site, disk, desk, live, tmp_path):
+    disk.write(POOL | {"capacity": 3, "trust_tier": "protected"})
+    write_bundle(tmp_path / "policy", "package orchestrator\n\nallow if {")
+    answer = await desk._reload.reload("tester")
+    assert (answer["settings"].word, answer["policy"].word) == ("loaded", "refused")
+    assert answer["settings"].settings.restart == ("pools.default.trust_tier",)
+    assert answer["policy"].detail
+    assert site.rooms.engine.slots("default").capacity == 3, "one that is refused keeps the others from nothing"
+    write_bundle(tmp_path / "policy", POLICY)
+    assert (await desk._reload.reload("tester"))["policy"].word == "unchanged"
+
+
+async def test_drained_and_resumed(site, desk):
+    first = await running(site, "first")
+    state = DrainView.model_validate(await desk.drain(site.local, None))
+    assert (state.draining, state.stopping, state.left["running"], state.limit_at) == (True, False, 1, None)
+    waiting = await site.offer("waiting", "true")
+    await site.rooms.engine.cancel(first, "tester")
+    await site.finished(first)
+    assert (await desk.drain(site.local, 5))["limit_at"] is not None
+    now = DrainView.model_validate(desk.draining())
+    assert (now.jobs_left, now.not_begun) == (0, {"queued": 1, "waiting": 0})
+    assert not DrainView.model_validate(await desk.resume(site.local)).draining
+    assert (await end(site, waiting)).outcome.reason is EndReason.COMPLETED
+
+
+def test_the_shapes_are_the_documented_ones():
+    part = {"what": "settings", "outcome": "loaded", "changed": ["pools.a"], "needs_restart": [], "jobs_ending": {}}
+    ReloadView.model_validate({"outcome": "loaded", "parts": [part | {"reason": "", "detail": "", "fix": ""}]})
