@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from orchestrator.daemon.adapters import LogReaderAdapter
@@ -66,7 +67,12 @@ def api_server(rooms: Rooms, drain: Draining, presence: Presence, operating: Ope
         notifications=rooms.notifications,
         keys=SigningKeys(rooms.issuers, rooms.notes, rooms.clock.now_ns, presence.renew),
         introspect=rooms.introspection.introspect,
-        trace=lambda facts: trace_document(facts, rooms.url),
+        trace=partial(
+            trace_document,
+            public_url=rooms.url,
+            join=rooms.settings.telemetry.join_platform_trace,
+            redact=rooms.masker.text,
+        ),
         metrics=metrics,
         pools=lambda: _pool_states(rooms),
         readiness=readiness,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,9 +52,12 @@ from orchestrator.lifecycle.sweep import Sweep
 from orchestrator.policy.decide import PolicyDecider
 from orchestrator.server.runner_api import RunnerApi
 from orchestrator.server.runner_handlers import RunnerDeps
+from orchestrator.model.job import JobId
 from orchestrator.settings import Settings
 from orchestrator.telemetry import relay as spans
 from orchestrator.telemetry.export import ExportOptions, TraceExporter
+from orchestrator.telemetry.ids import trace_id
+from orchestrator.telemetry.joining import sent_trace_id
 from orchestrator.telemetry.metrics import Metrics
 from orchestrator.telemetry.otlp_http import OtlpClient, Receiver
 from orchestrator.telemetry.records import Attributes
@@ -148,7 +151,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     engine_later: Later[Engine] = Later()
     gate = await open_gate(settings, url, pools, store, identity, engine_later, clock, stack)
     policy, promotion = gate.policy, gate.promotion
-    relay = await _relay(settings, store.masker, stack)
+    relay = await _relay(settings, store.masker, engine_later, stack)
 
     signer = Signer(url, __version__, settings.deadlines.teardown_seconds)
     receipts = Receipts(store.journal, engine_later, promotion.key, signer, clock)
@@ -166,6 +169,7 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
         # Provenance tells the digest of the log, so whoever closes it comes first.
         attesters=[*(one for room in backends.values() for one in room.attesters), promotion.attester],
         sealer=receipts,
+        mask=store.masker.text,
     )
     engine = engine_later.set(_engine(settings, store.journal, performer, pools, clock))
     note = masked_note(engine.note, store.masker.text)
@@ -173,8 +177,9 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     keeper = EgressKeeper(engine_later, backends, clock)
     push_closing(stack, "egress keeper", keeper.close)
     asked = runner_deps(
-        engine, exchange, pools, relay, store.masker, platforms, keeper, gate.static_secrets, promotion.desk
-    )
+        engine, exchange, pools, relay, store.masker, platforms, keeper, gate.static_secrets, promotion.desk,
+        join_traces=settings.telemetry.join_platform_trace,
+    )  # fmt: skip
     runner_api = api_later.set(runner_api_for(asked, AnyCredentials(backends.values())))
     push_closing(stack, "runner API", runner_api.stop)
     await _start(backends, engine, stack)
@@ -233,12 +238,21 @@ async def _start(backends: Mapping[str, BackendRoom], engine: Engine, stack: Asy
     push_closing(stack, "engine", engine.close)
 
 
-async def _relay(settings: Settings, masker: Masker, stack: AsyncExitStack) -> spans.JobSpanRelay | None:
+async def _relay(
+    settings: Settings, masker: Masker, engine: Callable[[], Engine], stack: AsyncExitStack
+) -> spans.JobSpanRelay | None:
     if not (settings.telemetry.otlp_endpoint and settings.telemetry.relay_job_spans):
         return None
     client = OtlpClient(Receiver(settings.telemetry.otlp_endpoint))
     push_closing(stack, "span relay", client.close)
-    return spans.JobSpanRelay(client, masker.text)
+
+    join = settings.telemetry.join_platform_trace
+
+    def sent_in(job_id: JobId) -> str:
+        record = engine().record(job_id) if join else None
+        return sent_trace_id(record.offer) if record is not None else trace_id(job_id)
+
+    return spans.JobSpanRelay(client, masker.text, sent_in=sent_in)
 
 
 def _exporter(
@@ -249,5 +263,6 @@ def _exporter(
         receiver=Receiver(endpoint) if endpoint else None,
         interval_seconds=settings.telemetry.export_interval_seconds,
         public_url=url,
+        join=settings.telemetry.join_platform_trace,
     )
     return TraceExporter(journal, options, resource, masker.text)

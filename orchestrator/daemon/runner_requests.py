@@ -20,6 +20,8 @@ from orchestrator.server.runner_handlers import RunnerDeps
 from orchestrator.server.token import token_exchange
 from orchestrator.server.work import RunnerEndpoints
 from orchestrator.telemetry import relay as spans
+from orchestrator.telemetry.ids import traceparent
+from orchestrator.telemetry.joining import sent_traceparent
 
 
 def runner_deps(
@@ -32,6 +34,8 @@ def runner_deps(
     keeper: EgressKeeper,
     secrets: SecretsRoom,
     desk: ReportDesk,
+    *,
+    join_traces: bool,
 ) -> RunnerDeps:
     """What runners of every backend ask of us."""
 
@@ -39,6 +43,9 @@ def runner_deps(
         if record.platform is not None:
             return await platforms.work_files(record)
         return await secrets.files(record, engine.note)
+
+    def traceparent_of(record: Record) -> str:
+        return sent_traceparent(record.offer) if join_traces else traceparent(record.id)
 
     return RunnerDeps(
         engine=engine,
@@ -50,6 +57,7 @@ def runner_deps(
         namer=keeper.with_egress(platforms.name),
         audience_of=platforms.audience_of,
         report=desk.report,
+        traceparent_of=traceparent_of,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
@@ -35,6 +35,8 @@ class Performer:
     revokers: Sequence[Revoker] = ()
     attesters: Sequence[Attester] = ()
     sealer: Sealer | None = None
+    mask: Callable[[str], str] = str
+    """Masks secrets in what backends and sources say, before it is recorded: facts outlive what is known of secrets."""
     failed: Counter[tuple[str, ...]] = field(default_factory=Counter)
     """Actions that failed since the start, by name and reason."""
 
@@ -74,7 +76,7 @@ class Performer:
         try:
             seen = await self._perform(action, record, seen, patience, deadline_ns)
         except Exception as error:  # noqa: BLE001 -- an adapter's defect is that action's failure
-            failure = _failure(error, f"{action.name} for job {record.id}")
+            failure = self._failure(error, f"{action.name} for job {record.id}")
             self.failed[action.name.lower(), failure.reason] += 1
             if action is Action.REVOKE:
                 return learnt(seen, unrevoked=failure, failures=seen.failures + 1)
@@ -89,9 +91,10 @@ class Performer:
             case Action.CREATE_RUNNER:
                 assert seen.pool is not None
                 call = self._backend(record).create(runner_spec(record, seen.pool))
-                return learnt(seen, runner=_plain(await patience.wait(call, deadline_ns)))
+                return learnt(seen, runner=self._plain(await patience.wait(call, deadline_ns)))
             case Action.LOOK_AT_RUNNER:
-                view = _plain(await patience.wait(self._backend(record).inspect(runner_name(record.id)), deadline_ns))
+                look = self._backend(record).inspect(runner_name(record.id))
+                view = self._plain(await patience.wait(look, deadline_ns))
                 there = view.state is not RunnerState.ABSENT
                 return learnt(seen, runner=view, looks=seen.looks + 1 if seen.deleted and there else 0)
             case Action.REVOKE:
@@ -127,7 +130,7 @@ class Performer:
             try:
                 notes.extend(await patience.wait(attester.attest(record)))
             except GiveUpError as error:
-                notes.append(AlarmRaised("evidence_refused", _text(f"{error} [{error.reason}]")))
+                notes.append(AlarmRaised("evidence_refused", self._text(f"{error} [{error.reason}]")))
             except Exception as error:  # noqa: BLE001 -- raised below, when the source has had its report
                 waiting.append(error)
         source = self.sources.get(record.offer.key.source)
@@ -135,7 +138,7 @@ class Performer:
             if source is not None:
                 await patience.wait(source.report(record))
         except GiveUpError as error:
-            notes.append(AlarmRaised("report_refused", _text(f"{error} [{error.reason}]")))
+            notes.append(AlarmRaised("report_refused", self._text(f"{error} [{error.reason}]")))
         if waiting:
             raise waiting[0]
         if self.sealer is not None:
@@ -143,7 +146,7 @@ class Performer:
             try:
                 notes.extend(await patience.wait(self.sealer.seal(record, absent_ns, tuple(notes))))
             except GiveUpError as error:
-                notes.append(AlarmRaised("receipt_refused", _text(f"{error} [{error.reason}]")))
+                notes.append(AlarmRaised("receipt_refused", self._text(f"{error} [{error.reason}]")))
         return tuple(notes)
 
     def _backend(self, record: Record) -> Backend:
@@ -154,21 +157,22 @@ class Performer:
             )
         return backend
 
+    def _failure(self, error: Exception, what: str) -> Failure:
+        if isinstance(error, OrchestratorError):
+            again = isinstance(error, TryAgainError)
+            wish = error.retry_after_seconds if isinstance(error, TryAgainError) else None
+            return Failure(again, error.reason, self._text(str(error)), wait_ns=int((wish or 0) * SECOND))
+        _log.error("%s failed", what, exc_info=error)
+        return Failure(True, "internal_error", "an internal error; see the daemon's log")
 
-def _failure(error: Exception, what: str) -> Failure:
-    if isinstance(error, OrchestratorError):
-        wish = error.retry_after_seconds if isinstance(error, TryAgainError) else None
-        return Failure(
-            isinstance(error, TryAgainError), error.reason, _text(str(error)), wait_ns=int((wish or 0) * SECOND)
-        )
-    _log.error("%s failed", what, exc_info=error)
-    return Failure(True, "internal_error", "an internal error; see the daemon's log")
+    def _plain(self, view: RunnerView) -> RunnerView:
+        if view.detail:
+            view = replace(view, detail=self._text(view.detail))
+        if view.pending is not None and view.pending.detail:
+            view = replace(view, pending=replace(view.pending, detail=self._text(view.pending.detail)))
+        return view
 
-
-def _plain(view: RunnerView) -> RunnerView:
-    return replace(view, detail=_text(view.detail)) if view.detail else view
-
-
-def _text(text: str) -> str:
-    """What an adapter says goes into facts: as much as fits one, and nothing that the journal cannot carry."""
-    return text[:_MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
+    def _text(self, text: str) -> str:
+        """What an adapter says goes into facts: without secrets, as much as fits one, and nothing that the journal
+        cannot carry. It is masked first: a secret that a cut had halved would not be known any more."""
+        return self.mask(text)[:_MAX_TEXT].encode("utf-8", "replace").decode("utf-8")

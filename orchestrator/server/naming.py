@@ -7,6 +7,8 @@ What the hook says is the word of a program beside the job's: it only points to 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Protocol
 
 from orchestrator.errors import GiveUpError, OrchestratorError
 from orchestrator.lifecycle.ports import RunnerIdentity
@@ -14,7 +16,6 @@ from orchestrator.model.record import Record
 from orchestrator.server import schemas
 from orchestrator.server.deps import HookReport, JobEngine, Namer
 from orchestrator.server.problems import REASONS, ProblemError
-from orchestrator.telemetry.ids import traceparent
 
 JOB_PATH = "/runner/v1/job"
 
@@ -30,15 +31,27 @@ def told(report: schemas.JobReport) -> HookReport:
     return HookReport(report.run_id, report.run_attempt, report.repository, report.token)
 
 
-async def named(
-    engine: JobEngine, namer: Namer | None, identity: RunnerIdentity, report: HookReport
-) -> dict[str, str] | None:
+class NamingDeps(Protocol):
+    """What is needed to answer; `runner_handlers.RunnerDeps` has it."""
+
+    @property
+    def engine(self) -> JobEngine: ...
+
+    @property
+    def namer(self) -> Namer | None: ...
+
+    @property
+    def traceparent_of(self) -> Callable[[Record], str]: ...
+
+
+async def named(deps: NamingDeps, identity: RunnerIdentity, report: HookReport) -> dict[str, str] | None:
     """The answer for a job that may go on; None when nobody can say yet which job it is.
 
     Raises:
         ProblemError: with policy's reasons, one by one, or another reason why the job has no place here.
         TryAgainError: whether it may is not known now.
     """
+    engine, namer = deps.engine, deps.namer
     record = engine.bound_record(identity)
     if record is None:
         raise GiveUpError("The runner has no running job.", reason="job_not_running")
@@ -59,7 +72,7 @@ async def named(
     # Whatever its namer says, a job without an identity does not go on as if it had one.
     if not found.live or found.bound_uid != identity.uid:
         raise GiveUpError("The job has ended.", reason="job_ended")
-    return {"job_id": found.id, "name": found.offer.spec.name, "traceparent": traceparent(found.id)}
+    return {"job_id": found.id, "name": found.offer.spec.name, "traceparent": deps.traceparent_of(found)}
 
 
 def _refusal(record: Record | None, error: OrchestratorError) -> ProblemError:

@@ -74,7 +74,7 @@ class RunnerDeps:
 
     `masker` is told each runner's credential before the runner gets any work, and masks what a job says of itself.
     `work_files` and `namer` are for runners whose platform names their job, `work_files` also for jobs with registered
-    secrets; `audience_of` is the audience that a platform's token for such a job must have.
+    secrets; `audience_of` is the audience that a platform's token for such a job must have, `traceparent_of` a job's.
     """
 
     engine: JobEngine
@@ -86,6 +86,7 @@ class RunnerDeps:
     namer: Namer | None = None
     audience_of: Callable[[Record], str] = field(default=lambda _record: "")
     report: Report | None = None
+    traceparent_of: Callable[[Record], str] = field(default=lambda record: traceparent(record.id))
     limits: RunnerLimits = field(default_factory=RunnerLimits)
 
 
@@ -197,7 +198,7 @@ class RunnerHandlers:
         make = deps.work_files if record.platform is not None or record.offer.spec.secrets else None
         files = await made_files(record, make, deps.masker, lambda job, why: deps.engine.abandon(job.id, why))
         audience = deps.audience_of(record) if record.platform is not None else ""
-        return json_answer(work_document(record, pool, endpoints, traceparent(record.id), files, audience))
+        return json_answer(work_document(record, pool, endpoints, deps.traceparent_of(record), files, audience))
 
     async def job(self, seat: Seat, request: web.BaseRequest) -> web.Response:
         """What a runner's hook reports: 200 when its job may go on, 204 when nobody can say yet, else a problem."""
@@ -208,7 +209,7 @@ class RunnerHandlers:
             raise GiveUpError("This runner's reports were refused too often.", reason="naming_refused")
         async with seat.naming:
             try:
-                answer = await naming.named(deps.engine, deps.namer, seat.identity, naming.told(report))
+                answer = await naming.named(deps, seat.identity, naming.told(report))
             except GiveUpError:
                 seat.misnamed += 1
                 raise

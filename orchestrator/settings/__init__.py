@@ -24,8 +24,8 @@ from orchestrator.settings.tree import (
     SandboxSettings,
     ServerSettings,
     Settings,
-    TelemetrySettings,
 )
+from orchestrator.settings.telemetry import TelemetrySettings
 
 __all__ = [
     "AuditAnchorSettings",

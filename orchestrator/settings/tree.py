@@ -23,6 +23,7 @@ from orchestrator.settings.page import PageSettings, check_redirect
 from orchestrator.settings.policy import PolicySettings
 from orchestrator.settings.promotion import PromotionSettings
 from orchestrator.settings.secrets import SecretSettings, check_secret_pools, unique_secrets
+from orchestrator.settings.telemetry import TelemetrySettings
 from orchestrator.state_dir import default_state_dir
 
 
@@ -183,17 +184,6 @@ class LogSettings(Group):
     """Least severe of the daemon's own log lines."""
     format: Literal["json", "console"] = "json"
     """`console` is for eyes."""
-
-
-class TelemetrySettings(Group):
-    otlp_endpoint: str = ""
-    """Base URL of an OTLP/HTTP receiver, e.g. `http://127.0.0.1:4318`; empty keeps traces in the journal."""
-    relay_job_spans: bool = True
-    """Jobs may send spans of their own trace through the runner API; needs an endpoint."""
-    export_interval_seconds: Seconds = 1
-    """Time between two looks at the outbox of finished traces."""
-    metric_pipelines: tuple[str, ...] = Field(default=(), max_length=64)
-    """Names of dispatched runs that the metrics `cicd_pipeline_run_*` tell apart; any other counts as `other`."""
 
 
 class Settings(BaseSettings):

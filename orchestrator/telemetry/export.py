@@ -44,7 +44,9 @@ class ExportOptions:
     """`receiver` of None keeps traces in the journal only: the outbox is emptied without sending.
 
     `batch_jobs` and `batch_bytes` (before compression) bound a request, except that one job is never
-    divided. `attempts` are tries within one pass; the next pass, `interval_seconds` later, begins anew.
+    divided. `join` sends a trace into its platform's, where that is known.
+
+    `attempts` are tries within one pass; the next pass, `interval_seconds` later, begins anew.
     """
 
     receiver: Receiver | None
@@ -55,6 +57,7 @@ class ExportOptions:
     first_retry_seconds: float = 0.5
     longest_retry_seconds: float = 30
     public_url: str = ""
+    join: bool = False
 
 
 @dataclass(slots=True)
@@ -181,7 +184,7 @@ class TraceExporter:
         encoded = []
         for job_id, of_job in facts:
             try:
-                trace = trace_of(of_job, public_url=self.options.public_url)
+                trace = trace_of(of_job, public_url=self.options.public_url, join=self.options.join)
                 spans = encode.encode_spans(trace.spans, self.resource, self.redact) if trace.spans else b""
                 events = encode.encode_events(trace.events, self.resource, self.redact)
             except (MissingOfferError, ValueError, TypeError) as error:

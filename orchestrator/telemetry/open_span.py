@@ -14,9 +14,6 @@ ROOT = "job"
 """What the root span's id is derived from; its name holds the job's name."""
 MAX_SPANS = 512
 """Spans of one trace beyond which those that may come without end (retries, exchanges) are only counted."""
-MAX_NAME = 128
-"""Longest span name in characters."""
-
 CAPACITY_WAIT = "capacity.wait"
 AWAITED, REFUSED, COMPLETING = "platform.queued", "platform.refused", "platform.completing"
 _SINGLE = (ROOT, "queue", ids.EXECUTE, AWAITED, REFUSED, "teardown", "revoke", "delete", "verify")

@@ -14,6 +14,8 @@ Attributes = Mapping[str, AttributeValue]
 
 MAX_STRING = 256
 """Longest attribute string in characters; longer ones are cut and end in an ellipsis."""
+MAX_NAME = 128
+"""Longest span name in characters."""
 MAX_ITEMS = 32
 """Most strings in one attribute that is a list."""
 
@@ -93,15 +95,15 @@ def clip(text: str, limit: int = MAX_STRING) -> str:
 
 
 def bounded(attributes: Mapping[str, AttributeValue | None]) -> dict[str, AttributeValue]:
-    """The attributes that say something (not None, not empty), each cut to its bound."""
+    """The attributes that say something (not None, not empty), with so many items as a list may have.
+
+    Texts are cut where they leave, after secrets in them were masked: a secret that a cut had halved would be missed.
+    """
     kept: dict[str, AttributeValue] = {}
     for key, value in attributes.items():
-        if isinstance(value, str):
+        if isinstance(value, tuple):
             if value:
-                kept[key] = clip(value)
-        elif isinstance(value, tuple):
-            if value:
-                kept[key] = tuple([clip(item) for item in value[:MAX_ITEMS]])
-        elif value is not None:
+                kept[key] = value[:MAX_ITEMS]
+        elif value not in (None, ""):
             kept[key] = value
     return kept

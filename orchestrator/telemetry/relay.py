@@ -64,7 +64,8 @@ class JobSpanRelay:
     """Implements `lifecycle.ports.Revoker` too, to forget a job at its end.
 
     `client` is the relay's own: a job's flood must not use up the exporter's connections. `redact` masks
-    secrets in every string that leaves.
+    secrets in every string that leaves. `sent_in` is the id of the trace in which a job's spans are sent on, if that is
+    another than its own: its platform's.
     """
 
     def __init__(
@@ -73,11 +74,13 @@ class JobSpanRelay:
         redact: encode.Redact = encode.unredacted,
         limits: RelayLimits = RelayLimits(),
         now_ns: Callable[[], int] = time.time_ns,
+        sent_in: Callable[[JobId], str] = ids.trace_id,
     ) -> None:
         self._client = client
         self._redact = redact
         self._limits = limits
         self._now_ns = now_ns
+        self._sent_in = sent_in
         self._spent: dict[JobId, _Spent] = {}
         self._parsing = asyncio.Semaphore(1)  # hostile protobuf needs many times its size in memory
 
@@ -95,8 +98,9 @@ class JobSpanRelay:
         if spent.body_bytes > self._limits.bytes_per_job:
             raise GiveUpError(f"a job may send {self._limits.bytes_per_job} bytes of spans", reason="spans_too_large")
         room = self._limits.spans_per_job - spent.spans
+        sieve = _Sieve(job_id, self._limits, self._redact, self._now_ns(), self._sent_in(job_id))
         async with self._parsing:
-            out, counted = await asyncio.to_thread(self._sift, job_id, body, content_encoding, room)
+            out, counted = await asyncio.to_thread(self._sift, sieve, body, content_encoding, room)
         if counted.accepted:
             spent.spans += counted.accepted
             await self._client.post(TRACES, out)
@@ -106,7 +110,7 @@ class JobSpanRelay:
         """The job has ended: what it spent is no longer needed."""
         self._spent.pop(record.id, None)
 
-    def _sift(self, job_id: JobId, body: bytes, content_encoding: str, room: int) -> tuple[bytes, SpansRelayed]:
+    def _sift(self, sieve: _Sieve, body: bytes, content_encoding: str, room: int) -> tuple[bytes, SpansRelayed]:
         request = ExportTraceServiceRequest()
         try:
             request.ParseFromString(_inflated(body, content_encoding, self._limits.request_bytes))
@@ -118,7 +122,6 @@ class JobSpanRelay:
             ) from None
         if len(request.resource_spans) > self._limits.groups:
             raise GiveUpError("the request has too many resources", reason="spans_too_large")
-        sieve = _Sieve(job_id, self._limits, self._redact, self._now_ns())
         total, groups = 0, []
         for group in request.resource_spans:
             scopes = []
@@ -170,13 +173,14 @@ def _taken(job_id: JobId) -> frozenset[bytes]:
 class _Sieve:
     """Rebuilds one request's spans; `accepted` counts those that passed."""
 
-    def __init__(self, job_id: JobId, limits: RelayLimits, redact: encode.Redact, now_ns: int) -> None:
+    def __init__(self, job_id: JobId, limits: RelayLimits, redact: encode.Redact, now_ns: int, sent_in: str) -> None:
         self.accepted = 0
         self._job_id = job_id
         self._limits = limits
         self._redact = redact
         self._latest_ns = now_ns + limits.future_seconds * 10**9
-        self._trace_id = bytes.fromhex(ids.trace_id(job_id))
+        self._trace_ids = frozenset(map(bytes.fromhex, (ids.trace_id(job_id), sent_in)))
+        self._sent_in = bytes.fromhex(sent_in)
         self._execute = bytes.fromhex(ids.span_id(job_id, ids.EXECUTE))
         self._taken = _taken(job_id)
 
@@ -208,7 +212,7 @@ class _Sieve:
 
     def _acceptable(self, span: Span) -> bool:
         return (
-            span.trace_id == self._trace_id
+            span.trace_id in self._trace_ids
             and len(span.span_id) == 8
             and any(span.span_id)
             and span.span_id not in self._taken
@@ -229,7 +233,7 @@ class _Sieve:
             for event in span.events[: self._limits.events]
         ]
         return Span(
-            trace_id=self._trace_id,
+            trace_id=self._sent_in,
             span_id=span.span_id,
             parent_span_id=parent,
             name=self.text(span.name),

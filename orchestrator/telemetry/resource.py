@@ -5,7 +5,7 @@ from __future__ import annotations
 from opentelemetry.sdk.resources import OTELResourceDetector
 
 from orchestrator.telemetry import semconv
-from orchestrator.telemetry.records import Attributes, bounded
+from orchestrator.telemetry.records import Attributes, bounded, clip
 
 
 def daemon_resource(version: str, instance: str) -> Attributes:
@@ -15,7 +15,7 @@ def daemon_resource(version: str, instance: str) -> Attributes:
     *Resource SDK*), as for any other program of theirs. Version and instance are ours alone to say.
     """
     given = {
-        key: value
+        key: clip(value) if isinstance(value, str) else value
         for key, value in OTELResourceDetector().detect().attributes.items()
         if isinstance(value, str | bool | int | float)
     }

@@ -6,20 +6,25 @@ RUN <name>                          the job: offered until verified gone
 ├── policy                          policy's answer at admission
 ├── wait                            admitted until a runner was begun (again after a runner vanished)
 ├── provision                       runner begun until made
-├── bind                            runner made until bound, with the egress proof
+│   ├── capacity.wait               the backend had no room, or no answer, until it was asked again with success
+│   └── create                      the backend was asked until it had made the runner
+├── bind                            runner made until bound; below it the stages of its way: schedule, pod.sandbox,
+│                                   image.pull, start, egress.proof, claim
 ├── platform.queued                 bound until its platform named the job, where that comes after the runner
 ├── policy                          policy's answer to the job that was named
 ├── platform.refused                refused until its runner ended, to show the reason in the job's own log
 ├── execute                         bound or named until the end was recorded; what the job emits hangs below it
+│   ├── image.pull, run, log.flush  the stages of the runner's way from there
 │   └── identity.exchange           one for each token request that policy answered
 ├── platform.completing             runner ended until the platform's word on the job's end was recorded
 └── teardown                        end recorded until verified gone
-    ├── delete                      access revoked, deletion accepted
+    ├── revoke                      until access was revoked
+    ├── delete                      until the deletion was accepted
     └── verify                      looked until nothing was left
 ```
 
 Phases tile the root: each begins where the one before ended. A span's length is never guessed; where no
-fact marks a border (revocation within *delete*) there is no span.
+fact marks a border there is no span.
 """
 
 from __future__ import annotations
@@ -30,18 +35,22 @@ from orchestrator.model import events
 from orchestrator.model.events import Fact
 from orchestrator.model.record import MissingOfferError
 from orchestrator.telemetry import attributes, ids
-from orchestrator.telemetry.open_span import MAX_NAME, ROOT
-from orchestrator.telemetry.records import SpanKind, SpanRecord, Trace, bounded, clip
+from orchestrator.telemetry.joining import at_its_platform
+from orchestrator.telemetry.open_span import ROOT
+from orchestrator.telemetry.records import SpanKind, SpanRecord, Trace, bounded
 from orchestrator.telemetry.semconv import OWN
 from orchestrator.telemetry.tree import Tree
 
 
-def trace_of(facts: Sequence[Fact], now_ns: int | None = None, public_url: str = "") -> Trace:
+def trace_of(
+    facts: Sequence[Fact], now_ns: int | None = None, public_url: str = "", *, join: bool = False
+) -> Trace:
     """Spans and events of one job from all its facts, in order of `seq`.
 
     With `now_ns` (Unix nanoseconds) open spans end there for the time being and carry `orchestrator.open`.
-    `public_url` is the API's base, for the link back to the job. No facts give an empty trace, and a job
-    that retention has compacted gives its root span alone.
+    `public_url` is the API's base, for the link back to the job. With `join` it is a part of its platform's trace,
+    where that is known, and only linked to it else. No facts give an empty trace, and a job that retention has
+    compacted gives its root span alone.
 
     Raises:
         MissingOfferError: the first fact is not the job's offer.
@@ -56,7 +65,7 @@ def trace_of(facts: Sequence[Fact], now_ns: int | None = None, public_url: str =
     tree = Tree(facts[0].job_id, first.offer, facts[0].at_ns, public_url)
     for fact in facts[1:]:
         tree.add(fact)
-    return tree.trace(now_ns)
+    return at_its_platform(tree.trace(now_ns), tree.offer, join=join)
 
 
 def spans_of(facts: Sequence[Fact], now_ns: int | None = None, public_url: str = "") -> list[SpanRecord]:
@@ -67,7 +76,7 @@ def spans_of(facts: Sequence[Fact], now_ns: int | None = None, public_url: str =
 def _compacted(fact: Fact, event: events.JobCompacted) -> SpanRecord:
     status = attributes.status_of(event.outcome)
     return SpanRecord(
-        name=clip(f"RUN {event.name}", MAX_NAME),
+        name=f"RUN {event.name}",
         trace_id=ids.trace_id(fact.job_id),
         span_id=ids.span_id(fact.job_id, ROOT),
         parent_span_id="",

@@ -18,7 +18,6 @@ from orchestrator.telemetry.log_events import EventLog
 from orchestrator.telemetry.open_span import (
     AWAITED,
     COMPLETING,
-    MAX_NAME,
     MAX_SPANS,
     REFUSED,
     REPEATING,
@@ -34,7 +33,6 @@ from orchestrator.telemetry.records import (
     SpanStatus,
     Trace,
     bounded,
-    clip,
 )
 from orchestrator.telemetry.runner_spans import RunnerSpans
 from orchestrator.telemetry.semconv import OWN
@@ -59,7 +57,7 @@ class Tree:
     def __init__(self, job_id: JobId, offer: JobOffer, offered_at_ns: int, public_url: str) -> None:
         self._job_id = job_id
         self._trace_id = ids.trace_id(job_id)
-        self._offer = offer
+        self.offer = offer
         self._public_url = public_url
         self._now = offered_at_ns
         self._ordinals: Counter[str] = Counter()
@@ -136,7 +134,7 @@ class Tree:
         policy.close(self._now)
 
     def _refused(self, decision: Decision) -> None:
-        if not self._offer.spec.awaits_platform_job:  # else it came with the name
+        if not self.offer.spec.awaits_platform_job:  # else it came with the name
             self._decided(decision)
 
     def _platform_moved(self, event: events.PlatformJobNamed | events.RunnerExited) -> None:
@@ -144,15 +142,15 @@ class Tree:
         if isinstance(event, events.PlatformJobNamed):
             if at in (AWAITED, COMPLETING) and not self._is_named:
                 self._named(event.job, event.decision)
-        elif self._offer.spec.awaits_platform_job and at in (AWAITED, REFUSED, ids.EXECUTE):
+        elif self.offer.spec.awaits_platform_job and at in (AWAITED, REFUSED, ids.EXECUTE):
             self._runner.enter(self._follow(COMPLETING, {**_FINALIZING, **self._worker()}))
 
     def _named(self, job: PlatformJob, decision: Decision) -> None:
         """From here on the trace is that of the job which the platform has proven."""
         self._is_named = True
-        self._offer = named_offer(self._offer, job)
+        self.offer = named_offer(self.offer, job)
         self._root.name = f"RUN {job.name}"
-        self._root.attributes |= attr.of_offer(self._offer, self._public_url)
+        self._root.attributes |= attr.of_offer(self.offer, self._public_url)
         waited, worker = self._is_at(AWAITED), self._worker()
         self._decided(decision)
         if not waited:  # the runner had ended before
@@ -188,7 +186,7 @@ class Tree:
                 self._note(attr.of_binding(event))
                 self._runner.bound(self._now, event.proof)
                 worker[semconv.CICD_WORKER_ID] = uid
-                if self._offer.spec.awaits_platform_job:
+                if self.offer.spec.awaits_platform_job:
                     self._runner.enter(self._follow(AWAITED, {**_PENDING, **worker}))
                 else:
                     self._execute = self._follow(ids.EXECUTE, {**_EXECUTING, **worker})
@@ -202,7 +200,7 @@ class Tree:
             for span in filter(None, (self._root, self._step)):
                 span.fail(attr.error_type(outcome), outcome.message)
         self._runner.over(self._now, attr.error_type(outcome))
-        self._root.attributes |= attr.of_outcome(outcome, own_pipeline=not self._offer.spec.pipeline)
+        self._root.attributes |= attr.of_outcome(outcome, own_pipeline=not self.offer.spec.pipeline)
         self._close_step(self._now)
         self._teardown = self._open("teardown", self._root, _FINALIZING)
         self._runner.enter(self._teardown)
@@ -286,7 +284,7 @@ class Tree:
         if end_ns is None and now_ns is not None:
             end_ns, attributes = max(now_ns, self._now), {**attributes, f"{OWN}open": True}
         return SpanRecord(
-            name=clip(span.name, MAX_NAME),
+            name=span.name,
             trace_id=self._trace_id,
             span_id=span.span_id,
             parent_span_id=span.parent,
@@ -294,7 +292,7 @@ class Tree:
             end_ns=end_ns,
             kind=SpanKind.SERVER if is_root else SpanKind.INTERNAL,
             status=span.status,
-            status_message=clip(span.message),
+            status_message=span.message,
             attributes=attributes,
-            links=links_of(self._offer) if is_root else (),
+            links=links_of(self.offer) if is_root else (),
         )
