@@ -202,7 +202,7 @@ class Follower:
             if self.outbox.shelves[name].disabled or not endpoint.filter.wants(notice):
                 continue
             told = clean(notice, self.mask, sentence=endpoint.sentences and live)
-            message_id = _message_id(self.outbox.origin, name, notice.seq)
+            message_id = _message_id(self.outbox.origin, name, notice)
             try:
                 message = message_of(told, message_id, numbers[name] + 1, endpoint.format, self.origin)
             except ValueError:  # text that is no Unicode: one job's names must not keep all others from being told
@@ -213,6 +213,8 @@ class Follower:
         return rows
 
 
-def _message_id(origin: str, endpoint: str, seq: int) -> str:
-    """The same for the same fact, however often it is made: receivers know a repetition by it."""
-    return "msg_" + hashlib.sha256(f"{origin}\0{endpoint}\0{seq}".encode()).hexdigest()[:32]
+def _message_id(origin: str, endpoint: str, notice: Notice) -> str:
+    """The same for the same fact, however often it is made: receivers know a repetition by it. The moment tells it from
+    a fact that had its number in a journal that was put back."""
+    parts = (origin, endpoint, str(notice.seq), str(notice.at_ns))
+    return "msg_" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

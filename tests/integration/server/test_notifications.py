@@ -77,24 +77,21 @@ async def test_a_test_message_says_how_it_went(api, receiver):
     assert (done.delivered, done.status, done.reason) == (False, 400, "endpoint_refused")
 
 
-async def test_retry_answers_with_the_endpoint(api):
+async def test_retry_answers_with_the_endpoint_and_an_unknown_one_is_a_problem(api):
     async with api.client.post(f"{api.url}/v1/notifications/ops/retry", headers=api.operator) as answer:
         assert EndpointView.model_validate(await answer.json()).state == "active"
+    for name in ("other", "Not-A-Name", "x" * 80):
+        for what in ("test", "retry"):
+            async with api.client.post(f"{api.url}/v1/notifications/{name}/{what}", headers=api.operator) as answer:
+                assert answer.status == 404
+                assert ProblemView.model_validate(await answer.json()).reason == "endpoint_unknown"
 
 
-@pytest.mark.parametrize("name", ["other", "Not-A-Name", "x" * 80])
-@pytest.mark.parametrize("what", ["test", "retry"])
-async def test_an_unknown_endpoint_is_a_problem(api, name, what):
-    async with api.client.post(f"{api.url}/v1/notifications/{name}/{what}", headers=api.operator) as answer:
-        assert answer.status == 404
-        assert ProblemView.model_validate(await answer.json()).reason == "endpoint_unknown"
-
-
-@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", "/ops/test"), ("POST", "/ops/retry")])
-async def test_it_is_for_operators(api, receiver, method, path):
-    async with api.client.request(method, f"{api.url}/v1/notifications{path}", headers=api.forge()) as answer:
-        assert answer.status == 403
-        assert ProblemView.model_validate(await answer.json()).reason == "operators_only"
-    async with api.client.request(method, f"{api.url}/v1/notifications{path}") as answer:
-        assert answer.status == 401
+async def test_it_is_for_operators(api, receiver):
+    for method, path in (("GET", ""), ("POST", "/ops/test"), ("POST", "/ops/retry")):
+        async with api.client.request(method, f"{api.url}/v1/notifications{path}", headers=api.forge()) as answer:
+            assert answer.status == 403
+            assert ProblemView.model_validate(await answer.json()).reason == "operators_only"
+        async with api.client.request(method, f"{api.url}/v1/notifications{path}") as answer:
+            assert answer.status == 401
     assert receiver.seen == []

@@ -6,6 +6,7 @@ import json
 import stat
 from datetime import UTC, datetime
 
+import yaml
 from rich.console import Console
 
 from orchestrator.cli.render.notifications import endpoint_failures, endpoint_table
@@ -75,3 +76,25 @@ def test_what_does_not_work_is_said_with_what_to_do():
         "ops: it answered 410 1m ago; nothing is sent",
         "  fix: `orchestrator notifications retry ops` sends to it again",
     ]
+
+
+def test_check_config_looks_at_keys_and_warns_of_what_gives_something_away(cli, tmp_path):
+    key, config = tmp_path / "ops.key", tmp_path / "config.yaml"
+    cli("notifications", "new-key", str(key))
+    unsigned = {"name": "open", "url": "http://10.0.0.1/x", "format": "cdevents", "allow_private": True}
+    signed = {"name": "ops", "url": "https://hooks.example/x", "key_files": [str(key)]}
+    given = {"state_dir": str(tmp_path / "state"), "notifications": {"endpoints": [unsigned, signed]}}
+    config.write_text(yaml.safe_dump(given))
+    done = cli("check-config", "--config", str(config))
+    assert done.exit_code == 0, done.stderr
+    assert "warning: notifications.endpoints.0.key_files: nothing shows that a message is ours" in done.stderr
+    assert "warning: notifications.endpoints.0.url: plain http beyond loopback" in done.stderr
+    assert "notifications.endpoints.1" not in done.stderr
+    key.chmod(0o644)
+    readable = cli("check-config", "--config", str(config))
+    assert "notifications.endpoints.1.key_files" in readable.stderr
+    key.write_text("whsec_c2hvcnQ=")
+    refused = cli("check-config", "--config", str(config))
+    assert refused.exit_code == 1
+    assert "a whsec_ secret has 24 to 64 bytes" in refused.stderr
+    assert "whsec_c2hvcnQ=" not in refused.stderr

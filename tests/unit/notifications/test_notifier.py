@@ -296,6 +296,8 @@ async def test_a_journal_that_was_put_back_is_followed_from_its_end(plant):
             await plant.jobs(1)
             await receiver.wait_for(3)
         assert numbers(receiver.taken) == [1, 2, 3]
+        assert receiver.taken[0].json["data"]["seq"] == receiver.taken[2].json["data"]["seq"]
+        assert len({hook.id for hook in receiver.taken}) == 3, "no receiver takes one for the other"
 
 
 async def test_what_nobody_wants_is_neither_written_nor_sent(plant):
