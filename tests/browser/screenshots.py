@@ -5,6 +5,7 @@ Sources are those of the stand-in for GitHub. Names are chosen; everything else 
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page
-from sight import DESKTOP, PHONE, Sight, launched
-from stage import UNFINISHED, Stage
+from sight import PHONE, Sight, launched
+from stage import GITHUB, UNFINISHED, Stage
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
+DESKTOP = (1120, 760)
 MOST_BYTES = 150_000
 SLOW = """echo '+ npm ci'; sleep 2; echo 'added 812 packages'
 echo '+ npm test'
@@ -27,11 +29,14 @@ for n in $(seq 1 400); do echo "ok $n"; sleep 2; done"""
 
 @contextmanager
 def github(folder: Path) -> Iterator[dict[str, Any]]:
-    """A stand-in for GitHub with jobs for the label `linux`; what the daemon is configured with."""
+    """A stand-in for GitHub with a few jobs for the label `linux`; settings of the daemon for it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
     key = folder / "app.pem"
     program = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator.testing.github", "--label", "linux", "--jobs", "6",
-         "--key-file", str(key), "--runner-folder", str(folder / "runner")],
+        [sys.executable, "-m", "orchestrator.testing.github", "--port", port, "--runner-url", f"http://{GITHUB}:{port}",
+         "--label", "linux", "--jobs", "3", "--key-file", str(key), "--runner-folder", str(folder / "runner")],
         stdout=subprocess.PIPE, text=True, cwd=folder,
     )  # fmt: skip
     assert program.stdout is not None
@@ -40,16 +45,17 @@ def github(folder: Path) -> Iterator[dict[str, Any]]:
         name, _, value = program.stdout.readline().strip().partition("  ")
         told[name.strip()] = value.strip()
     app = dict(part.split("=") for part in told["app"].split())
+    host = {"host": GITHUB, "port": int(port), "protocol": "http"}
+    toolchain = {"toolchain": [str(Path(told["runner"]).parent)]}
+    source = {
+        "name": "acme", "url": told["scale sets"], "hosts": [host],
+        "app": {**app, "installation_id": int(app["installation_id"]), "private_key_file": str(key)},
+        "scale_sets": [{"name": "linux", "pool": "linux", "runner_command": [told["runner"]]}],
+    }  # fmt: skip
     try:
         yield {
-            "name": "acme",
-            "url": told["scale sets"],
-            "app": {
-                "client_id": app["client_id"],
-                "installation_id": int(app["installation_id"]),
-                "private_key_file": str(key),
-            },
-            "scale_sets": [{"name": "linux", "pool": "narrow", "runner_command": [told["runner"]]}],
+            "github": [source],
+            "more_pools": [{"name": "linux", "capacity": 3, "egress": [host], "sandbox": toolchain}],
         }
     finally:
         program.terminate()
@@ -81,14 +87,13 @@ def play(stage: Stage) -> dict[str, str]:
     return shown
 
 
-def keep(page: Page, name: str, *, whole: bool = False) -> None:
+def keep(page: Page, name: str) -> None:
     """One picture, not too large for a repository."""
-    path = PICTURES / f"page-{name}.png"
-    page.screenshot(path=path, full_page=whole, animations="disabled")
-    size = path.stat().st_size
-    sys.stdout.write(f"{path.name}  {size // 1000} kB\n")
-    if size > MOST_BYTES:
-        raise SystemExit(f"{path.name} has {size} bytes; the bound is {MOST_BYTES}")
+    picture = page.screenshot(animations="disabled")
+    sys.stdout.write(f"page-{name}.png  {len(picture) // 1000} kB\n")
+    if len(picture) > MOST_BYTES:
+        raise SystemExit(f"page-{name}.png has {len(picture)} bytes; the bound is {MOST_BYTES}")
+    (PICTURES / f"page-{name}.png").write_bytes(picture)
 
 
 def settled(sight: Sight) -> None:
@@ -101,12 +106,12 @@ def main() -> int:
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="screenshots-") as name:
         folder = Path(name)
-        with github(folder) as source, launched() as browser, Stage(folder, github=[source]) as stage:
+        with github(folder) as settings, launched() as browser, Stage(folder, **settings) as stage:
             shown = play(stage)
             views = {
                 "overview": "", "jobs": "jobs",
-                "job": f"jobs/{shown['finished']}", "running": f"jobs/{shown['running']}", "refused": f"jobs/{shown['refused']}",
-                "activity": "activity", "pools": "pools", "sources": "sources",
+                "job": f"jobs/{shown['finished']}", "running": f"jobs/{shown['running']}",
+                "refused": f"jobs/{shown['refused']}", "activity": "activity", "pools": "pools", "sources": "sources",
                 "approvals": "approvals",
             }  # fmt: skip
             wanted = [

@@ -13,10 +13,11 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 import yaml
 
@@ -24,7 +25,7 @@ from orchestrator.evidence.approvals.statements import SECOND, moment
 from orchestrator.testing.approvals import exception, id_of, public_pem, signed
 
 CACHE, DEPLOY = "https://cache.example", "https://deploy.example"
-HOST = "cache.demo.internal"
+HOST, GITHUB = "cache.demo.internal", "github.demo.internal"
 POLICY = Path(__file__).with_name("policy")
 SECONDS = 60
 UNFINISHED = "sleep 600"
@@ -48,7 +49,7 @@ class Files(BaseHTTPRequestHandler):
 class Stage:
     """Started and ended by `with`. `settings` are merged over those of a daemon here with three small pools."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, *, more_pools: Sequence[Mapping[str, Any]] = (), **settings: Any) -> None:
         self.folder = folder
         self.state = folder / "state"
         self.files = ThreadingHTTPServer(("127.0.0.1", 0), Files)
@@ -63,11 +64,12 @@ class Stage:
             "policy": {"bundle": str(POLICY)},
             "identity": {"audiences": {CACHE: {}, DEPLOY: {}}},
             "approvals": {"people": str(people)},
-            "egress": {"names": {HOST: "127.0.0.1"}},
+            "egress": {"names": {HOST: "127.0.0.1", GITHUB: "127.0.0.1"}},
             "pools": [
                 {"name": "build", "capacity": 4, "egress": [host]},
                 {"name": "deploy", "capacity": 2, "trust_tier": "protected", "egress": [host]},
                 {"name": "narrow", "capacity": 1, "trust_tier": "untrusted"},
+                *more_pools,
             ],
         }
         self.config = folder / "orchestrator.yaml"
@@ -126,23 +128,24 @@ class Stage:
                 raise AssertionError(f"waited {seconds} s in vain: {(self.folder / 'stderr').read_text()[-4000:]}")
             time.sleep(0.02)
 
-    def ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, token: bool = True, **headers: str
-    ) -> Any:
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, **headers: str) -> Any:
         """The JSON of an answer.
 
         Raises:
             urllib.error.HTTPError: it was no success.
         """
+        return json.loads(self._send(method, path, body, headers) or b"null")
+
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> bytes:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
-        if token:
-            given["Authorization"] = f"Bearer {(self.state / 'caller-token').read_text().strip()}"
+        given["Authorization"] = f"Bearer {(self.state / 'caller-token').read_text().strip()}"
         data = None if body is None else json.dumps(body).encode()
         if data is not None:
             given["Content-Type"] = "application/json"
         request = urllib.request.Request(self.url + path, data=data, method=method, headers=given)
         with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read() or b"null")
+            read: bytes = answer.read()
+            return read
 
     def dispatch(self, name: str, script: str = "echo done", pool: str = "build", **more: Any) -> str:
         """The id of a new job."""
@@ -166,8 +169,11 @@ class Stage:
         self.reached(job_id, "finished")
         return job_id
 
-    def cancel(self, job_id: str) -> None:
-        self.ask("DELETE", f"/v1/jobs/{job_id}")
+    def cancel(self, job_id: str, reason: str = "") -> None:
+        self.ask("DELETE", f"/v1/jobs/{job_id}?reason={quote(reason)}")
+
+    def log(self, job_id: str) -> bytes:
+        return self._send("GET", f"/v1/jobs/{job_id}/log", None, {})
 
     def command(self, *words: str) -> str:
         """What a command prints, as an operator on this machine would run it."""

@@ -7,6 +7,8 @@ import re
 from playwright.sync_api import expect
 
 HOSTILE = "<img src=x onerror=document.title='owned'>"
+TURNED = "\u202egpj.exe"
+"""Shown backwards by whoever obeys it."""
 
 
 def test_filters_are_part_of_the_address(stage, look):
@@ -62,19 +64,20 @@ def test_the_skip_link_comes_first_and_leads_to_the_content(stage, look):
     assert page.evaluate("document.activeElement.id") == "main"
 
 
-def test_a_name_is_never_markup(stage, look):
-    job_id = stage.run(HOSTILE, f"echo \"{HOSTILE}\"; printf '\\033[31mred\\033[0m\\n'")
+def test_what_others_wrote_is_never_markup(stage, look):
+    """Names are held to a grammar; reasons, output and what a policy says are anybody's words."""
+    job_id = stage.dispatch("hostile words", f"echo \"{HOSTILE}\"; printf '\\033[31mred\\033[0m\\n'; sleep 600")
+    stage.until(lambda: b"red" in stage.log(job_id))
+    stage.cancel(job_id, HOSTILE + TURNED)
+    stage.reached(job_id, "finished")
     sight = look(stage)
-    page = sight.go("jobs")
-    expect(sight.row(HOSTILE)).to_be_visible()
-    sight.turn(f"jobs/{job_id}")
-    expect(page.get_by_role("heading", level=1)).to_have_text(HOSTILE)
+    page = sight.go(f"jobs/{job_id}")
+    expect(sight.card("About")).to_contain_text(HOSTILE + "\ufffdgpj.exe")
+    expect(page.get_by_role("region", name="Why")).to_contain_text(HOSTILE)
     log = page.get_by_role("log", name="The job's output")
     expect(log).to_contain_text(HOSTILE)
     expect(log).to_contain_text("\nred\n")
-    sight.turn("activity")
-    expect(
-        page.get_by_role("list", name="Activity, newest first").get_by_role("link", name=HOSTILE).first
-    ).to_be_visible()
+    sight.turn("jobs?q=hostile")
+    expect(sight.row("hostile words")).to_contain_text(HOSTILE)
     assert page.locator("img").count() == 0
-    assert page.title() == "Activity · Orchestrator"
+    assert page.title() == "Jobs · Orchestrator"

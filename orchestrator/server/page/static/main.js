@@ -3,7 +3,7 @@
 import { fill, h, say, setText } from "/page/dom.js";
 import { zone } from "/page/format.js";
 import { Live } from "/page/live.js";
-import { loadSession, showSession, signInView, takeCode } from "/page/session.js";
+import { holdsCode, loadSession, showSession, signInView, takeCode } from "/page/session.js";
 import { trouble } from "/page/parts.js";
 import { activityView } from "/page/view-activity.js";
 import { approvalsView } from "/page/view-approvals.js";
@@ -28,6 +28,7 @@ const live = new Live();
 let session = null;
 let view = null;
 let ticker = 0;
+let failed = null;
 
 /** Path and parameters of the address: `#/jobs?phase=waiting`. */
 function route() {
@@ -84,27 +85,38 @@ function showState() {
   return who;
 }
 
+/** One line below the frame: what is most urgent of what there is to say. Drawn again only when that changes. */
 function showNotice() {
-  const overview = live.overview;
-  if (live.state === "lost" || live.state === "refused") {
-    const seconds = Math.max(0, Math.ceil((live.retryAt - Date.now()) / 1000));
-    const parts = notice.querySelector("[data-lost]") ? null : [
-      h("strong", { data: { lost: "" } }, "Not live."), h("span.why"), h("button.quiet", { type: "button", on: { click: () => live.retry() } }, "Try now")];
-    if (parts) fill(notice, parts);
-    notice.dataset.tone = "lost";
-    const why = live.state === "refused" ? "The daemon does not let this session look any more." : "What is shown may be old.";
-    setText(notice.querySelector(".why"), `${why} ${live.problem?.status ? live.problem.message : ""}`.trim());
-    notice.querySelector("button").textContent = live.state === "refused" ? "Reload" : seconds ? `Try now (${seconds} s)` : "Trying";
-    if (live.state === "refused") notice.querySelector("button").onclick = () => location.reload();
-  } else if (overview?.draining) {
-    notice.dataset.tone = "draining";
-    if (!notice.querySelector("[data-draining]")) {
-      fill(notice, h("strong", { data: { draining: "" } }, "Draining."), h("span", {}, "The daemon takes no new job and ends when the last one has."));
-    }
-  } else if (notice.firstChild) {
-    fill(notice);
-    delete notice.dataset.tone;
+  const [name, tone, draw] = toSay();
+  if (notice.dataset.name !== name) {
+    notice.dataset.name = name;
+    notice.dataset.tone = tone;
+    fill(notice, draw());
   }
+  const again = notice.querySelector("[data-again]");
+  const seconds = Math.max(0, Math.ceil((live.retryAt - Date.now()) / 1000));
+  if (again) setText(again, seconds ? `Try now (${seconds} s)` : "Trying…");
+}
+
+function toSay() {
+  const button = (text, click, data = {}) => h("button.quiet", { type: "button", data, on: { click } }, text);
+  const why = live.problem?.status ? h("span.muted", {}, live.problem.message) : null;
+  if (live.state === "refused") {
+    return ["refused", "lost", () => [h("strong", {}, "Not live."), h("span", {}, "The daemon does not let this session look any more."), button("Reload", () => location.reload())]];
+  }
+  if (live.state === "lost") {
+    return [`lost ${live.problem?.status ?? ""}`, "lost", () => [h("strong", {}, "Not live."), h("span", {}, "What is shown may be old."), why, button("Try now", () => live.retry(), { again: "" })]];
+  }
+  if (failed) return ["failed", "lost", () => [trouble(failed), button("Close", () => { failed = null; showNotice(); })]];
+  if (live.overview?.draining) {
+    return ["draining", "draining", () => [h("strong", {}, "Draining."), h("span", {}, "The daemon takes no new job and ends when the last one has.")]];
+  }
+  return ["", "", () => []];
+}
+
+function fail(error) {
+  failed = error;
+  showNotice();
 }
 
 function showNav() {
@@ -162,6 +174,10 @@ async function start() {
   const theme = localStorage.getItem("theme");
   if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
   document.getElementById("skip").addEventListener("click", () => main.focus());
+  addEventListener("hashchange", () => {
+    if (holdsCode()) location.reload(); // a sign-in link, opened where the page was open already
+    else if (view) show();
+  });
   const codeProblem = await takeCode();
   try {
     session = await loadSession();
@@ -188,15 +204,14 @@ async function start() {
     if (live.state === "live") say("Live");
     if (live.state === "lost") say("Not live");
   });
-  addEventListener("hashchange", () => show());
   addEventListener("online", () => live.retry());
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden && live.state === "lost") live.retry();
   });
-  showSession(showState(), session, (error) => fill(notice, trouble(error)));
+  showSession(showState(), session, fail);
   showFoot();
   show({ first: true });
-  if (codeProblem) fill(notice, trouble(codeProblem));
+  if (codeProblem) fail(codeProblem);
   live.start();
   ticker = setInterval(() => {
     if (document.hidden) return;

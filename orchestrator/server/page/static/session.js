@@ -11,15 +11,18 @@ export async function loadSession() {
   return session;
 }
 
+/** Whether the address has the code of a sign-in link. */
+export const holdsCode = () => location.hash.startsWith("#code=");
+
 /** Takes a code that `orchestrator page` put into the address; returns a problem, or null. */
 export async function takeCode() {
-  const match = /^#code=([A-Za-z0-9_-]{16,256})$/.exec(location.hash);
-  if (!match) return null;
+  if (!holdsCode()) return null;
+  const code = location.hash.slice("#code=".length);
   history.replaceState(null, "", "#/");
   try {
     const session = await ask("/v1/session"); // the header's name, before the first change
     useCsrfHeader(session.csrf_header);
-    await ask("/v1/session/code", { method: "POST", body: { code: match[1] } });
+    await ask("/v1/session/code", { method: "POST", body: { code } });
     return null;
   } catch (error) {
     return error;
