@@ -18,8 +18,11 @@ from orchestrator.telemetry.export import TraceExporter
 from orchestrator.telemetry.metrics import Metrics
 
 
-def watch_rooms(metrics: Metrics, journal: KeptJournal, exporter: TraceExporter, sweep: Sweep) -> None:
+def watch_rooms(
+    metrics: Metrics, journal: KeptJournal, audit: Audit | None, exporter: TraceExporter, sweep: Sweep
+) -> None:
     """Add them to `metrics`; docs/reference/metrics.md lists them."""
+    watch_audit(metrics, audit)
     counts = exporter.counts
     metrics.watch("journal_healthy", "1 while the journal stores facts.", lambda: float(journal.healthy))
     metrics.watch("journal_queue_depth", "Writes that wait for the journal's writer.", lambda: journal.waiting)
@@ -36,6 +39,19 @@ def watch_rooms(metrics: Metrics, journal: KeptJournal, exporter: TraceExporter,
         }
     )
     metrics.watch_count("orphan_deleted", "Runners of no job that were deleted.", lambda: sweep.orphans_deleted)
+
+
+def watch_work(
+    metrics: Metrics,
+    engine: Engine,
+    performer: Performer,
+    backends: Iterable[BackendRoom],
+    sources: Callable[[], Iterable[SourceState]],
+) -> None:
+    """Add what is known of jobs on their way: of the engine, the backends and the platforms."""
+    watch_engine(metrics, engine, performer)
+    watch_backends(metrics, backends)
+    watch_platforms(metrics, sources)
 
 
 def watch_engine(metrics: Metrics, engine: Engine, performer: Performer) -> None:

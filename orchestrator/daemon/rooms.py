@@ -24,7 +24,7 @@ from orchestrator.daemon.closing import push_closing
 from orchestrator.daemon.decision_log import DecisionRoom
 from orchestrator.daemon.egress_keeper import EgressKeeper
 from orchestrator.daemon.gate import PolicyEngine, open_gate, watch_gate
-from orchestrator.daemon.gauges import watch_audit, watch_backends, watch_engine, watch_platforms, watch_rooms
+from orchestrator.daemon.gauges import watch_rooms, watch_work
 from orchestrator.daemon.github import GitHubSources, open_github
 from orchestrator.daemon.identity import exchange_of, open_identity
 from orchestrator.daemon.notifications import NotificationDesk, open_notifications
@@ -187,15 +187,11 @@ async def open_rooms(settings: Settings, url: str, stack: AsyncExitStack) -> Roo
     sweep = Sweep(engine, {name: room.backend for name, room in backends.items()})
     instance = secrets.token_hex(8)
     exporter = _exporter(settings, store.journal, store.masker, url, daemon_resource(__version__, instance))
-    capacity = {str(name): pool.capacity for name, pool in pools.items()}
-    metrics = Metrics(capacity, __version__, clock.now_ns, settings.telemetry.metric_pipelines)
-    watch_rooms(metrics, store.journal, exporter, sweep)
-    watch_backends(metrics, backends.values())
-    watch_audit(metrics, store.audit)
+    metrics = _metrics(settings, pools, clock)
+    watch_rooms(metrics, store.journal, store.audit, exporter, sweep)
+    watch_work(metrics, engine, performer, backends.values(), platforms.states)
     notifications.watch(metrics)
     watch_gate(metrics, gate)
-    watch_engine(metrics, engine, performer)
-    watch_platforms(metrics, platforms.states)
     return Rooms(
         settings, url, instance, clock, pools, store.journal, store.audit, store.notes, store.logs,
         store.masker, identity.issuers, identity.callers, identity.trust, broker,
@@ -222,6 +218,11 @@ def _revokers(
     """In this order: once the runner API listens no more, nothing can open again what the others have closed."""
     own = [revoker for room in backends.values() for revoker in room.revokers]
     return [listeners, *own, *([relay] if relay else [])]
+
+
+def _metrics(settings: Settings, pools: Pools, clock: SystemClock) -> Metrics:
+    capacity = {str(name): pool.capacity for name, pool in pools.items()}
+    return Metrics(capacity, __version__, clock.now_ns, settings.telemetry.metric_pipelines)
 
 
 def _reporters(masker: Masker, platforms: GitHubSources) -> dict[str, JobSource]:

@@ -15,14 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 
 from orchestrator.daemon.approvals import watch_approvals
 from orchestrator.daemon.decision_log import watch_decisions
-from orchestrator.daemon.gauges import (
-    watch_audit,
-    watch_backends,
-    watch_engine,
-    watch_gate,
-    watch_platforms,
-    watch_rooms,
-)
+from orchestrator.daemon.gauges import watch_gate, watch_rooms, watch_work
 from orchestrator.daemon.notifications import NotificationDesk
 from orchestrator.model import events as e
 from orchestrator.model.decision import CONFIGURATION, Reason, Waiver
@@ -266,11 +259,8 @@ def test_the_reference_page_lists_every_metric_and_no_other() -> None:
     page = (Path(__file__).parents[3] / "docs/reference/metrics.md").read_text().partition("\n## The egress gateway")[0]
     listed = set(re.findall(r"^\| `((?:orchestrator|cicd|http)_\w+)` \|", page, re.MULTILINE))
     registry = metrics()
-    watch_rooms(registry, Idle(), TraceExporter(None, ExportOptions(None), {}), Idle())  # type: ignore[arg-type]
-    watch_backends(registry, ())
-    watch_audit(registry, AUDIT)
-    watch_engine(registry, ENGINE, ENGINE)
-    watch_platforms(registry, tuple)
+    watch_rooms(registry, Idle(), AUDIT, TraceExporter(None, ExportOptions(None), {}), Idle())  # type: ignore[arg-type]
+    watch_work(registry, ENGINE, ENGINE, (), tuple)
     NotificationDesk(None, {}).watch(registry)
     registry.watch_words("check_ok", "Checks.", "check", dict)
     registry.watch_scores(lambda: NOTHING_COUNTED)
