@@ -158,12 +158,11 @@ class Broadcast:
         self._replay.clear()
 
     def _catch_up(self, listener: Listener, after: int) -> None:
-        if after == self._board.seq and not self._board.changed:
-            return
-        if not self._replay or self._replay[0][0] > after:
+        # From that number on, not behind it: what one message could not hold went into the next under the same number.
+        # So what is kept must begin before it, too.
+        if not self._replay or self._replay[0][0] >= after:
             listener.put(RESYNC)
             return
-        # From that number on, not behind it: what one message could not hold went into the next under the same number.
         for seq, frame in self._replay:
             if seq >= after:
                 listener.put(frame)
