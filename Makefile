@@ -98,6 +98,26 @@ test-interop: build/interop/.ready ## our tokens, audit log and metrics at progr
 	@timeout 300 tests/interop/prepare-cosign build/interop >/dev/null || true
 	@env -u KUBECONFIG $(BIN)/pytest -q tests/interop $(PYTEST_ARGS)
 
+# The browser's driver, beside the project's own packages and not among them. What cannot be had is said.
+build/browser/.ready: requirements/browser.txt | $(READY)
+	@rm -rf build/browser
+	@mkdir -p build/browser
+	@if timeout 300 $(BIN)/uv pip install --quiet --python $(BIN)/python --target build/browser/site --require-hashes --no-deps -r $<; \
+		then touch $@; else echo "requirements/browser.txt CANNOT BE INSTALLED" >&2; rm -rf build/browser; fi
+
+# Programs that drive a browser: left out LOUDLY where there is none; REQUIRE_BROWSER=1 makes that an error.
+in_browser = @{ [ -e build/browser/.ready ] && timeout 600 tests/browser/prepare; } || { \
+		printf '\n!!!!!!!! NOT TESTED: the page in a browser (see above) !!!!!!!!\n\n'; [ "$${REQUIRE_BROWSER:-}" != 1 ]; exit; }; \
+	env -u KUBECONFIG PYTHONPATH=build/browser/site
+
+.PHONY: test-browser
+test-browser: build/browser/.ready ## the live page in a real browser, at a real daemon with real jobs
+	$(in_browser) $(BIN)/pytest -q tests/browser $(PYTEST_ARGS)
+
+.PHONY: screenshots
+screenshots: build/browser/.ready ## the pictures of the live page in docs/pictures again, of a real daemon with real jobs
+	$(in_browser) $(BIN)/python tests/browser/screenshots.py
+
 # Some 850 MB. What cannot be had is left out, and said so.
 build/collector/.ready: requirements/collector.txt | $(READY)
 	@rm -rf build/collector
@@ -192,6 +212,7 @@ docs: $(READY) ## write the generated reference pages again
 	@mkdir -p docs/reference
 	@$(BIN)/orchestrator reference settings --output docs/reference/settings.md
 	@$(BIN)/orchestrator reference cli --output docs/reference/cli.md
+	@$(BIN)/orchestrator reference api --output docs/reference/api.md
 	@$(BIN)/orchestrator reference lifecycle --output docs/pictures/lifecycle.svg
 	@$(BIN)/python -m orchestrator.server.openapi > docs/reference/openapi.json
 
@@ -211,6 +232,7 @@ lock: | $(BIN)/uv ## resolve the dependencies again, with hashes
 	$$lock pyproject.toml --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt; \
 	$$lock requirements/interop.in --output-file requirements/interop.txt; \
 	$$lock requirements/collector.in --output-file requirements/collector.txt; \
+	$$lock requirements/browser.in --constraint requirements/dev.txt --output-file requirements/browser.txt; \
 	for peer in $(PEERS); do $$lock "$(PEER_LOCKS)/requirements-$$peer.in" --output-file "$(PEER_LOCKS)/requirements-$$peer.txt"; done
 
 .PHONY: clean
