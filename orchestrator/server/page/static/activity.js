@@ -26,8 +26,8 @@ function token(item) {
   const kind = item.token_kind ?? item.type ?? "";
   const audience = plain(item.audience ?? item.jti ?? "");
   const fate = item.fate ?? (item.revoked ? "revoked" : item.refused || item.reason ? "refused" : "issued");
-  const words_ = { issued: ["token", "Issued"], refused: ["denied", "Refused"], revoked: ["teardown", "Revoked"], not_made: ["cancellation", "Never made"] };
-  const [tone, verb] = words_[fate] ?? ["token", plain(fate)];
+  const fates = { issued: ["token", "Issued"], refused: ["denied", "Refused"], revoked: ["teardown", "Revoked"], not_made: ["cancellation", "Never made"] };
+  const [tone, verb] = fates[fate] ?? ["token", plain(fate)];
   const lifetime = item.expires_at && item.issued_at ? duration((item.expires_at - item.issued_at) * 1000) : "";
   return {
     tone, verb,

@@ -70,13 +70,12 @@ export class LogTail {
   }
 
   #end(known) {
-    const parts = [this.#text ? "The output ends here." : "The job wrote nothing."];
-    if (known) {
+    const parts = [this.#text ? "The output ends here." : "It wrote nothing."];
+    if (known && this.#text) {
       parts.push(`${size(known.bytes_kept)} kept`);
       if (known.bytes_dropped) parts.push(`${size(known.bytes_dropped)} dropped beyond the bound`);
       if (known.secrets_masked) parts.push(`${known.secrets_masked} secrets masked`);
     }
-    setText(this.note, parts.join(" "));
-    if (parts.length > 1) setText(this.note, `${parts[0]} ${parts.slice(1).join(", ")}.`);
+    setText(this.note, parts.length > 1 ? `${parts[0]} ${parts.slice(1).join(", ")}.` : parts[0]);
   }
 }

@@ -14,6 +14,9 @@ export const time = (text) => (text ? h("time", { dateTime: text, title: moment(
 
 export const jobLink = (id, name) => h("a", { href: `#/jobs/${encodeURIComponent(id)}`, title: id }, plain(name || shortId(id)));
 
+/** A sentence of the daemon; what stands between backquotes is code. */
+export const sentence = (text) => plain(text).split("`").map((part, index) => (index % 2 ? h("code", {}, part) : part));
+
 /** A titled part of a view. */
 export function card(title, body, { more = null, className = "" } = {}) {
   const id = `t-${title.toLowerCase().replace(/[^a-z]+/g, "-")}`;

@@ -4,7 +4,7 @@ import { ask } from "/page/api.js";
 import { fill, fillFrom, h, say, setText } from "/page/dom.js";
 import { age, between, now, plain } from "/page/format.js";
 import { LogTail } from "/page/log-tail.js";
-import { card, copier, digest, empty, facts, stateBadge, time, trouble } from "/page/parts.js";
+import { card, copier, digest, empty, facts, sentence, stateBadge, time, trouble } from "/page/parts.js";
 import { artifacts, decisions, egress, refusals, told, tokens } from "/page/records.js";
 import { readEvents } from "/page/sse.js";
 import { Waterfall } from "/page/waterfall.js";
@@ -49,11 +49,11 @@ export function jobView({ id, session, live }) {
 
   function logCard() {
     const place = h("div");
-    if (job.compacted) put_(place, empty("The output is not kept any longer."));
-    else if (!session.may_read_logs) put_(place, empty("Sign in to read the output."));
+    if (job.compacted) place.append(empty("The output is not kept any longer."));
+    else if (!session.may_read_logs) place.append(empty("Sign in to read the output."));
     else {
       log = new LogTail(id);
-      put_(place, log.element);
+      place.append(log.element);
       log.start(job.phase === "finished" ? job.log ?? { bytes_kept: 0, bytes_dropped: 0, secrets_masked: 0 } : null);
     }
     return card("Output", place);
@@ -125,8 +125,6 @@ export function jobView({ id, session, live }) {
   };
 }
 
-const put_ = (place, child) => place.append(child);
-
 function headline(job, session, cancel) {
   const took = job.finished_at ? h("span.number", {}, between(job.offered_at, job.finished_at)) : h("span.number", { data: { since: job.offered_at } }, age(job.offered_at));
   return [h("div.job-title", {}, h("h1", {}, plain(job.name)), stateBadge(job), took),
@@ -137,8 +135,8 @@ function headline(job, session, cancel) {
 function cancelButton(job, session, cancel) {
   if (!session.may_operate || job.ended_at || job.phase === "finished") return null;
   const place = h("span.confirm");
-  const first = h("button.button.danger", { type: "button", on: { click: ask_ } }, "Cancel job");
-  function ask_() {
+  const first = h("button.button.danger", { type: "button", on: { click: askAgain } }, "Cancel job");
+  function askAgain() {
     const yes = h("button.button.danger", { type: "button", on: { click: () => { yes.disabled = true; cancel().catch((error) => { fill(place, trouble(error), first); }); } } }, "Yes, cancel it");
     const no = h("button.button", { type: "button", on: { click: () => { fill(place, first); first.focus(); } } }, "Keep it");
     fill(place, h("span", { role: "alert" }, job.phase === "running" ? "Its work stops at once." : "It will not run."), yes, no);
@@ -148,12 +146,12 @@ function cancelButton(job, session, cancel) {
 }
 
 function whyBox(job, reason, row) {
-  const sentence = plain(reason?.sentence || (job.result ? job.message || words(job.reason) : whyOf({ ...job, why: row?.why })));
-  if (!sentence && !reason?.next_step) return [];
+  const text = reason?.sentence || (job.result ? job.message || words(job.reason) : whyOf({ ...job, why: row?.why }));
+  if (!text && !reason?.next_step) return [];
   return h("section.why", { "aria-label": "Why", data: { tone: job.phase === "finished" ? job.result : job.phase } },
-    h("p.why-sentence", {}, sentence),
-    reason?.next_step ? h("p.why-next", {}, h("strong", {}, "Next: "), plain(reason.next_step)) : null,
-    reason?.hints?.length ? h("ul.plain-list.small.muted", {}, reason.hints.map((hint) => h("li", {}, plain(hint)))) : null);
+    h("p.why-sentence", {}, sentence(text)),
+    reason?.next_step ? h("p.why-next", {}, h("strong", {}, "Next: "), sentence(reason.next_step)) : null,
+    reason?.hints?.length ? h("ul.plain-list.small.muted", {}, reason.hints.map((hint) => h("li", {}, sentence(hint)))) : null);
 }
 
 function about(job) {
@@ -182,9 +180,9 @@ const platformLink = (job) => {
 };
 
 function alarms(job) {
-  const told_ = [...job.alarms.map((one) => [words(one.alarm), one.detail]), ...job.leftovers.map((one) => ["left behind", one])];
-  if (!told_.length) return [];
-  return card("Alarms", h("ul.needs", {}, told_.map(([name, detail]) => h("li", {}, h("span", {}, h("strong", {}, `${name}: `), plain(detail))))));
+  const lines = [...job.alarms.map((one) => [words(one.alarm), one.detail]), ...job.leftovers.map((one) => ["left behind", one])];
+  if (!lines.length) return [];
+  return card("Alarms", h("ul.needs", {}, lines.map(([name, detail]) => h("li", {}, h("span", {}, h("strong", {}, `${name}: `), plain(detail))))));
 }
 
 function receipt(job, path) {

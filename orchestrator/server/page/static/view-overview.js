@@ -28,9 +28,9 @@ export function overviewView({ live }) {
     fillFrom(attention, [overview?.checks, overview?.pools?.map((one) => one.guards_missing)], () => needs(overview));
     const groups = grouped(rows);
     fillFrom(waiting, [groups, live.loaded], () => (groups.length ? reasons(groups) : nothing(live, "Nothing waits.")));
-    const now_ = rows.filter((row) => row.phase === "running" || row.phase === "binding" || row.phase === "provisioning" || row.phase === "teardown")
+    const busy = rows.filter((row) => row.phase === "running" || row.phase === "binding" || row.phase === "provisioning" || row.phase === "teardown")
       .sort((a, b) => (a.since < b.since ? 1 : -1));
-    fillFrom(running, [now_.slice(0, MOST_RUNNING), now_.length, live.loaded], () => (now_.length ? active(now_) : nothing(live, "Nothing runs.")));
+    fillFrom(running, [busy.slice(0, MOST_RUNNING), busy.length, live.loaded], () => (busy.length ? active(busy) : nothing(live, "Nothing runs.")));
     fillFrom(pools, steady(overview?.pools ?? []), () => poolLines(overview?.pools ?? []));
     fillFrom(alarms, overview?.alarms ?? [], () => alarmLines(overview?.alarms ?? []));
     tick();
