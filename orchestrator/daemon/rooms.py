@@ -49,10 +49,10 @@ from orchestrator.lifecycle.engine import Engine
 from orchestrator.lifecycle.pools import Pools
 from orchestrator.lifecycle.ports import JobSource, Revoker
 from orchestrator.lifecycle.sweep import Sweep
+from orchestrator.model.job import JobId
 from orchestrator.policy.decide import PolicyDecider
 from orchestrator.server.runner_api import RunnerApi
 from orchestrator.server.runner_handlers import RunnerDeps
-from orchestrator.model.job import JobId
 from orchestrator.settings import Settings
 from orchestrator.telemetry import relay as spans
 from orchestrator.telemetry.export import ExportOptions, TraceExporter
