@@ -16,7 +16,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ import msgspec
 import psutil
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.backends.kubernetes.config import RUNNER_AUDIENCE
 from orchestrator.backends.kubernetes.pod import Pod
@@ -376,6 +377,52 @@ for host, header in ((sys.argv[1], f"Proxy-Authorization: Basic {word}\\r\\n"), 
         to.sendall(f"CONNECT {host}:443 HTTP/1.1\\r\\nHost: {host}\\r\\n{header}\\r\\n".encode())
         print(to.makefile().readline().split(" ", 2)[1])
 """
+
+
+async def scraped(here: Installation) -> Callable[..., float]:
+    """A question to the daemon's metrics as they are now: the sum of all samples of a name that have these labels."""
+    async with aiohttp.ClientSession() as client, client.get(f"{here.url}/metrics") as answer:
+        text = await answer.text()
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+    def value(name: str, **labels: str) -> float:
+        return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
+
+    return value
+
+
+async def test_the_metrics_tell_of_the_runners_way_and_of_every_request_to_the_cluster(installed):
+    here = installed
+    await here.start()
+    await here.start_gateway()
+    job = await here.submit("k1", "true")
+    await here.phase(job, "running")
+    value = await scraped(here)
+    assert value("cicd_worker_count", pool="default", cicd_worker_state="busy") == 1
+    assert value("orchestrator_pool_used_runners", pool="default") == 1
+    assert value("orchestrator_job_waiting") == 0
+    assert value("orchestrator_job_wait_seconds_total", pool="default", reason="runner_starting") > 0
+    pod = await here.pod_of(job)
+    assert (await here.job(pod))[0] == 0
+    here.kubelet.end(pod, 0)
+    await here.phase(job, "finished")
+    denied = await here.submit("k2", "true", deployment_environment="prod")
+    await here.phase(denied, "finished")
+    value = await scraped(here)
+    requests = "orchestrator_kubernetes_request_duration_seconds_count"
+    for verb in ("create", "delete"):
+        assert value(requests, verb=verb, resource="pods", status="2xx") == 1, "two writes for a job"
+    assert value(requests, verb="create", resource="tokenreviews", status="2xx") > 0
+    assert value(requests, verb="watch", resource="pods", status="2xx") > 0
+    assert value(requests, status="5xx") == value(requests, status="none") == 0
+    assert value("cicd_system_errors_total") == 0
+    assert value("cicd_worker_count") == 0
+    runs = "cicd_pipeline_run_duration_seconds_count"
+    assert (value(runs, cicd_pipeline_result="success"), value(runs, cicd_pipeline_result="skip")) == (2, 2)
+    assert value("orchestrator_policy_denied_total", stage="admission", code="no_rule") == 1
+    for stage in ("create", "start", "egress_proof", "claim"):
+        name = "orchestrator_runner_start_stage_duration_seconds_count"
+        assert value(name, pool="default", stage=stage) == 1, f"stage {stage}"
 
 
 async def test_egress_is_the_gateways_word_and_stands_on_the_jobs_record(installed):
