@@ -66,6 +66,8 @@ class Sender:
     def __post_init__(self) -> None:
         self._woken = asyncio.Event()
         self._stopping = False
+        self._untold = 0
+        self._tell_ns = 0
 
     def wake(self) -> None:
         self._woken.set()
@@ -175,9 +177,13 @@ class Sender:
         tally.delivered_at_ns = now
 
     def dropped(self, count: int, why: str) -> None:
-        """Messages never get there: an alarm, for somebody relied on them."""
+        """Messages never get there: an alarm, for somebody relied on them. A flood of them is told once a minute."""
         self.tally.dropped += count
-        _log.error("notifications_dropped", endpoint=self.endpoint.name, messages=count, why=why)
+        self._untold += count
+        now = self.now_ns()
+        if now >= self._tell_ns:
+            _log.error("notifications_dropped", endpoint=self.endpoint.name, messages=self._untold, why=why)
+            self._untold, self._tell_ns = 0, now + int(UPKEEP_SECONDS * SECOND)
 
     async def trial(self, message: Message) -> Delivery:
         """Send one message at once, outside of the queue; an endpoint that takes it works again."""

@@ -309,3 +309,13 @@ async def test_what_nobody_wants_is_neither_written_nor_sent(plant):
         await until(lambda: notifier.lag == 0)
         assert notifier._outbox._connection.total_changes == before
         assert receiver.seen == []
+
+
+async def test_a_flood_of_dropped_messages_is_one_alarm(tmp_path, capsys):
+    async with Plant(tmp_path, quick(3600), Bounds(messages=2)) as plant, HookReceiver() as receiver:
+        receiver.always = HookFault.UNAVAILABLE
+        async with plant.notifier(endpoint(receiver.url, filter=ENDS)) as notifier:
+            await plant.jobs(12)
+            await until(lambda: notifier.state("ops").dropped == 10)
+            assert notifier.state("ops").waiting == 2
+        assert capsys.readouterr().out.count("notifications_dropped") == 1
