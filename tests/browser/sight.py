@@ -77,6 +77,13 @@ class Sight:
     def live(self) -> None:
         expect(self.page.locator(".pill")).to_have_attribute("data-state", "live")
 
+    def hurry(self, state: str) -> None:
+        """Until its stream is in a state; the page is told again and again that the network has come back."""
+        again = (
+            "state => { dispatchEvent(new Event('online')); return document.documentElement.dataset.live === state }"
+        )
+        self.page.wait_for_function(again, arg=state, polling=250)
+
     def sign_in(self) -> Page:
         """As the operator of this machine."""
         self.page.goto(self.stage.link())

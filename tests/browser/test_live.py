@@ -20,7 +20,7 @@ def test_a_killed_daemon_is_told_and_its_successor_found(own_stage, look):
 
     stage.start()
     after = stage.run("after the kill")
-    expect(page.locator(".pill")).to_have_text("Live", timeout=30_000)  # by itself, within its longest pause
+    sight.hurry("live")
     expect(page.locator("#notice")).to_be_empty()
     expect(sight.row("after the kill")).to_be_visible()
     assert stage.job(after)["result"] == "success"

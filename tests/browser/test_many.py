@@ -45,19 +45,19 @@ def crowd(tmp_path_factory):
 
 
 @pytest.mark.timeout(400)
-def test_ten_thousand_jobs_are_a_list_like_any_other(crowd, look, record_property):
+def test_ten_thousand_jobs_are_a_list_like_any_other(crowd, look):
     sight = look(crowd)
     begun = time.monotonic()
     page = sight.go("jobs")
     grid = page.get_by_role("grid", name="Jobs")
     expect(grid).to_have_attribute("aria-rowcount", str(MANY + 2))
-    record_property("seconds_to_live", round(time.monotonic() - begun, 2))
+    print(f"seconds_to_live: {round(time.monotonic() - begun, 2)}")
     assert page.evaluate("document.querySelectorAll('*').length") < MOST_ELEMENTS
     assert page.evaluate("performance.memory.usedJSHeapSize") < MOST_HEAP
 
     frames = page.evaluate(FRAMES)
-    record_property("median_frame_ms", round(frames[30], 1))
-    record_property("longest_frame_ms", round(frames[-1], 1))
+    print(f"median_frame_ms: {round(frames[30], 1)}")
+    print(f"longest_frame_ms: {round(frames[-1], 1)}")
     assert frames[30] < LONGEST_FRAME_MS / 4
     assert frames[-1] < LONGEST_FRAME_MS
     expect(sight.row("the very first")).to_be_visible()
@@ -70,7 +70,7 @@ def test_ten_thousand_jobs_are_a_list_like_any_other(crowd, look, record_propert
         """() => { const box = document.querySelector("#find"); const before = performance.now();
         box.value = "job 0"; box.dispatchEvent(new Event("input")); return performance.now() - before; }"""
     )
-    record_property("search_ms", round(found, 1))
+    print(f"search_ms: {round(found, 1)}")
     assert found < LONGEST_FRAME_MS
 
 

@@ -75,7 +75,8 @@ def test_an_ended_session_is_told(own_stage, look):
     sight.context.clear_cookies()
     stage.kill()
     stage.start()
-    expect(page.locator("#notice")).to_contain_text(re.compile("does not let this session look"), timeout=30_000)
+    sight.hurry("refused")
+    expect(page.locator("#notice")).to_contain_text("does not let this session look any more")
     page.get_by_role("button", name="Reload").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
     sight.faults = [fault for fault in sight.faults if "Failed to load resource" not in fault]
