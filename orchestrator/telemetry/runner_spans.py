@@ -46,6 +46,7 @@ class RunnerSpans:
         self._uid = ""
         self._no_room: tuple[int, str] | None = None
         self._over: tuple[int, str] | None = None
+        self._drawn_in: OpenSpan | None = None
 
     def begin(self, provision: OpenSpan) -> None:
         """A runner is meant to be made, in this phase."""
@@ -97,7 +98,8 @@ class RunnerSpans:
 
     def _draw_start(self, at_ns: int, proof: EgressProof | None, error_type: str) -> None:
         stretches = before_work(self._begun, proof, at_ns)
-        phase = self._phases[-1].attributes
+        self._drawn_in = self._drawn_in or self._phases[-1]
+        phase = self._drawn_in.attributes
         if self._begun:
             phase.pop(_UNOBSERVED, None)
         else:

@@ -15,6 +15,7 @@ import pytest
 from orchestrator.errors import GiveUpError
 from orchestrator.model.egress import EgressRule
 from orchestrator.model.job import JobId, PoolName
+from orchestrator.model.journey import RunnerStage, in_order
 from orchestrator.model.runner import ExitCause, RunnerName, RunnerSpec, RunnerState, runner_name
 from orchestrator.testing.backend import MemoryBackend
 from orchestrator.testing.kubelet import Script
@@ -147,6 +148,24 @@ async def test_a_created_runner_is_alive_and_listed(driver):
     assert view.uid
     assert await driver.backend.inspect(spec.name) == view
     assert list(await driver.backend.list()) == [view]
+
+
+async def test_a_runners_way_is_told_in_order_and_to_nobodys_cost(driver):
+    assert driver.backend.journey(RunnerName("nobody")) is None
+    spec, view = await created(driver)
+    journey = driver.backend.journey(spec.name)
+    if journey is None:
+        assert isinstance(driver, InMemory)  # it says what a test has it say
+        return
+    assert journey.uid == view.uid
+    assert journey.stages[0].stage is RunnerStage.CREATE
+    assert journey.stages == in_order(journey.stages)
+    await driver.end(spec, 3)
+    await until(driver, spec.name, RunnerState.EXITED)
+    after = driver.backend.journey(spec.name)
+    assert after is not None
+    assert after.stages[: len(journey.stages)] == journey.stages
+    assert after.stages[-1].stage is RunnerStage.FLUSH
 
 
 async def test_an_equal_specification_is_the_same_runner(driver):

@@ -35,6 +35,7 @@ from orchestrator.testing.stories import (
     offer,
 )
 
+OWN_IDS = frozenset(own_span_ids(offer().key.id))
 _NOTES = st.sampled_from(
     [
         EXCHANGE,
@@ -57,6 +58,11 @@ _NOTES = st.sampled_from(
         stories.NAMED_REFUSED,
         stories.COMPLETED,
         stories.EXITED,
+        stories.POD_STARTED,
+        stories.POD_ENDED,
+        e.RunnerDeleted(RUNNER, T0 + 9 * MS),
+        e.LogClosed(1, 0, 0, T0 + 7 * MS),
+        e.JobWaited(e.WaitReason.QUOTA_EXHAUSTED),
     ]
 )
 _MOVES = {
@@ -95,7 +101,7 @@ def well_formed(trace: Trace) -> None:
     assert len(by_id) == len(trace.spans)
     assert root.parent_span_id == ""
     assert root.kind is SpanKind.SERVER
-    assert set(by_id) <= set(own_span_ids(offer().key.id))
+    assert set(by_id) <= OWN_IDS
     assert [span.start_ns for span in others] == sorted(span.start_ns for span in others)
     for span in trace.spans:
         assert span.trace_id == root.trace_id == ids.trace_id(offer().key.id)

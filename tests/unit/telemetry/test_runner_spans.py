@@ -1,0 +1,221 @@
+"""What is below the phases of a runner, and whose time it is."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from orchestrator.model import events as e
+from orchestrator.model.egress import EgressProof
+from orchestrator.model.journey import ORDER, RunnerStage, StageBegan, TimeSource, in_order
+from orchestrator.model.outcome import EndReason, Result
+from orchestrator.telemetry.records import SpanRecord, SpanStatus
+from orchestrator.telemetry.runner_spans import of_image
+from orchestrator.telemetry.spans import spans_of
+from orchestrator.telemetry.stages import STAGE_NAMES, start_seconds
+from orchestrator.testing import stories
+from orchestrator.testing.stories import MS, POD, RUNNER, T0, WHOLE, end, facts_for, offer, seen
+
+S = RunnerStage
+POD_START = "schedule 30-31, pod.sandbox 31-32, image.pull 32-36, start 36-37, egress.proof 37-39, claim 39-50"
+PHASES = ("provision", "bind", "execute", "teardown")
+
+
+def drawn(steps: list[e.Event]) -> list[str]:
+    """Phases of the runner and what is below them, with times in milliseconds; `!` for an error."""
+    root, *spans = spans_of(facts_for(offer(), steps))
+    lines = []
+    for span in spans:
+        if span.parent_span_id == root.span_id and span.name in PHASES:
+            below = [line_of(child) for child in spans if child.parent_span_id == span.span_id]
+            lines.append(f"{line_of(span)}: {', '.join(below)}")
+    return lines
+
+
+def line_of(span: SpanRecord) -> str:
+    assert span.end_ns is not None
+    error = "!" if span.status is SpanStatus.ERROR else ""
+    return f"{span.name}{error} {(span.start_ns - T0) // MS}-{(span.end_ns - T0) // MS}"
+
+
+@pytest.mark.parametrize(
+    ("story", "lines"),
+    [
+        (
+            "pod",
+            [
+                "provision 20-30: create 22-29",
+                f"bind 30-50: {POD_START}",
+                "execute 50-80: image.pull 52-55, run 55-68, log.flush 68-75",
+                "teardown 80-110: revoke 80-84, delete 84-90, verify 90-110",
+            ],
+        ),
+        (
+            "pod_without_its_image",
+            [
+                "provision 20-40: capacity.wait 30-36, create 36-39",
+                "bind! 40-70: schedule 40-42, image.pull! 42-70",
+                "teardown 70-90: delete 70-80, verify 80-90",
+            ],
+        ),
+        (
+            "warm_pod",
+            [
+                "provision 20-30: ",
+                "bind 30-50: claim 30-50",
+                "execute 50-60: ",
+                "teardown 60-80: delete 60-70, verify 70-80",
+            ],
+        ),
+        (
+            "local_sandbox",
+            [
+                "provision 20-30: create 23-28",
+                "bind 30-50: start 30-37, egress.proof 37-39, claim 39-50",
+                "execute! 50-80: run! 50-54, log.flush 54-60",
+                "teardown 80-100: delete 80-90, revoke 80-80, verify 90-100",
+            ],
+        ),
+    ],
+)
+def test_stages_are_below_the_phase_in_which_they_ended(story: str, lines: list[str]) -> None:
+    assert drawn(WHOLE[story]) == lines
+
+
+def attributes(story: list[e.Event], name: str) -> dict[str, object]:
+    span = next(span for span in spans_of(facts_for(offer(), story)) if span.name == name)
+    return dict(span.attributes)
+
+
+def test_pods_and_images_have_the_names_of_the_conventions() -> None:
+    bind = attributes(WHOLE["pod"], "bind")
+    names = ("k8s.namespace.name", "k8s.pod.name", "k8s.pod.uid", "k8s.node.name")
+    assert [bind[name] for name in names] == ["pool-default", "runner-1", "uid-1", "node-1"]
+    assert {name: attributes(WHOLE["pod"], "execute")[name] for name in names} == {name: bind[name] for name in names}
+    pull = attributes(WHOLE["pod"], "image.pull")
+    assert pull["container.image.name"] == "registry.example/agent"
+    assert pull["container.image.tags"] == ("1.2",)
+    assert pull["container.image.repo_digests"] == ("registry.example/agent@sha256:" + "a" * 64,)
+    assert not [key for key in attributes(WHOLE["local_sandbox"], "bind") if key.startswith("k8s.")]
+
+
+@pytest.mark.parametrize(
+    ("reference", "parts"),
+    [
+        ("registry.example:5000/a/b", {"container.image.name": "registry.example:5000/a/b"}),
+        ("a:1", {"container.image.name": "a", "container.image.tags": ("1",)}),
+        ("a@sha256:0", {"container.image.name": "a", "container.image.repo_digests": ("a@sha256:0",)}),
+        ("", {}),
+    ],
+)
+def test_an_image_is_told_in_its_parts(reference: str, parts: dict[str, object]) -> None:
+    assert of_image(reference) == parts
+
+
+def test_each_stage_says_whose_word_its_beginning_is() -> None:
+    sources = {
+        span.name: span.attributes.get("orchestrator.time.source")
+        for span in spans_of(facts_for(offer(), WHOLE["pod"]))
+    }
+    assert (sources["create"], sources["egress.proof"], sources["bind"]) == ("observed", "agent", None)
+
+
+def test_a_stage_from_the_phase_before_has_its_whole_length() -> None:
+    assert attributes(WHOLE["pod"], "schedule")["orchestrator.stage.seconds"] == 0.002
+    assert "orchestrator.stage.seconds" not in attributes(WHOLE["pod"], "pod.sandbox")
+
+
+def test_a_way_that_nobody_saw_is_said_to_be_unseen() -> None:
+    assert attributes(WHOLE["bind_timeout"], "bind")["orchestrator.runner.unobserved"] is True
+    assert attributes(WHOLE["provision_timeout"], "provision")["orchestrator.runner.unobserved"] is True
+    assert "orchestrator.runner.unobserved" not in attributes(WHOLE["pod"], "bind")
+    assert attributes(WHOLE["warm_pod"], "bind")["orchestrator.runner.warm"] is True
+
+
+def test_a_way_that_is_told_only_at_the_end_is_drawn_then() -> None:
+    late = [
+        *(stories.ADMITTED, stories.STARTED, stories.CREATED, end(Result.TIMEOUT, EndReason.BIND_TIMEOUT)),
+        stories.DELETED,
+        seen(20, (S.CREATE, 1), (S.SCHEDULE, 5), (S.PULL_AGENT, 14), **POD),
+        stories.FINISHED,
+    ]
+    assert drawn(late)[:2] == ["provision 20-30: create 21-25", "bind! 30-40: schedule 30-34, image.pull! 34-40"]
+    assert "orchestrator.runner.unobserved" not in attributes(late, "bind")
+
+
+def test_each_runner_of_a_job_has_its_own_way() -> None:
+    again = e.ProvisionStarted(RUNNER, "abc", 2)
+    first = seen(20, (S.CREATE, 1), (S.SCHEDULE, 5), **POD)
+    second = seen(60, (S.CREATE, 2), (S.SCHEDULE, 8), (S.PULL_AGENT, 14), **POD)
+    lines = drawn(
+        [
+            *(stories.ADMITTED, stories.STARTED, stories.CREATED, first, e.RunnerVanished(RUNNER, "gone")),
+            *(again, e.RunnerCreated(RUNNER, "uid-2"), second, end(Result.ERROR, EndReason.UNSCHEDULABLE)),
+            stories.FINISHED,
+        ]
+    )
+    assert lines[:4] == [
+        "provision 20-30: create 21-25",
+        "bind! 30-50: schedule! 30-50",
+        "provision 60-70: create 62-68",
+        "bind! 70-90: schedule 70-74, image.pull! 74-90",
+    ]
+
+
+def test_the_trace_and_the_metric_tell_the_same_lengths() -> None:
+    facts = facts_for(offer(), WHOLE["pod"])
+    bound = next(fact for fact in facts if isinstance(fact.event, e.RunnerBound))
+    begun = next(fact for fact in facts if isinstance(fact.event, e.ProvisionStarted))
+    told = start_seconds([stories.POD_STARTED], stories.POD_BOUND, begun.at_ns, bound.at_ns)
+    whole = {
+        span.name.replace(".", "_"): span.attributes.get(
+            "orchestrator.stage.seconds", ((span.end_ns or 0) - span.start_ns) / 1e9
+        )
+        for span in spans_of(facts)
+        if (span.end_ns or 0) <= bound.at_ns and "orchestrator.time.source" in span.attributes
+    }
+    assert dict(told) == whole
+    assert list(whole) == ["create", "schedule", "pod_sandbox", "image_pull", "start", "egress_proof", "claim"]
+
+
+def test_what_a_warm_runner_had_behind_it_is_no_start_of_a_job() -> None:
+    note = next(event for event in WHOLE["warm_pod"] if isinstance(event, e.RunnerObserved))
+    bound = next(event for event in WHOLE["warm_pod"] if isinstance(event, e.RunnerBound))
+    assert start_seconds([note], bound, T0 + 20 * MS, T0 + 50 * MS) == [("claim", 0.03)]
+
+
+_STAGES = st.lists(
+    st.builds(StageBegan, st.sampled_from(ORDER), st.integers(T0 - 99 * MS, T0 + 99 * MS), st.sampled_from(TimeSource))
+)
+
+
+@given(_STAGES)
+def test_stages_in_order_come_once_and_never_before_one_another(stages: list[StageBegan]) -> None:
+    ordered = in_order(stages)
+    assert [one.stage for one in ordered] == [stage for stage in ORDER if stage in {one.stage for one in stages}]
+    assert all(one.at_ns <= other.at_ns for one, other in pairwise(ordered))
+    for one in ordered:
+        assert one.at_ns >= min(other.at_ns for other in stages if other.stage is one.stage)
+
+
+@given(_STAGES, st.lists(st.integers(T0 - 99 * MS, T0 + 99 * MS), min_size=3, max_size=3), st.integers(0, 40))
+def test_stages_of_whatever_times_lie_one_after_the_other_within_their_phases(
+    stages: list[StageBegan], told: list[int], revoked_ms: int
+) -> None:
+    note = e.RunnerObserved(RUNNER, "uid-1", tuple(stages))
+    bound = e.RunnerBound(RUNNER, "uid-1", EgressProof(("x",), (), *told))
+    steps: list[e.Event] = [
+        *(stories.ADMITTED, stories.STARTED, stories.CREATED, note, bound, note),
+        *(end(Result.SUCCESS, EndReason.COMPLETED, 0), e.RunnerDeleted(RUNNER, T0 + 70 * MS + revoked_ms * MS)),
+        *(e.LogClosed(1, 0, 0, told[0]), stories.FINISHED),
+    ]
+    spans = spans_of(facts_for(offer(), steps))
+    by_id = {span.span_id: span for span in spans}
+    assert len(by_id) == len(spans)
+    for parent in spans:
+        below = [one for one in spans if one.parent_span_id == parent.span_id and one.name in STAGE_NAMES.values()]
+        assert all(parent.start_ns <= one.start_ns <= (one.end_ns or 0) <= (parent.end_ns or 0) for one in below)
+        assert all((one.end_ns or 0) <= other.start_ns for one, other in pairwise(below))
