@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from orchestrator.cli import (
+    activity,
     approvals,
     artifacts,
     attest,
@@ -48,6 +49,7 @@ from orchestrator.cli import (
     show,
     sources,
     submit,
+    support_bundle,
     top,
     trace,
     trust,
@@ -135,6 +137,7 @@ app.command(epilog=examples(logs.EXAMPLES))(logs.logs)
 app.command(epilog=examples(trace.EXAMPLES))(trace.trace)
 app.command(epilog=examples(receipt.EXAMPLES))(receipt.receipt)
 app.command(epilog=examples(cancel.EXAMPLES))(cancel.cancel)
+app.command(epilog=examples(activity.EXAMPLES))(activity.activity)
 app.command(epilog=examples(pools.EXAMPLES))(pools.pools)
 app.command(epilog=examples(sources.EXAMPLES))(sources.sources)
 app.command(epilog=examples(page.EXAMPLES))(page.page)
@@ -161,6 +164,7 @@ app.command(epilog=examples(reload.EXAMPLES))(reload.reload)
 app.command(epilog=examples(drain.EXAMPLES))(drain.drain)
 app.command(epilog=examples(backup.EXAMPLES))(backup.backup)
 app.command(epilog=examples(restore.EXAMPLES))(restore.restore)
+app.command("support-bundle", epilog=examples(support_bundle.EXAMPLES))(support_bundle.support_bundle)
 app.command(epilog=examples(version.EXAMPLES))(version.version)
 app.add_typer(reference.app, name="reference", hidden=True)
 

@@ -1,0 +1,154 @@
+"""Takes what is secret out of whatever goes into a bundle.
+
+Three nets. What is known to be secret by its place, such as the content of key files, never gets here. What is known by
+its value, every secret that this machine can name, is masked wherever it turns up and however it is encoded. What
+looks like a credential is masked by the patterns of `journal.redact`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from orchestrator.journal.redact import MASK, MIN_SECRET, Masker
+
+MAX_SECRETS = 20_000
+MAX_TEXT = 2000
+"""Longer texts are left out: they are envelopes, scripts and the like."""
+
+LEFT_OUT = frozenset({"script", "environment", "claimed", "packed", "envelope", "document", "predicate", "payload"})
+"""Fields that hold what a job's author wrote, or what was signed: never in a bundle, whatever is in them."""
+
+_WHOSE = "bundle"
+_PIECE = re.compile(r"[A-Za-z0-9+/=_.~-]{16,}")
+_PUBLIC = frozenset({"kid", "alg", "algorithm", "kty", "use", "crv", "state", "version", "id", "name", "created"})
+_MAX_DEPTH = 40
+
+
+class Cleaner:
+    """Knows the secrets, and makes clean copies."""
+
+    def __init__(self) -> None:
+        self._masker = Masker()
+        self._count = 0
+
+    def learn(self, secret: str) -> None:
+        """Mask this value from now on. Shorter ones than `MIN_SECRET` would mask innocent text."""
+        if len(secret) >= MIN_SECRET and self._count < MAX_SECRETS:
+            self._count += 1
+            self._masker.register(_WHOSE, secret)
+
+    def learn_file(self, content: str) -> None:
+        """Mask what a secret's file holds: as a whole, each line, and each piece that is long enough to be a secret;
+        of JSON each text, but not what names a key or its kind."""
+        try:
+            document = json.loads(content)
+        except ValueError:
+            document = None
+        if isinstance(document, dict | list):
+            for text in _texts(document):
+                self.learn(text)
+            return
+        for line in content.splitlines():
+            self.learn(line.strip())
+            for piece in _PIECE.findall(line):
+                self.learn(piece)
+
+    def learn_words(self, text: str) -> None:
+        """Mask what looks like a secret's value in a text: long pieces of letters and digits."""
+        for piece in _PIECE.findall(text):
+            if any(map(str.isdigit, piece)) and any(map(str.isalpha, piece)):
+                self.learn(piece)
+
+    def learn_settings(self, value: Any, key: str = "") -> None:
+        """Mask what addresses and commands of the settings may hold against all advice: passwords, paths, arguments."""
+        if isinstance(value, Mapping):
+            for name, one in value.items():
+                self.learn_settings(one, str(name))
+        elif isinstance(value, list | tuple):
+            for one in value[1 if key.endswith("command") else 0 :]:
+                self.learn_settings(one, key)
+        elif isinstance(value, str) and "://" in value:
+            before, _, path = value.partition("://")[2].partition("/")
+            self.learn(before.rpartition("@")[0].partition(":")[2])
+            for part in re.split("[/?&=#]", path):
+                self.learn_words(part)
+        elif isinstance(value, str) and key.endswith("command"):
+            self.learn_words(value)
+
+    def text(self, text: str) -> str:
+        """Line by line, so that a long one loses nothing but what is too long for one line."""
+        return "\n".join(map(self._masker.text, text.split("\n")))
+
+    def document(self, value: Any, depth: int = 0) -> Any:
+        """JSON values without secrets, without what job authors wrote, and without texts that are too long."""
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int | float):
+            return value if self._masker.text(str(value)) == str(value) else MASK
+        if depth > _MAX_DEPTH:
+            return "…"
+        if isinstance(value, Mapping):
+            return {self._masker.text(str(key)): self._field(str(key), one, depth) for key, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.document(one, depth + 1) for one in value]
+        text = str(value)
+        return self._masker.text(text) if len(text) <= MAX_TEXT else f"<{len(text)} characters left out>"
+
+    def _field(self, key: str, value: Any, depth: int) -> Any:
+        if key in LEFT_OUT and value:
+            return "<left out>"
+        return self.document(value, depth + 1)
+
+    def finds(self, content: bytes) -> bool:
+        """Whether something that is known to be secret is still in there."""
+        return self._masker.holds(_WHOSE, content)
+
+
+def without_paths(value: Any, key: str = "") -> Any:
+    """Settings whose addresses show their host only: some services are called by a path that is the secret.
+
+    What names an issuer, ourselves or a platform's organisation is public, and stays.
+    """
+    if isinstance(value, Mapping):
+        return {name: without_paths(one, str(name)) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_paths(one, key) for one in value]
+    if isinstance(value, str) and "://" in value:
+        return _address(value, whole=key in ("issuer", "public_url", "organization_url"))
+    return value
+
+
+def arguments_counted(value: Any, key: str = "") -> Any:
+    """Settings whose commands show their program only: arguments should hold no secret, and sometimes do."""
+    if isinstance(value, Mapping):
+        return {name: arguments_counted(one, str(name)) for name, one in value.items()}
+    if isinstance(value, list | tuple) and key.endswith("command") and len(value) > 1:
+        return [value[0], f"<{len(value) - 1} arguments left out>"]
+    if isinstance(value, list | tuple):
+        return [arguments_counted(one, key) for one in value]
+    return value
+
+
+def _address(text: str, *, whole: bool) -> str:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return MASK
+    host = parts.netloc.rpartition("@")[2]
+    path = parts.path if whole or len(parts.path) <= 1 else "/…"
+    return urlunsplit((parts.scheme, host, path, "", ""))
+
+
+def _texts(value: Any, key: str = "") -> Iterable[str]:
+    if isinstance(value, Mapping):
+        for name, one in value.items():
+            yield from _texts(one, str(name))
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one, key)
+    elif isinstance(value, str) and key not in _PUBLIC:
+        yield value
