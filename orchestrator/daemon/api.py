@@ -83,7 +83,7 @@ def api_server(rooms: Rooms, drain: Draining, presence: Presence, operating: Ope
         sources=rooms.platforms.states,
         webhooks=rooms.platforms.receivers,
         approvals=rooms.approvals.desk,
-        page=open_door(rooms.settings, rooms.url),
+        page=open_door(rooms.settings, rooms.url, rooms.notes),
         instance=rooms.instance,
         limits=limits,
         served=rooms.metrics.request_served,

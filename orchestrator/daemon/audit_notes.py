@@ -139,6 +139,14 @@ class AuditNotes:
             ]
             await self._note("keys.loaded", {"issuer": name, "keys": keys[:_MOST_KEYS]}, actor)
 
+    async def page_signed_in(self, way: str, role: str, caller: Caller) -> None:
+        """Somebody is about to be signed in on the live page, `way` is a provider's name or `link`."""
+        await self._note("page.signed_in", {"way": way, "role": role}, self.who(caller))
+
+    async def page_link_made(self, caller: Caller) -> None:
+        """A link is about to be given out that signs its reader in as an operator."""
+        await self._note("page.link_made", {}, self.who(caller))
+
     def who(self, caller: Caller) -> str:
         """A caller as `actor` of a record; empty where there is no log to read it in."""
         return self._audit.keyed("caller", caller.id) if self._audit is not None else ""

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from orchestrator.identity.sign_in.provider import ProviderConfig, SignInProvider
 from orchestrator.identity.sign_in.rules import Rules, Table
-from orchestrator.server.page.door import Anonymous, Door, SignInWay
+from orchestrator.server.page.door import Anonymous, Door, Notes, SignInWay
 from orchestrator.server.page.guard import Names
 from orchestrator.server.page.sessions import SessionLife, Sessions
 from orchestrator.settings import Settings
@@ -18,7 +18,7 @@ from orchestrator.settings.page import PageProviderSettings, is_loopback
 _SCHEME_PORTS = {"http": 80, "https": 443}
 
 
-def open_door(settings: Settings, url: str) -> Door | None:
+def open_door(settings: Settings, url: str, notes: Notes) -> Door | None:
     """None where no page is served. `url` is the daemon's public URL."""
     page = settings.page
     if not page.enabled:
@@ -30,7 +30,7 @@ def open_door(settings: Settings, url: str) -> Door | None:
     port = parts.port or _SCHEME_PORTS[parts.scheme]
     ways = [SignInWay(one.label, _provider(one, url)) for one in page.providers]
     sessions, names = Sessions(life, time.monotonic), Names(hosts, loopback=True, secure=secure)
-    return Door(sessions, names, _anonymous(settings, url), port, ways, url)
+    return Door(sessions, names, _anonymous(settings, url), notes, port, ways, url)
 
 
 def _provider(given: PageProviderSettings, url: str) -> SignInProvider:

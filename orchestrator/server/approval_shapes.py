@@ -150,6 +150,7 @@ OPERATIONS: tuple[Operation, ...] = (
         problems=(403, 404),
         people=True,
         page=Role.VIEWER,
+        private=True,
     ),
     Operation(
         "read_approval",
@@ -161,6 +162,7 @@ OPERATIONS: tuple[Operation, ...] = (
         problems=(404,),
         people=True,
         page=Role.VIEWER,
+        private=True,
     ),
     Operation(
         "revoke_approval",

@@ -69,7 +69,7 @@ OPERATIONS: tuple[Operation, ...] = (
         stream=True,
         problems=(404, 503),
         page=Role.VIEWER,
-        output=True,
+        private=True,
     ),
     Operation(
         "read_events",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiohttp import web
 
 from orchestrator.errors import GiveUpError
 from orchestrator.identity.sign_in.provider import SignInProvider
+from orchestrator.model.job import Caller
 from orchestrator.server.operation import Operation
 from orchestrator.server.page.guard import Names, check_host, check_site
 from orchestrator.server.page.roles import Role, Visitor
@@ -35,6 +37,14 @@ class Anonymous:
     local: bool = False
 
 
+class Notes(Protocol):
+    """Each is durable when it returns. TryAgainError: it cannot be now."""
+
+    async def page_signed_in(self, way: str, role: str, caller: Caller) -> None: ...
+
+    async def page_link_made(self, caller: Caller) -> None: ...
+
+
 class Door:
     """`cookie` is the session cookie's name; by plain http the port is in it, as browsers keep cookies by host alone.
     `url` is the daemon's public one, to which providers send people back."""
@@ -44,12 +54,14 @@ class Door:
         sessions: Sessions,
         names: Names,
         anonymous: Anonymous,
+        notes: Notes,
         port: int,
         ways: Sequence[SignInWay] = (),
         url: str = "",
     ) -> None:
         self.sessions = sessions
         self.names = names
+        self.notes = notes
         self.ways = {way.provider.config.name: way for way in ways}
         self.url = url
         self._anonymous = anonymous
@@ -71,7 +83,7 @@ class Door:
                 fix="sign in on the page; `orchestrator page` prints a link to it",
             )
         needed = operation.page
-        if needed is None or not visitor.role.includes(needed) or (operation.output and not self.reads_logs(visitor)):
+        if needed is None or not visitor.role.includes(needed) or (operation.private and not self.reads_logs(visitor)):
             raise ProblemError(
                 "You may look, but not do this.",
                 reason="role_missing",

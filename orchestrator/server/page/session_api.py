@@ -55,6 +55,7 @@ class SessionApi:
                 fix="use a caller token of the daemon itself, as its command line does",
             )
         sessions = self._door.sessions
+        await self._door.notes.page_link_made(caller)
         code = sessions.link(local_operator(caller.issuer, caller.subject))
         return json_response({"path": LINK_PATH + code, "expires_in": int(sessions.life.link)}, status=201)
 
@@ -73,7 +74,7 @@ class SessionApi:
                 reason="sign_in_link_invalid",
                 fix="make another one: orchestrator page",
             )
-        value = begin(door, request, visitor)
+        value = await begin(door, request, visitor, "link")
         response = json_response(session_view(door, door.sessions.visitor(value)))
         set_cookie(door, response, value)
         return response
@@ -101,8 +102,13 @@ def not_across_a_network(door: Door, request: web.Request) -> None:
         )
 
 
-def begin(door: Door, request: web.Request, visitor: Visitor) -> str:
-    """A session of its own, never one that the browser had before, which ends; the cookie's value."""
+async def begin(door: Door, request: web.Request, visitor: Visitor, way: str) -> str:
+    """A session of its own, never one that the browser had before, which ends; the cookie's value.
+
+    Raises:
+        TryAgainError: it cannot be recorded who it is.
+    """
+    await door.notes.page_signed_in(way, visitor.role.value, visitor.caller)
     door.sessions.end(request.cookies.get(door.cookie, ""))
     log.info("signed in", extra={"issuer": visitor.issuer, "subject": visitor.subject, "role": visitor.role.value})
     return door.sessions.begin(visitor)

@@ -115,11 +115,12 @@ class SignIn:
             browser = request.cookies.get(_cookie(door), "")[:128]
             attempt = self._attempts.take(way.provider.config.name, answer.state, browser)
             visitor = _visitor(await way.provider.finish(attempt, answer.model_dump(exclude_none=True)))
+            session = await begin(door, request, visitor, way.provider.config.name)
         except OrchestratorError as error:
             response = _refused(error)
         else:
             response = _to("/")
-            set_cookie(door, response, begin(door, request, visitor))
+            set_cookie(door, response, session)
         response.del_cookie(_cookie(door), path="/", secure=door.names.secure, httponly=True, samesite="Lax")
         return response
 

@@ -94,7 +94,8 @@ def settings(folder: Path, **approvals: Any) -> dict[str, Any]:
     (bundle / "decision.rego").write_text(POLICY)
     (bundle / "decision_test.rego").write_text(POLICY_TEST)
     audiences = {"audiences": {AUDIENCE: {}}}
-    return {"approvals": given, "policy": {"bundle": str(bundle)}, "identity": audiences}
+    page = {"anonymous": "never"}
+    return {"approvals": given, "policy": {"bundle": str(bundle)}, "identity": audiences, "page": page}
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.server.page.door import Anonymous, Door
 from orchestrator.server.page.guard import CSRF_HEADER, Names
 from orchestrator.server.page.sessions import SessionLife, Sessions
@@ -37,7 +38,9 @@ def anonymous() -> Anonymous:
 @pytest.fixture
 def page(clock: Clock, anonymous: Anonymous) -> Door:
     sessions = Sessions(SessionLife(idle=600, absolute=3600, link=60), clock)
-    return Door(sessions, Names(frozenset({"ci.example"}), loopback=True, secure=False), anonymous, port=1)
+    return Door(
+        sessions, Names(frozenset({"ci.example"}), loopback=True, secure=False), anonymous, AuditNotes(None), port=1
+    )
 
 
 async def reason(answer: Any) -> tuple[int, str]:
@@ -127,6 +130,7 @@ async def test_nobody_looks_without_a_sign_in_where_that_is_so(api: Any) -> None
 async def test_where_everybody_may_look_output_still_needs_a_name(api: Any) -> None:
     job_id = await api.job("one")
     assert (await api.client.get(f"{api.url}/v1/jobs/{job_id}", headers={"Via": "1.1 proxy"})).status == 200
+    assert await reason(await api.client.get(f"{api.url}/v1/approvals")) == (403, "role_missing")
     log = f"{api.url}/v1/jobs/{job_id}/log"
     assert await reason(await api.client.get(log)) == (403, "role_missing")
     assert (await api.client.get(log, headers=await signed_in(api))).status == 200

@@ -11,8 +11,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from orchestrator.errors import TryAgainError
 from orchestrator.identity.sign_in.provider import ProviderConfig, SignInProvider
 from orchestrator.identity.sign_in.rules import Rules
+from orchestrator.model.job import Caller
 from orchestrator.server.page.door import Anonymous, Door, SignInWay
 from orchestrator.server.page.guard import CSRF_HEADER, Names
 from orchestrator.server.page.sessions import SessionLife, Sessions
@@ -20,10 +22,27 @@ from orchestrator.server.page.sign_in import ATTEMPT_SECONDS, Attempts
 from orchestrator.testing.openid import OpenIdProvider
 
 
+class Notes:
+    """What the audit log is told, until it takes nothing more."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+        self.full = False
+
+    async def page_signed_in(self, way: str, role: str, caller: Caller) -> None:
+        if self.full:
+            raise TryAgainError("full", reason="audit_unavailable")
+        self.told.append((way, role))
+
+    async def page_link_made(self, caller: Caller) -> None:
+        raise AssertionError("nobody makes links here")
+
+
 @dataclass
 class Corp:
     provider: OpenIdProvider
     door: Door
+    notes: Notes
 
 
 @pytest.fixture
@@ -37,8 +56,9 @@ async def corp() -> AsyncIterator[Corp]:
             config = ProviderConfig(name, provider.issuer, provider.client_id, back, rules)
             ways.append(SignInWay(name.title(), SignInProvider(config, now=time.time, monotonic=time.monotonic)))
         names = Names(frozenset(), loopback=True, secure=False)
+        notes = Notes()
         sessions = Sessions(SessionLife(600, 3600, 60), time.monotonic)
-        yield Corp(provider, Door(sessions, names, Anonymous(), 8455, ways, "http://127.0.0.1:8455"))
+        yield Corp(provider, Door(sessions, names, Anonymous(), notes, 8455, ways, "http://127.0.0.1:8455"), notes)
 
 
 @pytest.fixture
@@ -94,6 +114,17 @@ async def test_somebody_signs_in_and_has_their_role(api: Any, corp: Corp) -> Non
     headers = {CSRF_HEADER: "1", "Cookie": f"orchestrator-8455={browser.cookies['orchestrator-8455']}"}
     answer = await api.client.delete(f"{api.url}/v1/jobs/{job_id}", headers=headers)
     assert (await answer.json())["cancel"]["by"] == f"Ada (u-1 {corp.provider.issuer})"
+
+
+async def test_nobody_is_signed_in_whom_the_audit_log_does_not_know(api: Any, corp: Corp) -> None:
+    browser = Browser(api)
+    corp.provider.person = {"sub": "u-1", "team": "ops"}
+    assert await browser.landed(await browser.to_the_provider_and_back()) == "/"
+    assert corp.notes.told == [("corp", "operator")]
+    corp.notes.full = True
+    other = Browser(api)
+    assert await other.landed(await other.to_the_provider_and_back()) == "/#signin-refused=audit_unavailable"
+    assert (await other.session())["signed_in"] is False
 
 
 async def test_whoever_has_no_role_stays_outside(api: Any, corp: Corp) -> None:

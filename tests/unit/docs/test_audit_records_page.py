@@ -28,7 +28,7 @@ def test_every_kind_is_there_and_no_other():
     rooms = "".join(path.read_text("utf-8") for path in files)
     noted = set(
         re.findall(
-            r'"((?:log|daemon|journal|settings|policy|trust|keys|deployment|signers|evidence|secret|approvers|approval)\.[a-z_]+)"',
+            r'"((?:log|daemon|journal|settings|policy|trust|keys|deployment|signers|evidence|secret|approvers|approval|page)\.[a-z_]+)"',
             rooms,
         )
     )
