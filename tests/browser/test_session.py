@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from playwright.sync_api import expect
 from stage import UNFINISHED
+
+from orchestrator.testing.openid import OpenIdProvider
 
 
 def test_without_a_sign_in_the_page_only_shows(stage, look):
@@ -91,3 +98,75 @@ def test_what_people_signed_is_shown_to_operators(stage, look):
     expect(table).to_contain_text("break glass")
     expect(table).to_contain_text("carol")
     expect(page.get_by_role("navigation", name="Views")).to_contain_text(re.compile("Approvals *1"))
+
+
+@contextmanager
+def provider(**how: Any) -> Iterator[OpenIdProvider]:
+    """An OpenID provider in a thread of its own, until the end."""
+    made, ready, over = OpenIdProvider(**how), threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with made.serve():
+            ready.set()
+            await over.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield made
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
+        loop.close()
+
+
+def test_people_sign_in_at_their_provider(own_stage, look):
+    with provider(person={"sub": "u-1", "name": "Ada Lovelace", "groups": ["sre"]}) as idp:
+        way = {
+            "name": "corp",
+            "label": "Corporate account",
+            "issuer": idp.issuer,
+            "client_id": idp.client_id,
+            "viewer": [{"groups": "engineering"}],
+            "operator": [{"groups": "sre"}],
+        }
+        stage = own_stage(page={"anonymous": "never", "providers": [way]})
+        idp.redirect_uris = (f"{stage.url}/signin/corp/callback",)
+        job_id = stage.dispatch("cancelled by ada", UNFINISHED)
+        stage.reached(job_id, "running")
+        sight = look(stage)
+        page = sight.page
+
+        idp.faults.add("denied")
+        page.goto(stage.url)
+        page.get_by_role("link", name="Corporate account").click()
+        expect(page.get_by_role("alert")).to_contain_text("not finished at the provider")
+        assert "refused" not in page.url
+
+        idp.faults.clear()
+        page.get_by_role("link", name="Corporate account").click()
+        expect(page.locator(".who")).to_contain_text("Ada Lovelace")
+        expect(page.locator(".who")).to_contain_text("operator")
+        sight.turn(f"jobs/{job_id}")
+        page.get_by_role("button", name="Cancel job").click()
+        page.get_by_role("button", name="Yes, cancel it").click()
+        expect(page.locator(".job-title .badge")).to_have_text("Cancelled")
+        assert "u-1" in stage.job(job_id)["cancel"]["by"]
+
+        idp.person["groups"] = ["engineering"]
+        other = look(stage)
+        other.page.goto(stage.url)
+        other.page.get_by_role("link", name="Corporate account").click()
+        expect(other.page.locator(".who")).to_contain_text("viewer")
+        other.live()
+        other.turn("jobs")
+        expect(other.row("cancelled by ada")).to_be_visible()
+
+        idp.person["groups"] = ["sales"]
+        third = look(stage)
+        third.page.goto(stage.url)
+        third.page.get_by_role("link", name="Corporate account").click()
+        expect(third.page.get_by_role("alert")).to_contain_text("have no role here")
+        assert "cancelled by ada" not in third.page.content()

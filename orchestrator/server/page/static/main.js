@@ -3,7 +3,7 @@
 import { fill, h, say, setText } from "/page/dom.js";
 import { zone } from "/page/format.js";
 import { Live } from "/page/live.js";
-import { holdsCode, loadSession, showSession, signInView, takeCode } from "/page/session.js";
+import { loadSession, showSession, signInView, takeSignIn, tellsOfSignIn } from "/page/session.js";
 import { trouble } from "/page/parts.js";
 import { activityView } from "/page/view-activity.js";
 import { approvalsView } from "/page/view-approvals.js";
@@ -175,10 +175,10 @@ async function start() {
   if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
   document.getElementById("skip").addEventListener("click", () => main.focus());
   addEventListener("hashchange", () => {
-    if (holdsCode()) location.reload(); // a sign-in link, opened where the page was open already
+    if (tellsOfSignIn()) location.reload(); // a sign-in link, opened where the page was open already
     else if (view) show();
   });
-  const codeProblem = await takeCode();
+  const signInProblem = await takeSignIn();
   try {
     session = await loadSession();
   } catch (error) {
@@ -187,7 +187,7 @@ async function start() {
   }
   if (!session.may_read) {
     showSession(document.getElementById("state"), { ...session, sign_in: [] }, () => {});
-    fill(main, signInView(session, codeProblem));
+    fill(main, signInView(session, signInProblem));
     return;
   }
   showNav();
@@ -211,7 +211,7 @@ async function start() {
   showSession(showState(), session, fail);
   showFoot();
   show({ first: true });
-  if (codeProblem) fail(codeProblem);
+  if (signInProblem) fail(signInProblem);
   live.start();
   ticker = setInterval(() => {
     if (document.hidden) return;

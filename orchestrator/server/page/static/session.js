@@ -11,12 +11,31 @@ export async function loadSession() {
   return session;
 }
 
-/** Whether the address has the code of a sign-in link. */
-export const holdsCode = () => location.hash.startsWith("#code=");
+const REFUSED = "#signin-refused=";
+const REFUSALS = {
+  sign_in_no_role: ["You are signed in there, but have no role here.", "Ask whoever runs the daemon for one."],
+  sign_in_denied: ["The sign-in was not finished at the provider.", "Try again, or with another account."],
+  sign_in_insecure: ["Nobody can sign in over plain http from another machine.", "Use the page's https address."],
+  sign_in_unknown: ["This sign-in was begun elsewhere, or too long ago.", "Try again from this page."],
+};
 
-/** Takes a code that `orchestrator page` put into the address; returns a problem, or null. */
-export async function takeCode() {
-  if (!holdsCode()) return null;
+/** Whether the address tells of a sign-in: the code of a link, or what came of one at a provider. */
+export const tellsOfSignIn = () => location.hash.startsWith("#code=") || location.hash.startsWith(REFUSED);
+
+function refusal() {
+  const reason = location.hash.slice(REFUSED.length).replace(/[^a-z_]/g, "").slice(0, 64);
+  const [message, fix] = REFUSALS[reason] ?? [`The sign-in did not succeed: ${reason.replaceAll("_", " ")}.`, "Try again; whoever runs the daemon finds the cause in its log."];
+  return Object.assign(new Error(message), { reason, fix });
+}
+
+/** Takes what the address tells of a sign-in out of it, and signs in by a link's code; returns a problem, or null. */
+export async function takeSignIn() {
+  if (!tellsOfSignIn()) return null;
+  if (location.hash.startsWith(REFUSED)) {
+    const problem = refusal();
+    history.replaceState(null, "", "#/");
+    return problem;
+  }
   const code = location.hash.slice("#code=".length);
   history.replaceState(null, "", "#/");
   try {
@@ -45,7 +64,7 @@ export function showSession(place, session, fail) {
       h("button.quiet", { type: "button", on: { click: () => signOut().catch(fail) } }, "Sign out"));
   } else {
     fill(place, session.may_read ? h("span.who.muted", { title: "Nobody is signed in: nothing can be changed here." }, "Read-only") : null,
-      ways.map((way) => h("a.button", { href: way.url }, ways.length > 1 ? plain(way.label) : "Sign in")));
+      ways.map((way) => h("a.button", { href: way.url }, plain(way.label))));
   }
 }
 
@@ -59,7 +78,7 @@ export function signInView(session, problem) {
       : "Jobs, decisions and tokens are shown to people who may see them."),
     problem ? h("p.trouble-line", { role: "alert" }, plain(problem.message), problem.fix ? ` ${plain(problem.fix)}` : "") : null,
     ways.length
-      ? h("div.gate-ways", {}, ways.map((way) => h("a.button.main", { href: way.url }, `Sign in with ${plain(way.label)}`)))
+      ? h("div.gate-ways", {}, ways.map((way) => h("a.button.main", { href: way.url }, plain(way.label))))
       : null,
     h("p.hint", {}, "On the daemon's machine, ", h("code", {}, "orchestrator page"), " prints a link that signs you in."));
 }
