@@ -14,6 +14,7 @@ from orchestrator.settings.github import (
 from orchestrator.settings.identity import IdentitySettings
 from orchestrator.settings.load import load_settings
 from orchestrator.settings.policy import DecisionLogSettings, DenyWatchSettings, PolicySettings
+from orchestrator.settings.telemetry import TelemetrySettings
 from orchestrator.settings.tree import (
     CallerIssuer,
     DeadlineSettings,
@@ -25,7 +26,6 @@ from orchestrator.settings.tree import (
     ServerSettings,
     Settings,
 )
-from orchestrator.settings.telemetry import TelemetrySettings
 
 __all__ = [
     "AuditAnchorSettings",

@@ -42,9 +42,7 @@ from orchestrator.telemetry.semconv import OWN
 from orchestrator.telemetry.tree import Tree
 
 
-def trace_of(
-    facts: Sequence[Fact], now_ns: int | None = None, public_url: str = "", *, join: bool = False
-) -> Trace:
+def trace_of(facts: Sequence[Fact], now_ns: int | None = None, public_url: str = "", *, join: bool = False) -> Trace:
     """Spans and events of one job from all its facts, in order of `seq`.
 
     With `now_ns` (Unix nanoseconds) open spans end there for the time being and carry `orchestrator.open`.
