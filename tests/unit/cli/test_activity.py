@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from typing import Any
 
 import pytest
@@ -110,8 +109,3 @@ def test_it_follows_until_it_is_interrupted_and_tells_nothing_twice(cli, happene
 def test_nothing_yet(cli, local_daemon):
     local_daemon.documents["/v1/activity"] = {"items": [], "next": None}
     assert "nothing has happened yet" in cli("activity").stdout
-
-
-@pytest.mark.parametrize("line", activity.EXAMPLES)
-def test_the_examples_are_commands(cli, line: str):
-    assert cli(*shlex.split(line)[1:], "--help").exit_code == 0

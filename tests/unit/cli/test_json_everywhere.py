@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
 import typer
 
+from orchestrator.cli import activity, pools, support_bundle, top, why
 from orchestrator.cli.main import app
 
 WITHOUT: dict[str, str] = {
@@ -50,6 +52,13 @@ def test_every_command_that_answers_has_json():
 def test_those_with_another_format_have_it():
     named = {name for name, reason in WITHOUT.items() if reason == "has --format json"}
     assert all("--format" in EVERY[name] for name in named)
+
+
+def test_their_examples_are_commands_with_such_options():
+    modules = (activity, pools, support_bundle, top, why)
+    for line in (line for module in modules for line in module.EXAMPLES):
+        words = shlex.split(line)[1:]
+        assert {word for word in words if word.startswith("--")} <= EVERY[words[0]], line
 
 
 def test_what_the_page_shows_has_a_command():

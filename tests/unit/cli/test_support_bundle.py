@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shlex
 import stat
 import tarfile
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli import support_bundle
 from orchestrator.cli.support import bundle as bundles
 from orchestrator.cli.support.cleaning import Cleaner, without_paths
 from orchestrator.cli.support.secrets_here import learn_secrets
@@ -170,6 +168,7 @@ def test_without_a_daemon_the_folder_tells_all_that_it_can(cli, installation, tm
     assert json.loads(found["program.json"])["packages"]["aiohttp"]
 
 
+@pytest.mark.slow
 def test_a_running_daemon_tells_the_rest(cli, installation, daemon, state, tmp_path):
     (state / "daemon.json").write_text(json.dumps({"url": daemon.url}))
     (state / "caller-token").write_text("caller-token-value\n")
@@ -193,6 +192,7 @@ def test_a_running_daemon_tells_the_rest(cli, installation, daemon, state, tmp_p
     assert "not_found" in missing["daemon/audit-checkpoint.txt"]
 
 
+@pytest.mark.slow
 def test_settings_that_do_not_fit_are_no_reason_to_have_no_bundle(cli, installation, tmp_path):
     """And the files that they name are known all the same."""
     installation.write_text(f"{installation.read_text()}server: {{port: {PLANTED['script']}}}\nnonsense: 1\n")
@@ -206,6 +206,7 @@ def test_settings_that_do_not_fit_are_no_reason_to_have_no_bundle(cli, installat
     assert leaks(found) == []
 
 
+@pytest.mark.slow
 def test_where_there_is_nothing_it_says_so(cli, state, tmp_path):
     path = tmp_path / "b.tar.gz"
     assert cli("support-bundle", "--output", str(path)).exit_code == 0
@@ -214,6 +215,7 @@ def test_where_there_is_nothing_it_says_so(cli, state, tmp_path):
     assert "no daemon has left its address" in listed["daemon/"]
 
 
+@pytest.mark.slow
 def test_a_damaged_journal_is_told(cli, installation, state, tmp_path):
     (state / "journal.db").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
     path = tmp_path / "b.tar.gz"
@@ -222,6 +224,7 @@ def test_a_damaged_journal_is_told(cli, installation, state, tmp_path):
     assert "journal_unreadable" in listed["journal/counts.json"]
 
 
+@pytest.mark.slow
 def test_a_remote_daemons_failed_jobs_come_by_its_api(cli, state, daemon, make_view, tmp_path):
     token = tmp_path / "token"
     token.write_text("caller-token-value")
@@ -238,6 +241,7 @@ def test_a_remote_daemons_failed_jobs_come_by_its_api(cli, state, daemon, make_v
     assert json.loads(found[f"jobs/{job_id}/job.json"])["result"] == "error"
 
 
+@pytest.mark.slow
 def test_no_file_is_overwritten_and_none_is_half_made(cli, installation, tmp_path):
     there = tmp_path / "there.tar.gz"
     there.write_text("mine")
@@ -299,8 +303,3 @@ def test_what_vouches_in_public_is_not_taken_for_a_secret(tmp_path):
     assert learn_secrets(cleaner, tmp_path, {}, {}) == 0
     text = f"kid-0123456789abcdef {PLANTED['app key']}"
     assert cleaner.text(text) == "kid-0123456789abcdef ***"
-
-
-@pytest.mark.parametrize("line", support_bundle.EXAMPLES)
-def test_the_examples_are_commands(cli, line: str):
-    assert cli(*shlex.split(line)[1:], "--help").exit_code == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shlex
 from datetime import UTC, datetime
 from typing import Any
 
@@ -161,8 +160,3 @@ def test_it_draws_until_it_is_interrupted(cli, busy, monkeypatch):
     assert done.exit_code == 0, done.output
     assert "NOT LIVE" in done.stdout
     assert pauses[3] >= 2 * pauses[2]
-
-
-@pytest.mark.parametrize("line", top.EXAMPLES)
-def test_the_examples_are_commands(cli, line: str):
-    assert cli(*shlex.split(line)[1:], "--help").exit_code == 0

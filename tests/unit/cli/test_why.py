@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import shlex
 from typing import Any
 
 import pytest
 
-from orchestrator.cli import pools, why
 from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.server.shapes import PoolListView, WhyView
 from orchestrator.server.views import pool_view
@@ -90,8 +88,3 @@ def test_what_there_is_not(cli, asked, two_pools):
     assert unknown.exit_code == 2
     assert "there are: default, protected" in unknown.stderr
     assert cli("why", "dispatch.none.1").exit_code == 1
-
-
-@pytest.mark.parametrize("line", [*why.EXAMPLES, *pools.EXAMPLES])
-def test_the_examples_are_commands(cli, line: str):
-    assert cli(*shlex.split(line)[1:], "--help").exit_code == 0

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.lifecycle.observation import SECOND
@@ -58,10 +58,10 @@ def test_every_reason_to_wait_has_a_sentence_a_next_step_and_an_anchor(reason: e
 
 
 @pytest.mark.parametrize("reason", EndReason)
-@pytest.mark.parametrize("result", Result)
-def test_every_reason_of_an_end_has_a_sentence_a_next_step_and_an_anchor(reason: EndReason, result: Result):
-    answer = why(ended(reason, result), AROUND)
-    fits(answer)
+def test_every_reason_of_an_end_has_a_sentence_a_next_step_and_an_anchor(reason: EndReason):
+    for result in Result:
+        fits(why(ended(reason, result), AROUND))
+    answer = why(ended(reason), AROUND)
     assert (answer.reason, answer.pending) == (reason.value, False)
     assert f"### `{reason.value}`" in REASONS
     assert "`orchestrator" not in answer.next_step or "{job}" not in answer.next_step
@@ -227,6 +227,7 @@ def test_spans_are_told_in_their_two_largest_units(seconds: float, text: str):
     assert figure(int(seconds * SECOND)) == text
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=2000))
 def test_others_words_never_break_the_sentence(text: str):
     """A backend's message, a policy's reason and a caller's name are theirs; the line and its length are ours."""
