@@ -25,8 +25,8 @@ from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
 from orchestrator.server import naming, schemas
 from orchestrator.server.answers import json_answer, oauth_error
-from orchestrator.server.claiming import proof_of
 from orchestrator.server.body import read_body, read_form, read_model, require_media_type
+from orchestrator.server.claiming import proof_of
 from orchestrator.server.deploying import deploying
 from orchestrator.server.deps import Exchange, JobEngine, Namer, SpanRelay, WorkFiles
 from orchestrator.server.edge import SECURITY_HEADERS, answer

@@ -19,10 +19,10 @@ from orchestrator.model.decision import Decision, Stage, Verdict
 from orchestrator.model.egress import EgressProof, EgressRule
 from orchestrator.model.events import Event, ExchangeDecided, Fact, SpansRelayed, TokenIssued
 from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec, PoolName
+from orchestrator.model.journey import Journey
 from orchestrator.model.platform import PlatformJob, PlatformResult
 from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.model.record import Record
-from orchestrator.model.journey import Journey
 from orchestrator.model.runner import RunnerName, RunnerSpec, RunnerView, runner_name
 from orchestrator.testing.backend import MemoryBackend
 from orchestrator.testing.checker import World
