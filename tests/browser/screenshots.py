@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 from sight import PHONE, Sight, launched
 from stage import GITHUB, UNFINISHED, Stage
 
@@ -65,7 +65,7 @@ def github(folder: Path) -> Iterator[dict[str, Any]]:
 def play(stage: Stage) -> dict[str, str]:
     """Jobs as a busy afternoon has them; ids by what is shown of them."""
     about = {"pipeline": "acme/shop main"}
-    shown = {"finished": stage.run("release v4.2.0", stage.release, **about)}
+    shown = {"job": stage.run("release v4.2.0", stage.release, **about)}
     for name in ("lint", "unit tests", "docs"):
         stage.run(name, "echo ok", **about)
     stage.run("integration (postgres)", "echo 'not ok 61 parses a date'; exit 1", pipeline="acme/shop pull 118")
@@ -102,35 +102,41 @@ def settled(sight: Sight) -> None:
     time.sleep(1.2)  # the second in which ages and meters come to rest
 
 
+LOOKS = (("", DESKTOP, "light"), ("-dark", DESKTOP, "dark"), ("-phone", PHONE, "light"), ("-phone-dark", PHONE, "dark"))
+
+
+def sights(browser: Browser, stage: Stage, faults: list[str]) -> Iterator[tuple[str, Sight]]:
+    """The page in each size and theme, one after the other."""
+    for suffix, size, theme in LOOKS:
+        sight = Sight(browser, stage, size=size, theme=theme, timezone_id="UTC", locale="en-GB")
+        yield suffix, sight
+        sight.close()
+        faults += sight.faults
+
+
 def main() -> int:
-    PICTURES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="screenshots-") as name:
-        folder = Path(name)
-        with github(folder) as settings, launched() as browser, Stage(folder, **settings) as stage:
+    faults: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="screenshots-") as name, launched() as browser:
+        folder, gate = Path(name), Path(name) / "gate"
+        gate.mkdir()
+        way = {"name": "corp", "label": "Corporate account", "issuer": "https://idp.example", "client_id": "page"}
+        way |= {"viewer": [{"groups": "engineering"}]}
+        with Stage(gate, page={"anonymous": "never", "providers": [way]}) as stage:
+            for suffix, sight in sights(browser, stage, faults):
+                sight.page.goto(stage.url)
+                sight.page.get_by_role("link", name="Corporate account").wait_for()
+                keep(sight.page, f"sign-in{suffix}")
+        with github(folder) as settings, Stage(folder, **settings) as stage:
             shown = play(stage)
-            views = {
-                "overview": "", "jobs": "jobs",
-                "job": f"jobs/{shown['finished']}", "running": f"jobs/{shown['running']}",
-                "refused": f"jobs/{shown['refused']}", "activity": "activity", "pools": "pools", "sources": "sources",
-                "approvals": "approvals",
-            }  # fmt: skip
-            wanted = [
-                ("", DESKTOP, "light"),
-                ("-dark", DESKTOP, "dark"),
-                ("-phone", PHONE, "light"),
-                ("-phone-dark", PHONE, "dark"),
-            ]
-            faults = []
-            for suffix, size, theme in wanted:
-                sight = Sight(browser, stage, size=size, theme=theme, timezone_id="UTC", locale="en-GB")
+            views = {view: view for view in ("jobs", "activity", "pools", "sources", "approvals")}
+            views |= {"overview": ""} | {about: f"jobs/{job_id}" for about, job_id in shown.items()}
+            for suffix, sight in sights(browser, stage, faults):
                 sight.sign_in()
                 for view, route in views.items():
                     sight.turn(route)
                     settled(sight)
                     keep(sight.page, view + suffix)
-                sight.close()
-                faults += sight.faults
-            return 1 if faults and sys.stderr.write("\n".join(faults) + "\n") else 0
+    return 1 if faults and sys.stderr.write("\n".join(faults) + "\n") else 0
 
 
 if __name__ == "__main__":
