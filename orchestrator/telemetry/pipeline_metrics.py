@@ -21,7 +21,7 @@ from orchestrator.model.events import Fact
 from orchestrator.model.outcome import Outcome
 from orchestrator.telemetry import semconv
 from orchestrator.telemetry.attributes import error_type, result_word
-from orchestrator.telemetry.instruments import JOB_BUCKETS, OTHER, Instruments, exemplar, seconds
+from orchestrator.telemetry.instruments import JOB_BUCKETS, OTHER, Instruments, seconds
 from orchestrator.telemetry.progress import JobProgress, Progress, state_of
 
 STATES: Final = (semconv.STATE_PENDING, semconv.STATE_EXECUTING, semconv.STATE_FINALIZING)
@@ -70,7 +70,7 @@ class RunMetrics:
     def _observe(self, fact: Fact, job: JobProgress, state: str, since_ns: int, outcome: Outcome | None = None) -> None:
         result, error = (result_word(outcome), error_type(outcome)) if outcome is not None else ("", "")
         lasted = seconds(since_ns, fact.at_ns)
-        self._lasted.labels(self.name(job), state, result, error).observe(lasted, exemplar(fact.job_id))
+        self._lasted.labels(self.name(job), state, result, error).observe(lasted)
 
 
 class SystemMetrics:
