@@ -19,7 +19,7 @@ _ROWS = 1000
 _MOST_PAGES = 20
 _LONGEST_PAUSE = 10.0
 _PATIENCE = 10
-"""The pause between two looks is at least so many times what a look takes: it never keeps the daemon busy."""
+"""The rows are asked for again after so many times what it took to get them: that never keeps the daemon busy."""
 
 
 def top(
@@ -41,14 +41,19 @@ def top(
     elif once:
         output.show(top_screen(look, datetime.now(UTC)))
     else:
-        _watch(lambda: _look(client), look, interval)
+        _watch(_Glance(client, look).again, look, interval)
 
 
 def _look(client: DaemonClient) -> Look:
-    """All jobs that are not finished, and the newest of those that are. What has a runner may be the oldest of all."""
+    """The overview, all jobs that are not finished, and the newest of those that are."""
     from orchestrator.cli.render.top import Look
 
     overview = client.read("/v1/overview")
+    return Look(overview, _rows(client, overview))
+
+
+def _rows(client: DaemonClient, overview: dict[str, Any]) -> list[dict[str, Any]]:
+    """Not only the newest: what has a runner may be the oldest of all."""
     rows: list[dict[str, Any]] = []
     query = {"limit": str(_ROWS)}
     for _ in range(_MOST_PAGES):
@@ -57,12 +62,36 @@ def _look(client: DaemonClient) -> Look:
         if not page["next"] or _all_there(rows, overview):
             break
         query["after"] = page["next"]
-    return Look(overview, rows)
+    return rows
 
 
 def _all_there(rows: list[dict[str, Any]], overview: dict[str, Any]) -> bool:
     unfinished = sum(1 for row in rows if row["phase"] != "finished")
     return bool(unfinished >= sum(overview["counts"].values()))
+
+
+class _Glance:
+    """Looks again and again: at the overview each time, at the rows as often as they are cheap."""
+
+    def __init__(self, client: DaemonClient, seen: Look) -> None:
+        self._client = client
+        self._seen = seen
+        self._due = 0.0
+
+    def again(self) -> Look:
+        import time
+
+        from orchestrator.cli.render.top import Look
+
+        overview = self._client.read("/v1/overview")
+        rows = self._seen.jobs
+        began = time.monotonic()
+        if began >= self._due:
+            rows = _rows(self._client, overview)
+            took = time.monotonic() - began
+            self._due = began + took + min(_PATIENCE * took, _LONGEST_PAUSE)
+        self._seen = Look(overview, rows)
+        return self._seen
 
 
 def _watch(look: Callable[[], Look], seen: Look, interval: float) -> None:
@@ -80,10 +109,8 @@ def _watch(look: Callable[[], Look], seen: Look, interval: float) -> None:
             pause = interval
             while True:
                 time.sleep(pause)
-                began = time.monotonic()
                 seen, trouble = _look_again(look, seen)
-                least = max(interval, _PATIENCE * (time.monotonic() - began))
-                pause = min(pause * 2 if trouble else least, max(interval, _LONGEST_PAUSE))
+                pause = min(pause * 2, max(interval, _LONGEST_PAUSE)) if trouble else interval
                 live.update(_drawn(seen, out.height, trouble), refresh=True)
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.OK) from None

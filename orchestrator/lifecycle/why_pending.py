@@ -128,7 +128,8 @@ _PHASES: Mapping[Phase, Callable[[Record, Surroundings], Why]] = {
 def _full(record: Record, around: Surroundings, detail: str) -> str:
     if around.pool is None or around.in_use is None:
         return f"The job waits for a place in pool {_pool(record)}{clause(detail)}"
-    taken = f"{around.in_use} of {around.pool.capacity} places are taken"
+    capacity = around.pool.capacity
+    taken = f"{around.in_use} of {capacity} {'place is' if capacity == 1 else 'places are'} taken"
     return f"The job waits for a place in pool {_pool(record)}: {taken}{_line(around)}"
 
 

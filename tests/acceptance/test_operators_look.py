@@ -44,7 +44,7 @@ async def test_why_top_pools_and_activity(here: Installation, witness: Witness) 
 
     told = await here.command("why", line[1])
     assert told.code == 0, told.err
-    assert "1 of 1 places are taken, and 1 job is before it in the line" in told.out
+    assert "1 of 1 place is taken, and 1 job is before it in the line" in told.out
     answer = json.loads((await here.command("why", line[0], "--json")).out)
     assert (answer["reason"], answer["pool"]["before"]) == ("pool_full", 0)
     assert answer["since"] < answer["gives_up_at"]

@@ -129,6 +129,29 @@ def test_pages_are_read_until_all_that_is_unfinished_is_there(busy):
     assert [len(look.jobs), [query.get("after") for query in asked]] == [3, [None, "1:x", "2:x"]]
 
 
+def test_rows_that_are_dear_are_asked_for_less_often_than_the_overview(monkeypatch):
+    now = [100.0]
+    asked: list[str] = []
+
+    class Slow:
+        def read(self, path: str, query: dict[str, str] | None = None) -> dict[str, Any]:
+            asked.append(path.rpartition("/")[2])
+            if query is None:
+                return overview(version=f"{len(asked)}")
+            now[0] += 0.3
+            return {"rows": ROWS, "next": None, "seq": 1}
+
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    glance = top._Glance(Slow(), Look(overview(), []))  # type: ignore[arg-type]
+    assert glance.again().jobs == ROWS
+    for _ in range(5):
+        now[0] += 0.5
+        assert glance.again().jobs == ROWS
+    now[0] += 0.6
+    assert glance.again().overview["version"] == "8"
+    assert asked == ["overview", "jobs", *["overview"] * 5, "overview", "jobs"]
+
+
 def test_a_daemon_that_is_away_is_waited_for_and_one_that_refuses_is_not():
     old, new = Look(overview(), []), Look(overview(), ROWS)
 
