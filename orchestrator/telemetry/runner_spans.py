@@ -93,11 +93,12 @@ class RunnerSpans:
         """All output has been read."""
         self._log_closed_ns = at_ns
         if self._flush is not None:
-            self._draw(self._flush, max(at_ns, self._flush.began_ns))
+            self._draw(self._flush, max(at_ns, self._flush.began_ns), self._bound_ns)
             self._flush = None
 
     def _draw_start(self, at_ns: int, proof: EgressProof | None, error_type: str) -> None:
-        stretches = before_work(self._begun, proof, at_ns)
+        since_ns = 0 if self._place.warm else self._phases[0].start_ns
+        stretches = before_work(self._begun, proof, at_ns, since_ns)
         self._drawn_in = self._drawn_in or self._phases[-1]
         phase = self._drawn_in.attributes
         if self._begun:
@@ -133,14 +134,16 @@ class RunnerSpans:
             if one.stage is RunnerStage.FLUSH:
                 self._flush = one
                 continue
-            span = self._draw(one, one.ended_ns)
+            span = self._draw(one, one.ended_ns, self._bound_ns)
             if one is blamed and error_type and span is not None:
                 span.fail(error_type)
         if self._flush is not None and self._log_closed_ns:
             self.log_closed(self._log_closed_ns)
 
-    def _draw(self, one: Stretch, ended_ns: int) -> OpenSpan | None:
-        phase = next((phase for phase in self._phases if phase.end_ns is None or ended_ns <= phase.end_ns), None)
+    def _draw(self, one: Stretch, ended_ns: int, since_ns: int = 0) -> OpenSpan | None:
+        """Below the phase in which it ended, of those that began then or later."""
+        phases = [phase for phase in self._phases if phase.start_ns >= since_ns]
+        phase = next((phase for phase in phases if phase.end_ns is None or ended_ns <= phase.end_ns), None)
         if phase is None:
             return None
         began_ns = max(one.began_ns, phase.start_ns)

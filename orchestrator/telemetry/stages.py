@@ -40,12 +40,13 @@ class Stretch:
     cut: bool
 
 
-def before_work(begun: Begun, proof: EgressProof | None, end_ns: int) -> list[Stretch]:
+def before_work(begun: Begun, proof: EgressProof | None, end_ns: int, since_ns: int = 0) -> list[Stretch]:
     """The stages until the binding, or until the end of a runner that never got that far, which is `end_ns`.
 
-    What the agent says of itself when it claims is more exact than what its cluster writes down.
+    What the agent says of itself when it claims is more exact than what its cluster writes down. `since_ns` is when a
+    runner that was not there before its job was begun: a clock of whole seconds may say that it came further earlier.
     """
-    stages = {stage: one for stage, one in begun.items() if stage not in _WORK}
+    stages = {stage: _not_before(one, since_ns) for stage, one in begun.items() if stage not in _WORK}
     if proof is not None:
         told = (
             (RunnerStage.START, proof.agent_began_ns),
@@ -59,9 +60,10 @@ def before_work(begun: Begun, proof: EgressProof | None, end_ns: int) -> list[St
 def with_work(begun: Begun, bound_ns: int, end_ns: int) -> list[Stretch]:
     """The stages from the binding to the end of the runner; the last one is cut at `end_ns`.
 
-    Where there is no container of the job's own, its run begins with the binding.
+    The work comes with the binding, whatever a clock of whole seconds says; where there is no container of the job's
+    own, its run begins there.
     """
-    stages = {stage: begun[stage] for stage in _WORK if stage in begun}
+    stages = {stage: _not_before(begun[stage], bound_ns) for stage in _WORK if stage in begun}
     if RunnerStage.FLUSH in stages and len(stages) == 1:
         stages[RunnerStage.RUN] = StageBegan(RunnerStage.RUN, bound_ns)
     return list(_stretches(stages.values(), end_ns))
@@ -82,6 +84,10 @@ def start_seconds(
         for one in before_work(begun, bound.proof, bound_at_ns)
         if one.ended_ns >= since_ns
     ]
+
+
+def _not_before(one: StageBegan, at_ns: int) -> StageBegan:
+    return one if one.at_ns >= at_ns else StageBegan(one.stage, at_ns, one.source)
 
 
 def _stretches(stages: Iterable[StageBegan], end_ns: int) -> Iterator[Stretch]:

@@ -146,6 +146,18 @@ def test_a_way_that_is_told_only_at_the_end_is_drawn_then() -> None:
     assert "orchestrator.runner.unobserved" not in attributes(late, "bind")
 
 
+def test_a_clock_of_whole_seconds_puts_nothing_before_the_runner_or_before_the_work() -> None:
+    """What a new daemon reads of a pod after a kill is older than it was, by up to a second."""
+    floored = seen(0, (S.CREATE, -900), (S.SCHEDULE, -900), (S.PULL_AGENT, 5), (S.PULL_JOB, 5), (S.RUN, 30), **POD)
+    bound = [stories.ADMITTED, stories.STARTED, stories.CREATED, floored, stories.BOUND]
+    steps = [*bound, end(Result.SUCCESS, EndReason.COMPLETED, 0), stories.DELETED, stories.FINISHED]
+    assert drawn(steps)[:3] == [
+        "provision 20-30: create 20-20, schedule 20-20",
+        "bind 30-50: image.pull 30-50",
+        "execute 50-60: image.pull 50-50, run 50-60",
+    ]
+
+
 def test_each_runner_of_a_job_has_its_own_way() -> None:
     again = e.ProvisionStarted(RUNNER, "abc", 2)
     first = seen(20, (S.CREATE, 1), (S.SCHEDULE, 5), **POD)
