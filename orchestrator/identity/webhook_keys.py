@@ -130,7 +130,7 @@ class WebhookSigner:
             raise TryAgainError(
                 f"the webhook key {path} cannot be used: {error}",
                 reason="webhook_key_unfit",
-                fix="make one with `orchestrator notifications new-key`",
+                fix="make one with `orchestrator notifications new-key FILE`",
             ) from None
         self._parsed[path] = (text, key)
         return key

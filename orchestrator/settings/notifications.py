@@ -67,8 +67,8 @@ class NotificationEndpointSettings(Group):
     with the same signature headers."""
     key_files: tuple[Path, ...] = Field(default=(), max_length=4)
     """Files with the keys that sign: `whsec_…` (shared secret) or `whsk_…` (Ed25519, whose public half the receiver
-    has), as `orchestrator notifications new-key` makes them. Read again when they change. Several while a key is being
-    replaced. Needed for `webhook`."""
+    has), as `orchestrator notifications new-key FILE` makes them. Read again when they change. Several while a key is
+    being replaced. Needed for `webhook`."""
     events: tuple[EventPattern, ...] = Field(
         default=("job.*", "policy.denied", "alarm.raised"), min_length=1, max_length=32
     )
@@ -103,7 +103,7 @@ class NotificationEndpointSettings(Group):
         if self.url.startswith("http:") and not self.allow_private:
             raise ValueError("url must start with https://; plain http is for endpoints with allow_private")
         if self.format == "webhook" and not self.key_files:
-            raise ValueError("key_files is needed: make a key with `orchestrator notifications new-key`")
+            raise ValueError("key_files is needed: make a key with `orchestrator notifications new-key FILE`")
         return self
 
 
