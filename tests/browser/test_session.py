@@ -98,6 +98,9 @@ def test_what_people_signed_is_shown_to_operators(stage, look):
     expect(table).to_contain_text("break glass")
     expect(table).to_contain_text("carol")
     expect(page.get_by_role("navigation", name="Views")).to_contain_text(re.compile("Approvals *1"))
+    page.get_by_role("button", name="Waits for a person").click()
+    expect(page).to_have_url(re.compile("#/approvals\\?only=waiting$"))
+    expect(table.get_by_role("row").filter(has_text="exception approvers missing")).to_have_count(1)
 
 
 @contextmanager

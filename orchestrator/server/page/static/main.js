@@ -61,8 +61,10 @@ function show({ first = false } = {}) {
   fill(main, view.element);
   document.title = `${view.title} · Orchestrator`;
   for (const link of document.querySelectorAll("#nav a")) {
-    if (link.dataset.name === entry[0]) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (link.dataset.name === entry[0]) {
+      link.setAttribute("aria-current", "page");
+      link.parentElement.scrollTo({ left: link.offsetLeft - 48 }); // where the views do not fit side by side
+    } else link.removeAttribute("aria-current");
   }
   view.update?.();
   if (!first) {

@@ -14,7 +14,7 @@ export function approvalsView({ live, session, params, setParams }) {
   const place = h("div", {}, empty("Loading…"));
   const filter = h("div");
   const lead = h("p.lead");
-  const chosen = new Set(params.get("only") === "review" ? ["review"] : []);
+  const chosen = new Set(params.get("only") === "waiting" ? ["waiting"] : []);
   let approvals = [];
 
   function toggle(value, on) {
@@ -25,12 +25,12 @@ export function approvalsView({ live, session, params, setParams }) {
   }
 
   function draw() {
-    const toReview = approvals.filter(needsReview);
-    const shown = chosen.has("review") ? toReview : approvals;
-    fillFrom(filter, [[...chosen], toReview.length], () => (approvals.length ? chips("Filter", [["review", "To review", "waiting", toReview.length]], chosen, toggle) : []));
+    const waiting = approvals.filter(needsPerson);
+    const shown = chosen.has("waiting") ? waiting : approvals;
+    fillFrom(filter, [[...chosen], waiting.length], () => (approvals.length ? chips("Filter", [["waiting", "Waits for a person", "waiting", waiting.length]], chosen, toggle) : []));
     fillFrom(place, [shown, approvals.length], () => {
       if (!approvals.length) return empty("Nobody has signed anything yet.", "orchestrator approvals request makes a statement to sign.");
-      return shown.length ? list(shown) : empty("Nothing is to review.");
+      return shown.length ? list(shown) : empty("Nothing waits for a person.");
     });
   }
 
@@ -58,7 +58,10 @@ export function approvalsView({ live, session, params, setParams }) {
   };
 }
 
+const UNSIGNED = new Set(["exception_approvers_missing", "exception_requester_unsigned"]);
 const needsReview = (one) => one.type === "exception" && one.uses > 0 && !one.reviewed;
+/** What the daemon counts as waiting. */
+const needsPerson = (one) => needsReview(one) || (one.type === "exception" && UNSIGNED.has(one.state));
 
 function refused(error, session) {
   if (error.status === 404) return empty("Approvals are not set up here.", "approvals.approvers in the settings names who may sign.");
@@ -69,7 +72,7 @@ function refused(error, session) {
 }
 
 const list = (approvals) => h("section.card", {}, table("Approvals", ["State", "Kind", "For", "Signed by", "Ends", "Uses", "Id"], approvals.map((one) => {
-  const tone = one.state === "counts" ? "success" : one.state.includes("pending") || one.state.includes("missing") ? "waiting" : "cancellation";
+  const tone = one.state === "counts" ? "success" : needsPerson(one) ? "waiting" : "cancellation";
   return [
     [h("span.badge", { data: { tone } }, icon(tone), h("span", {}, words(one.state))), needsReview(one) ? h("p.small", {}, h("strong", {}, "Review it")) : null],
     [words(one.kind || one.type), one.kind && one.type !== one.kind ? h("p.small.muted", {}, one.type) : null],
