@@ -31,8 +31,8 @@ class Answer:
 class Operation:
     """One method on one path. `problems` are the error statuses besides those every operation of its kind has;
     with `people` those who may sign are let in by their tokens too, besides callers. `page` is the role with which
-    people are let in by the live page, None where they are not; `private` marks what those who show no name may see on this
-    machine only: what jobs have printed, and whom approvals name."""
+    people are let in by the live page, None where they are not; `private` marks what those who show no name may see
+    on this machine only: what jobs have printed, and whom approvals name."""
 
     id: str
     method: str

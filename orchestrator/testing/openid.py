@@ -42,9 +42,9 @@ class OpenIdProvider:
     """`person` are the claims of who is signed in. `client_secret` empty makes the client a public one.
 
     `faults` may hold: `denied`, `other_issuer_in_answer`, `no_issuer_in_answer`, `wrong_nonce`, `no_nonce`,
-    `other_issuer`, `other_audience`, `several_audiences`, `several_without_party`, `other_party`, `expired`, `future`, `old`, `unsigned`,
-    `forged`, `unknown_key`, `no_subject`, `token_fails`, `token_redirects`, `token_huge`, `token_is_no_json`,
-    `discovery_fails`, `discovery_of_another`, `plain_token_endpoint`.
+    `other_issuer`, `other_audience`, `several_audiences`, `several_without_party`, `other_party`, `expired`,
+    `future`, `old`, `unsigned`, `forged`, `unknown_key`, `no_subject`, `token_fails`, `token_redirects`,
+    `token_huge`, `token_is_no_json`, `discovery_fails`, `discovery_of_another`, `plain_token_endpoint`.
     """
 
     client_id: str = "runner-page"

@@ -72,8 +72,19 @@ parameters = { "path.issuer" = "prod" }
 
 [[operations]]
 # Nobody keeps these here; each has tests of its own.
-include-path-regex = "^/v1/(inventory|scorecard|secrets|policy/check)|/summary$"
+include-path-regex = "^/v1/(inventory|scorecard|secrets|policy/check|drain|reload)|/summary$"
 warnings = false
+
+[[operations]]
+# A stream without end; it has tests of its own.
+include-name = "GET /v1/live"
+enabled = false
+
+[[operations]]
+# No page is served here, and so nobody signs in by it.
+include-path-regex = "^/$|^/page/|^/signin/|^/v1/session"
+warnings = false
+checks.positive_data_acceptance.expected-statuses = ["2xx", "4xx"]
 
 [[operations]]
 include-path-regex = "^/v1/notifications/"

@@ -52,3 +52,15 @@ def test_every_word_with_which_a_clusters_daemon_refuses_to_start_is_explained()
 def test_every_entry_says_what_to_do():
     for entry in re.split(r"^### ", PAGE, flags=re.MULTILINE)[1:]:
         assert "**Do:**" in entry, entry.splitlines()[0]
+
+
+def test_every_word_with_which_a_sign_in_is_refused_is_explained():
+    package = Path(orchestrator.__file__).parent
+    files = [*(package / "identity" / "sign_in").glob("*.py"), package / "server" / "page" / "sign_in.py"]
+    raised: set[str] = set()
+    for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("SignInError", "TryAgainError"):
+            raised |= {ast.literal_eval(word.value) for word in node.keywords if word.arg == "reason"}
+    text = PAGE.partition("## Why a sign-in to the page was refused")[2].partition("\n## ")[0]
+    told = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    assert told == raised | {"sign_in_insecure", "secret_file_unusable"}
