@@ -9,13 +9,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator.cli.insecure_github import github_warnings
+from orchestrator.cli.insecure_page import MATCHES_ALL, page_warnings
 from orchestrator.cli.insecure_secrets import secret_warnings
 from orchestrator.identity.claims import RESERVED_CLAIMS
 from orchestrator.identity.secret_file import SecretFile
 from orchestrator.model.egress import EgressProtocol
 from orchestrator.settings import PoolSettings, Settings
 
-_MATCHES_ALL = frozenset({".*", ".+", "(.*)", "(.+)", ".*?", ".+?", "[^$]*", r"[\s\S]*"})
 _NOT_FOR_JOBS = tuple(Path(path) for path in ("/", "/etc", "/home", "/proc", "/root", "/run", "/sys", "/var"))
 
 
@@ -25,6 +25,7 @@ def warnings_for(settings: Settings) -> list[str]:
         *_server(settings),
         *_urls(settings),
         *_callers(settings),
+        *page_warnings(settings),
         *(line for number, pool in enumerate(settings.pools) for line in _pool(f"pools.{number}", pool)),
         *github_warnings(settings),
         *secret_warnings(settings),
@@ -71,7 +72,7 @@ def _callers(settings: Settings) -> Iterator[str]:
         if not caller.issuer.startswith("https://") and caller.jwks_file is None:
             yield f"{path}.issuer: its keys are fetched without TLS; whoever is on the path can dispatch jobs"
         for claim, pattern in caller.require.items():
-            if pattern in _MATCHES_ALL:
+            if pattern in MATCHES_ALL:
                 yield f"{path}.require.{claim}: matches every value, so it requires nothing"
         for fact in sorted(RESERVED_CLAIMS & caller.facts.keys()):
             yield f"{path}.facts.{fact}: policy sees it, tokens and trust map never do: the name has a meaning there"
@@ -115,7 +116,7 @@ def _release(settings: Settings) -> Iterator[str]:
         yield "promotion.commits.pull_requests: no commit counts as merged or reviewed, so no rule can ask for either"
     if tickets is None:
         return
-    if tickets.pattern in _MATCHES_ALL:
+    if tickets.pattern in MATCHES_ALL:
         yield "promotion.tickets.pattern: matches every text, so the tracker is asked for whatever a job says"
     if not tickets.fields.id:
         yield "promotion.tickets.fields.id: nothing shows that the answer is about the ticket that was asked for"
