@@ -56,10 +56,9 @@ from orchestrator.server.runner_handlers import RunnerDeps
 from orchestrator.settings import Settings
 from orchestrator.telemetry import relay as spans
 from orchestrator.telemetry.export import ExportOptions, TraceExporter
-from orchestrator.telemetry.ids import trace_id
-from orchestrator.telemetry.joining import sent_trace_id
 from orchestrator.telemetry.metrics import Metrics
 from orchestrator.telemetry.otlp_http import OtlpClient, Receiver
+from orchestrator.telemetry.platform_trace import PlatformTrace, platform_trace
 from orchestrator.telemetry.records import Attributes
 from orchestrator.telemetry.resource import daemon_resource
 
@@ -249,11 +248,11 @@ async def _relay(
 
     join = settings.telemetry.join_platform_trace
 
-    def sent_in(job_id: JobId) -> str:
+    def joined(job_id: JobId) -> PlatformTrace | None:
         record = engine().record(job_id) if join else None
-        return sent_trace_id(record.offer) if record is not None else trace_id(job_id)
+        return platform_trace(record.offer) if record is not None else None
 
-    return spans.JobSpanRelay(client, masker.text, sent_in=sent_in)
+    return spans.JobSpanRelay(client, masker.text, joined=joined)
 
 
 def _exporter(

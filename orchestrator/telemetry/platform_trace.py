@@ -21,10 +21,14 @@ _ISSUER = "token.actions.githubusercontent.com"
 
 @dataclass(frozen=True, slots=True)
 class PlatformTrace:
-    """Trace id, and the span of the job in it, or that of its run where it is not known which job of it this is."""
+    """Trace id, and the span of the job in it, or that of its run where it is not known which job of it this is.
+
+    `taken` are ids of spans in it that the receiver makes, as far as they can be said; steps have ids of their own.
+    """
 
     trace_id: str
     span_id: str
+    taken: frozenset[str] = frozenset()
 
 
 def platform_trace(offer: JobOffer) -> PlatformTrace | None:
@@ -33,8 +37,10 @@ def platform_trace(offer: JobOffer) -> PlatformTrace | None:
     if not _from_github(offer) or any(_is_missing(offer, name) for name in _NEEDED[:2]):
         return None
     run = f"{facts['run_id']}{facts['run_attempt']}"
-    span = f"{run}s" if _is_missing(offer, "check_run_id") else f"{facts['check_run_id']}-j"
-    return PlatformTrace(_digest(f"{run}t")[:16].hex(), _digest(span)[8:16].hex())
+    job = facts.get("check_run_id", "")
+    spans = [f"{run}s"] if _is_missing(offer, "check_run_id") else [f"{job}-j", f"{job}-q", f"{run}s"]
+    found = [_digest(span)[8:16].hex() for span in spans]
+    return PlatformTrace(_digest(f"{run}t")[:16].hex(), found[0], frozenset(found))
 
 
 def missing_facts(offer: JobOffer) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from orchestrator.model.record import Record
 from orchestrator.telemetry import encode, ids, semconv
 from orchestrator.telemetry.open_span import own_span_ids
 from orchestrator.telemetry.otlp_http import TRACES, OtlpClient
+from orchestrator.telemetry.platform_trace import PlatformTrace
 from orchestrator.telemetry.records import AttributeValue, clip
 
 UNTRUSTED = f"{semconv.OWN}untrusted"
@@ -64,8 +65,8 @@ class JobSpanRelay:
     """Implements `lifecycle.ports.Revoker` too, to forget a job at its end.
 
     `client` is the relay's own: a job's flood must not use up the exporter's connections. `redact` masks
-    secrets in every string that leaves. `sent_in` is the id of the trace in which a job's spans are sent on, if that is
-    another than its own: its platform's.
+    secrets in every string that leaves. `joined` is a job's place in its platform's trace, in which its spans are sent on
+    where traces are joined.
     """
 
     def __init__(
@@ -74,13 +75,13 @@ class JobSpanRelay:
         redact: encode.Redact = encode.unredacted,
         limits: RelayLimits = RelayLimits(),
         now_ns: Callable[[], int] = time.time_ns,
-        sent_in: Callable[[JobId], str] = ids.trace_id,
+        joined: Callable[[JobId], PlatformTrace | None] = lambda _: None,
     ) -> None:
         self._client = client
         self._redact = redact
         self._limits = limits
         self._now_ns = now_ns
-        self._sent_in = sent_in
+        self._joined = joined
         self._spent: dict[JobId, _Spent] = {}
         self._parsing = asyncio.Semaphore(1)  # hostile protobuf needs many times its size in memory
 
@@ -98,7 +99,7 @@ class JobSpanRelay:
         if spent.body_bytes > self._limits.bytes_per_job:
             raise GiveUpError(f"a job may send {self._limits.bytes_per_job} bytes of spans", reason="spans_too_large")
         room = self._limits.spans_per_job - spent.spans
-        sieve = _Sieve(job_id, self._limits, self._redact, self._now_ns(), self._sent_in(job_id))
+        sieve = _Sieve(job_id, self._limits, self._redact, self._now_ns(), self._joined(job_id))
         async with self._parsing:
             out, counted = await asyncio.to_thread(self._sift, sieve, body, content_encoding, room)
         if counted.accepted:
@@ -173,16 +174,21 @@ def _taken(job_id: JobId) -> frozenset[bytes]:
 class _Sieve:
     """Rebuilds one request's spans; `accepted` counts those that passed."""
 
-    def __init__(self, job_id: JobId, limits: RelayLimits, redact: encode.Redact, now_ns: int, sent_in: str) -> None:
+    def __init__(
+        self, job_id: JobId, limits: RelayLimits, redact: encode.Redact, now_ns: int, platform: PlatformTrace | None
+    ) -> None:
         self.accepted = 0
         self._job_id = job_id
         self._limits = limits
         self._redact = redact
         self._latest_ns = now_ns + limits.future_seconds * 10**9
-        self._trace_ids = frozenset(map(bytes.fromhex, (ids.trace_id(job_id), sent_in)))
-        self._sent_in = bytes.fromhex(sent_in)
+        own = ids.trace_id(job_id)
+        self._sent_in = bytes.fromhex(platform.trace_id if platform else own)
+        self._trace_ids = frozenset((bytes.fromhex(own), self._sent_in))
         self._execute = bytes.fromhex(ids.span_id(job_id, ids.EXECUTE))
         self._taken = _taken(job_id)
+        if platform is not None:
+            self._taken |= frozenset(map(bytes.fromhex, platform.taken))
 
     def spans(self, spans: Iterable[Span], room: int) -> Iterable[Span]:
         for span in spans:

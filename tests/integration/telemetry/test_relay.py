@@ -27,6 +27,7 @@ from orchestrator.model.events import SpansRelayed
 from orchestrator.model.record import begin
 from orchestrator.telemetry import ids
 from orchestrator.telemetry.otlp_http import OtlpClient, Receiver
+from orchestrator.telemetry.platform_trace import PlatformTrace
 from orchestrator.telemetry.relay import JobSpanRelay, RelayLimits, relay_answer
 from orchestrator.testing.otlp import Fault, OtlpReceiver
 from orchestrator.testing.stories import facts_for, offer
@@ -82,6 +83,19 @@ async def test_good_spans_pass_under_a_mark_that_they_are_a_strangers_word() -> 
         assert values["orchestrator.job.id"].string_value == JOB
         assert values["orchestrator.untrusted"].bool_value is True
         assert values["os"].string_value == "linux"
+
+
+async def test_spans_go_on_in_the_platforms_trace_where_traces_are_joined() -> None:
+    theirs = PlatformTrace("ab" * 16, "cd" * 8, frozenset(("cd" * 8, "ef" * 8)))
+    joined = bytes.fromhex(theirs.trace_id)
+    spans = [
+        *(span(1), span(2, trace_id=joined, parent_span_id=bytes.fromhex(theirs.span_id))),
+        *(span(span_id=bytes.fromhex(taken), trace_id=joined) for taken in theirs.taken),
+        span(3, trace_id=b"\7" * 16),
+    ]
+    async with OtlpReceiver() as receiver, relaying(receiver, joined=lambda _: theirs) as relay:
+        assert await relay.relay(JOB, request(*spans)) == SpansRelayed(2, 3)
+        assert [(one.trace_id, one.parent_span_id) for one in receiver.spans] == [(joined, EXECUTE), (joined, EXECUTE)]
 
 
 async def test_gzip_passes_whether_or_not_the_server_has_inflated_it() -> None:

@@ -18,7 +18,8 @@ from orchestrator.testing import stories
 from orchestrator.testing.stories import PLATFORM, PLATFORM_JOB, facts_for, platform_offer
 
 FACTS = {"repository": "octo/site", "run_id": "9753949763", "run_attempt": "1", "check_run_id": "26920038674"}
-THEIRS = PlatformTrace("0bd0afbe17036e89e4a05c993dace1da", "55b9b8b34bb88fcf")
+TAKEN = frozenset(("55b9b8b34bb88fcf", "de3cc97bbbb4d696", "1497fe109b00d3c0"))
+THEIRS = PlatformTrace("0bd0afbe17036e89e4a05c993dace1da", "55b9b8b34bb88fcf", TAKEN)
 """By the receiver's recipe (collector-contrib, `receiver/githubreceiver`), worked out with `sha256sum`."""
 
 
@@ -37,7 +38,7 @@ def test_ids_are_those_of_the_receiver() -> None:
     assert platform_trace(offer) == THEIRS
     # Which job of the run it is is not known: the run's own span.
     run = platform_trace(replace(offer, caller=replace(offer.caller, facts=FACTS | {"check_run_id": ""})))
-    assert run == PlatformTrace(THEIRS.trace_id, "1497fe109b00d3c0")
+    assert run == PlatformTrace(THEIRS.trace_id, "1497fe109b00d3c0", frozenset(("1497fe109b00d3c0",)))
 
 
 @pytest.mark.parametrize(
@@ -91,8 +92,7 @@ def test_joined_it_is_below_that_span_and_otherwise_the_same() -> None:
 
 
 def test_no_span_of_ours_has_an_id_of_the_receivers() -> None:
-    theirs = {THEIRS.span_id, "1497fe109b00d3c0"}
-    assert not theirs & set(own_span_ids(platform_offer().key.id))
+    assert not TAKEN & set(own_span_ids(platform_offer().key.id))
 
 
 def test_a_job_is_handed_the_trace_in_which_its_spans_will_be() -> None:
