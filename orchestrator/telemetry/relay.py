@@ -65,8 +65,8 @@ class JobSpanRelay:
     """Implements `lifecycle.ports.Revoker` too, to forget a job at its end.
 
     `client` is the relay's own: a job's flood must not use up the exporter's connections. `redact` masks
-    secrets in every string that leaves. `joined` is a job's place in its platform's trace, in which its spans are sent on
-    where traces are joined.
+    secrets in every string that leaves. `joined` is a job's place in its platform's trace, in which its spans are sent
+    on where traces are joined.
     """
 
     def __init__(
