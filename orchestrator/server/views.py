@@ -193,8 +193,8 @@ def _add_note(view: dict[str, Any], event: events.Event) -> None:
             view["summaries"].append({name: value for name, value in _plain(event).items() if name != "envelope"})
         case events.ReceiptSigned(digest=digest):
             view["receipt_digest"] = digest
-        case events.LogClosed():
-            view["log"] = _plain(event)
+        case events.LogClosed(kept, dropped, masked):
+            view["log"] = {"bytes_kept": kept, "bytes_dropped": dropped, "secrets_masked": masked}
         case events.JobFinished(leftovers):
             view["leftovers"] = list(leftovers)
         case _ if type(event) in _LISTED:
