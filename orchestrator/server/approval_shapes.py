@@ -24,8 +24,8 @@ class SignatureRequest(Request):
 
 
 class EnvelopeRequest(Request):
-    """A DSSE envelope with a statement that `orchestrator approvals request` made. Signatures may be left out where a
-    person shows a token: then the person signs it."""
+    """A DSSE envelope with a statement as the command line makes it (`approvals request`). Signatures may be left out
+    where a person shows a token: then the person signs it."""
 
     payload: Annotated[str, Field(pattern=_BASE64, min_length=1, max_length=65536)]
     payloadType: Literal["application/vnd.in-toto+json"]  # noqa: N815 -- the name that DSSE gives it

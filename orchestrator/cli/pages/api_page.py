@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,8 +18,8 @@ Generated from the route table and the models by `make docs`; a test keeps it cu
 [OpenAPI 3.1](openapi.json), which a running daemon serves at `/openapi.json`. [Dispatch API](dispatch-api.md) says in
 words how to hand over a job, and [reasons](reasons.md) has every error.
 
-*Who*: `token` is a bearer token of the operator or of a caller that the settings list; a role is that of somebody signed
-in on the [live page](../how-to/use-the-page.md), who then needs no token; `all` is everybody who reaches the port.
+*Who*: `token` is a bearer token of the operator or of a caller that the settings list; a role is that of somebody
+signed in on the [live page](../how-to/use-the-page.md), who needs no token; `all` is everybody who reaches the port.
 
 | operation | who | |
 | --- | --- | --- |
@@ -47,7 +48,8 @@ def api_page() -> str:
 
 
 def _anchor(operation: Operation) -> str:
-    return operation.id.replace("_", "-")
+    """What renderers make of the operation's heading."""
+    return re.sub(r"[^\w\- ]", "", f"{operation.method} {operation.path}".lower()).replace(" ", "-")
 
 
 def _who(operation: Operation) -> str:
@@ -58,7 +60,7 @@ def _who(operation: Operation) -> str:
 
 
 def _operation(operation: Operation, described: Json) -> Iterator[str]:
-    yield f'\n<a id="{_anchor(operation)}"></a>\n\n### {operation.method} {operation.path}\n\n{operation.summary}.\n'
+    yield f"\n### {operation.method} {operation.path}\n\n{operation.summary}.\n"
     parameters = [one for one in described.get("parameters", ()) if "name" in one]
     if parameters:
         yield "\n| parameter | in | type | meaning |\n| --- | --- | --- | --- |\n"
