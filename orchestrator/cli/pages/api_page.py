@@ -49,7 +49,7 @@ def api_page() -> str:
 
 def _anchor(operation: Operation) -> str:
     """What renderers make of the operation's heading."""
-    return re.sub(r"[^\w\- ]", "", f"{operation.method} {operation.path}".lower()).replace(" ", "-")
+    return re.sub(r"[^\w\- ]", "", f"{operation.method} {operation.path}".lower()).strip().replace(" ", "-")
 
 
 def _who(operation: Operation) -> str:
