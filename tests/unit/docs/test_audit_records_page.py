@@ -41,8 +41,8 @@ def test_facts_that_are_not_told_are_chosen():
     """A new event is either told, or somebody has said here that it need not be."""
     chosen = {
         events.JobOffered, events.JobWaited, events.ProvisionStarted, events.RunnerCreated, events.RunnerVanished,
-        events.PlatformJobCompleted, events.RunnerExited, events.RunnerDeleted, events.EgressDecided, events.RunnerObserved,
-        events.ArtifactReported, events.ArtifactAttested, events.LogClosed, events.SpansRelayed,
+        events.PlatformJobCompleted, events.RunnerExited, events.RunnerDeleted, events.RunnerObserved,
+        events.EgressDecided, events.ArtifactReported, events.ArtifactAttested, events.LogClosed, events.SpansRelayed,
         events.DaemonRestarted, events.JobCompacted,
     }  # fmt: skip
     assert set(get_args(events.Event)) - of_jobs()._rows.keys() == chosen
