@@ -76,6 +76,7 @@ async def test_whoever_is_here_may_look_at_everything_and_change_nothing(api: An
     assert (session["anonymous"], session["signed_in"], session["roles"]) == (True, False, ["viewer"])
 
 
+@pytest.mark.slow
 async def test_what_is_not_of_the_page_needs_a_token_as_ever(api: Any) -> None:
     cookie = await signed_in(api)
     for path in ("/v1/keys", "/v1/secrets", "/v1/inventory", "/v1/trust", "/v1/artifacts"):
@@ -99,12 +100,14 @@ async def test_others_are_not_let_in(api: Any) -> None:
             assert await reason(await api.client.get(api.url + path, headers=headers)) == expected, (headers, path)
 
 
+@pytest.mark.slow
 async def test_our_own_names_are_ours(api: Any) -> None:
     for host in ("127.0.0.1", "localhost:9", "[::1]:8455", "CI.example"):
         headers = {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
         assert (await api.client.get(f"{api.url}/v1/pools", headers=headers)).status == 200, host
 
 
+@pytest.mark.slow
 async def test_a_token_works_from_anywhere_as_ever(api: Any) -> None:
     strange = {"Host": "evil.example", "Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
     assert (await api.client.get(f"{api.url}/v1/jobs", headers=api.operator | strange)).status == 200
@@ -117,6 +120,7 @@ async def test_other_callers_do_not_see_everybodys_jobs(api: Any) -> None:
     assert await reason(asked) == (403, "operators_only")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("anonymous", [Anonymous()])
 async def test_nobody_looks_without_a_sign_in_where_that_is_so(api: Any) -> None:
     for path in READ:
@@ -126,6 +130,7 @@ async def test_nobody_looks_without_a_sign_in_where_that_is_so(api: Any) -> None
     assert (await api.client.get(f"{api.url}/")).status == 200  # the page itself tells nothing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("anonymous", [Anonymous(looks=True)])
 async def test_where_everybody_may_look_output_still_needs_a_name(api: Any) -> None:
     job_id = await api.job("one")
@@ -148,6 +153,7 @@ async def test_an_operator_acts_by_the_link_and_the_record_says_who(api: Any) ->
     assert (await answer.json())["cancel"]["by"].startswith("local operator (")
 
 
+@pytest.mark.slow
 async def test_a_link_works_once_and_not_for_long(api: Any, clock: Clock) -> None:
     async def link() -> str:
         made = await api.client.post(f"{api.url}/v1/session/link", headers=api.operator)
@@ -166,6 +172,7 @@ async def test_a_link_works_once_and_not_for_long(api: Any, clock: Clock) -> Non
     assert await reason(bare) == (403, "cross_site_refused")
 
 
+@pytest.mark.slow
 async def test_nobody_signs_in_across_a_network_in_the_clear(api: Any) -> None:
     made = await api.client.post(f"{api.url}/v1/session/link", headers=api.operator)
     code = (await made.json())["path"].removeprefix("/#code=")
@@ -174,6 +181,7 @@ async def test_nobody_signs_in_across_a_network_in_the_clear(api: Any) -> None:
     assert await reason(answer) == (403, "sign_in_insecure")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("anonymous", [Anonymous()])
 async def test_sessions_end_by_hand_without_use_and_in_any_case(api: Any, clock: Clock) -> None:
     pools = f"{api.url}/v1/pools"
@@ -192,6 +200,7 @@ async def test_sessions_end_by_hand_without_use_and_in_any_case(api: Any, clock:
     assert (await api.client.get(pools, headers=used)).status == 401
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("anonymous", [Anonymous()])
 async def test_an_open_stream_ends_with_its_session(api: Any) -> None:
     cookie = await signed_in(api)
@@ -202,12 +211,14 @@ async def test_an_open_stream_ends_with_its_session(api: Any) -> None:
         await stream.content.read()  # to its end
 
 
+@pytest.mark.slow
 async def test_what_is_no_code_is_refused_by_its_shape(api: Any) -> None:
     for code in ("", "x", "a" * 43 + "!", "é" * 43):
         answer = await api.client.post(f"{api.url}/v1/session/code", json={"code": code}, headers=OURS)
         assert await reason(answer) == (422, "validation_failed"), code
 
 
+@pytest.mark.slow
 async def test_the_page_is_served_under_a_policy_that_lets_nothing_else_run(api: Any) -> None:
     answer = await api.client.get(f"{api.url}/")
     assert answer.content_type == "text/html"
@@ -220,6 +231,7 @@ async def test_the_page_is_served_under_a_policy_that_lets_nothing_else_run(api:
         assert (await api.client.get(f"{api.url}/page/{name}")).status == 404, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [None])
 async def test_without_a_page_there_is_none(api: Any) -> None:
     for path in ("/", "/page/index.html", "/v1/session", "/signin/corp"):
@@ -228,6 +240,7 @@ async def test_without_a_page_there_is_none(api: Any) -> None:
     assert (await api.client.get(f"{api.url}/v1/overview", headers=api.operator)).status == 200
 
 
+@pytest.mark.slow
 async def test_an_overview_counts_and_says_who_waits(api: Any) -> None:
     for number in range(4):
         await api.job(f"job-{number}")

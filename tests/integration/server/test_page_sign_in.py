@@ -116,6 +116,7 @@ async def test_somebody_signs_in_and_has_their_role(api: Any, corp: Corp) -> Non
     assert (await answer.json())["cancel"]["by"] == f"Ada (u-1 {corp.provider.issuer})"
 
 
+@pytest.mark.slow
 async def test_nobody_is_signed_in_whom_the_audit_log_does_not_know(api: Any, corp: Corp) -> None:
     browser = Browser(api)
     corp.provider.person = {"sub": "u-1", "team": "ops"}
@@ -127,6 +128,7 @@ async def test_nobody_is_signed_in_whom_the_audit_log_does_not_know(api: Any, co
     assert (await other.session())["signed_in"] is False
 
 
+@pytest.mark.slow
 async def test_whoever_has_no_role_stays_outside(api: Any, corp: Corp) -> None:
     browser = Browser(api)
     corp.provider.person = {"sub": "u-1", "team": "sales"}
@@ -153,6 +155,7 @@ async def test_a_way_back_is_good_once_and_for_the_browser_and_provider_it_began
     assert corp.provider.asked.count("token") == 1
 
 
+@pytest.mark.slow
 async def test_the_sign_in_begins_under_the_name_that_it_ends_under(api: Any) -> None:
     answer = await Browser(api).get("/signin/corp", Host="localhost:8455")
     assert answer.headers["Location"] == "http://127.0.0.1:8455/signin/corp"

@@ -136,7 +136,7 @@ async def test_rows_say_where_a_job_stands_and_why() -> None:
     assert "POISON" not in json.dumps(row)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.lists(st.sampled_from(["offer", "step", "step", "step", "tick", "take", "come back"]), max_size=60),
     st.randoms(use_true_random=False),
