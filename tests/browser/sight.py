@@ -55,19 +55,28 @@ class Sight:
         self.page.set_default_timeout(20_000)
         self.page.add_init_script(WATCH)
         self.faults: list[str] = []
+        self._moved = False
         self.page.on("console", self._logged)
         self.page.on("pageerror", lambda error: self.faults.append(f"thrown: {error}"))
 
     def _logged(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
+        if "net::ERR_NETWORK_CHANGED" in message.text:  # an interface of this machine came or went: nobody's fault here
+            self._moved = True
+        elif message.type in ("error", "warning"):
             self.faults.append(f"{message.type}: {message.text} ({message.location.get('url', '')})")
 
     def go(self, route: str = "", *, live: bool = True) -> Page:
         """Open a view, and wait until it is live."""
-        self.page.goto(f"{self.stage.url}/#/{route}")
+        self._open(f"{self.stage.url}/#/{route}")
         if live:
             self.live()
         return self.page
+
+    def _open(self, url: str) -> None:
+        self.page.goto(url)
+        if self._moved:
+            self._moved = False
+            self.page.reload()
 
     def turn(self, route: str) -> Page:
         """To another view of the open page."""
@@ -86,7 +95,7 @@ class Sight:
 
     def sign_in(self) -> Page:
         """As the operator of this machine."""
-        self.page.goto(self.stage.link())
+        self._open(self.stage.link())
         expect(self.page.get_by_role("button", name="Sign out")).to_be_visible()
         self.live()
         return self.page
