@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Self
 
 from orchestrator.daemon.backup.copying import Copied, Hashed
 from orchestrator.errors import GiveUpError
@@ -28,7 +28,10 @@ MANIFEST: Final = "MANIFEST.json"
 _MAX_MANIFEST_BYTES: Final = 256 << 20
 _COMPRESSION: Final = 1
 _CHUNK: Final = 1 << 20
-_BROKEN: Final = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
+_MAX_HEAD_BYTES: Final = 64 << 10
+"""Of what describes a member, such as a long name: it is read into memory as a whole."""
+# The tar library tells some damage by plain ValueErrors.
+_BROKEN: Final = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class Manifest:
                 int(jobs["unfinished"]),
                 files,
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise damaged("its list of files cannot be read") from error
 
 
@@ -140,6 +143,18 @@ def _head(name: str, size: int) -> tarfile.TarInfo:
     return info
 
 
+class _Head(tarfile.TarInfo):
+    """One that is never large, whatever it claims."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Raises TarError."""
+        info = super().frombuf(buf, encoding, errors)
+        if info.type not in tarfile.REGULAR_TYPES and info.size > _MAX_HEAD_BYTES:
+            raise tarfile.ReadError("a head is too large")
+        return info
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """A file of a backup; `read` gives its bytes once, and may be left."""
@@ -156,9 +171,9 @@ def members(file: IO[bytes]) -> Iterator[Member]:
         GiveUpError: reason `backup_damaged`: it is no such archive, or it ends too soon.
     """
     try:
-        with gzip.GzipFile(fileobj=file) as packed, tarfile.open(fileobj=packed, mode="r|") as tar:
+        with gzip.GzipFile(fileobj=file) as packed, tarfile.open(fileobj=packed, mode="r|", tarinfo=_Head) as tar:
             for info in tar:
-                content = tar.extractfile(info) if info.isreg() else None
+                content = tar.extractfile(info) if info.isreg() and not info.issparse() else None
                 if content is None or not _plain(info.name):
                     raise damaged(f"it holds {info.name[:200]!r}, which is no file of ours")
                 yield Member(info.name, info.size, content.read)
@@ -171,7 +186,8 @@ def members(file: IO[bytes]) -> Iterator[Member]:
 def _plain(name: str) -> bool:
     """A name that stays below its folder."""
     path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and str(path) == name
+    inside = bool(path.parts) and not path.is_absolute() and ".." not in path.parts and str(path) == name
+    return inside and "\0" not in name
 
 
 def read_all(file: IO[bytes], take: Callable[[Member], Callable[[bytes], Any]]) -> Manifest:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import sqlite3
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -26,7 +27,7 @@ Progress = Callable[[int, int], None]
 
 _LOCK: Final = "lock"
 _PART: Final = "part"
-_TRIES: Final = 3
+_JOURNAL: Final = f"{STATE}/journal.db"
 
 
 def back_up(settings: Settings, target: Path, *, logs: bool, progress: Progress) -> Manifest:
@@ -84,6 +85,12 @@ def write(settings: Settings, out: IO[bytes], scratch: Path, *, logs: bool, prog
         OSError: it cannot be written.
     """
     found = sources(places(settings), logs=logs)
+    if not found or found[0].name != _JOURNAL:
+        raise ConfigurationError(
+            f"the state folder {settings.state_dir} holds no journal, so no daemon has run on it",
+            reason="state_dir_unusable",
+            fix="name the daemon's with --state-dir, or its settings with --config",
+        )
     total = sum(_size(one.path) for one in found)
     done = 0
 
@@ -97,8 +104,8 @@ def write(settings: Settings, out: IO[bytes], scratch: Path, *, logs: bool, prog
     jobs = (0, 0)
     for source in found:
         with _copy(source, scratch) as path:
-            if source.name == f"{STATE}/journal.db":
-                jobs = _jobs_in(path)
+            if source.name == _JOURNAL:
+                jobs = _jobs_in(path, source.path)
             copied = _add(writer, source, path, moved)
         if copied is not None:
             entries.append(Entry(source.name, copied.size, copied.sha256))
@@ -144,11 +151,18 @@ def _copy(source: Source, scratch: Path) -> Iterator[Path]:
         copy.unlink(missing_ok=True)
 
 
-def _jobs_in(journal: Path) -> tuple[int, int]:
+def _jobs_in(copy: Path, journal: Path) -> tuple[int, int]:
     """The highest number of a fact, and how many jobs are not at their end."""
-    with closing(sqlite3.connect(journal)) as connection:
-        (last,) = connection.execute("SELECT value FROM meta WHERE key = 'last_seq'").fetchone()
-        (unfinished,) = connection.execute("SELECT count(*) FROM jobs WHERE open = 1").fetchone()
+    try:
+        with closing(sqlite3.connect(f"{copy.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            (last,) = connection.execute("SELECT value FROM meta WHERE key = 'last_seq'").fetchone()
+            (unfinished,) = connection.execute("SELECT count(*) FROM jobs WHERE open = 1").fetchone()
+    except (sqlite3.DatabaseError, TypeError):
+        raise GiveUpError(
+            f"{journal} is no journal, or damaged",
+            reason="backup_damaged",
+            fix="keep the last good backup, and look into it",
+        ) from None
     return int(last), int(unfinished)
 
 
@@ -167,6 +181,7 @@ def _nothing(_data: bytes) -> None:
 def _scratch(folder: Path) -> Iterator[Path]:
     """A private folder beside the backup. One that a killed backup has left is emptied; a living one keeps us out."""
     folder.mkdir(mode=0o700, exist_ok=True)
+    _demand_own(folder)
     descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         _take(descriptor, folder)
@@ -181,13 +196,25 @@ def _scratch(folder: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def _demand_own(folder: Path) -> None:
+    """Where others may write, somebody may have put a folder or a link there for us to empty."""
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise ConfigurationError(
+            f"{folder} is no private folder of this user",
+            reason="backup_unwritable",
+            fix="remove it, or write elsewhere",
+        )
+
+
 def _take(descriptor: int, folder: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        taken = os.fstat(descriptor).st_nlink > 0  # or it was that of a backup which has just ended
     except OSError:
-        raise TryAgainError(
-            f"another backup is being written to {folder}", reason="backup_running", fix="wait for it"
-        ) from None
+        taken = False
+    if not taken:
+        raise TryAgainError(f"another backup is being written to {folder}", reason="backup_running", fix="wait for it")
 
 
 def _check_owner(folder: Path) -> None:

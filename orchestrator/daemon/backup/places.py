@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from orchestrator.errors import ConfigurationError
 from orchestrator.settings import Settings
 
 STATE: Final = "state"
@@ -16,6 +17,9 @@ DECISIONS: Final = "decisions"
 
 RESTORING: Final = ".restoring"
 """In a state folder: a restore is under way, or was cut short."""
+
+LOST: Final = "lost+found"
+"""What a volume may hold that is empty otherwise."""
 
 _MADE_AT_EACH_START: Final = frozenset({"daemon.json", "caller-token"})
 _BESIDE_A_DATABASE: Final = ("-wal", "-shm", "-journal")
@@ -47,6 +51,10 @@ def sources(folders: Mapping[str, Path], *, logs: bool) -> list[Source]:
     """Every file to copy, in order. The journal comes first: whatever else belongs to its facts is then in a later
     copy, and each room is built to know more than the journal. Of the audit log the checkpoints come before the
     records, which may be more than they vouch for, and never less.
+
+    Raises:
+        ConfigurationError: reason `state_dir_unusable`: a folder cannot be listed, or is a link, so that the backup
+            would not be whole.
     """
     found = [source for name, folder in folders.items() for source in _files(name, folder)]
     kept = [one for one in found if logs or not one.name.startswith(f"{STATE}/logs/")]
@@ -54,13 +62,33 @@ def sources(folders: Mapping[str, Path], *, logs: bool) -> list[Source]:
 
 
 def _files(place: str, folder: Path) -> Iterator[Source]:
-    for parent, names, files in os.walk(folder):
-        names[:] = sorted(name for name in names if name != RESTORING)
+    for parent, names, files in os.walk(folder, onerror=_unless_gone):
         at = Path(parent)
+        names[:] = sorted(name for name in names if name not in (RESTORING, LOST))
+        _refuse_links(at / name for name in names)
         for file in files:
             path = at / file
             if _wanted(at == folder, file) and path.is_file() and not path.is_symlink():
                 yield Source(path, f"{place}/{path.relative_to(folder)}")
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise ConfigurationError(
+            f"{error.filename} cannot be listed: {error.strerror}",
+            reason="state_dir_unusable",
+            fix="make the backup as the daemon's user; that folder must be one",
+        ) from error
+
+
+def _refuse_links(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_symlink():
+            raise ConfigurationError(
+                f"{path} is a link to a folder, which would not be in the backup",
+                reason="state_dir_unusable",
+                fix="put the folder itself there, by a mount for example",
+            )
 
 
 def _wanted(top: bool, name: str) -> bool:

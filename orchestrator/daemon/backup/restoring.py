@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any
 
 from orchestrator.daemon.backup.archive import Manifest, Member, damaged, read_all
 from orchestrator.daemon.backup.copying import check_database, is_database
-from orchestrator.daemon.backup.places import AUDIT, RESTORING, STATE, places
+from orchestrator.daemon.backup.places import AUDIT, DECISIONS, LOST, RESTORING, STATE, places
 from orchestrator.daemon.backup.unfinished import end_unfinished
 from orchestrator.errors import ConfigurationError, GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.evidence.audit.note import NoteRefusedError, NoteVerifier
@@ -26,9 +26,6 @@ from orchestrator.settings import Settings
 
 Progress = Callable[[int], None]
 """Bytes read so far."""
-
-_HARMLESS: Final = frozenset({"lost+found"})
-"""What a volume may hold that is empty otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +71,8 @@ def restore(
             ended = [] if keep_jobs else _end_unfinished(staged[STATE] / "journal.db", checked.manifest)
             for stage in staged.values():
                 _sync(stage)
+            for folder in folders.values():  # a daemon that was just starting saw no stage
+                _demand_empty(folder, RESTORING)
         except BaseException:
             for stage in staged.values():
                 shutil.rmtree(stage, ignore_errors=True)
@@ -109,7 +108,7 @@ class _Stages:
 
     def path(self, name: str) -> Path:
         place, _, rest = name.partition("/")
-        if place not in (STATE, AUDIT, "decisions") or not rest:
+        if place not in (STATE, AUDIT, DECISIONS) or not rest or PurePosixPath(rest).parts[0] == RESTORING:
             raise damaged(f"it holds {name[:200]!r}, which is no file of ours")
         return self.folder(place) / PurePosixPath(rest)
 
@@ -201,19 +200,29 @@ def _stage(target: Path) -> Path:
         ConfigurationError: reason `restore_not_empty`.
     """
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _demand_empty(target)
+    stage = target / RESTORING
+    try:
+        stage.mkdir(mode=0o700)
+    except FileExistsError:
+        raise _not_empty(target, restoring=True) from None
     if target.stat().st_mode & 0o077:
         target.chmod(0o700)
-    others = {path.name for path in target.iterdir()} - _HARMLESS
-    if others:
-        cut = RESTORING in others
-        raise ConfigurationError(
-            f"{target} {'holds a restore that was cut short' if cut else 'is not empty'}",
-            reason="restore_not_empty",
-            fix="empty it and restore again" if cut else "restore into a new folder, or move what is there away first",
-        )
-    stage = target / RESTORING
-    stage.mkdir(mode=0o700)
     return stage
+
+
+def _demand_empty(target: Path, *but: str) -> None:
+    others = {path.name for path in target.iterdir()} - {LOST, *but}
+    if others:
+        raise _not_empty(target, restoring=RESTORING in others)
+
+
+def _not_empty(target: Path, *, restoring: bool) -> ConfigurationError:
+    if restoring:
+        what, fix = "holds a restore that is under way, or was cut short", "wait for it; if none is running, empty it"
+    else:
+        what, fix = "is not empty", "restore into a new folder, or move what is there away first"
+    return ConfigurationError(f"{target} {what}", reason="restore_not_empty", fix=fix)
 
 
 def _sync(stage: Path) -> None:

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import tarfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,51 @@ def test_folders_outside_of_the_state_folder_are_places_of_their_own(tmp_path: P
     far = Settings(state_dir=tmp_path / "s", audit=AuditSettings(folder=tmp_path / "a"))
     assert places(far) == {STATE: tmp_path / "s", AUDIT: tmp_path / "a"}
     assert DECISIONS not in places(far)
+
+
+def head(body: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
+    """What describes the file `state/x`, before it."""
+    first, file = tarfile.TarInfo("x"), tarfile.TarInfo("state/x")
+    first.type, first.size, file.size = kind, len(body), 1
+    blocks = (first.tobuf(tarfile.USTAR_FORMAT), body, b"\0" * (-len(body) % 512))
+    return b"".join((*blocks, file.tobuf(tarfile.USTAR_FORMAT), b"x".ljust(512, b"\0"), b"\0" * 1024))
+
+
+def record(name: str, value: str) -> bytes:
+    """A line of a pax head: its own length comes first."""
+    line = f" {name}={value}\n"
+    return f"{len(line) + 2}{line}".encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        record("path", "state/a\0b.more"),
+        record("GNU.sparse.map", "x,y"),
+        record("GNU.sparse.size", "x") + record("GNU.sparse.numblocks", "1"),
+        record("GNU.sparse.map", "0,1") + record("GNU.sparse.size", "1000000"),
+        b"9" * 5000 + b" a=b\n",
+    ],
+)
+def test_a_head_that_makes_no_sense_is_damage(body: bytes) -> None:
+    with pytest.raises(GiveUpError, match=r"no file of ours|something else"):
+        read(gzip.compress(head(body)))
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_head_that_would_fill_the_memory_is_not_read(kind: bytes) -> None:
+    packed = gzip.compress(head(b"8 path=x\n" + bytes(32 << 20), kind), 1)
+    assert len(packed) < 1 << 20
+    tracemalloc.start()
+    try:
+        with pytest.raises(GiveUpError, match="something else"):
+            read(packed)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("text", [b"[" * 100_000, b'{"format": 1, "jobs": {"last_seq": 1e999}, "version": ""}'])
+def test_a_list_that_breaks_its_reader_is_damage(text: bytes) -> None:
+    with pytest.raises(GiveUpError, match="list of files"):
+        read(tarred(**{MANIFEST: text}))

@@ -1,0 +1,134 @@
+"""What a backup or a restore must not do: say that less is whole, or touch what is not its own."""
+
+from __future__ import annotations
+
+import sqlite3
+import tarfile
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.daemon.backup import restoring
+from orchestrator.daemon.backup.archive import Manifest
+from orchestrator.daemon.backup.making import back_up
+from orchestrator.daemon.backup.places import AUDIT, STATE, sources
+from orchestrator.daemon.backup.restoring import restore
+from orchestrator.errors import ConfigurationError, GiveUpError
+from orchestrator.settings import Settings
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A state folder, still without a journal."""
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def a_journal(state: Path) -> None:
+    with closing(sqlite3.connect(state / "journal.db")) as made:
+        made.executescript(
+            "CREATE TABLE meta (key, value); INSERT INTO meta VALUES ('last_seq', 7);"
+            "CREATE TABLE jobs (open); INSERT INTO jobs VALUES (1), (0);"
+        )
+
+
+def backed_up(state: Path, target: Path) -> Manifest:
+    return back_up(Settings(state_dir=state), target, logs=True, progress=lambda _done, _all: None)
+
+
+def test_a_backup_without_a_journal_is_none(state: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="holds no journal"):
+        backed_up(state, tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+    (state / "journal.db").write_text("something else that is no database")
+    with pytest.raises(GiveUpError, match=r"journal.db is no journal, or damaged"):
+        backed_up(state, tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+    (state / "journal.db").unlink()
+    a_journal(state)
+    made = backed_up(state, tmp_path / "b")
+    assert (made.last_seq, made.unfinished) == (7, 1)
+
+
+def test_what_somebody_else_put_in_its_way_is_not_emptied(state: Path, tmp_path: Path) -> None:
+    """In a folder that others can write, the name of the scratch folder can be guessed."""
+    a_journal(state)
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(mode=0o700)
+    (theirs / "precious").touch()
+    (tmp_path / ".b.partial").symlink_to(theirs)
+    with pytest.raises(ConfigurationError, match="no private folder"):
+        backed_up(state, tmp_path / "b")
+    assert [path.name for path in theirs.iterdir()] == ["precious"]
+    (tmp_path / ".b.partial").unlink()
+    (tmp_path / ".b.partial").mkdir(mode=0o777)
+    (tmp_path / ".b.partial").chmod(0o777)
+    with pytest.raises(ConfigurationError, match="no private folder"):
+        backed_up(state, tmp_path / "b")
+
+
+def test_a_folder_that_would_be_missing_is_refused(state: Path, tmp_path: Path) -> None:
+    a_journal(state)
+    (tmp_path / "elsewhere").mkdir()
+    (state / "logs").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigurationError, match="logs is a link to a folder"):
+        backed_up(state, tmp_path / "b")
+    (state / "logs").unlink()
+    (tmp_path / "audit").touch()
+    with pytest.raises(ConfigurationError, match="audit cannot be listed: Not a directory"):
+        sources({STATE: state, AUDIT: tmp_path / "audit"}, logs=True)
+
+
+def restored(file: Path, target: Path) -> None:
+    restore(Settings(state_dir=target), file, keep_jobs=True, newer_audit=None, progress=lambda _done: None)
+
+
+def test_a_restore_that_is_refused_changes_nothing(state: Path, tmp_path: Path) -> None:
+    a_journal(state)
+    backed_up(state, tmp_path / "b")
+    full = tmp_path / "full"
+    full.mkdir()
+    full.chmod(0o755)
+    (full / "something").touch()
+    with pytest.raises(ConfigurationError, match="is not empty"):
+        restored(tmp_path / "b", full)
+    assert full.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_restore_beside_another_is_told_so(state: Path, tmp_path: Path) -> None:
+    a_journal(state)
+    backed_up(state, tmp_path / "b")
+    (tmp_path / "new" / ".restoring").mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match="under way") as caught:
+        restored(tmp_path / "b", tmp_path / "new")
+    assert "wait for it" in caught.value.fix
+
+
+def test_a_daemon_that_was_just_starting_loses_nothing(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had looked whether a restore is under way before there was one."""
+    a_journal(state)
+    backed_up(state, tmp_path / "b")
+    new = tmp_path / "new"
+    read_it = restoring.read_all
+
+    def while_it_is_read(*given: Any) -> Manifest:
+        (new / "journal.db").write_text("of the daemon")
+        return read_it(*given)
+
+    monkeypatch.setattr(restoring, "read_all", while_it_is_read)
+    with pytest.raises(ConfigurationError, match="is not empty"):
+        restored(tmp_path / "b", new)
+    assert [path.name for path in new.iterdir()] == ["journal.db"]
+    assert (new / "journal.db").read_text() == "of the daemon"
+
+
+def test_an_archive_cannot_reach_what_tells_a_restore(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "b", "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("state/.restoring/x"))
+    with pytest.raises(GiveUpError, match="no file of ours"):
+        restored(tmp_path / "b", tmp_path / "new")
