@@ -146,7 +146,7 @@ async def main() -> None:
     )
     _, port = await api.start("127.0.0.1", 0)
     runners = RunnerApi(
-        RunnerApiDeps(engine=engine, credentials=Credentials(backend), exchange=refuse, pools={POOL.name: POOL})
+        RunnerApiDeps(engine=engine, credentials=Credentials(backend), exchange=refuse, pool_of=lambda _record: POOL)
     )
     plain = await loop.create_server(web.Server(bare(1100)), "127.0.0.1", 0)
     plain_port = plain.sockets[0].getsockname()[1]
