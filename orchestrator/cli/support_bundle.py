@@ -83,7 +83,11 @@ def _gathered(context: typer.Context, config: Path | None, jobs: int) -> Bundle:
         "machine.json", "kernel, memory, disk, and names of variables", lambda: machine.about_machine(state, os.environ)
     )
     bundle.add_json("state-folder.json", "sizes and modes", lambda: machine.state_folder(state))
-    bundle.add_json("settings.json", "settings without secrets, and warnings", lambda: _shown(settings, fault, unread))
+    bundle.add_json(
+        "settings.json",
+        "settings without secrets, and warnings",
+        lambda: _shown(settings, fault, unread, cleaner.beyond),
+    )
     _add_journal(bundle, part, journal)
     _add_daemon(bundle, context, jobs if journal is not None else 0)
     return bundle
@@ -121,12 +125,12 @@ def _state_dir() -> Path:
     return Path(given) if given else default_state_dir()
 
 
-def _shown(settings: Settings | None, fault: str, unread: int) -> dict[str, Any]:
+def _shown(settings: Settings | None, fault: str, unread: int, beyond: int) -> dict[str, Any]:
     from orchestrator.cli.insecure import warnings_for
     from orchestrator.cli.shown_settings import shown
     from orchestrator.cli.support.cleaning import arguments_counted, without_paths
 
-    about = {"unreadable_secret_files": unread, "fault": fault}
+    about = {"unreadable_secret_files": unread, "secrets_too_many_to_mask": beyond, "fault": fault}
     if settings is None:
         return about
     return about | {

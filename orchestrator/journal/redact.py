@@ -34,6 +34,8 @@ MAX_NODES = 5000
 
 _KEY = 6
 """Bytes of a form's beginning under which it is filed: fewer than any form has."""
+_FEW = 200
+"""Fewer forms than these are looked for one by one; more of them in one pass."""
 _SLACK = 8192
 """Bytes after the cut of a long string that are looked at, so that a secret across the cut is found."""
 
@@ -137,7 +139,10 @@ class Masker:
 
     def holds(self, job_id: JobId | str, block: bytes) -> bool:
         """Whether a secret that this job was given is in `block`, in any of the forms that are looked for."""
-        return any(form in block for form in self._of_job.get(job_id, ()))
+        known: AbstractSet[bytes] = self._of_job.get(job_id, frozenset())
+        if len(known) < _FEW:
+            return any(form in block for form in known)
+        return any(block[start:end] in known for _, start, end in self._registered(block))
 
     def text(self, value: str) -> str:
         """One string with every registered secret (of all jobs) and every pattern masked, cut to `MAX_TEXT` bytes."""

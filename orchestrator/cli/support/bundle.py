@@ -66,7 +66,7 @@ class Bundle:
         except OrchestratorError as error:
             self._missing(name, what, f"{error} [{error.reason}]")
             return
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # noqa: BLE001 -- what is broken is what a bundle is made for
             # The text of such an error may quote what it stumbled over.
             self._missing(name, what, f"{type(error).__name__} while it was made")
             return

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from orchestrator.journal.redact import MASK, MIN_SECRET, Masker
 
@@ -24,6 +24,7 @@ LEFT_OUT = frozenset({"script", "environment", "claimed", "packed", "envelope", 
 
 _WHOSE = "bundle"
 _PIECE = re.compile(r"[A-Za-z0-9+/=_.~-]{16,}")
+_GIVEN = re.compile(r"\s*([\w.-]+)\s*[:=]")
 _PUBLIC = frozenset({"kid", "alg", "algorithm", "kty", "use", "crv", "state", "version", "id", "name", "created"})
 _MAX_DEPTH = 40
 
@@ -33,17 +34,23 @@ class Cleaner:
 
     def __init__(self) -> None:
         self._masker = Masker()
-        self._count = 0
+        self._known: set[str] = set()
+        self.beyond = 0
+        """Secrets that came when `MAX_SECRETS` were known, and are not masked by their value."""
 
     def learn(self, secret: str) -> None:
         """Mask this value from now on. Shorter ones than `MIN_SECRET` would mask innocent text."""
-        if len(secret) >= MIN_SECRET and self._count < MAX_SECRETS:
-            self._count += 1
-            self._masker.register(_WHOSE, secret)
+        if len(secret) < MIN_SECRET or secret in self._known:
+            return
+        if len(self._known) >= MAX_SECRETS:
+            self.beyond += 1
+            return
+        self._known.add(secret)
+        self._masker.register(_WHOSE, secret)
 
     def learn_file(self, content: str) -> None:
-        """Mask what a secret's file holds: as a whole, each line, and each piece that is long enough to be a secret;
-        of JSON each text, but not what names a key or its kind."""
+        """Mask what a secret's file holds: each line, what a line gives to a name, and each piece that is long enough
+        to be a secret; of JSON each text, but not what names a key or its kind."""
         try:
             document = json.loads(content)
         except ValueError:
@@ -54,6 +61,9 @@ class Cleaner:
             return
         for line in content.splitlines():
             self.learn(line.strip())
+            given = _GIVEN.match(line)
+            if given and given[1] not in _PUBLIC and "://" not in line:
+                self.learn(line[given.end() :].strip().strip("'\""))
             for piece in _PIECE.findall(line):
                 self.learn(piece)
 
@@ -72,12 +82,19 @@ class Cleaner:
             for one in value[1 if key.endswith("command") else 0 :]:
                 self.learn_settings(one, key)
         elif isinstance(value, str) and "://" in value:
-            before, _, path = value.partition("://")[2].partition("/")
-            self.learn(before.rpartition("@")[0].partition(":")[2])
+            self.learn_user(value)
+            path = value.partition("://")[2].partition("/")[2]
             for part in re.split("[/?&=#]", path):
                 self.learn_words(part)
         elif isinstance(value, str) and key.endswith("command"):
             self.learn_words(value)
+
+    def learn_user(self, address: str) -> None:
+        """Mask the password in an address, or the user's name where that is all there is: it may be a token."""
+        before = re.split("[/?#]", address.partition("://")[2], maxsplit=1)[0].rpartition("@")[0]
+        user, _, password = before.partition(":")
+        self.learn(password or user)
+        self.learn(unquote(password or user))
 
     def text(self, text: str) -> str:
         """Line by line, so that a long one loses nothing but what is too long for one line."""

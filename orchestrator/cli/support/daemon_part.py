@@ -39,6 +39,8 @@ def add_daemon(bundle: Bundle, client: DaemonClient) -> None:
 def add_remote_jobs(bundle: Bundle, client: DaemonClient, jobs: int) -> None:
     """The last jobs that failed, for a daemon whose journal is on another machine."""
     for job_id in _failed(client, jobs):
+        if "/" in job_id or job_id.startswith("."):
+            continue  # no id of ours: whoever unpacks the bundle would find it elsewhere
         path = f"/v1/jobs/{quote(job_id, safe='')}"
         for name, (part, what) in _OF_JOB.items():
             bundle.add_json(f"jobs/{job_id}/{name}.json", what, partial(client.read, path + part))

@@ -44,6 +44,7 @@ class JournalPart:
         self.unfinished: list[Sequence[Fact]] = []
         self.failed: list[Sequence[Fact]] = []
         self.counts: dict[str, Any] = {}
+        self._scripts: list[str] = []
 
     async def read(self, jobs: int) -> None:
         """Read the newest facts, the unfinished jobs and the last `jobs` that failed.
@@ -58,14 +59,25 @@ class JournalPart:
         try:
             self.counts = _counts(self._path)
             last = self.counts["last_seq"]
-            self.tail = self._learn(await reader.facts_after(max(0, last - MAX_FACTS), MAX_FACTS))
             live = await reader.live()
             self.unfinished = [self._learn(facts) for facts in live[-MAX_UNFINISHED:]]
+            self.tail = await self._tail(reader, last)
             self.counts["unfinished"] = dict(Counter(fold(facts).phase.value for facts in live))
             for job_id in await self._failed_ids(reader, jobs):
                 self.failed.append(self._learn(await reader.facts_of(job_id)))
         finally:
+            # Last, for they are many words of which few are secret.
+            for script in self._scripts:
+                self._cleaner.learn_words(script)
             reader.close()
+
+    async def _tail(self, reader: Reader, last: int) -> Sequence[Fact]:
+        """The newest facts; what their jobs were given is learnt though it may stand before them."""
+        tail = self._learn(await reader.facts_after(max(0, last - MAX_FACTS), MAX_FACTS))
+        offered = {fact.job_id for fact in tail if isinstance(fact.event, JobOffered)}
+        for job_id in dict.fromkeys(fact.job_id for fact in tail if fact.job_id not in offered):
+            self._learn(await reader.facts_of(job_id))
+        return tail
 
     async def _failed_ids(self, reader: Reader, jobs: int) -> list[Any]:
         """The newest of each way to fail, so that many red tests do not hide the one error."""
@@ -82,7 +94,7 @@ class JournalPart:
                 spec = fact.event.offer.spec
                 for value in (*spec.environment.values(), *spec.claimed.values()):
                     self._cleaner.learn(value)
-                self._cleaner.learn_words(spec.script)
+                self._scripts.append(spec.script)
         return facts
 
     def tail_lines(self) -> list[dict[str, Any]]:

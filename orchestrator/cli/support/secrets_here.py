@@ -21,7 +21,9 @@ _FILE_FIELD = re.compile(r"(?:file|files|keys|kubeconfig)$")
 _PUBLIC_FIELDS = frozenset({"jwks_file", "ca_file", "client_ca_file"})
 _PUBLIC_PLACES = frozenset({"anchors"})
 """Settings whose files hold nothing secret. Any other file that the settings name is taken for a secret's."""
-_SECRET_VARIABLE = re.compile(r"(?i)(token|secret|password|passwd|passphrase|credential|api_?key|private_?key|auth)")
+_SECRET_VARIABLE = re.compile(
+    r"(?i)(token|secret|password|passwd|passphrase|credential|api_?key|private_?key|auth|headers)"
+)
 
 
 def learn_secrets(cleaner: Cleaner, state: Path, settings: Mapping[str, Any], environment: Mapping[str, str]) -> int:
@@ -33,6 +35,9 @@ def learn_secrets(cleaner: Cleaner, state: Path, settings: Mapping[str, Any], en
     for name, value in environment.items():
         if _SECRET_VARIABLE.search(name):
             cleaner.learn(value)
+            cleaner.learn_file(value.replace(",", "\n"))
+        if "://" in value:
+            cleaner.learn_user(value)
     cleaner.learn_settings(settings)
     unread = 0
     for number, path in enumerate((*_of_state(state), *_named(settings))):
