@@ -135,7 +135,7 @@ class Worker:
         record = job.record
         if record.phase is not seen.phase:
             # A claim or a cancel came while the last action was under way.
-            seen = self._entering(job, seen, record.phase)
+            seen = self._entering(job, seen, record)
         facts: list[Event] = []
         while True:
             step = decide(record, seen, self.deadlines)
@@ -146,22 +146,22 @@ class Worker:
                     if isinstance(event, ProvisionStarted) and seen.pool is not None:
                         self._pools.begin(job_id, seen.pool)
                 if record.phase is not seen.phase:
-                    seen = self._entering(job, seen, record.phase)
+                    seen = self._entering(job, seen, record)
                 continue
             if step.action in _UNDER_LOCK:
                 seen = self._now(
-                    await self._performer.ask(step.action, record, seen, self.slots, self.patience, step.wake_ns)
+                    await self._performer.ask(step.action, record, seen, self.slots, self.patience, step.wake_ns),
+                    record,
                 )
                 continue
             if facts:
                 await self._jobs.store(job, facts)
             return seen, step
 
-    @staticmethod
-    def _entering(job: LiveJob, seen: Observation, phase: Phase) -> Observation:
+    def _entering(self, job: LiveJob, seen: Observation, record: Record) -> Observation:
         job.failures = job.looks = 0
         job.trouble = ""
-        return seen.entering(phase)
+        return learnt(seen.entering(record.phase), pool=self._pools.of(record))
 
     async def _perform(self, job: LiveJob, action: Action, seen: Observation, deadline_ns: int | None) -> Observation:
         seen = await self._performer.perform(action, job.record, seen, self.patience, deadline_ns)
@@ -174,11 +174,11 @@ class Worker:
         job.deleted = seen.deleted
         failure = seen.failure or seen.unrevoked
         job.trouble = failure.text if failure is not None else ""
-        return self._now(seen)
+        return self._now(seen, job.record)
 
-    def _now(self, seen: Observation) -> Observation:
-        """The same observation after time has passed."""
-        return learnt(seen, now_ns=self._clock.now_ns())
+    def _now(self, seen: Observation, record: Record) -> Observation:
+        """The same observation after time has passed, in which pools may have changed."""
+        return learnt(seen, now_ns=self._clock.now_ns(), pool=self._pools.of(record))
 
     def _drop(self, job_id: JobId, record: Record) -> None:
         self.queue.forget(job_id)

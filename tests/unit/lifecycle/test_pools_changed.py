@@ -185,3 +185,43 @@ def test_slots_of_another_size(capacity, granted):
     assert (slots.capacity, slots.held) == (capacity, 1 + len(granted))
     if not granted:
         assert slots.release(ONE) == (TWO,)
+
+
+@pytest.mark.parametrize("pools", [(replace(pool(1), egress=()),), ()], ids=["narrower", "gone"])
+async def test_a_pool_that_changes_while_policy_is_asked_counts_as_it_is_by_then(pools):
+    daemon = Daemon(capacity=1, verdict_of=lambda _: change_once())
+    left = [pools]
+
+    def change_once() -> Verdict:
+        if left:
+            daemon.engine.pools_changed({one.name: one for one in left.pop()}, Deadlines())
+        return Verdict.ALLOW
+
+    await daemon.start()
+    await daemon.offer(offer(1))
+    await daemon.settle()
+    record = daemon.engine.record(ONE)
+    if pools:
+        assert record is not None
+        assert (record.phase, record.obligations.egress) == (Phase.BINDING, ())
+    else:
+        assert await end(daemon, ONE) is EndReason.UNKNOWN_POOL
+
+
+@pytest.mark.parametrize("pools", [(replace(pool(1), egress=()),), ()], ids=["narrower", "gone"])
+async def test_whose_runner_vanished_has_not_begun(pools):
+    daemon = Daemon(capacity=1)
+    await daemon.start()
+    await daemon.offer(offer(1))
+    await daemon.settle()
+    assert phase(daemon, ONE) is Phase.BINDING
+    await changed(daemon, *pools)
+    assert phase(daemon, ONE) is Phase.BINDING
+    daemon.backend.vanish(runner_name(ONE))
+    await daemon.settle()
+    record = daemon.engine.record(ONE)
+    if pools:
+        assert record is not None
+        assert (record.runner_number, record.phase, record.obligations.egress) == (2, Phase.BINDING, ())
+    else:
+        assert await end(daemon, ONE) is EndReason.UNKNOWN_POOL
