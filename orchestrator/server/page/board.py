@@ -11,6 +11,7 @@ from bisect import bisect_left, insort
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import msgspec
 
@@ -35,13 +36,19 @@ Row = msgspec.Raw
 
 @dataclass(slots=True)
 class Entry:
-    """A job's place. `made` is the record that `row` was made from; a finished job has only its row."""
+    """A job's place. `made` is the record that `row` was made from; a finished job has only its row.
+
+    `before` is the record that was there when somebody who looks was last owed a row, and `awaited` that another one
+    may come.
+    """
 
     key: Key
     pool: str
     phase: Phase
     row: Row | None = None
     made: Record | None = None
+    before: Record | None = None
+    awaited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +106,7 @@ class Board:
                 self._finish(fact.job_id, entry, facts)
             elif entry is not None:
                 self._move(entry, MOVES[entry.phase].get(type(event), entry.phase))
-                self._touch(fact.job_id)
+                self._touch(fact.job_id, entry)
         if facts:
             self.seq = max(self.seq, facts[-1].seq)
 
@@ -111,6 +118,25 @@ class Board:
         """The row as of now; None for a job that is not listed."""
         entry = self._entries.get(job_id)
         return self._row(job_id, entry) if entry else None
+
+    def take_changed(self, limit: int) -> list[Row]:
+        """Take rows of jobs that changed away, so many at most.
+
+        We hear of a fact before the engine has taken it in. A job with the record that it had then is left for the next
+        time; if it has it then too, the fact changed nothing in it.
+        """
+        rows = []
+        for job_id in list(islice(self.changed, limit)):
+            del self.changed[job_id]
+            entry = self._entries[job_id]
+            if entry.awaited and self._record(job_id) is entry.before:
+                entry.awaited = False
+                self.changed[job_id] = None
+                continue
+            entry.before, entry.awaited = None, False
+            if (row := self._row(job_id, entry)) is not None:
+                rows.append(row)
+        return rows
 
     async def page(self, after: str, limit: int) -> Page:
         """Rows behind `after`, in pieces, so that a long page holds up nobody."""
@@ -150,7 +176,7 @@ class Board:
         self._entries[job_id] = entry
         insort(self._order, entry.key)
         self.counts[phase] += 1
-        self._touch(job_id)
+        self._touch(job_id, entry)
         if phase is Phase.FINISHED:
             self._keep(job_id)
         return entry
@@ -175,12 +201,14 @@ class Board:
             return
         entry.row, entry.made = Row(msgspec.json.encode(row_of(record))), None
         self._move(entry, Phase.FINISHED)
-        self._touch(job_id)
+        self._touch(job_id, entry)
         self._keep(job_id)
 
-    def _touch(self, job_id: JobId) -> None:
+    def _touch(self, job_id: JobId, entry: Entry) -> None:
         if self.watched:
             self.changed[job_id] = None
+            entry.awaited = entry.phase is not Phase.FINISHED
+            entry.before = self._record(job_id) if entry.awaited else None
 
     def _keep(self, job_id: JobId) -> None:
         self._finished[job_id] = None

@@ -21,7 +21,7 @@ from orchestrator.errors import TryAgainError
 from orchestrator.model.events import Fact
 from orchestrator.server.deps import ServerDeps
 from orchestrator.server.page.activity import KINDS, item_of
-from orchestrator.server.page.board import Board, Row
+from orchestrator.server.page.board import Board
 from orchestrator.server.page.overview import Overview
 
 log = logging.getLogger("orchestrator.server.page")
@@ -198,12 +198,7 @@ class Broadcast:
             self._tell(RESYNC)
             return
         gone, board.gone = list(board.gone), {}
-        rows: list[Row] = []
-        while board.changed and len(rows) < MAX_ROWS:
-            job_id = next(iter(board.changed))
-            del board.changed[job_id]
-            if (row := board.row(job_id)) is not None:
-                rows.append(row)
+        rows = board.take_changed(MAX_ROWS)
         if rows or gone:
             frame = _frame("jobs", {"rows": rows, "gone": gone}, board.seq)
             self._replay.append((board.seq, frame))

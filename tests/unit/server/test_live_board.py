@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,6 +44,8 @@ class World:
         self.journal = MemoryJournal(self.clock)
         self.records: dict[JobId, Record] = {}
         self.left: dict[JobId, list[events.Event]] = {}
+        self.between: Callable[[], None] = lambda: None
+        """Happens when the feed has heard of a fact and the engine has yet to take it in."""
         deps: Any = SimpleNamespace(
             reader=self.journal,
             engine=SimpleNamespace(record=self.records.get),
@@ -76,6 +79,7 @@ class World:
 
     async def _append(self, job_id: JobId, event: events.Event) -> None:
         (fact,) = await self.journal.append([(job_id, event)])
+        self.between()
         record = self.records.get(job_id)
         self.records[job_id] = record = applied(record, fact) if record else begin(fact)
         if record.phase is Phase.FINISHED:
@@ -159,6 +163,8 @@ def test_whoever_follows_has_the_list(doings: list[str], random: Any) -> None:
             if doing == "offer":
                 await world.offer(f"new-{number}", random.choice([SUCCESS, LOST, REFUSED]))
             elif doing == "step":
+                early = random.random() < 0.3
+                world.between = (lambda: world.broadcast.tick(overview=False)) if early else lambda: None
                 await world.step(random.choice(list(world.left)))
             elif doing == "tick":
                 world.broadcast.tick(overview=False)
@@ -220,6 +226,23 @@ async def test_many_steps_between_two_looks_are_one_row() -> None:
         assert reader.rows[job_id]["phase"] == "running"
         world.broadcast.tick()
         assert await reader.take() == []
+
+
+async def test_a_look_between_the_feed_and_the_engine_tells_nothing_old() -> None:
+    world = World()
+    await world.open()
+    with world.broadcast.listen(activity=False) as listener:
+        reader = Reader(world, listener)
+        world.between = lambda: world.broadcast.tick(overview=False)
+        job_id = await world.offer("a", SUCCESS)
+        for _ in range(5):
+            await world.step(job_id)
+        world.between = lambda: None
+        for _ in range(2):  # a fact that changed nothing is told of the second time
+            world.broadcast.tick(overview=False)
+        await reader.take()
+        assert reader.rows[job_id]["phase"] == "running"
+        assert not world.board.changed
 
 
 async def test_nothing_is_kept_for_nobody() -> None:
