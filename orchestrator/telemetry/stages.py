@@ -44,7 +44,8 @@ def before_work(begun: Begun, proof: EgressProof | None, end_ns: int, since_ns: 
     """The stages until the binding, or until the end of a runner that never got that far, which is `end_ns`.
 
     What the agent says of itself when it claims is more exact than what its cluster writes down. `since_ns` is when a
-    runner that was not there before its job was begun: a clock of whole seconds may say that it came further earlier.
+    runner that was not there before its job was begun: a clock of whole seconds may say that it came further earlier,
+    and so may an agent.
     """
     stages = {stage: _not_before(one, since_ns) for stage, one in begun.items() if stage not in _WORK}
     if proof is not None:
@@ -53,7 +54,8 @@ def before_work(begun: Begun, proof: EgressProof | None, end_ns: int, since_ns: 
             (RunnerStage.PROVE, proof.began_ns),
             (RunnerStage.CLAIM, proof.ended_ns),
         )
-        stages |= {stage: StageBegan(stage, at_ns, TimeSource.AGENT) for stage, at_ns in told if at_ns}
+        agent = (StageBegan(stage, at_ns, TimeSource.AGENT) for stage, at_ns in told if at_ns)
+        stages |= {one.stage: _not_before(one, since_ns) for one in agent}
     return list(_stretches(stages.values(), end_ns))
 
 

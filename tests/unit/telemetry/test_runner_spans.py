@@ -158,6 +158,12 @@ def test_a_clock_of_whole_seconds_puts_nothing_before_the_runner_or_before_the_w
     ]
 
 
+def test_an_agent_cannot_have_begun_before_its_runner() -> None:
+    bound = e.RunnerBound(RUNNER, "uid-1", EgressProof(("x",), (), 1, 1, T0 + 40 * MS))
+    steps = [stories.ADMITTED, stories.STARTED, stories.CREATED, bound, end(Result.SUCCESS, EndReason.COMPLETED, 0)]
+    assert attributes(steps, "egress.proof")["orchestrator.stage.seconds"] == 0.02
+
+
 def test_each_runner_of_a_job_has_its_own_way() -> None:
     again = e.ProvisionStarted(RUNNER, "abc", 2)
     first = seen(20, (S.CREATE, 1), (S.SCHEDULE, 5), **POD)
