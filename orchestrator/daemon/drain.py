@@ -72,7 +72,7 @@ class Drainage:
         self._begun = asyncio.Event()
         self._stop: Asked | None = None
 
-    def begin(self, limit_seconds: float | None) -> None:
+    def begin(self, limit_seconds: float | None, by: str) -> None:
         """Drain until `resume` or the stop; once more changes the limit. Without one, running jobs have all the time
         that they have anyway."""
         now = self._rooms.clock.now_ns()
@@ -81,9 +81,10 @@ class Drainage:
         self._drain.asked = Asked(since, limit)
         self._quieten()
         self._begun.set()
-        _log.info("draining on request", extra={"active_jobs": len(self.left()), "limit_seconds": limit_seconds})
+        told = {"by": by, "active_jobs": len(self.left()), "limit_seconds": limit_seconds}
+        _log.info("draining on request", extra=told)
 
-    def resume(self) -> None:
+    def resume(self, by: str) -> None:
         """Begin jobs again; those that were cancelled stay so.
 
         Raises:
@@ -97,7 +98,7 @@ class Drainage:
         self._begun.clear()
         self._rooms.platforms.set_draining(False)
         self._rooms.engine.end_drain()
-        _log.info("jobs are begun again")
+        _log.info("jobs are begun again", extra={"by": by})
 
     def progress(self) -> Progress:
         """As of now. Does not block."""

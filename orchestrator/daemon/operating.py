@@ -51,12 +51,12 @@ class OperatingDesk:
 
     async def drain(self, caller: Caller, limit_seconds: float | None) -> Mapping[str, Any]:
         """See the protocol."""
-        self._drainage.begin(limit_seconds)
+        self._drainage.begin(limit_seconds, caller.id)
         return self.draining()
 
     async def resume(self, caller: Caller) -> Mapping[str, Any]:
         """See the protocol."""
-        self._drainage.resume()
+        self._drainage.resume(caller.id)
         return self.draining()
 
 

@@ -163,7 +163,8 @@ async def test_the_answer_names_all_and_what_is_refused(site, disk, desk, live, 
     assert (await desk._reload.reload("tester"))["policy"].word == "unchanged"
 
 
-async def test_drained_and_resumed(site, desk):
+async def test_drained_and_resumed(site, desk, caplog):
+    caplog.set_level("INFO", "orchestrator")
     first = await running(site, "first")
     state = DrainView.model_validate(await desk.drain(site.local, None))
     assert (state.draining, state.stopping, state.left["running"], state.limit_at) == (True, False, 1, None)
@@ -174,6 +175,8 @@ async def test_drained_and_resumed(site, desk):
     now = DrainView.model_validate(desk.draining())
     assert (now.jobs_left, now.not_begun) == (0, {"queued": 1, "waiting": 0})
     assert not DrainView.model_validate(await desk.resume(site.local)).draining
+    said = {record.message: record.by for record in caplog.records if hasattr(record, "by")}
+    assert said == dict.fromkeys(("draining on request", "jobs are begun again"), site.local.id)
     assert (await end(site, waiting)).outcome.reason is EndReason.COMPLETED
 
 
