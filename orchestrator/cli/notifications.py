@@ -111,12 +111,18 @@ def new_key(
     text = new_private_key() if kind == "ed25519" else new_shared_key()
     try:
         descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as made:
-            made.write(text + "\n")
     except FileExistsError:
         raise CommandError(f"{file} exists already", fix="name another file; no key is overwritten") from None
     except OSError as error:
         raise CommandError(f"{file} cannot be written: {error.strerror}") from None
+    try:
+        with os.fdopen(descriptor, "w") as made:
+            made.write(text + "\n")
+            made.flush()
+            os.fsync(descriptor)
+    except OSError as error:
+        file.unlink(missing_ok=True)  # half a key is none, and would be in the way of the next try
+        raise CommandError(f"{file} cannot be written: {error.strerror}", fix="give its disk free space") from None
     key = parse_key(text)
     public = key.public if isinstance(key, PrivateKey) else None
     if json:

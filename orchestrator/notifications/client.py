@@ -11,7 +11,9 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -82,6 +84,7 @@ class Poster:
 
     async def close(self) -> None:
         await self._session.close()
+        await self._guard.close()
 
     async def post(self, message: Message) -> Delivery:
         """Try once. Never raises but for cancellation."""
@@ -150,11 +153,14 @@ class _Guard(AbstractResolver):
     def __init__(self, private: bool, public: Public) -> None:
         self._private = private
         self._public = public
+        # A dead name server holds a thread for half a minute. The event loop's own few are for everybody's work.
+        self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="notifications-names")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
+        ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, family=family)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
         results = []
         for kind, _, protocol, _, address in found:
             self.check(str(address[0]))
@@ -171,7 +177,7 @@ class _Guard(AbstractResolver):
         return results
 
     async def close(self) -> None:
-        """Nothing is held."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def check_literal(self, host: str) -> None:
         """Raises ForbiddenAddressError when `host` is an address and a forbidden one; names pass."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import stat
 from datetime import UTC, datetime
 
@@ -98,3 +100,15 @@ def test_check_config_looks_at_keys_and_warns_of_what_gives_something_away(cli, 
     assert refused.exit_code == 1
     assert "a whsec_ secret has 24 to 64 bytes" in refused.stderr
     assert "whsec_c2hvcnQ=" not in refused.stderr
+
+
+def test_a_key_that_could_not_be_written_is_in_nobodys_way(cli, tmp_path, monkeypatch):
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        done = cli("notifications", "new-key", str(tmp_path / "ops.key"))
+    assert done.exit_code == 1
+    assert "No space left" in done.stderr
+    assert cli("notifications", "new-key", str(tmp_path / "ops.key")).exit_code == 0

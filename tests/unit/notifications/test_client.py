@@ -1,6 +1,9 @@
+import asyncio
 import base64
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from standardwebhooks import Webhook
@@ -118,3 +121,24 @@ async def test_a_name_of_this_machine_is_reached_where_it_is_allowed():
 )
 def test_private_never_means_where_clouds_keep_credentials(address, allowed):
     assert _of_ours(address) is allowed
+
+
+async def test_a_dead_name_server_takes_no_thread_from_others(monkeypatch):
+    answered = threading.Event()
+
+    def never(*_given, **_more):
+        answered.wait(10)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", never)
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    poster = Poster(endpoint("https://dead.example/", timeout_seconds=0.2), is_public)
+    try:
+        tries = [asyncio.create_task(poster.post(message(number))) for number in range(4)]
+        async with asyncio.timeout(5):
+            assert {done.reason for done in await asyncio.gather(*tries)} == {"endpoint_timeout"}
+            await asyncio.to_thread(lambda: None)
+    finally:
+        answered.set()
+        await poster.close()
