@@ -17,6 +17,7 @@ from orchestrator.server.body import read_query
 from orchestrator.server.deps import ServerDeps
 from orchestrator.server.dispatch import Jobs
 from orchestrator.server.feed import FactFeed, FollowEndedError, Follower
+from orchestrator.server.page.door import may_stay
 
 log = logging.getLogger("orchestrator.server")
 
@@ -59,7 +60,7 @@ class Streams:
         while True:
             while chunk := await self._deps.logs.read(job_id, offset, _CHUNK_BYTES):
                 offset += len(chunk)
-                await self._write(response, chunk)
+                await self._write(request, response, chunk)
             if over:
                 return
             over = await self._log_moved(job_id, offset, follower)
@@ -95,20 +96,22 @@ class Streams:
         self, request: web.Request, response: web.StreamResponse, facts: Sequence[Fact], follower: Follower | None
     ) -> None:
         last = last_event_id(request)
-        await self._write(response, b"retry: 2000\n\n")
+        await self._write(request, response, b"retry: 2000\n\n")
         while True:
             fresh = [fact for fact in facts if fact.seq > last]
             if fresh:
                 last = fresh[-1].seq
             for start in range(0, len(fresh), 64):
-                await self._write(response, b"".join(map(_sse, fresh[start : start + 64])))
+                await self._write(request, response, b"".join(map(_sse, fresh[start : start + 64])))
             if follower is None or _ended(facts, _EVENTS_END):
                 return
             facts = await follower.take(self._deps.limits.heartbeat_seconds)
             if not facts:
-                await self._write(response, b": alive\n\n")
+                await self._write(request, response, b": alive\n\n")
 
-    async def _write(self, response: web.StreamResponse, data: bytes) -> None:
+    async def _write(self, request: web.Request, response: web.StreamResponse, data: bytes) -> None:
+        if not may_stay(request, self._deps.page):
+            raise FollowEndedError("the session is over")
         await write(response, data, self._deps.limits.write_timeout_seconds)
 
 

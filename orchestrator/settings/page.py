@@ -91,9 +91,9 @@ class PageSettings(Group):
     enabled: bool = True
     """Serve the page at `/`. The API stays as it is without it."""
     anonymous: Literal["auto", "always", "never"] = "auto"
-    """Who may look without signing in: `auto` everybody on this machine, and only where the API listens on a loopback
-    address and has no `public_url` of another host; `always` everybody who reaches the page, job output excepted;
-    `never` nobody. Acting always needs a sign-in."""
+    """Who may look without signing in: `auto` everybody on this machine who asks for it by a name of its own, and only
+    where the API listens on a loopback address and has no `public_url` of another host; `always` everybody who reaches
+    the page, job output excepted; `never` nobody. Acting always needs a sign-in."""
     hosts: tuple[PageHost, ...] = Field(default=(), max_length=32)
     """Further names (with their port unless it is the scheme's own) under which browsers reach the page, besides that
     of `server.public_url` and this machine's own. A request under another name is refused, which is what keeps a

@@ -12,8 +12,8 @@ from orchestrator.errors import GiveUpError
 from orchestrator.identity.sign_in.provider import SignInProvider
 from orchestrator.model.job import Caller
 from orchestrator.server.operation import Operation
-from orchestrator.server.page.guard import Names, check_host, check_site
-from orchestrator.server.page.roles import Role, Visitor
+from orchestrator.server.page.guard import Names, check_host, check_site, names_loopback
+from orchestrator.server.page.roles import VISITOR, Role, Visitor
 from orchestrator.server.page.sessions import Sessions
 from orchestrator.server.problems import ProblemError
 
@@ -101,10 +101,6 @@ class Door:
     def reads_logs(self, visitor: Visitor) -> bool:
         return self._anonymous.reads_logs or not visitor.anonymous
 
-    def stays(self, visitor: Visitor) -> bool:
-        """Whether an answer that is still open may go on."""
-        return visitor.anonymous or self.sessions.alive(visitor.session)
-
     async def close(self) -> None:
         for way in self.ways.values():
             await way.provider.close()
@@ -114,5 +110,14 @@ class Door:
             return False
         if not self._anonymous.local:
             return True
-        # A proxy on this machine makes everybody local; one that says so is not taken for somebody here.
-        return not any(name in request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"))
+        # A proxy on this machine makes everybody local; one that says so is not taken for somebody here, nor is whoever
+        # asks for another name than this machine's own.
+        return names_loopback(request.headers.get("Host", "")) and not any(
+            name in request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
+        )
+
+
+def may_stay(request: web.Request, door: Door | None) -> bool:
+    """Whether an answer that is still open may go on: a session that ends, ends what it has open."""
+    visitor = request.get(VISITOR)
+    return visitor is None or door is None or visitor.anonymous or door.sessions.alive(visitor.session)

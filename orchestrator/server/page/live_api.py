@@ -19,6 +19,7 @@ from orchestrator.server.operation import SSE
 from orchestrator.server.page.activity import events_of, item_of
 from orchestrator.server.page.board import Board
 from orchestrator.server.page.broadcast import Broadcast, Listener
+from orchestrator.server.page.door import may_stay
 from orchestrator.server.page.live_shapes import ActivityQuery, LiveJobsQuery, LiveQuery
 from orchestrator.server.page.overview import Overview
 from orchestrator.server.page.roles import VISITOR
@@ -64,14 +65,9 @@ class LiveApi:
         limits = self._deps.limits
         await write(response, b"retry: 2000\n\n", limits.write_timeout_seconds)
         while (data := await listener.take(limits.heartbeat_seconds)) is not None:
-            if not self._stays(request):
+            if not may_stay(request, self._deps.page):
                 return
             await write(response, data or b": alive\n\n", limits.write_timeout_seconds)
-
-    def _stays(self, request: web.Request) -> bool:
-        """A session that ends, ends what it has open."""
-        visitor, door = request.get(VISITOR), self._deps.page
-        return visitor is None or door is None or door.stays(visitor)
 
     async def list_activity(self, request: web.Request) -> web.Response:
         query = read_query(request, ActivityQuery)

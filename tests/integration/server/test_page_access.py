@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
+import aiohttp
 import pytest
 
 from orchestrator.daemon.audit_notes import AuditNotes
+from orchestrator.model.events import AlarmRaised
+from orchestrator.model.job import JobId
 from orchestrator.server.page.door import Anonymous, Door
 from orchestrator.server.page.guard import CSRF_HEADER, Names
 from orchestrator.server.page.sessions import SessionLife, Sessions
@@ -45,6 +49,18 @@ def page(clock: Clock, anonymous: Anonymous) -> Door:
 
 async def reason(answer: Any) -> tuple[int, str]:
     return answer.status, (await answer.json())["reason"]
+
+
+async def cut(stream: aiohttp.ClientResponse) -> bytes:
+    """What came before the stream was cut."""
+    data = b""
+    async with asyncio.timeout(5):
+        try:
+            while chunk := await stream.content.readany():
+                data += chunk
+        except aiohttp.ClientError:
+            return data
+    raise AssertionError("the stream ended as if that were all")
 
 
 async def signed_in(api: Any) -> dict[str, str]:
@@ -102,9 +118,16 @@ async def test_others_are_not_let_in(api: Any) -> None:
 
 @pytest.mark.slow
 async def test_our_own_names_are_ours(api: Any) -> None:
+    cookie = await signed_in(api)
     for host in ("127.0.0.1", "localhost:9", "[::1]:8455", "CI.example"):
-        headers = {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
+        headers = cookie | {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
         assert (await api.client.get(f"{api.url}/v1/pools", headers=headers)).status == 200, host
+
+
+@pytest.mark.slow
+async def test_only_who_asks_for_this_machine_is_on_it(api: Any) -> None:
+    for host, status in (("127.0.0.1", 200), ("localhost:9", 200), ("[::1]:8455", 200), ("ci.example", 401)):
+        assert (await api.client.get(f"{api.url}/v1/pools", headers={"Host": host})).status == status, host
 
 
 @pytest.mark.slow
@@ -209,6 +232,24 @@ async def test_an_open_stream_ends_with_its_session(api: Any) -> None:
         await stream.content.readuntil(b"event: overview")
         await api.client.post(f"{api.url}/v1/session/end", headers=cookie | OURS)
         await stream.content.read()  # to its end
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("anonymous", [Anonymous()])
+async def test_a_job_that_is_followed_is_told_of_no_longer_than_the_session_lasts(api: Any) -> None:
+    job_id = await api.job("one")
+    await api.run(job_id)
+    await api.logs.write(job_id, b"before\n")
+    for what, first in (("log", b"before\n"), ("events", b"JobOffered")):
+        cookie = await signed_in(api)
+        address = f"{api.url}/v1/jobs/{job_id}/{what}?follow=true"
+        async with api.client.get(address, headers=cookie) as stream:
+            assert stream.status == 200
+            await stream.content.readuntil(first)
+            await api.client.post(f"{api.url}/v1/session/end", headers=cookie | OURS)
+            await api.logs.write(job_id, f"after-{what}\n".encode())
+            await api.engine.note(JobId(job_id), AlarmRaised("odd", f"after-{what}"))
+            assert f"after-{what}".encode() not in await cut(stream)
 
 
 @pytest.mark.slow
