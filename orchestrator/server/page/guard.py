@@ -50,6 +50,11 @@ def names_loopback(host: str) -> bool:
         return False
 
 
+def plain(url: str) -> str:
+    """A plain http address as browsers name it: in lower case, without the scheme's own port."""
+    return url.lower().removesuffix(":80")
+
+
 def check_host(names: Names, headers: Mapping[str, str]) -> None:
     """Raises ProblemError `host_unknown`: the request is for somebody else."""
     if not names.ours(headers.get("Host", "")):

@@ -24,7 +24,7 @@ from orchestrator.server import schemas
 from orchestrator.server.body import read_query
 from orchestrator.server.deps import ServerDeps
 from orchestrator.server.page.door import Door, SignInWay
-from orchestrator.server.page.guard import check_host
+from orchestrator.server.page.guard import check_host, plain
 from orchestrator.server.page.live_shapes import CallbackQuery
 from orchestrator.server.page.roles import Role, Visitor
 from orchestrator.server.page.session_api import begin, not_across_a_network, set_cookie
@@ -87,7 +87,7 @@ class SignIn:
     async def begin_sign_in(self, request: web.Request) -> web.Response:
         read_query(request, schemas.NoQuery)
         door, way = self._way(request)
-        if not door.names.secure and f"http://{request.headers.get('Host', '')}" != door.url:
+        if not door.names.secure and plain(f"http://{request.headers.get('Host', '')}") != plain(door.url):
             # The provider sends people back to our URL, and the cookie goes to the host that gave it.
             return _to(f"{door.url}{request.path}")
         try:

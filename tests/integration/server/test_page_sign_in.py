@@ -163,6 +163,13 @@ async def test_the_sign_in_begins_under_the_name_that_it_ends_under(api: Any) ->
     assert (await Browser(api).get("/signin/nobody")).status == 404
 
 
+@pytest.mark.slow
+async def test_a_name_that_browsers_write_in_another_way_is_the_same(api: Any, corp: Corp) -> None:
+    corp.door.url = "http://LOCALHOST:80"
+    answer = await Browser(api).get("/signin/corp", Host="localhost")
+    assert answer.headers["Location"].startswith(f"{corp.provider.issuer}/authorize?")
+
+
 def test_attempts_are_forgotten_in_time() -> None:
     from orchestrator.identity.sign_in.provider import Attempt, SignInError
 
