@@ -83,7 +83,19 @@ def _cause(record: Record, outcome: Outcome) -> str:
     if outcome.reason is EndReason.CANCELLED and record.cancel is not None:
         reason = words(record.cancel.reason)
         return f"{lead}: {words(record.cancel.by) or 'somebody'} asked for its end{f' ({reason})' if reason else ''}"
+    if outcome.result is Result.DENIED:
+        return f"{lead}{_denial(outcome.message)}"
     return f"{lead}{clause(outcome.message)}"
+
+
+def _denial(reasons: str) -> str:
+    """The first of policy's reasons, as `Decision.explain` joins them, and how many more there are.
+
+    A job that lacks much has more of them than a sentence holds; `show` lists them all.
+    """
+    first, *more = reasons.split("]; ")
+    others = f", and for {len(more)} more reason{'s' if len(more) > 1 else ''}" if more else ""
+    return f"{clause((f'{first}]' if more else first).replace('. [', ' ['))}{others}"
 
 
 def _rest(record: Record, around: Surroundings) -> str:

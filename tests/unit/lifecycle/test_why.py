@@ -16,6 +16,7 @@ from orchestrator.lifecycle.why_ended import NEXT_STEPS
 from orchestrator.lifecycle.why_hints import MAX_HINTS, hints
 from orchestrator.lifecycle.why_words import Progress, words
 from orchestrator.model import events as e
+from orchestrator.model.decision import Decision, Reason, Stage, Verdict
 from orchestrator.model.job import PoolName
 from orchestrator.model.outcome import EndReason, Outcome, Result
 from orchestrator.model.phase import Phase
@@ -65,6 +66,19 @@ def test_every_reason_of_an_end_has_a_sentence_a_next_step_and_an_anchor(reason:
     assert (answer.reason, answer.pending) == (reason.value, False)
     assert f"### `{reason.value}`" in REASONS
     assert "`orchestrator" not in answer.next_step or "{job}" not in answer.next_step
+
+
+def test_of_many_reasons_of_policy_the_sentence_has_the_first_and_the_number_of_the_others():
+    approval, scan = (
+        Reason("not_approved", "Nobody has approved this."),
+        Reason("scan_missing", "no scan; " + "x" * 400),
+    )
+    for more, others in (((), ""), ((scan,), ", and for 1 more reason"), ((scan, scan), ", and for 2 more reasons")):
+        said = Decision("d", Stage.ADMISSION, Verdict.DENY, (approval, *more)).explain()
+        answer = why(ended(EndReason.POLICY_DENIED, Result.DENIED, said), AROUND)
+        said = f"Policy denied the job: Nobody has approved this [not_approved]{others}; its credentials"
+        assert answer.sentence.startswith(said)
+        fits(answer)
 
 
 def test_no_reason_of_an_end_is_without_its_own_next_step():
