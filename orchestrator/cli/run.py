@@ -20,10 +20,10 @@ def run(
 ) -> None:
     """Run the daemon in the foreground until SIGTERM or SIGINT; running jobs are drained first.
 
-    SIGHUP loads the policy bundle, the trust map, the keys of signers and the approvers' file again. One that does not
-    compile, or whose own checks fail, is not put in force: the old one stays, the log has the error, and the metric
-    orchestrator_policy_reload_failed or orchestrator_trust_reload_failed is 1. All other settings are read at start
-    only; the log names those that have changed on disk and need a restart.
+    SIGHUP does what `orchestrator reload` does: it loads the settings, the policy bundle, the trust map, the keys of
+    signers and the approvers' file again. What does not fit, or fails its own checks, is not put in force: the old one
+    stays, the log has the error, and a metric such as orchestrator_policy_reload_failed is 1. Of the settings only
+    pools and deadlines change then, and how the daemon logs; the log names others that differ and need a restart.
 
     Without a file it runs jobs of this user in local sandboxes, and leaves its address and a caller token in the
     state folder, where the other commands find them.
