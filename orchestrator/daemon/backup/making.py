@@ -9,7 +9,7 @@ import sqlite3
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Final
@@ -34,7 +34,7 @@ def back_up(settings: Settings, target: Path, *, logs: bool, progress: Progress)
     """Write a backup to the file `target`, which must not exist, read it again, and only then give it its name.
 
     Works beside a running daemon, as its user. What is there when this is killed is `.<name>.partial`, which the next
-    backup of that name removes.
+    backup of that name removes; one that was named by the time, the next backup there.
 
     Raises:
         OrchestratorError: reasons `backup_exists`, `backup_running`, `backup_unwritable`, `backup_damaged` (what is
@@ -43,6 +43,7 @@ def back_up(settings: Settings, target: Path, *, logs: bool, progress: Progress)
     _check_owner(settings.state_dir)
     if target.exists():
         raise _exists(target)
+    _sweep(target.parent)
     try:
         with _scratch(target.with_name(f".{target.name}.partial")) as scratch:
             part = scratch / _PART
@@ -194,6 +195,13 @@ def _scratch(folder: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(descriptor)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed backups that were named by the time have left: no other will have their names."""
+    for left in folder.glob(".orchestrator-*.backup.partial"):
+        with suppress(OrchestratorError, OSError), _scratch(left):
+            pass
 
 
 def _demand_own(folder: Path) -> None:

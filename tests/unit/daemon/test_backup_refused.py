@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
 import tarfile
 from contextlib import closing
@@ -132,3 +133,17 @@ def test_an_archive_cannot_reach_what_tells_a_restore(tmp_path: Path) -> None:
         tar.addfile(tarfile.TarInfo("state/.restoring/x"))
     with pytest.raises(GiveUpError, match="no file of ours"):
         restored(tmp_path / "b", tmp_path / "new")
+
+
+def test_what_killed_backups_left_is_removed_but_for_one_that_is_being_written(state: Path, tmp_path: Path) -> None:
+    """Named by the time, as in a folder for backups, none of them would ever be written again."""
+    a_journal(state)
+    killed, living = (tmp_path / f".orchestrator-2026010{day}T000000Z.backup.partial" for day in (1, 2))
+    for left in (killed, living):
+        left.mkdir(mode=0o700)
+        (left / "part").write_text("half a backup, with keys")
+    with (living / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        backed_up(state, tmp_path / "orchestrator-20260103T000000Z.backup")
+    assert not killed.exists()
+    assert (living / "part").exists()
