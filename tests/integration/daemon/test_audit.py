@@ -301,7 +301,7 @@ async def test_what_is_loaded_anew_is_told_before_it_is_in_force(open_world, bun
             waiting = asyncio.ensure_future(reload.reload())
             await world.until(lambda: not rooms.audit.log.healthy)
             assert rooms.policy_engine.digest == first
-        assert (await waiting)["policy"] == "loaded"
+        assert (await waiting)["policy"].word == "loaded"
         second = rooms.policy_engine.digest
         bundle.write(bundle.policy + "\nallow if {")
         assert (await reload.reload())["policy"].word == "refused"

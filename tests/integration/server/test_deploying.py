@@ -55,7 +55,7 @@ async def bound(api: Any, key: str, **spec: Any) -> tuple[RunnerApi, Job]:
     job_id = await api.job(key, **spec)
     identity = await api.run(job_id)
     deps = RunnerApiDeps(
-        engine=api.engine, credentials=Its(identity), exchange=Nobody(), pools={api.pool.name: api.pool}
+        engine=api.engine, credentials=Its(identity), exchange=Nobody(), pool_of=lambda _record: api.pool
     )
     runner_api = RunnerApi(deps)
     listener = socket.create_server(("127.0.0.1", 0))

@@ -67,7 +67,7 @@ async def job(api, tmp_path) -> AsyncIterator[Job]:
         engine=api.engine,
         credentials=Credentials(identity),
         exchange=_NoExchange(),
-        pools={api.pool.name: api.pool},
+        pool_of=lambda _record: api.pool,
         masker=masker,
         report=ReportDesk(documents).report,
     )
