@@ -22,7 +22,8 @@ from hypothesis import HealthCheck, settings
 
 for _variable in [name for name in os.environ if name.startswith("ORCHESTRATOR_")]:
     del os.environ[_variable]
-for _variable in ("PYTHONASYNCIODEBUG", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE"):
+# Compiled files, too: the tests start some hundred programs, and are rewritten themselves.
+for _variable in ("PYTHONASYNCIODEBUG", "PYTHONDONTWRITEBYTECODE", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE"):
     os.environ.pop(_variable, None)
 _state_home = tempfile.TemporaryDirectory(prefix="orchestrator-tests-")
 os.environ["XDG_STATE_HOME"] = _state_home.name

@@ -77,8 +77,13 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    return list(ast.walk(tree_of(path)))
+
+
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(tree_of(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
@@ -135,19 +140,17 @@ def test_no_task_is_dropped():
     dropped = [
         f"{name_of(path)}:{node.lineno}"
         for path in sources()
-        for node in ast.walk(tree_of(path))
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and node.lineno in set(_bare(path))
+        for node in nodes_of(path)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and node.lineno in _bare(path)
     ]
     assert dropped == []
 
 
-def _bare(path: Path) -> Iterator[int]:
-    for node in ast.walk(tree_of(path)):
-        if not isinstance(node, ast.Call):
-            continue
-        called = ast.unparse(node.func)
-        if re.fullmatch(r"(asyncio\.)?(ensure_future|create_task)|(.*loop.*)\.create_task", called):
-            yield node.lineno
+@cache
+def _bare(path: Path) -> frozenset[int]:
+    started = r"(asyncio\.)?(ensure_future|create_task)|(.*loop.*)\.create_task"
+    calls = (node for node in nodes_of(path) if isinstance(node, ast.Call))
+    return frozenset(node.lineno for node in calls if re.fullmatch(started, ast.unparse(node.func)))
 
 
 def test_unfinished_work_is_not_left_in_the_code():
@@ -260,7 +263,7 @@ def _normal(name: str) -> str:
 
 def _imported(path: Path) -> Iterator[str]:
     """Full names of the modules that a file imports, under `if TYPE_CHECKING` too; relative ones left out."""
-    for node in ast.walk(tree_of(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

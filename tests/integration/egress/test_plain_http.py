@@ -17,7 +17,8 @@ pytestmark = pytest.mark.usefixtures("form")
 CLEAN = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1"}
 
 
-@pytest.fixture(params=["listener", "cluster"])
+# Both forms have the same proxy; what is the cluster's own is tested in test_cluster. Each start of one costs a second.
+@pytest.fixture(params=["listener", pytest.param("cluster", marks=pytest.mark.slow)])
 def form(request, form):
     return form
 

@@ -12,7 +12,8 @@ import pytest
 pytestmark = pytest.mark.usefixtures("form")
 
 
-@pytest.fixture(params=["listener", "cluster"])
+# Both forms have the same proxy; what is the cluster's own is tested in test_cluster. Each start of one costs a second.
+@pytest.fixture(params=["listener", pytest.param("cluster", marks=pytest.mark.slow)])
 def form(request, form):
     return form
 

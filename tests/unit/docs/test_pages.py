@@ -94,12 +94,17 @@ PLANNED: dict[str, str] = {}
 """Commands that pages name and the program does not have yet, each with the reason."""
 
 
+@cache
+def whole_program() -> Any:
+    return typer.main.get_command(app)
+
+
 @pytest.mark.parametrize("command", every_invocation())
 def test_every_command_exists_with_its_options(command):
     words = [word for word in shlex.split(command)[1:] if word != "…"]
     if words[0] in PLANNED:
         pytest.skip(f"not there yet: {PLANNED[words[0]]}")
-    group: Any = typer.main.get_command(app)
+    group = whole_program()
     if words[0].endswith("-completion"):  # would be performed as soon as it is parsed
         assert words[0] in {name for option in group.params for name in option.opts}
         return
@@ -120,7 +125,7 @@ def test_commands_are_found_in_the_pages():
 
 def test_what_is_planned_is_not_there_yet():
     """An exception that is not needed any more is removed."""
-    group: Any = typer.main.get_command(app)
+    group = whole_program()
     assert PLANNED.keys() & group.commands.keys() == set()
 
 
