@@ -68,6 +68,7 @@ def test_signals_that_were_blocked_when_it_was_started_are_obeyed(program):
     assert daemon.end() == 0
 
 
+@pytest.mark.slow
 def test_hangup_loads_the_approvers_and_signers_again(program, tmp_path):
     people, key = tmp_path / "approvers.yaml", tmp_path / "scanner.pub"
     people.write_text("version: 1\npeople: {}\n")
@@ -86,6 +87,7 @@ def test_hangup_loads_the_approvers_and_signers_again(program, tmp_path):
     assert daemon.end() == 0
 
 
+@pytest.mark.slow
 def test_hangup_puts_settings_in_force_and_names_those_that_need_a_restart(program):
     daemon = program().start()
     daemon.write(pools=[{"name": "other"}], deadlines={"drain_seconds": 5, "sweep_seconds": 20})
