@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
@@ -131,9 +132,17 @@ class PlatformMachine(DaemonMachine):
                 assert set(record.obligations.egress) <= ({PLATFORM_HOST, REGISTRY} if allowed else {PLATFORM_HOST})
 
 
-EXAMPLES = int(os.environ.get("ENGINE_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("ENGINE_EXAMPLES", "80"))
+
+
+def played(times: int) -> settings:
+    return settings(max_examples=times, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+
 
 TestPlatform = PlatformMachine.TestCase
-TestPlatform.settings = settings(
-    max_examples=EXAMPLES, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestPlatform.settings = played(EXAMPLES)
+
+
+@pytest.mark.slow
+class TestPlatformForLonger(PlatformMachine.TestCase):
+    settings = played(5 * EXAMPLES)
