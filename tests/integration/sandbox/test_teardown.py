@@ -225,3 +225,19 @@ def test_sandboxes_that_wait_end_with_daemon_and_launcher(forked):
     while left := [pid for pid in told["below"] if runs(pid)]:
         assert time.monotonic() < until, left
         time.sleep(0.005)
+
+
+@pytest.mark.slow
+async def test_a_pool_that_changes_again_and_again_costs_no_running_job(world):
+    """Spares of the plan before end at any stage of being made, while others are made and end."""
+    spec = await world.launch("echo up; sleep 300")
+    await world.said(spec, "up")
+    backend = world.backend
+    for number in range(60):
+        backend._define(backend._link, backend._plans, "default")
+        await asyncio.sleep(number % 12 / 200)
+    assert (await backend.inspect(spec.name)).state is RunnerState.ALIVE
+    assert not backend._link.dead
+    view, output = await world.run("echo still here")
+    assert view.exit_code == 0, output
+    await world.remove(spec)

@@ -39,6 +39,7 @@ class Launcher:
         self._pools: dict[str, PoolPlan] = {}
         self._runs: dict[str, Run] = {}
         self._spares: dict[str, list[Run]] = {}
+        self._retired: list[Run] = []  # spares of a plan that is no more, killed and about to end
         self._ending: list[Run] = []
         self._preparing = 0
         self._quiet_until = 0.0
@@ -139,6 +140,7 @@ class Launcher:
         )
         for run in self._spares.pop(message["pool"], []):
             run.signal(signal.SIGKILL)
+            self._retired.append(run)
         for descriptor in before.files if before else ():
             os.close(descriptor)
 
@@ -244,6 +246,7 @@ class Launcher:
             if run in spares:
                 spares.remove(run)
                 self._fewer_spares(pool)
+        self._retired = [other for other in self._retired if other is not run]
         self._ending.append(run)
 
     def _finish_ending(self) -> None:
@@ -261,14 +264,13 @@ class Launcher:
             if not run.key:
                 continue
             self._runs.pop(run.key, None)
-            code = run.status
-            answer = {"code": code, "oom_kills": kills, "lost": code is None or code < 0}
-            self._send({"op": "exited", "run": run.key, **answer})
+            lost = run.status is None or run.status < 0
+            self._send({"op": "exited", "run": run.key, "code": run.status, "oom_kills": kills, "lost": lost})
 
     def _kill_strays(self) -> None:
         """End what we adopted from a bubblewrap that died before it told us of its child."""
-        runs = (*self._runs.values(), *self._ending, *(run for spares in self._spares.values() for run in spares))
-        known = {pid for run in runs for pid in (run.outer, run.inner)}
+        groups = (self._runs.values(), self._ending, self._retired, *self._spares.values())
+        known = {pid for runs in groups for run in runs for pid in (run.outer, run.inner)}
         for pid in _children():
             if pid not in known:
                 os.kill(pid, signal.SIGKILL)
