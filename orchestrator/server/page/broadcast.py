@@ -40,6 +40,8 @@ MAX_ITEMS = 25
 MAX_HELD_BYTES = 1 << 20
 """What waits for one reader; with more it reads the list again."""
 MAX_LISTENERS = 100
+RESERVED = 25
+"""Of these, for whoever has a name: nobody in particular cannot take them all."""
 REPLAYED = 20
 """Messages about jobs that are kept for readers who come back."""
 
@@ -126,16 +128,15 @@ class Broadcast:
                 self._activity.append((fact, self._name(fact)))
 
     @contextmanager
-    def listen(self, *, activity: bool, after: int = 0) -> Iterator[Listener]:
+    def listen(self, *, activity: bool, after: int = 0, anonymous: bool = False) -> Iterator[Listener]:
         """Listen from now on; whoever was there up to `after` is told what it missed, or to read the list again.
 
         Raises:
             TryAgainError: `too_many_streams`.
         """
-        if len(self._listeners) >= MAX_LISTENERS:
-            raise TryAgainError(
-                f"{MAX_LISTENERS} pages are open already.", reason="too_many_streams", retry_after_seconds=5
-            )
+        room = MAX_LISTENERS - RESERVED if anonymous else MAX_LISTENERS
+        if len(self._listeners) >= room:
+            raise TryAgainError(f"{room} pages are open already.", reason="too_many_streams", retry_after_seconds=5)
         listener = Listener(activity=activity)
         listener.put(self._overview_frame(self._overview.document()))
         if after:

@@ -54,8 +54,9 @@ class LiveApi:
         query = read_query(request, LiveQuery)
         self._all_may_be_seen(request)
         response = web.StreamResponse(headers={"Content-Type": SSE, "X-Accel-Buffering": "no"})
-        after = last_event_id(request)
-        listening = self._broadcast.listen(activity=query.activity == "true", after=after)
+        visitor, after = request.get(VISITOR), last_event_id(request)
+        anonymous = visitor is not None and visitor.anonymous
+        listening = self._broadcast.listen(activity=query.activity == "true", after=after, anonymous=anonymous)
         with listening as listener, suppress(ConnectionError):
             await response.prepare(request)
             await guard(request, response, self._copy(request, response, listener))

@@ -277,6 +277,11 @@ async def test_pages_that_are_open_are_bounded(monkeypatch: pytest.MonkeyPatch) 
         assert caught.value.reason == "too_many_streams"
     with world.broadcast.listen(activity=False):
         pass
+    monkeypatch.setattr(broadcasts, "RESERVED", 1)
+    with pytest.raises(TryAgainError), world.broadcast.listen(activity=False, anonymous=True):
+        pass
+    with world.broadcast.listen(activity=False):
+        pass
 
 
 async def test_a_defect_is_told_as_a_reason_to_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
