@@ -264,7 +264,8 @@ async def test_a_full_quota_and_a_daemon_that_is_killed_while_it_waits_for_a_pla
 
 
 async def test_a_daemon_that_is_killed_before_the_agent_has_claimed(site: Site) -> None:
-    """What the API server wrote down is there all the same, in whole seconds."""
+    """What the API server wrote down is there all the same, in whole seconds. When its own request was asked and answered
+    only the killed daemon knew, unless it had noted that the pod waits for a node before."""
     await site.ready()
     site.let_claim.clear()
     job = await site.run_to(Script(End.HOLD), "binding")
@@ -274,7 +275,8 @@ async def test_a_daemon_that_is_killed_before_the_agent_has_claimed(site: Site) 
     await site.phase(job, "running")
     site.kubelet.end(await site.pod_of(job))
     trace = await site.trace_of(job)
-    assert settled(trace) == with_work("success", "completed", restarts=1)
+    whole = with_work("success", "completed", restarts=1)
+    assert settled(trace) in (whole, whole.replace("    create\n", ""))
     assert gaps(trace) == {"bind"}
 
 
