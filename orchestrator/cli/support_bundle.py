@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from orchestrator.cli.support.bundle import Bundle
     from orchestrator.cli.support.cleaning import Cleaner
@@ -73,7 +73,7 @@ def _gathered(context: typer.Context, config: Path | None, jobs: int) -> Bundle:
 
     settings, fault = _settings(config)
     raw = settings.model_dump(mode="json") if settings is not None else _unfit(config)
-    state = settings.state_dir if settings is not None else _state_dir()
+    state = settings.state_dir if settings is not None else _state_dir(raw)
     cleaner = Cleaner()
     unread = learn_secrets(cleaner, state, raw, os.environ)
     part, journal = _journal(state, cleaner, settings, jobs)
@@ -115,14 +115,14 @@ def _unfit(config: Path | None) -> dict[str, Any]:
         return {}
 
 
-def _state_dir() -> Path:
-    """Where the state is when the settings do not say so."""
+def _state_dir(raw: Mapping[str, Any]) -> Path:
+    """Where the state is by settings that do not fit, as far as they say so."""
     import os
 
     from orchestrator.state_dir import default_state_dir
 
-    given = os.environ.get("ORCHESTRATOR_STATE_DIR")
-    return Path(given) if given else default_state_dir()
+    given = os.environ.get("ORCHESTRATOR_STATE_DIR") or raw.get("state_dir")
+    return Path(given) if isinstance(given, str) and given else default_state_dir()
 
 
 def _shown(settings: Settings | None, fault: str, unread: int, beyond: int) -> dict[str, Any]:

@@ -23,7 +23,9 @@ LEFT_OUT = frozenset({"script", "environment", "claimed", "packed", "envelope", 
 """Fields that hold what a job's author wrote, or what was signed: never in a bundle, whatever is in them."""
 
 _WHOSE = "bundle"
-_PIECE = re.compile(r"[A-Za-z0-9+/=_.~-]{16,}")
+_LONG = 16
+"""Characters of a word that may be a secret's value."""
+_PIECE = re.compile(rf"[A-Za-z0-9+/=_.~-]{{{_LONG},}}")
 _GIVEN = re.compile(r"\s*([\w.-]+)\s*[:=]")
 _PUBLIC = frozenset({"kid", "alg", "algorithm", "kty", "use", "crv", "state", "version", "id", "name", "created"})
 _MAX_DEPTH = 40
@@ -68,10 +70,12 @@ class Cleaner:
                 self.learn(piece)
 
     def learn_words(self, text: str) -> None:
-        """Mask what looks like a secret's value in a text: long pieces of letters and digits."""
+        """Mask what looks like a secret's value in a text: long pieces of letters and digits, with the name that they
+        are given to and without it."""
         for piece in _PIECE.findall(text):
-            if any(map(str.isdigit, piece)) and any(map(str.isalpha, piece)):
-                self.learn(piece)
+            for word in (piece, piece.partition("=")[2]):
+                if len(word) >= _LONG and any(map(str.isdigit, word)) and any(map(str.isalpha, word)):
+                    self.learn(word)
 
     def learn_settings(self, value: Any, key: str = "") -> None:
         """Mask what addresses and commands of the settings may hold against all advice: passwords, paths, arguments."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -133,3 +134,24 @@ def test_a_daemon_elsewhere_chooses_no_place_outside_of_the_bundle() -> None:
     assert {entry.name for entry in bundle.entries} == {
         f"jobs/dispatch.1.1/{part}.json" for part in ("job", "why", "trace")
     }
+
+
+def test_what_a_script_gives_to_a_variable_is_masked_without_the_variable(tmp_path: Path) -> None:
+    cleaner = Cleaner()
+    asyncio.run(gathered(tmp_path / "journal.db", story("1", "export KEY=abcdefghijklmnop-99\nrun"), cleaner))
+    assert cleaner.text("refused: abcdefghijklmnop-99") == "refused: ***"
+
+
+@pytest.mark.slow
+def test_settings_that_do_not_fit_still_say_where_the_state_is(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ORCHESTRATOR_STATE_DIR", raising=False)
+    (tmp_path / "kept").mkdir()
+    asyncio.run(gathered(tmp_path / "kept" / "journal.db", story("1"), Cleaner()))
+    (tmp_path / "settings.yaml").write_text(f"state_dir: {tmp_path}/kept\nnonsense: 1\n")
+    given = ("--config", str(tmp_path / "settings.yaml"), "--output", str(tmp_path / "b.tar.gz"))
+    done = cli("support-bundle", *given, "--json")
+    assert done.exit_code == 0, done.output
+    missing = {entry["name"]: entry["missing"] for entry in json.loads(done.stdout)["contents"]}
+    assert missing["journal/newest-facts.jsonl"] == ""
