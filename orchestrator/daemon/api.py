@@ -35,15 +35,7 @@ def api_server(rooms: Rooms, drain: Draining, presence: Presence, operating: Ope
         content_type, body = rooms.metrics.render(accept)
         return body, content_type
 
-    def readiness() -> Mapping[str, str]:
-        checks = {
-            "journal": "ok" if rooms.journal.healthy else "the journal cannot store facts; see the daemon's log",
-            "intake": "draining" if drain.under_way else "ok",
-        }
-        checks |= rooms.audit.checks() if rooms.audit else {}
-        for room in rooms.backends.values():
-            checks |= room.checks()
-        return checks
+    readiness = partial(_checks, rooms, drain)
 
     def checks_ok() -> Mapping[str, float]:
         return {name: float(state == "ok") for name, state in readiness().items()}
@@ -89,6 +81,18 @@ def api_server(rooms: Rooms, drain: Draining, presence: Presence, operating: Ope
         served=rooms.metrics.request_served,
     )
     return ApiServer(build_app(deps), limits)
+
+
+def _checks(rooms: Rooms, drain: Draining) -> Mapping[str, str]:
+    """What may keep the daemon from being given work, each with *ok* or what is wrong."""
+    checks = {
+        "journal": "ok" if rooms.journal.healthy else "the journal cannot store facts; see the daemon's log",
+        "intake": "draining" if drain.under_way else "ok",
+    }
+    checks |= rooms.audit.checks() if rooms.audit else {}
+    for room in rooms.backends.values():
+        checks |= room.checks()
+    return checks
 
 
 def _pool_states(rooms: Rooms) -> Sequence[PoolState]:
