@@ -21,7 +21,7 @@ for secret in "$token" "$id"; do
     orchestrator-token --audience "https://$secret.example" || true
     curl --silent --output /dev/null "http://$secret.example/" || true
     printf x > artifact
-    orchestrator-artifact --name "$secret.bin" artifact || true
+    orchestrator-artifact --name "of-$secret.bin" artifact || true
 done
 python3 - "$token" <<'PROGRAM'
 import os, sys, urllib.request
@@ -61,7 +61,7 @@ async def test_runner_token_and_id_token_are_masked_everywhere(world):
         shown[path or "job"] = await world.get(f"/v1/jobs/{job_id}{path}")
     shown["jobs"] = await world.get("/v1/jobs")
     shown["metrics"] = await world.get("/metrics", Accept="application/openmetrics-text")
-    assert [one["name"] for one in json.loads(shown["job"])["artifacts"]] == ["***.bin"], (
+    assert [one["name"] for one in json.loads(shown["job"])["artifacts"]] == ["of-***.bin"], (
         "an ID token is too long a name"
     )
     everything = {name: text.encode() for name, text in shown.items()}
