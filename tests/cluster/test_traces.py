@@ -264,8 +264,8 @@ async def test_a_full_quota_and_a_daemon_that_is_killed_while_it_waits_for_a_pla
 
 
 async def test_a_daemon_that_is_killed_before_the_agent_has_claimed(site: Site) -> None:
-    """What the API server wrote down is there all the same, in whole seconds. When the pod was asked for only the killed
-    daemon knew, unless it had noted before that the pod waits for a node."""
+    """What the API server wrote down is there all the same, in whole seconds. When the pod was asked for, only the
+    killed daemon knew, unless it had noted before that the pod waits for a node."""
     await site.ready()
     site.let_claim.clear()
     job = await site.run_to(Script(End.HOLD), "binding")
