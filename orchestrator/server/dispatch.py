@@ -76,7 +76,11 @@ class Jobs:
         read_query(request, schemas.NoQuery)
         key = intake.idempotency_key(one_header(request, "Idempotency-Key"))
         if self._deps.draining():
-            raise TryAgainError("The daemon drains or stops, and takes no new jobs.", reason="draining")
+            raise TryAgainError(
+                "The daemon drains or stops, and takes no new jobs.",
+                reason="draining",
+                fix="send it again later with the same idempotency key; operators: orchestrator drain --resume",
+            )
         body = await read_model(
             request,
             schemas.JobRequest,
