@@ -65,7 +65,7 @@ def test_a_refused_job_says_why_and_what_to_do(stage, look):
     sight = look(stage)
     page = sight.go(f"jobs/{job_id}")
     why = page.get_by_role("region", name="Why")
-    expect(why).to_contain_text("Nobody has approved this release for production.")
+    expect(why).to_contain_text("Nobody has approved this release for production [not_approved].")
     expect(why).to_contain_text("Next:")
     expect(page.locator(".job-title .badge")).to_have_text("Denied")
     expect(sight.card("Egress")).to_contain_text("No connection was tried.")

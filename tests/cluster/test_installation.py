@@ -230,7 +230,7 @@ def test_the_tutorial_prints_what_its_page_shows(site: Site) -> None:
     shell["PATH"] = f"{Path(KUBECTL or '').parent}:{shell['PATH']}"
     walk = steps.Walk(site.folder, shell, {"-n orchestrator ": f"-n {site.name} "})
     page = (PROJECT / "docs" / "tutorial" / "first-job-on-a-cluster.md").read_text(encoding="utf-8")
-    console = "".join(f"```console\n{block}\n```\n" for language, block in steps.blocks(page) if language == "console")
+    console = "".join(f"```console\n{block}```\n" for language, block in steps.blocks(page) if language == "console")
     assert steps.follow(walk, console) >= 7
 
 
