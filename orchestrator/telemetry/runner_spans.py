@@ -128,7 +128,7 @@ class RunnerSpans:
             self._open(CAPACITY_WAIT, provision, values, began_ns).close(made)
 
     def _draw_work(self, at_ns: int, error_type: str) -> None:
-        stretches = with_work(self._begun, self._bound_ns, at_ns)
+        stretches = with_work(self._begun, self._bound_ns, at_ns, contained=bool(self._place.namespace))
         blamed = next((one for one in stretches if one.stage is RunnerStage.RUN), stretches[-1] if stretches else None)
         for one in stretches:
             if one.stage is RunnerStage.FLUSH:

@@ -59,14 +59,14 @@ def before_work(begun: Begun, proof: EgressProof | None, end_ns: int, since_ns: 
     return list(_stretches(stages.values(), end_ns))
 
 
-def with_work(begun: Begun, bound_ns: int, end_ns: int) -> list[Stretch]:
+def with_work(begun: Begun, bound_ns: int, end_ns: int, *, contained: bool) -> list[Stretch]:
     """The stages from the binding to the end of the runner; the last one is cut at `end_ns`.
 
-    The work comes with the binding, whatever a clock of whole seconds says; where there is no container of the job's
-    own, its run begins there.
+    The work comes with the binding, whatever a clock of whole seconds says. Unless it is `contained`, in a container of
+    its own whose start would have been seen, it begins there.
     """
     stages = {stage: _not_before(begun[stage], bound_ns) for stage in _WORK if stage in begun}
-    if RunnerStage.FLUSH in stages and len(stages) == 1:
+    if begun and not contained:
         stages[RunnerStage.RUN] = StageBegan(RunnerStage.RUN, bound_ns)
     return list(_stretches(stages.values(), end_ns))
 

@@ -54,7 +54,10 @@ FAILED = (
     f"RUN {{name}} result={{result}} reason={{reason}} ! {{reason}}\n{BEFORE}"
     f"  execute ! {{reason}}\n    run ! {{reason}}\n    log.flush\n{AFTER}"
 )
-LOST = f"RUN build result=error reason=runner_lost restarts=1 ! runner_lost\n{BEFORE}  execute ! runner_lost\n{AFTER}"
+LOST = (
+    f"RUN build result=error reason=runner_lost restarts=1 ! runner_lost\n{BEFORE}"
+    f"  execute ! runner_lost\n    run ! runner_lost\n{AFTER}"
+)
 
 
 @pytest.fixture
@@ -186,7 +189,7 @@ async def test_a_job_that_is_cancelled_while_it_waits_or_runs(
     )
     assert "job.cancel_requested" in trace.events(trace.one("wait"))
     trace = await trace_of(here, receiver, running)
-    assert settled(trace) == f"RUN running result=cancellation reason=cancelled\n{BEFORE}  execute\n{AFTER}"
+    assert settled(trace) == f"RUN running result=cancellation reason=cancelled\n{BEFORE}  execute\n    run\n{AFTER}"
     assert "job.cancel_requested" in trace.events(trace.one("execute"))
     assert await here.stop() == 0
 
@@ -225,7 +228,8 @@ async def test_each_phase_that_takes_too_long(
     )
     trace = await trace_of(here, receiver, running)
     assert settled(trace) == (
-        f"RUN long result=timeout reason=run_timeout ! run_timeout\n{BEFORE}  execute ! run_timeout\n{AFTER}"
+        f"RUN long result=timeout reason=run_timeout ! run_timeout\n{BEFORE}"
+        f"  execute ! run_timeout\n    run ! run_timeout\n{AFTER}"
     )
     trace = await trace_of(here, receiver, await frozen_agent(here))
     assert settled(trace) == (
@@ -367,7 +371,10 @@ async def test_the_daemon_is_killed_in_teardown(here: Installation, witness: Wit
     launcher.send_signal(signal.SIGCONT)
     await here.start()
     trace = await trace_of(here, receiver, job_id)
-    assert settled(trace) == f"RUN build result=cancellation reason=cancelled restarts=1\n{BEFORE}  execute\n{AFTER}"
+    assert (
+        settled(trace)
+        == f"RUN build result=cancellation reason=cancelled restarts=1\n{BEFORE}  execute\n    run\n{AFTER}"
+    )
     assert gaps(trace) == {"verify"}
     assert await here.stop() == 0
 

@@ -146,6 +146,13 @@ def test_a_way_that_is_told_only_at_the_end_is_drawn_then() -> None:
     assert "orchestrator.runner.unobserved" not in attributes(late, "bind")
 
 
+def test_work_in_a_sandbox_runs_from_the_binding_also_when_nobody_saw_it_end() -> None:
+    steps = [one for one in WHOLE["local_sandbox"] if not isinstance(one, e.LogClosed | e.JobEnded)]
+    noted = next(number for number, one in enumerate(steps) if isinstance(one, e.RunnerObserved) and number > 3)
+    steps[noted] = end(Result.TIMEOUT, EndReason.RUN_TIMEOUT)
+    assert [line for line in drawn(steps) if line.startswith("execute")] == ["execute! 50-60: run! 50-60"]
+
+
 def test_a_clock_of_whole_seconds_puts_nothing_before_the_runner_or_before_the_work() -> None:
     """What a new daemon reads of a pod after a kill is older than it was, by up to a second."""
     floored = seen(0, (S.CREATE, -900), (S.SCHEDULE, -900), (S.PULL_AGENT, 5), (S.PULL_JOB, 5), (S.RUN, 30), **POD)
