@@ -21,6 +21,31 @@ from orchestrator.testing.otlp import OtlpReceiver
 ERRORS = ("failure", "error", "timeout")
 """Results that make a span an error; a cancelled or denied job is none."""
 
+POD_CREATED = """\
+  queue
+  policy verdict=allow
+  wait
+  provision
+    create
+"""
+"""The tree of a job in a pod below its root, until the pod was made."""
+POD_TO_WORK = f"""\
+{POD_CREATED}  bind
+    schedule
+    image.pull
+    start
+    egress.proof
+    claim
+"""
+"""The same until it has its work."""
+TEARDOWN = """\
+  teardown
+    revoke
+    delete
+    verify
+"""
+"""The end of every tree whose runner was bound."""
+
 _SHOWN = (
     "orchestrator.job.result",
     "orchestrator.job.reason",

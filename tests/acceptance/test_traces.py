@@ -19,7 +19,7 @@ from installation import Installation
 from witness import GATE, Witness
 
 from orchestrator.testing.otlp import Fault, OtlpReceiver
-from orchestrator.testing.traces import ReceivedTrace, attributes_of, received
+from orchestrator.testing.traces import TEARDOWN, ReceivedTrace, attributes_of, received
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 
@@ -43,20 +43,16 @@ BEFORE = """\
     egress.proof
     claim
 """
-AFTER = """\
-  teardown
-    revoke
-    delete
-    verify
-"""
-WENT_WELL = f"RUN {{name}} result=success reason=completed{{more}}\n{BEFORE}  execute\n    run\n    log.flush\n{AFTER}"
+WENT_WELL = (
+    f"RUN {{name}} result=success reason=completed{{more}}\n{BEFORE}  execute\n    run\n    log.flush\n{TEARDOWN}"
+)
 FAILED = (
     f"RUN {{name}} result={{result}} reason={{reason}} ! {{reason}}\n{BEFORE}"
-    f"  execute ! {{reason}}\n    run ! {{reason}}\n    log.flush\n{AFTER}"
+    f"  execute ! {{reason}}\n    run ! {{reason}}\n    log.flush\n{TEARDOWN}"
 )
 LOST = (
     f"RUN build result=error reason=runner_lost restarts=1 ! runner_lost\n{BEFORE}"
-    f"  execute ! runner_lost\n    run ! runner_lost\n{AFTER}"
+    f"  execute ! runner_lost\n    run ! runner_lost\n{TEARDOWN}"
 )
 
 
@@ -189,7 +185,7 @@ async def test_a_job_that_is_cancelled_while_it_waits_or_runs(
     )
     assert "job.cancel_requested" in trace.events(trace.one("wait"))
     trace = await trace_of(here, receiver, running)
-    assert settled(trace) == f"RUN running result=cancellation reason=cancelled\n{BEFORE}  execute\n    run\n{AFTER}"
+    assert settled(trace) == f"RUN running result=cancellation reason=cancelled\n{BEFORE}  execute\n    run\n{TEARDOWN}"
     assert "job.cancel_requested" in trace.events(trace.one("execute"))
     assert await here.stop() == 0
 
@@ -229,14 +225,14 @@ async def test_each_phase_that_takes_too_long(
     trace = await trace_of(here, receiver, running)
     assert settled(trace) == (
         f"RUN long result=timeout reason=run_timeout ! run_timeout\n{BEFORE}"
-        f"  execute ! run_timeout\n    run ! run_timeout\n{AFTER}"
+        f"  execute ! run_timeout\n    run ! run_timeout\n{TEARDOWN}"
     )
     trace = await trace_of(here, receiver, await frozen_agent(here))
     assert settled(trace) == (
         "RUN frozen result=timeout reason=bind_timeout ! bind_timeout\n"
         + BEFORE.partition("  bind\n")[0]
         + "  bind ! bind_timeout\n    start ! bind_timeout\n"
-        + AFTER
+        + TEARDOWN
     )
     here.part("orchestrator.egress").send_signal(signal.SIGSTOP)
     job_id = await here.dispatch("unmade", GATED)
@@ -246,7 +242,7 @@ async def test_each_phase_that_takes_too_long(
     assert settled(trace) == (
         "RUN unmade result=timeout reason=provision_timeout ! provision_timeout\n"
         "  queue\n  policy verdict=allow\n  wait\n  provision reason=backend_unavailable ! provision_timeout\n"
-        "    create\n    start ! provision_timeout\n" + AFTER
+        "    create\n    start ! provision_timeout\n" + TEARDOWN
     )
     assert await here.stop() == 0
 
@@ -373,7 +369,7 @@ async def test_the_daemon_is_killed_in_teardown(here: Installation, witness: Wit
     trace = await trace_of(here, receiver, job_id)
     assert (
         settled(trace)
-        == f"RUN build result=cancellation reason=cancelled restarts=1\n{BEFORE}  execute\n    run\n{AFTER}"
+        == f"RUN build result=cancellation reason=cancelled restarts=1\n{BEFORE}  execute\n    run\n{TEARDOWN}"
     )
     assert gaps(trace) == {"verify"}
     assert await here.stop() == 0

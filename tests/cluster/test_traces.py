@@ -20,32 +20,17 @@ from orchestrator.backends.kubernetes.pod import Pod
 from orchestrator.testing.kubelet import Script
 from orchestrator.testing.otlp import OtlpReceiver
 from orchestrator.testing.pod_states import End
-from orchestrator.testing.traces import ERRORS, ReceivedTrace, attributes_of, received
+from orchestrator.testing.traces import (
+    ERRORS,
+    POD_CREATED,
+    POD_TO_WORK,
+    TEARDOWN,
+    ReceivedTrace,
+    attributes_of,
+    received,
+)
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
-
-
-CREATED = """\
-  queue
-  policy verdict=allow
-  wait
-  provision
-    create
-"""
-BEFORE = f"""\
-{CREATED}  bind
-    schedule
-    image.pull
-    start
-    egress.proof
-    claim
-"""
-AFTER = """\
-  teardown
-    revoke
-    delete
-    verify
-"""
 
 
 SETTINGS = {"image_pull_seconds": 1, "unschedulable_seconds": 1, "lease": False}
@@ -57,7 +42,7 @@ def with_work(result: str, reason: str, restarts: int = 0) -> str:
     error = f" ! {reason}" if result in ERRORS else ""
     again = f" restarts={restarts}" if restarts else ""
     work = f"  execute{error}\n    image.pull\n    run{error}\n"
-    return f"RUN job result={result} reason={reason}{again}{error}\n{BEFORE}{work}{AFTER}"
+    return f"RUN job result={result} reason={reason}{again}{error}\n{POD_TO_WORK}{work}{TEARDOWN}"
 
 
 def settled(trace: ReceivedTrace) -> str:
@@ -185,8 +170,8 @@ async def test_what_ends_a_job_that_has_its_work(site: Site) -> None:
         assert settled(await site.trace_of(await site.run_to(script))) == with_work(result, reason), script
     trace = await site.trace_of(await site.run_to(Script(End.IMAGE_PULL)))
     assert settled(trace) == (
-        f"RUN job result=error reason=image_pull_failed ! image_pull_failed\n{BEFORE}"
-        f"  execute reason=image_pull ! image_pull_failed\n    image.pull ! image_pull_failed\n{AFTER}"
+        f"RUN job result=error reason=image_pull_failed ! image_pull_failed\n{POD_TO_WORK}"
+        f"  execute reason=image_pull ! image_pull_failed\n    image.pull ! image_pull_failed\n{TEARDOWN}"
     )
     pod = attributes_of(trace.one("execute").attributes)
     assert (pod["k8s.namespace.name"], pod["k8s.node.name"]) == (site.world.namespaces[0], site.kubelet.node)
@@ -213,8 +198,8 @@ async def test_what_ends_a_job_before_it_has_its_work(
     trace = await site.trace_of(await site.run_to(script))
     over = "".join(f"    {stage}\n" for stage in stages[:-1])
     assert settled(trace) == (
-        f"RUN job result=error reason={reason} ! {reason}\n{CREATED}"
-        f"  bind{wait} ! {reason}\n{over}    {stages[-1]} ! {reason}\n{AFTER}"
+        f"RUN job result=error reason={reason} ! {reason}\n{POD_CREATED}"
+        f"  bind{wait} ! {reason}\n{over}    {stages[-1]} ! {reason}\n{TEARDOWN}"
     )
 
 
@@ -225,7 +210,7 @@ async def test_a_job_that_is_cancelled_or_denied(site: Site) -> None:
     await site.until(lambda: site.agents.get(pod) == 0)
     await site.call("DELETE", f"/v1/jobs/{job}")
     trace = await site.trace_of(job)
-    assert without_work(trace) == f"RUN job result=cancellation reason=cancelled\n{BEFORE}  execute\n{AFTER}"
+    assert without_work(trace) == f"RUN job result=cancellation reason=cancelled\n{POD_TO_WORK}  execute\n{TEARDOWN}"
     assert "job.cancel_requested" in trace.events(trace.one("execute"))
     trace = await site.trace_of(await site.run_to(Script(End.HOLD), deployment_environment="prod"))
     assert trace.tree() == (

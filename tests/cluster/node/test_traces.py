@@ -17,39 +17,18 @@ import pytest
 from product import Product, installed
 
 from orchestrator.testing.otlp import OtlpReceiver
-from orchestrator.testing.traces import ERRORS, ReceivedTrace, attributes_of, received
+from orchestrator.testing.traces import ERRORS, POD_TO_WORK, TEARDOWN, ReceivedTrace, attributes_of, received
 
 pytestmark = [pytest.mark.cluster, pytest.mark.node, pytest.mark.timeout(240)]
 
 MISSING = "runner.local/nobody-has-this:1"
-CREATED = """\
-  queue
-  policy verdict=allow
-  wait
-  provision
-    create
-"""
-BEFORE = f"""\
-{CREATED}  bind
-    schedule
-    image.pull
-    start
-    egress.proof
-    claim
-"""
-AFTER = """\
-  teardown
-    revoke
-    delete
-    verify
-"""
 
 
 def tree(name: str, result: str, reason: str, more: str = "", *, flushed: bool = True) -> str:
     """The tree of a job that had its work; without `flushed`, of one that was ended from outside."""
     error = f" ! {reason}" if result in ERRORS else ""
     stages = f"    image.pull\n    run{error}\n" if flushed else ""
-    return f"RUN {name} result={result} reason={reason}{more}{error}\n{BEFORE}  execute{error}\n{stages}{AFTER}"
+    return f"RUN {name} result={result} reason={reason}{more}{error}\n{POD_TO_WORK}  execute{error}\n{stages}{TEARDOWN}"
 
 
 def settled(trace: ReceivedTrace) -> str:
@@ -142,8 +121,8 @@ def test_an_image_that_cannot_be_pulled(site: Product, receiver: OtlpReceiver) -
     trace = trace_of(site, receiver, job)
     failed = " ! image_pull_failed"
     assert settled(trace) == (
-        f"RUN {site.job(job)['name']} result=error reason=image_pull_failed{failed}\n{BEFORE}"
-        f"  execute reason=image_pull{failed}\n    image.pull{failed}\n{AFTER}"
+        f"RUN {site.job(job)['name']} result=error reason=image_pull_failed{failed}\n{POD_TO_WORK}"
+        f"  execute reason=image_pull{failed}\n    image.pull{failed}\n{TEARDOWN}"
     )
     (image,) = [span for span in trace.spans if span.name == "image.pull" and span.status.code]
     assert attributes_of(image.attributes)["container.image.name"] == MISSING.rpartition(":")[0]
