@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
 from orchestrator.model.job import JobId
+from orchestrator.model.moment import rfc3339
 from orchestrator.model.outcome import EndReason, Result
 from orchestrator.notifications.endpoint import Format
 from orchestrator.notifications.notices import JobContext, Notice, NoticeType
@@ -22,7 +22,6 @@ from orchestrator.notifications.notices import JobContext, Notice, NoticeType
 SPEC_VERSION = "0.5.0"
 """Of CDEvents."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OUTCOMES: Mapping[Result, str] = {
     Result.SUCCESS: "success",
     Result.FAILURE: "failure",
@@ -73,7 +72,7 @@ def webhook(notice: Notice, message_id: str, number: int, origin: Origin) -> tup
     """Headers and body in Standard Webhooks' own form."""
     payload = {
         "type": notice.type.value,
-        "timestamp": timestamp(notice.at_ns),
+        "timestamp": rfc3339(notice.at_ns),
         "id": message_id,
         "sequence": number,
         "source": origin.url,
@@ -91,7 +90,7 @@ def cdevent(notice: Notice, message_id: str, number: int, origin: Origin) -> tup
         "id": message_id,
         "source": origin.url,
         "type": kind,
-        "timestamp": timestamp(notice.at_ns),
+        "timestamp": rfc3339(notice.at_ns),
         "chainId": traceparent.split("-")[1],
     }
     body = {
@@ -183,17 +182,11 @@ def _header(text: str) -> str:
     return quote(text, safe="!#$&'()*+,/:;=?@[]-._~")
 
 
-def timestamp(at_ns: int) -> str:
-    """RFC 3339 in UTC with microseconds."""
-    moment = _EPOCH + timedelta(microseconds=at_ns // 1000)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
 def trial_message(message_id: str, form: Format, origin: Origin, at_ns: int) -> Message:
     """What an operator sends to see whether it arrives. It tells of no job and has no number."""
     kind = "notification.test"
     if form is Format.WEBHOOK:
-        payload = {"type": kind, "timestamp": timestamp(at_ns), "id": message_id, "source": origin.url, "data": {}}
+        payload = {"type": kind, "timestamp": rfc3339(at_ns), "id": message_id, "source": origin.url, "data": {}}
         headers = {"content-type": "application/json"}
         return Message(message_id, 0, 0, kind, at_ns, headers, msgspec.json.encode(payload))
     context = {
@@ -201,7 +194,7 @@ def trial_message(message_id: str, form: Format, origin: Origin, at_ns: int) -> 
         "id": message_id,
         "source": origin.url,
         "type": custom_type("notification", "test"),
-        "timestamp": timestamp(at_ns),
+        "timestamp": rfc3339(at_ns),
     }
     headers = {"content-type": "application/cdevents+json", "ce-specversion": "1.0", "ce-subject": message_id}
     headers |= {f"ce-{name}": _header(context[name]) for name in ("id", "source", "type")}

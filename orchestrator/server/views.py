@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -12,6 +11,7 @@ from orchestrator.journal.port import JobSummary
 from orchestrator.model import events
 from orchestrator.model.decision import Decision, Reason
 from orchestrator.model.events import Fact
+from orchestrator.model.moment import rfc3339
 from orchestrator.model.platform import PlatformState
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record, fold
@@ -24,11 +24,7 @@ _WITHHELD = frozenset({"script", "environment"})
 
 def timestamp(at_ns: int) -> str | None:
     """RFC 3339 in UTC with microseconds; None for 0, which means *not yet*."""
-    if not at_ns:
-        return None
-    seconds, rest = divmod(at_ns, 1_000_000_000)
-    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return rfc3339(at_ns) if at_ns else None
 
 
 def _plain(value: object) -> dict[str, Any]:

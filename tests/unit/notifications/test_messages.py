@@ -4,9 +4,10 @@ import pytest
 from jsonschema_rs import Draft202012Validator
 
 from orchestrator.model import events as e
+from orchestrator.model.moment import rfc3339
 from orchestrator.model.outcome import EndReason, Result
 from orchestrator.notifications.endpoint import Format
-from orchestrator.notifications.messages import message_of, timestamp, trial_message
+from orchestrator.notifications.messages import message_of, trial_message
 from orchestrator.notifications.notices import clean
 from orchestrator.telemetry.ids import trace_id
 from orchestrator.testing import stories
@@ -34,7 +35,7 @@ def test_a_webhook_has_the_standards_shape():
     assert headers == {"content-type": "application/json"}
     assert {name: body[name] for name in ("type", "timestamp", "id", "sequence", "source")} == {
         "type": "job.ended",
-        "timestamp": timestamp(ended.at_ns),
+        "timestamp": rfc3339(ended.at_ns),
         "id": "msg_1",
         "sequence": 5,
         "source": URL,
@@ -149,4 +150,4 @@ def test_one_fact_is_always_the_same_message():
 
 
 def test_moments_are_in_utc():
-    assert timestamp(1_790_000_000_123_456_789) == "2026-09-21T14:13:20.123456Z"
+    assert rfc3339(1_790_000_000_123_456_789) == "2026-09-21T14:13:20.123456Z"
