@@ -106,10 +106,13 @@ async def test_during_teardown(here: Installation, witness: Witness, receiver: O
     await here.start()
     job_id = await here.dispatch("stubborn", "trap '' TERM\n" + HARDY + GATED)
     await witness.told(job_id, GATE)
+    launcher = here.part("launcher")
+    launcher.send_signal(signal.SIGSTOP)  # else the job, its egress cut, is over and gone within milliseconds
     answer = await here.call("DELETE", f"/v1/jobs/{job_id}?reason=enough")
     assert answer.status == 202
     await here.phase(job_id, "teardown")
     await here.kill()
+    launcher.send_signal(signal.SIGCONT)
     assert await here.left() == []
 
     await here.start()
