@@ -21,12 +21,11 @@ def settings_reference(output: Output = None) -> None:
 
 
 @app.command("cli")
-def cli_reference(output: Output = None) -> None:
+def cli_reference(context: typer.Context, output: Output = None) -> None:
     """The command line as Markdown."""
-    from orchestrator.cli.main import app as program
     from orchestrator.cli.pages.commands_page import commands_page
 
-    _write(commands_page(program), output)
+    _write(commands_page(context.find_root().command), output)
 
 
 @app.command("api")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from orchestrator.daemon.audit import Audit
-from orchestrator.daemon.backends import BackendRoom
+from orchestrator.daemon.backend_room import BackendRoom
 from orchestrator.journal.trail import KeptJournal
 from orchestrator.lifecycle.actions import Performer
 from orchestrator.lifecycle.engine import Engine

@@ -18,7 +18,7 @@ from orchestrator.backends.kubernetes.config import KubernetesConfig
 from orchestrator.backends.kubernetes.credentials import AccountCredentials
 from orchestrator.backends.kubernetes.guard_watch import GuardWatch
 from orchestrator.backends.kubernetes.manifest import pod_hosts
-from orchestrator.daemon.backends import Neighbours
+from orchestrator.daemon.backend_room import Neighbours
 from orchestrator.daemon.closing import push_closing
 from orchestrator.daemon.cluster_egress import ClusterEgress
 from orchestrator.daemon.cluster_runners import ClusterRunners

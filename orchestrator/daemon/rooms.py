@@ -16,7 +16,8 @@ from orchestrator.daemon.adapters import ForgettingSource, Later, ListenersAdapt
 from orchestrator.daemon.approvals import Approvals
 from orchestrator.daemon.audit import Audit
 from orchestrator.daemon.audit_notes import AuditNotes
-from orchestrator.daemon.backends import AnyCredentials, BackendRoom, Neighbours, open_backends
+from orchestrator.daemon.backend_room import BackendRoom, Neighbours
+from orchestrator.daemon.backends import AnyCredentials, open_backends
 from orchestrator.daemon.backup.places import RESTORING
 from orchestrator.daemon.brokered import GitHubBroker, open_broker
 from orchestrator.daemon.clock import SystemClock

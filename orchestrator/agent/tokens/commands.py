@@ -8,7 +8,7 @@ import os
 
 from . import aws, gcp, outside, parties
 from .exchange import Answer, RefusedError, exchange
-from .main import into_file, name_first, parser
+from .options import into_file, name_first, parser
 
 
 def run(name: str, arguments: list[str]) -> str:

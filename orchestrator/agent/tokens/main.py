@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 
-from .exchange import Answer, RefusedError, exchange
+from .exchange import RefusedError, exchange
+from .options import into_file, name_first, parser
 
 OVERVIEW = """usage: orchestrator-token [print] --audience AUDIENCE [--role ROLE] [--artifact FILE|DIGEST] [--json]
                           [--out FILE [--watch]]
@@ -66,36 +66,6 @@ def run(name: str, arguments: list[str]) -> str:
     return commands.run(name, arguments)
 
 
-def parser(name: str, purpose: str, audience: str = "", more: str = "") -> argparse.ArgumentParser:
-    """Of one subcommand, with what all of them take. `audience` is the one that its party expects."""
-    made = argparse.ArgumentParser(
-        prog=f"orchestrator-token {name}", description=purpose, epilog=more, allow_abbrev=False
-    )
-    default = f"; default {audience}" if audience else ""
-    made.add_argument(
-        "--audience",
-        required=not audience,
-        default=audience,
-        help=f"who the token is for, as that party expects it in 'aud'{default}",
-    )
-    made.add_argument("--role", default="", help="role there, which the trust map must list for this job")
-    made.add_argument(
-        "--artifact",
-        default="",
-        metavar="FILE|DIGEST",
-        help="what this job deploys, where it was dispatched without: named first, and the token is bound to it",
-    )
-    return made
-
-
-def name_first(options: argparse.Namespace) -> None:
-    """Say what the job deploys, if its command does; then ask for whatever is bound to it."""
-    if options.artifact:
-        from . import artifact
-
-        artifact.name_artifact(options.artifact)
-
-
 def print_token(arguments: list[str]) -> str:
     made = parser("print", "An ID token of this job for one audience.")
     made.add_argument("--json", action="store_true", help="print the whole answer (token, type, lifetime)")
@@ -114,14 +84,3 @@ def print_token(arguments: list[str]) -> str:
         return ""
     answer = exchange(options.audience, options.role)
     return json.dumps(answer.document) if options.json else answer.token
-
-
-def into_file(path: str, audience: str, role: str, *, watch: bool) -> Answer:
-    """Ask and write; with `watch` a process in the background goes on doing so."""
-    from . import files
-
-    answer = exchange(audience, role)
-    files.put(path, answer.token)
-    if watch:
-        files.keep_fresh(path, answer, lambda: exchange(audience, role))
-    return answer

@@ -7,7 +7,7 @@ import os
 import re
 
 from . import aws, commands, files, gcp
-from .main import into_file, name_first, parser
+from .options import into_file, name_first, parser
 
 AZURE_AUDIENCE = "api://AzureADTokenExchange"
 CLOUDS = ("aws", "gcp", "azure")

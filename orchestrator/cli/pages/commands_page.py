@@ -6,8 +6,6 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-import typer.main
-
 from orchestrator.cli.exits import EXIT_CODE_MEANINGS
 
 _HEAD = """\
@@ -28,9 +26,8 @@ ever sent to the local daemon. Plain http beyond loopback is refused unless `--a
 """
 
 
-def commands_page(app: typer.Typer) -> str:
-    """The page as Markdown."""
-    root = typer.main.get_command(app)
+def commands_page(root: Any) -> str:
+    """The page as Markdown, of the whole program as click has it."""
     parts = [_HEAD, "\n## Options before the command\n", *_options(root), _TARGET]
     for path, command in _leaves(root, "orchestrator"):
         parts += [f"\n## {path}\n", f"\n{_help(command)}\n", *_arguments(command), *_options(command)]

@@ -6,7 +6,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from orchestrator.daemon.backends import OPENERS, AnyCredentials, BackendRoom, open_backends
+from orchestrator.daemon.backend_room import BackendRoom
+from orchestrator.daemon.backends import OPENERS, AnyCredentials, open_backends
 from orchestrator.daemon.slices import pools
 from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model.runner import RunnerName
