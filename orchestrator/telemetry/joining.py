@@ -13,7 +13,9 @@ from orchestrator.telemetry.semconv import OWN
 
 def at_its_platform(trace: Trace, offer: JobOffer, *, join: bool) -> Trace:
     """The trace with a link to its platform's span of the job, or with `join` below that span; as it is where neither
-    can be. The root says which facts of a job of GitHub's that would have needed."""
+    can be. In both it is linked to the attempt before, by the ids that this has at the platform: which of our records
+    had that attempt's job cannot be said, and when joined our spans of it are there. The root says which facts of a job
+    of GitHub's all this would have needed."""
     lacking = missing_facts(offer)
     if lacking:
         root = trace.spans[0]
@@ -22,7 +24,9 @@ def at_its_platform(trace: Trace, offer: JobOffer, *, join: bool) -> Trace:
     platform = platform_trace(offer)
     if platform is None:
         return trace
-    return _joined(trace, platform) if join else _linked(trace, platform)
+    if platform.before is not None:
+        trace = _linked(trace, *platform.before, "previous_attempt")
+    return _joined(trace, platform) if join else _linked(trace, platform.trace_id, platform.span_id, "platform")
 
 
 def sent_trace_id(offer: JobOffer) -> str:
@@ -36,9 +40,9 @@ def sent_traceparent(offer: JobOffer) -> str:
     return f"00-{sent_trace_id(offer)}-{ids.span_id(offer.key.id, ids.EXECUTE)}-01"
 
 
-def _linked(trace: Trace, platform: PlatformTrace) -> Trace:
+def _linked(trace: Trace, trace_id: str, span_id: str, what: str) -> Trace:
     root = trace.spans[0]
-    link = SpanLink(platform.trace_id, platform.span_id, {f"{OWN}link": "platform"})
+    link = SpanLink(trace_id, span_id, {f"{OWN}link": what})
     return replace(trace, spans=(replace(root, links=(*root.links, link)), *trace.spans[1:]))
 
 

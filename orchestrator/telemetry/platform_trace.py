@@ -24,11 +24,13 @@ class PlatformTrace:
     """Trace id, and the span of the job in it, or that of its run where it is not known which job of it this is.
 
     `taken` are ids of spans in it that the receiver makes, as far as they can be said; steps have ids of their own.
+    `before` are trace id and span of the run's attempt before, None for the first one.
     """
 
     trace_id: str
     span_id: str
     taken: frozenset[str] = frozenset()
+    before: tuple[str, str] | None = None
 
 
 def platform_trace(offer: JobOffer) -> PlatformTrace | None:
@@ -36,11 +38,11 @@ def platform_trace(offer: JobOffer) -> PlatformTrace | None:
     facts = offer.caller.facts
     if not _from_github(offer) or any(_is_missing(offer, name) for name in _NEEDED[:2]):
         return None
-    run = f"{facts['run_id']}{facts['run_attempt']}"
-    job = facts.get("check_run_id", "")
-    spans = [f"{run}s"] if _is_missing(offer, "check_run_id") else [f"{job}-j", f"{job}-q", f"{run}s"]
-    found = [_digest(span)[8:16].hex() for span in spans]
-    return PlatformTrace(_digest(f"{run}t")[:16].hex(), found[0], frozenset(found))
+    attempt, job = int(facts["run_attempt"]), facts.get("check_run_id", "")
+    trace_id, root = _run(facts["run_id"], attempt)
+    found = [] if _is_missing(offer, "check_run_id") else [_span(f"{job}-j"), _span(f"{job}-q")]
+    before = _run(facts["run_id"], attempt - 1) if attempt > 1 else None
+    return PlatformTrace(trace_id, found[0] if found else root, frozenset((*found, root)), before)
 
 
 def missing_facts(offer: JobOffer) -> tuple[str, ...]:
@@ -58,5 +60,11 @@ def _is_missing(offer: JobOffer, name: str) -> bool:
     return _NUMBER.fullmatch(offer.caller.facts.get(name, "")) is None
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
+def _run(run_id: str, attempt: int) -> tuple[str, str]:
+    """Ids of the trace of an attempt of a run, and of its root."""
+    digest = hashlib.sha256(f"{run_id}{attempt}t".encode()).digest()
+    return digest[:16].hex(), _span(f"{run_id}{attempt}s")
+
+
+def _span(text: str) -> str:
+    return hashlib.sha256(text.encode()).digest()[8:16].hex()

@@ -66,11 +66,15 @@ _BESIDE = ("identity.exchange", "log.flush")
 
 @dataclass(frozen=True, slots=True)
 class ReceivedTrace:
-    """All spans and log records of one trace id, in order of arrival, copies included."""
+    """All spans and log records of one trace id, in order of arrival, copies included.
+
+    `below` is, for a trace that is to be a part of its platform's, that trace's id and the span that it hangs below.
+    """
 
     job_id: JobId
     spans: Sequence[Span]
     logs: Sequence[LogRecord] = field(default=())
+    below: tuple[str, str] | None = None
 
     def tree(self) -> str:
         """One line for each span, two spaces deeper than its parent, siblings in order of time.
@@ -86,8 +90,22 @@ class ReceivedTrace:
 
     @property
     def root(self) -> Span:
-        (found,) = {span.span_id: span for span in self.spans if not span.parent_span_id}.values()
+        (found,) = {span.span_id: span for span in self.spans if self._is_root(span)}.values()
         return found
+
+    def links(self) -> dict[str, tuple[str, str]]:
+        """Where the root is linked to: trace id and span id by `orchestrator.link`."""
+        return {
+            str(attributes_of(link.attributes)["orchestrator.link"]): (link.trace_id.hex(), link.span_id.hex())
+            for link in self.root.links
+        }
+
+    def _is_root(self, span: Span) -> bool:
+        return span.parent_span_id == self._top
+
+    @property
+    def _top(self) -> bytes:
+        return bytes.fromhex(self.below[1]) if self.below else b""
 
     def events(self, span: Span) -> list[str]:
         """Names of the log-based events of a span, without `orchestrator.`, in order of time."""
@@ -99,7 +117,7 @@ class ReceivedTrace:
 
     def problems(self) -> list[str]:
         """What no job's trace may be, however the job went; empty is what we promise (P6)."""
-        roots = [span.name for span in self.spans if not span.parent_span_id]
+        roots = [span.name for span in self.spans if self._is_root(span)]
         if len(roots) != 1:
             return [f"roots: {roots}"]
         return [*self._ids(), *self._times(), *self._results(), *self._attributes(), *self._events()]
@@ -108,30 +126,31 @@ class ReceivedTrace:
         below: dict[bytes, list[Span]] = {}
         for span in sorted(self.spans, key=lambda span: (span.start_time_unix_nano, span.end_time_unix_nano)):
             below.setdefault(span.parent_span_id, []).append(span)
-        pending = [(0, span) for span in reversed(below.pop(b"", []))]
+        pending = [(0, span) for span in reversed(below.pop(self._top, []))]
         while pending:
             depth, span = pending.pop()
             yield depth, span
             pending += [(depth + 1, child) for child in reversed(below.pop(span.span_id, []))]
 
     def _ids(self) -> Iterator[str]:
-        trace, known = bytes.fromhex(ids.trace_id(self.job_id)), {span.span_id for span in self.spans}
+        trace = bytes.fromhex(self.below[0] if self.below else ids.trace_id(self.job_id))
+        known = {self._top, *(span.span_id for span in self.spans)}
         for span_id, count in Counter(span.span_id for span in self.spans).items():
             if count > 1:
                 yield f"span {span_id.hex()} came {count} times"
         names: dict[str, set[str]] = {}
         for span in self.spans:
-            names.setdefault(span.name if span.parent_span_id else "job", set()).add(span.span_id.hex())
+            names.setdefault("job" if self._is_root(span) else span.name, set()).add(span.span_id.hex())
         for name, got in names.items():
             if got != {ids.span_id(self.job_id, name, ordinal) for ordinal in range(len(got))}:
                 yield f"{name}: an id that cannot be derived from the job's"
         for span in self.spans:
             if span.trace_id != trace:
                 yield f"{span.name}: of another trace"
-            if span.parent_span_id and span.parent_span_id not in known:
+            if span.parent_span_id not in known:
                 yield f"{span.name}: hangs below nothing"
-            wanted = Span.SPAN_KIND_INTERNAL if span.parent_span_id else Span.SPAN_KIND_SERVER
-            if span.kind != wanted:
+            whole_run = "cicd.pipeline.result" in attributes_of(span.attributes)
+            if span.kind != (Span.SPAN_KIND_SERVER if whole_run else Span.SPAN_KIND_INTERNAL):
                 yield f"{span.name}: kind {span.kind}"
         if len(list(self._walk())) != len(self.spans):
             yield "spans that cannot be reached from the root"
@@ -190,7 +209,7 @@ class ReceivedTrace:
             yield from (f"{span.name}: attribute {key}" for key in said if not key.startswith(_OWN_OR_SEMCONV))
             if "orchestrator.open" in said:
                 yield f"{span.name}: sent while open"
-            if span.parent_span_id and span.name != "identity.exchange" and "cicd.pipeline.run.state" not in said:
+            if not self._is_root(span) and span.name != "identity.exchange" and "cicd.pipeline.run.state" not in said:
                 yield f"{span.name}: no cicd.pipeline.run.state"
 
     def _events(self) -> Iterator[str]:
@@ -206,9 +225,10 @@ class ReceivedTrace:
                 yield f"{log.event_name}: before the job"
 
 
-def received(receiver: OtlpReceiver, job_id: str) -> ReceivedTrace:
-    """What the receiver has of a job's trace by now; spans that jobs sent themselves are left out."""
-    trace = bytes.fromhex(ids.trace_id(JobId(job_id)))
+def received(receiver: OtlpReceiver, job_id: str, below: tuple[str, str] | None = None) -> ReceivedTrace:
+    """What the receiver has of a job's trace by now; spans that jobs sent themselves are left out. `below` as for
+    `ReceivedTrace`; then all jobs that are joined into that trace are in it."""
+    trace = bytes.fromhex(below[0] if below else ids.trace_id(JobId(job_id)))
     spans = [
         span
         for request in receiver.trace_requests
@@ -218,7 +238,7 @@ def received(receiver: OtlpReceiver, job_id: str) -> ReceivedTrace:
         for span in scope.spans
         if span.trace_id == trace
     ]
-    return ReceivedTrace(JobId(job_id), spans, [log for log in receiver.logs if log.trace_id == trace])
+    return ReceivedTrace(JobId(job_id), spans, [log for log in receiver.logs if log.trace_id == trace], below)
 
 
 def attributes_of(pairs: Sequence[KeyValue]) -> dict[str, str | bool | int | float | list[str]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 from held_opa import HeldOpa, bundle_of
 from installation import Installation
+from received_traces import gaps, settled, trace_of
 from witness import GATE, Witness
 
 from orchestrator.testing.otlp import Fault, OtlpReceiver
@@ -75,19 +75,6 @@ def configured(here: Installation, receiver: OtlpReceiver, folder: Path, **setti
         **{"policy": {"bundle": str(bundle_of(folder))}, "identity": {"audiences": audiences}} | settings,
     )
     return here
-
-
-async def trace_of(here: Installation, receiver: OtlpReceiver, job_id: str) -> ReceivedTrace:
-    """The trace of a job once it has ended and all that the API shows of it has come; nothing may be wrong with it."""
-    await here.finished(job_id)
-    told = (await here.call("GET", f"/v1/jobs/{job_id}/trace")).body
-    events = sum(len(span["events"]) for span in told["spans"])
-    async with asyncio.timeout(20):
-        while not (trace := received(receiver, job_id)).spans or len(trace.logs) < events:
-            await receiver.wait_for_calls(receiver.calls + 1, 20)
-    assert trace.problems() == [], trace.tree()
-    assert len(trace.logs) == events
-    return trace
 
 
 async def frozen_agent(here: Installation) -> str:
@@ -270,21 +257,9 @@ async def killed_at(here: Installation, phase: str, job_id: str) -> None:
     await here.start()
 
 
-def settled(trace: ReceivedTrace) -> str:
-    """The tree without what is chance: an agent may come so far before it is on record that its runner was made."""
-    return re.sub(r"((?:    (?:start|egress\.proof|claim).*\n)+)(  bind.*\n)", r"\2\1", trace.tree())
-
-
 def unwaited(trace: ReceivedTrace) -> str:
     """The same without why it waited: which of several jobs finds the pool full is chance."""
     return settled(trace).replace("  wait reason=pool_full\n", "  wait\n")
-
-
-def gaps(trace: ReceivedTrace) -> set[str]:
-    """Names of the phases that say that nobody watched for a while."""
-    return {
-        span.name for span in trace.spans if "orchestrator.daemon.gap_seconds" in attributes_of(span.attributes)
-    } - {trace.root.name}
 
 
 async def test_the_daemon_is_killed_with_a_job_in_the_queue(

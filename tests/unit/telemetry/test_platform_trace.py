@@ -41,6 +41,25 @@ def test_ids_are_those_of_the_receiver() -> None:
     assert run == PlatformTrace(THEIRS.trace_id, "1497fe109b00d3c0", frozenset(("1497fe109b00d3c0",)))
 
 
+def test_ids_are_those_that_the_receivers_own_tests_expect() -> None:
+    """Numbers of `receiver/githubreceiver/testdata/workflow-run-expected.yaml` in collector-contrib."""
+    facts = {"run_id": "14460881260", "run_attempt": "13"}
+    found = platform_trace(dispatched("https://token.actions.githubusercontent.com", facts))
+    assert found is not None
+    assert (found.trace_id, found.span_id) == ("731ec8a47fd7450f753a812a4a8aa5a0", "aba151af7cfbcf0f")
+    assert found.before is not None
+    assert found.before[0] == "3ab150c94bf95169f4958bc860bddc3b"
+
+
+@pytest.mark.parametrize("join", [False, True])
+def test_an_attempt_is_linked_to_the_one_before(join: bool) -> None:
+    again = facts_for(platform_offer(), named(FACTS | {"run_attempt": "2", "check_run_id": "26920038675"}))
+    root = trace_of(again, join=join).spans[0]
+    links = {link.attributes["orchestrator.link"]: (link.trace_id, link.span_id) for link in root.links}
+    assert links["previous_attempt"] == (THEIRS.trace_id, "1497fe109b00d3c0"), "of the run: each attempt has new jobs"
+    assert ("platform" in links) is not join
+
+
 @pytest.mark.parametrize(
     ("facts", "lacking"),
     [

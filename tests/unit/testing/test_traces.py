@@ -112,6 +112,19 @@ def test_what_is_broken_is_found(how: str) -> None:
     assert any(expected in problem for problem in broken.problems()), broken.problems()
 
 
+def test_a_joined_trace_hangs_below_its_platforms_span() -> None:
+    trace = sent("success")
+    platform = ("0bd0afbe17036e89e4a05c993dace1da", "55b9b8b34bb88fcf")
+    joined = replace(trace, below=platform)
+    assert joined.problems() == ["roots: []"]
+    for one in (*trace.spans, *trace.logs):
+        one.trace_id = bytes.fromhex(platform[0])
+    trace.spans[0].parent_span_id = bytes.fromhex(platform[1])
+    assert joined.problems() == []
+    assert joined.tree() == sent("success").tree()
+    assert replace(joined, below=("1" * 32, platform[1])).problems()[0] == "RUN build: of another trace"
+
+
 def test_broken_events_are_found() -> None:
     trace = sent("success")
     for change, expected in (
