@@ -12,9 +12,12 @@ from orchestrator.model.decision import Decision
 from orchestrator.model.job import JobOffer
 from orchestrator.model.outcome import Outcome, Result
 from orchestrator.telemetry import semconv
+from orchestrator.telemetry.platform_trace import platform_run_id
 from orchestrator.telemetry.records import Attributes, AttributeValue, Severity, SpanStatus, bounded
 from orchestrator.telemetry.semconv import OWN
 
+DISPATCH = "dispatch"
+"""The source whose jobs can be whole pipeline runs."""
 MAX_CALLER_FACTS = 16
 _FACT_NAME = re.compile(r"[a-z0-9_.]{1,40}")
 _ERRORS = frozenset({Result.FAILURE, Result.ERROR, Result.TIMEOUT})
@@ -28,12 +31,11 @@ def of_offer(offer: JobOffer, public_url: str = "") -> Attributes:
         for name, value in sorted(offer.caller.facts.items())[:MAX_CALLER_FACTS]
         if _FACT_NAME.fullmatch(name)
     }
-    own_pipeline = {semconv.CICD_PIPELINE_RUN_ID: key.id} if not spec.pipeline else {}
     return bounded(
         {
             semconv.CICD_PIPELINE_NAME: spec.pipeline or spec.name,
             semconv.CICD_PIPELINE_ACTION_NAME: semconv.ACTION_RUN,
-            **own_pipeline,
+            semconv.CICD_PIPELINE_RUN_ID: key.id if whole_run(offer) else platform_run_id(offer),
             semconv.CICD_PIPELINE_TASK_NAME: spec.name,
             semconv.CICD_PIPELINE_TASK_RUN_ID: key.id,
             semconv.CICD_PIPELINE_TASK_RUN_URL_FULL: f"{public_url}/v1/jobs/{key.id}" if public_url else "",
@@ -48,6 +50,13 @@ def of_offer(offer: JobOffer, public_url: str = "") -> Attributes:
             **caller,
         }
     )
+
+
+def whole_run(offer: JobOffer) -> bool:
+    """Whether the job is a whole pipeline run: one that was dispatched and belongs to no pipeline. Of a run of several
+    jobs, or of one of a platform's, we see parts."""
+    spec = offer.spec
+    return offer.key.source == DISPATCH and not spec.pipeline and not spec.awaits_platform_job
 
 
 def result_word(outcome: Outcome) -> str:

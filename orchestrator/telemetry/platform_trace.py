@@ -45,6 +45,12 @@ def platform_trace(offer: JobOffer) -> PlatformTrace | None:
     return PlatformTrace(trace_id, found[0] if found else root, frozenset((*found, root)), before)
 
 
+def platform_run_id(offer: JobOffer) -> str:
+    """GitHub's id of the workflow run that the job is a part of, by verified facts alone; empty when not known."""
+    known = _from_github(offer) and not _is_missing(offer, "run_id")
+    return offer.caller.facts["run_id"] if known else ""
+
+
 def missing_facts(offer: JobOffer) -> tuple[str, ...]:
     """The facts without which a job of GitHub's cannot be found in its platform's trace; empty for all other jobs."""
     return tuple(name for name in _NEEDED if _is_missing(offer, name)) if _from_github(offer) else ()

@@ -17,9 +17,8 @@ from orchestrator.model.job import JobId
 from orchestrator.model.outcome import Outcome
 from orchestrator.model.phase import IllegalMoveError, Phase, advance
 from orchestrator.telemetry import semconv
+from orchestrator.telemetry.attributes import whole_run
 
-DISPATCH: Final = "dispatch"
-"""The source whose jobs can be whole pipeline runs; those of others are parts of a run that is not ours."""
 POLICY: Final = "policy"
 """What a job waits for that was offered and not yet decided about."""
 SLOT: Final = "starting"
@@ -117,7 +116,6 @@ class Progress:
 
 def _begun(event: events.JobOffered, at_ns: int) -> JobProgress:
     spec = event.offer.spec
-    alone = event.offer.key.source == DISPATCH and not spec.pipeline and not spec.awaits_platform_job
     return JobProgress(
         spec.pool,
         at_ns,
@@ -125,7 +123,7 @@ def _begun(event: events.JobOffered, at_ns: int) -> JobProgress:
         at_ns,
         unnamed=spec.awaits_platform_job,
         waits_since_ns=at_ns,
-        run=spec.name if alone else "",
+        run=spec.name if whole_run(event.offer) else "",
     )
 
 

@@ -1,7 +1,7 @@
 """One trace for each job, read from its facts. Pure: the same facts give the same spans, ids and all.
 
 ```
-RUN <name>                          the job: offered until verified gone
+RUN <name>                          the job: offered until verified gone; SERVER where it is a whole pipeline run
 ├── queue                           offered until policy was asked
 ├── policy                          policy's answer at admission
 ├── wait                            admitted until a runner was begun (again after a runner vanished)
@@ -37,7 +37,7 @@ from orchestrator.model.record import MissingOfferError
 from orchestrator.telemetry import attributes, ids
 from orchestrator.telemetry.joining import at_its_platform
 from orchestrator.telemetry.open_span import ROOT
-from orchestrator.telemetry.records import SpanKind, SpanRecord, Trace, bounded
+from orchestrator.telemetry.records import SpanRecord, Trace, bounded
 from orchestrator.telemetry.semconv import OWN
 from orchestrator.telemetry.tree import Tree
 
@@ -80,7 +80,6 @@ def _compacted(fact: Fact, event: events.JobCompacted) -> SpanRecord:
         parent_span_id="",
         start_ns=event.offered_at_ns,
         end_ns=max(event.finished_at_ns, event.offered_at_ns),
-        kind=SpanKind.SERVER,
         status=status,
         attributes={
             **attributes.of_outcome(event.outcome, own_pipeline=False),

@@ -25,15 +25,7 @@ from orchestrator.telemetry.open_span import (
     STAGES,
     OpenSpan,
 )
-from orchestrator.telemetry.records import (
-    Attributes,
-    AttributeValue,
-    SpanKind,
-    SpanRecord,
-    SpanStatus,
-    Trace,
-    bounded,
-)
+from orchestrator.telemetry.records import Attributes, AttributeValue, SpanKind, SpanRecord, SpanStatus, Trace, bounded
 from orchestrator.telemetry.runner_spans import RunnerSpans
 from orchestrator.telemetry.semconv import OWN
 
@@ -148,6 +140,8 @@ class Tree:
     def _named(self, job: PlatformJob, decision: Decision) -> None:
         """From here on the trace is that of the job which the platform has proven."""
         self._is_named = True
+        for key in attr.of_offer(self.offer, self._public_url):
+            del self._root.attributes[key]
         self.offer = named_offer(self.offer, job)
         self._root.name = f"RUN {job.name}"
         self._root.attributes |= attr.of_offer(self.offer, self._public_url)
@@ -200,7 +194,7 @@ class Tree:
             for span in filter(None, (self._root, self._step)):
                 span.fail(attr.error_type(outcome), outcome.message)
         self._runner.over(self._now, attr.error_type(outcome))
-        self._root.attributes |= attr.of_outcome(outcome, own_pipeline=not self.offer.spec.pipeline)
+        self._root.attributes |= attr.of_outcome(outcome, own_pipeline=attr.whole_run(self.offer))
         self._close_step(self._now)
         self._teardown = self._open("teardown", self._root, _FINALIZING)
         self._runner.enter(self._teardown)
@@ -219,6 +213,7 @@ class Tree:
             self._teardown.fail("leftovers")
             self._teardown.attributes[f"{OWN}teardown.leftovers"] = len(leftovers)
         self._step = None
+        self._exchanges.cut(self._now)
         for span in self._spans:
             span.close(self._now)
 
@@ -290,7 +285,7 @@ class Tree:
             parent_span_id=span.parent,
             start_ns=span.start_ns,
             end_ns=end_ns,
-            kind=SpanKind.SERVER if is_root else SpanKind.INTERNAL,
+            kind=SpanKind.SERVER if is_root and attr.whole_run(self.offer) else SpanKind.INTERNAL,
             status=span.status,
             status_message=span.message,
             attributes=attributes,

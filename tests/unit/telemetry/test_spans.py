@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -100,7 +101,8 @@ def well_formed(trace: Trace) -> None:
     by_id = {span.span_id: span for span in trace.spans}
     assert len(by_id) == len(trace.spans)
     assert root.parent_span_id == ""
-    assert root.kind is SpanKind.SERVER
+    whole_run = "cicd.pipeline.run.id" in root.attributes
+    assert root.kind is (SpanKind.SERVER if whole_run else SpanKind.INTERNAL)
     assert set(by_id) <= OWN_IDS
     assert [span.start_ns for span in others] == sorted(span.start_ns for span in others)
     for span in trace.spans:
@@ -186,6 +188,40 @@ def test_the_time_before_a_job_is_named_is_told_apart(story: str, spans: list[st
     for span in others:
         if span.name.startswith(("platform.", "execute")):
             assert span.attributes["cicd.worker.id"] == "uid-1", span.name
+
+
+def test_a_job_of_a_platforms_run_never_passes_for_a_run_of_its_own() -> None:
+    """Nothing of what was said of the demanded runner stays once its job is named."""
+    facts = {"repository": "octo/site", "run_id": "9001", "run_attempt": "1"}
+    job = replace(stories.PLATFORM_JOB, caller=replace(stories.PLATFORM_JOB.caller, facts=facts))
+    story = [*stories.TO_WORK, e.PlatformJobNamed(job, ADMITTED.decision), end(Result.SUCCESS, EndReason.COMPLETED)]
+    the_offer = stories.platform_offer()
+    before = spans_of(facts_for(the_offer, stories.TO_WORK))[0]
+    after = spans_of(facts_for(the_offer, [*story, DELETED, FINISHED]))[0]
+    assert before.kind is after.kind is SpanKind.INTERNAL
+    assert "cicd.pipeline.run.id" not in before.attributes
+    assert after.attributes["cicd.pipeline.run.id"] == "9001"
+    assert after.attributes["cicd.pipeline.task.run.id"] == the_offer.key.id
+    assert "cicd.pipeline.result" not in after.attributes
+    unnamed = spans_of(facts_for(the_offer, stories.PLATFORM["no_job"]))[0]
+    assert not unnamed.attributes.keys() & {"cicd.pipeline.run.id", "cicd.pipeline.result"}
+
+
+def test_a_part_of_a_named_pipeline_is_no_run_and_a_lone_job_is_one() -> None:
+    part = spans_of(facts_for(offer(pipeline="nightly"), WHOLE["success"]))[0]
+    assert (part.kind, part.attributes["cicd.pipeline.name"]) == (SpanKind.INTERNAL, "nightly")
+    assert not part.attributes.keys() & {"cicd.pipeline.run.id", "cicd.pipeline.result"}
+    whole = spans_of(facts_for(offer(), WHOLE["success"]))[0]
+    assert whole.kind is SpanKind.SERVER
+    assert whole.attributes["cicd.pipeline.run.id"] == offer().key.id
+    assert whole.attributes["cicd.pipeline.result"] == "success"
+
+
+def test_an_exchange_that_nobody_answered_says_so_also_after_the_end() -> None:
+    late = [*stories.TO_WORK, end(Result.SUCCESS, EndReason.COMPLETED, 0), EXCHANGE, DELETED, FINISHED]
+    spans = spans_of(facts_for(offer(), late))
+    (exchange,) = [span for span in spans if span.name == "identity.exchange"]
+    assert exchange.attributes["orchestrator.token.outcome"] == "unanswered"
 
 
 def names(story: str) -> list[str]:
