@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from orchestrator.errors import TryAgainError
 from orchestrator.journal.port import JournalReader
 from orchestrator.model.events import Event, Fact
 from orchestrator.model.job import JobId
+from orchestrator.server.places import Places, Reader
 
 
 class FollowEndedError(Exception):
@@ -68,23 +68,22 @@ class FactFeed:
 
     def __init__(self, reader: JournalReader, *, capacity: int = 1024, max_followers: int = 256) -> None:
         self._capacity = capacity
-        self._max_followers = max_followers
+        self._places = Places(max_followers, max_followers // 2)
         self._followers: dict[JobId, set[Follower]] = {}
-        self._count = 0
         self._unsubscribe = reader.subscribe(self._feed)
 
     @property
     def count(self) -> int:
-        return self._count
+        return self._places.count
 
     def _feed(self, facts: Sequence[Fact]) -> None:
-        if self._count:
+        if self._followers:
             for fact in facts:
                 for follower in self._followers.get(fact.job_id, ()):
                     follower.put(fact)
 
     @contextmanager
-    def follow(self, job_id: JobId, kinds: tuple[type[Event], ...] = ()) -> Iterator[Follower]:
+    def follow(self, job_id: JobId, reader: Reader, kinds: tuple[type[Event], ...] = ()) -> Iterator[Follower]:
         """Facts of one job from now on, only of these kinds if any are named.
 
         Read the journal *after* entering, so that nothing falls between.
@@ -92,21 +91,16 @@ class FactFeed:
         Raises:
             TryAgainError: `too_many_streams`.
         """
-        if self._count >= self._max_followers:
-            raise TryAgainError(
-                f"{self._max_followers} streams are open already.", reason="too_many_streams", retry_after_seconds=5
-            )
-        follower = Follower(self._capacity, kinds)
-        self._followers.setdefault(job_id, set()).add(follower)
-        self._count += 1
-        try:
-            yield follower
-        finally:
-            self._count -= 1
-            group = self._followers[job_id]
-            group.discard(follower)
-            if not group:
-                del self._followers[job_id]
+        with self._places.take(reader):
+            follower = Follower(self._capacity, kinds)
+            self._followers.setdefault(job_id, set()).add(follower)
+            try:
+                yield follower
+            finally:
+                group = self._followers[job_id]
+                group.discard(follower)
+                if not group:
+                    del self._followers[job_id]
 
     def close(self) -> None:
         """Stop listening to the journal and end every stream."""

@@ -14,10 +14,12 @@ from orchestrator.model.events import Event, Fact, JobCompacted, JobFinished, Lo
 from orchestrator.model.job import JobId
 from orchestrator.server import schemas, views
 from orchestrator.server.body import read_query
-from orchestrator.server.deps import ServerDeps
+from orchestrator.server.deps import CALLER, ServerDeps
 from orchestrator.server.dispatch import Jobs
 from orchestrator.server.feed import FactFeed, FollowEndedError, Follower
 from orchestrator.server.page.door import may_stay
+from orchestrator.server.page.roles import VISITOR
+from orchestrator.server.places import Reader
 
 log = logging.getLogger("orchestrator.server")
 
@@ -38,7 +40,7 @@ class Streams:
         query = read_query(request, schemas.LogQuery)
         job_id, facts = await self._jobs.visible_facts(request)
         response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
-        with self._feed.follow(job_id, _LOG_END) as follower:
+        with self._feed.follow(job_id, reader_of(request), _LOG_END) as follower:
             if query.follow == "true":
                 # Read again, now that nothing can happen unseen.
                 facts = await self._deps.reader.facts_of(job_id)
@@ -84,7 +86,7 @@ class Streams:
         query = read_query(request, schemas.EventsQuery)
         job_id, _ = await self._jobs.visible_facts(request)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
-        with self._feed.follow(job_id) as follower:
+        with self._feed.follow(job_id, reader_of(request)) as follower:
             facts = await self._deps.reader.facts_of(job_id)
             with suppress(ConnectionError):
                 await response.prepare(request)
@@ -113,6 +115,13 @@ class Streams:
         if not may_stay(request, self._deps.page):
             raise FollowEndedError("the session is over")
         await write(response, data, self._deps.limits.write_timeout_seconds)
+
+
+def reader_of(request: web.Request) -> Reader:
+    """Who takes a place among the answers that stay open."""
+    visitor = request.get(VISITOR)
+    nobody = visitor is not None and visitor.anonymous
+    return Reader("" if nobody else request[CALLER].id, request.remote or "")
 
 
 async def write(response: web.StreamResponse, data: bytes, timeout_seconds: float) -> None:

@@ -17,12 +17,12 @@ from typing import Any
 
 import msgspec
 
-from orchestrator.errors import TryAgainError
 from orchestrator.model.events import Fact
 from orchestrator.server.deps import ServerDeps
 from orchestrator.server.page.activity import KINDS, item_of
 from orchestrator.server.page.board import Board
 from orchestrator.server.page.overview import Overview
+from orchestrator.server.places import Places, Reader
 
 log = logging.getLogger("orchestrator.server.page")
 
@@ -91,6 +91,7 @@ class Broadcast:
         self._deps = deps
         self._board = board
         self._overview = overview
+        self._places = Places(MAX_LISTENERS, MAX_LISTENERS - RESERVED)
         self._listeners: set[Listener] = set()
         self._activity: deque[tuple[Fact, str]] = deque(maxlen=MAX_ITEMS)
         self._omitted = 0
@@ -128,28 +129,26 @@ class Broadcast:
                 self._activity.append((fact, self._name(fact)))
 
     @contextmanager
-    def listen(self, *, activity: bool, after: int = 0, anonymous: bool = False) -> Iterator[Listener]:
+    def listen(self, reader: Reader, *, activity: bool, after: int = 0) -> Iterator[Listener]:
         """Listen from now on; whoever was there up to `after` is told what it missed, or to read the list again.
 
         Raises:
             TryAgainError: `too_many_streams`.
         """
-        room = MAX_LISTENERS - RESERVED if anonymous else MAX_LISTENERS
-        if len(self._listeners) >= room:
-            raise TryAgainError(f"{room} pages are open already.", reason="too_many_streams", retry_after_seconds=5)
-        listener = Listener(activity=activity)
-        listener.put(self._overview_frame(self._overview.document()))
-        if after:
-            self._catch_up(listener, after)
-        self._board.watched = True
-        self._listeners.add(listener)
-        self._somebody.set()
-        try:
-            yield listener
-        finally:
-            self._listeners.discard(listener)
-            if not self._listeners:
-                self._rest()
+        with self._places.take(reader):
+            listener = Listener(activity=activity)
+            listener.put(self._overview_frame(self._overview.document()))
+            if after:
+                self._catch_up(listener, after)
+            self._board.watched = True
+            self._listeners.add(listener)
+            self._somebody.set()
+            try:
+                yield listener
+            finally:
+                self._listeners.discard(listener)
+                if not self._listeners:
+                    self._rest()
 
     def _rest(self) -> None:
         self._somebody.clear()

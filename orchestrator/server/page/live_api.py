@@ -23,7 +23,7 @@ from orchestrator.server.page.door import may_stay
 from orchestrator.server.page.live_shapes import ActivityQuery, LiveJobsQuery, LiveQuery
 from orchestrator.server.page.overview import Overview
 from orchestrator.server.page.roles import VISITOR
-from orchestrator.server.streams import guard, last_event_id, write
+from orchestrator.server.streams import guard, last_event_id, reader_of, write
 
 _NEWEST: Final = 1 << 62
 _MOST_STRETCHES: Final = 5
@@ -54,9 +54,8 @@ class LiveApi:
         query = read_query(request, LiveQuery)
         self._all_may_be_seen(request)
         response = web.StreamResponse(headers={"Content-Type": SSE, "X-Accel-Buffering": "no"})
-        visitor, after = request.get(VISITOR), last_event_id(request)
-        anonymous = visitor is not None and visitor.anonymous
-        listening = self._broadcast.listen(activity=query.activity == "true", after=after, anonymous=anonymous)
+        activity, after = query.activity == "true", last_event_id(request)
+        listening = self._broadcast.listen(reader_of(request), activity=activity, after=after)
         with listening as listener, suppress(ConnectionError):
             await response.prepare(request)
             await guard(request, response, self._copy(request, response, listener))

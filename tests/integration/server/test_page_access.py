@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
@@ -12,6 +13,7 @@ import pytest
 from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.model.events import AlarmRaised
 from orchestrator.model.job import JobId
+from orchestrator.server.deps import Limits
 from orchestrator.server.page.door import Anonymous, Door
 from orchestrator.server.page.guard import CSRF_HEADER, Names
 from orchestrator.server.page.sessions import SessionLife, Sessions
@@ -250,6 +252,25 @@ async def test_a_job_that_is_followed_is_told_of_no_longer_than_the_session_last
             await api.logs.write(job_id, f"after-{what}\n".encode())
             await api.engine.note(JobId(job_id), AlarmRaised("odd", f"after-{what}"))
             assert f"after-{what}".encode() not in await cut(stream)
+
+
+class TestFewPlaces:
+    @pytest.fixture
+    def limits(self) -> Limits:
+        return Limits(max_streams=8)
+
+    async def test_whoever_has_a_name_follows_a_job_though_nobodies_took_all_they_get(self, api: Any) -> None:
+        job_id = await api.job("one")
+        cookie = await signed_in(api)
+        paths = [f"{api.url}/v1/jobs/{job_id}/{what}?follow=true" for what in ("events", "log")]
+        async with AsyncExitStack() as stack:
+            for place in range(2):  # half of the half that those without a name have together
+                answer = await stack.enter_async_context(api.client.get(paths[place % 2]))
+                assert answer.status == 200
+            for path in paths:
+                assert await reason(await api.client.get(path)) == (503, "too_many_streams")
+                named = await stack.enter_async_context(api.client.get(path, headers=cookie))
+                assert named.status == 200
 
 
 @pytest.mark.slow

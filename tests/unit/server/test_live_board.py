@@ -21,6 +21,7 @@ from orchestrator.model.outcome import EndReason, Result
 from orchestrator.model.phase import Phase
 from orchestrator.model.record import Record, begin, fold
 from orchestrator.model.record import apply as applied
+from orchestrator.server import places
 from orchestrator.server.page import board as boards
 from orchestrator.server.page import broadcast as broadcasts
 from orchestrator.server.page.board import Board
@@ -33,6 +34,7 @@ from orchestrator.testing.stories import ADMITTED, BOUND, CREATED, FINISHED, STA
 FULL = events.JobWaited(events.WaitReason.POOL_FULL, "2 of 2 are busy")
 SUCCESS = [ADMITTED, FULL, STARTED, CREATED, BOUND, end(Result.SUCCESS, EndReason.COMPLETED, 0), FINISHED]
 LOST = [ADMITTED, STARTED, end(Result.ERROR, EndReason.PROVISION_FAILED), FINISHED]
+SOMEBODY = places.Reader("ada")
 REFUSED = [end(Result.DENIED, EndReason.POLICY_DENIED), FINISHED]
 
 
@@ -156,7 +158,7 @@ def test_whoever_follows_has_the_list(doings: list[str], random: Any) -> None:
         for _ in SUCCESS:
             await world.step(old[1])
         await world.open()
-        listening = world.broadcast.listen(activity=False)
+        listening = world.broadcast.listen(SOMEBODY, activity=False)
         reader = Reader(world, listening.__enter__())
         await reader.read()
         for number, doing in enumerate(doings):
@@ -171,10 +173,10 @@ def test_whoever_follows_has_the_list(doings: list[str], random: Any) -> None:
             elif doing == "take":
                 await reader.take()
             else:
-                keeper = world.broadcast.listen(activity=False)  # somebody else stays, so that all goes on
+                keeper = world.broadcast.listen(SOMEBODY, activity=False)  # somebody else stays, so that all goes on
                 keeper.__enter__()
                 listening.__exit__(None, None, None)
-                listening = world.broadcast.listen(activity=False, after=max(reader.last_id, 1))
+                listening = world.broadcast.listen(SOMEBODY, activity=False, after=max(reader.last_id, 1))
                 reader.listener = listening.__enter__()
         while world.board.changed or world.board.gone:
             world.broadcast.tick(overview=False)
@@ -195,7 +197,7 @@ async def test_whoever_comes_back_is_told_what_it_missed(monkeypatch: pytest.Mon
     monkeypatch.setattr(broadcasts, "MAX_ROWS", 2)
     world = World()
     await world.open()
-    with world.broadcast.listen(activity=False) as listener:
+    with world.broadcast.listen(SOMEBODY, activity=False) as listener:
         reader = Reader(world, listener)
         await world.offer("first", SUCCESS)
         world.broadcast.tick(overview=False)
@@ -205,17 +207,17 @@ async def test_whoever_comes_back_is_told_what_it_missed(monkeypatch: pytest.Mon
         await reader.take()
         assert len(reader.rows) == 3
         world.broadcast.tick(overview=False)  # the fourth, under the number that the reader has already
-        with world.broadcast.listen(activity=False, after=reader.last_id) as reader.listener:
+        with world.broadcast.listen(SOMEBODY, activity=False, after=reader.last_id) as reader.listener:
             assert await reader.take() == ["overview", "jobs", "jobs"]
         assert len(reader.rows) == 4
-        with world.broadcast.listen(activity=False, after=1) as reader.listener:
+        with world.broadcast.listen(SOMEBODY, activity=False, after=1) as reader.listener:
             assert await reader.take() == ["overview", "resync"]
 
 
 async def test_many_steps_between_two_looks_are_one_row() -> None:
     world = World()
     await world.open()
-    with world.broadcast.listen(activity=True) as listener:
+    with world.broadcast.listen(SOMEBODY, activity=True) as listener:
         reader = Reader(world, listener)
         assert await reader.take() == ["overview"]
         job_id = await world.offer("a", SUCCESS)
@@ -231,7 +233,7 @@ async def test_many_steps_between_two_looks_are_one_row() -> None:
 async def test_a_look_between_the_feed_and_the_engine_tells_nothing_old() -> None:
     world = World()
     await world.open()
-    with world.broadcast.listen(activity=False) as listener:
+    with world.broadcast.listen(SOMEBODY, activity=False) as listener:
         reader = Reader(world, listener)
         world.between = lambda: world.broadcast.tick(overview=False)
         job_id = await world.offer("a", SUCCESS)
@@ -251,7 +253,7 @@ async def test_nothing_is_kept_for_nobody() -> None:
     job_id = await world.offer("a", SUCCESS)
     await world.step(job_id)
     assert not world.board.changed
-    with world.broadcast.listen(activity=False):
+    with world.broadcast.listen(SOMEBODY, activity=False):
         await world.step(job_id)
         assert list(world.board.changed) == [job_id]
     assert not world.board.changed
@@ -268,19 +270,18 @@ async def test_whoever_takes_nothing_reads_the_list_again() -> None:
 
 
 async def test_pages_that_are_open_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broadcasts, "MAX_LISTENERS", 1)
+    monkeypatch.setattr(broadcasts, "MAX_LISTENERS", 2)
+    monkeypatch.setattr(broadcasts, "RESERVED", 1)
     world = World()
     await world.open()
-    with world.broadcast.listen(activity=False):
-        with pytest.raises(TryAgainError) as caught, world.broadcast.listen(activity=False):
+    nobody, other = places.Reader("", "192.0.2.1"), places.Reader("", "192.0.2.2")
+    with world.broadcast.listen(nobody, activity=False):
+        with pytest.raises(TryAgainError) as caught, world.broadcast.listen(other, activity=False):
             pass
         assert caught.value.reason == "too_many_streams"
-    with world.broadcast.listen(activity=False):
-        pass
-    monkeypatch.setattr(broadcasts, "RESERVED", 1)
-    with pytest.raises(TryAgainError), world.broadcast.listen(activity=False, anonymous=True):
-        pass
-    with world.broadcast.listen(activity=False):
+        with world.broadcast.listen(SOMEBODY, activity=False):
+            assert world.broadcast.count == 2
+    with world.broadcast.listen(other, activity=False):
         pass
 
 
@@ -290,7 +291,7 @@ async def test_a_defect_is_told_as_a_reason_to_read_again(monkeypatch: pytest.Mo
     await world.open()
     monkeypatch.setattr(world.broadcast, "tick", lambda **_: 1 / 0)
     world.broadcast.start()
-    with world.broadcast.listen(activity=False) as listener:
+    with world.broadcast.listen(SOMEBODY, activity=False) as listener:
         async with asyncio.timeout(5):
             assert b"overview" in (await listener.take(5) or b"")
             assert (await listener.take(5) or b"").startswith(RESYNC)
@@ -300,7 +301,7 @@ async def test_a_defect_is_told_as_a_reason_to_read_again(monkeypatch: pytest.Mo
 async def test_activity_is_the_newest_and_says_how_much_it_leaves_out() -> None:
     world = World()
     await world.open()
-    with world.broadcast.listen(activity=True) as listener:
+    with world.broadcast.listen(SOMEBODY, activity=True) as listener:
         await listener.take(0.01)
         job_id = await world.offer("a", [events.AlarmRaised("odd", str(n)) for n in range(30)])
         for _ in range(30):
