@@ -64,6 +64,7 @@ async def test_what_is_restored_is_the_same_daemon_and_runs_nothing_twice(
     assert "new folder" in over.err
     audit = tmp_path / "audit"
     shutil.copytree(here.state / "audit", audit)
+    audit.chmod(0o755)  # as on a disk that came from elsewhere
     shutil.rmtree(here.state)
     checked = await command(here, "restore", "--check", str(tmp_path / "b"))
     assert checked.code == 0, checked.err

@@ -30,6 +30,12 @@ _COMPRESSION: Final = 1
 _CHUNK: Final = 1 << 20
 _MAX_HEAD_BYTES: Final = 64 << 10
 """Of what describes a member, such as a long name: it is read into memory as a whole."""
+_MAX_FILES: Final = 2_000_000
+"""More than the largest list has room for."""
+_MAX_NAME_BYTES: Final = 1024
+_MAX_NAME_PARTS: Final = 32
+_MAX_AFTER_BYTES: Final = 1 << 20
+"""Of what may come after the archive's end, which is padding only."""
 # The tar library tells some damage by plain ValueErrors.
 _BROKEN: Final = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError)
 
@@ -177,17 +183,22 @@ def members(file: IO[bytes]) -> Iterator[Member]:
                 if content is None or not _plain(info.name):
                     raise damaged(f"it holds {info.name[:200]!r}, which is no file of ours")
                 yield Member(info.name, info.size, content.read)
-            while packed.read(_CHUNK):  # the sum over everything comes last
-                pass
+            after = 0
+            while data := packed.read(_CHUNK):  # the sum over everything comes last
+                after += len(data)
+                if after > _MAX_AFTER_BYTES:
+                    raise damaged("something follows its end")
     except _BROKEN as error:
         raise _cut_off() from error
 
 
 def _plain(name: str) -> bool:
-    """A name that stays below its folder."""
+    """A name that stays below its folder, and that a file system can have."""
+    if len(name.encode("utf-8", "surrogateescape")) > _MAX_NAME_BYTES or "\0" in name:
+        return False
     path = PurePosixPath(name)
-    inside = bool(path.parts) and not path.is_absolute() and ".." not in path.parts and str(path) == name
-    return inside and "\0" not in name
+    inside = not path.is_absolute() and ".." not in path.parts and str(path) == name
+    return inside and 0 < len(path.parts) <= _MAX_NAME_PARTS
 
 
 def read_all(file: IO[bytes], take: Callable[[Member], Callable[[bytes], Any]]) -> Manifest:
@@ -202,6 +213,8 @@ def read_all(file: IO[bytes], take: Callable[[Member], Callable[[bytes], Any]]) 
     for member in members(file):
         if manifest is not None or member.name in found:
             raise damaged("a file comes twice, or after the list")
+        if len(found) >= _MAX_FILES:
+            raise damaged(f"it holds more than {_MAX_FILES} files")
         if member.name == MANIFEST:
             manifest = Manifest.decode(_small(member))
         else:

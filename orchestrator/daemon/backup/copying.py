@@ -43,7 +43,9 @@ def copy_database(path: Path, target: Path) -> None:
         OSError, sqlite3.Error: it cannot be read or written.
     """
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(target)) as made:
+    # It may go away meanwhile, and must not be made anew then.
+    there = f"{path.resolve().as_uri()}?mode=rw"
+    with closing(sqlite3.connect(there, uri=True)) as source, closing(sqlite3.connect(target)) as made:
         source.execute("PRAGMA query_only = ON")
         source.backup(made)
         # One file, so that nothing beside it belongs to it. Whoever opens it chooses its mode again.
@@ -52,12 +54,14 @@ def copy_database(path: Path, target: Path) -> None:
 
 
 def check_database(path: Path, name: str) -> None:
-    """
+    """Nothing beside the file is looked at, and nothing is written.
+
     Raises:
         GiveUpError: reason `backup_damaged`.
     """
     try:
-        with closing(sqlite3.connect(path)) as made:
+        # A file may come from anywhere: what pretends to be its journal must not be rolled back into it.
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as made:
             found = [row[0] for row in made.execute("PRAGMA integrity_check(3)")]
     except sqlite3.DatabaseError as error:
         found = [str(error)]

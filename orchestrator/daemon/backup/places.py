@@ -22,7 +22,7 @@ LOST: Final = "lost+found"
 """What a volume may hold that is empty otherwise."""
 
 _MADE_AT_EACH_START: Final = frozenset({"daemon.json", "caller-token"})
-_BESIDE_A_DATABASE: Final = ("-wal", "-shm", "-journal")
+_BESIDE_A_DATABASE: Final = (".db-wal", ".db-shm", ".db-journal")
 _SCRATCH: Final = (".lock", ".tmp", ".sock")
 _JOURNAL: Final = "journal.db"
 _AUDIT_NOTES: Final = frozenset({"checkpoint", "checkpoints"})
@@ -53,8 +53,8 @@ def sources(folders: Mapping[str, Path], *, logs: bool) -> list[Source]:
     records, which may be more than they vouch for, and never less.
 
     Raises:
-        ConfigurationError: reason `state_dir_unusable`: a folder cannot be listed, or is a link, so that the backup
-            would not be whole.
+        ConfigurationError: reason `state_dir_unusable`: a folder cannot be listed, or something is a link, so that the
+            backup would not be whole.
     """
     found = [source for name, folder in folders.items() for source in _files(name, folder)]
     kept = [one for one in found if logs or not one.name.startswith(f"{STATE}/logs/")]
@@ -65,10 +65,10 @@ def _files(place: str, folder: Path) -> Iterator[Source]:
     for parent, names, files in os.walk(folder, onerror=_unless_gone):
         at = Path(parent)
         names[:] = sorted(name for name in names if name not in (RESTORING, LOST))
-        _refuse_links(at / name for name in names)
-        for file in files:
-            path = at / file
-            if _wanted(at == folder, file) and path.is_file() and not path.is_symlink():
+        wanted = [name for name in files if _wanted(at == folder, name)]
+        _refuse_links(at / name for name in (*names, *wanted))
+        for path in (at / name for name in wanted):
+            if path.is_file():
                 yield Source(path, f"{place}/{path.relative_to(folder)}")
 
 
@@ -85,14 +85,19 @@ def _refuse_links(paths: Iterable[Path]) -> None:
     for path in paths:
         if path.is_symlink():
             raise ConfigurationError(
-                f"{path} is a link to a folder, which would not be in the backup",
+                f"{path} is a link, and what it leads to would not be in the backup",
                 reason="state_dir_unusable",
-                fix="put the folder itself there, by a mount for example",
+                fix="put the file or folder itself there, by a mount for example",
             )
 
 
+def belongs_to_a_database(name: str) -> bool:
+    """Whether SQLite takes the file for a part of the database beside it. A backup holds none: its copies are whole."""
+    return name.endswith(_BESIDE_A_DATABASE)
+
+
 def _wanted(top: bool, name: str) -> bool:
-    if name == "lock" or name.endswith((*_SCRATCH, *(f".db{end}" for end in _BESIDE_A_DATABASE))):
+    if name == "lock" or name.endswith(_SCRATCH) or belongs_to_a_database(name):
         return False
     return not (top and name in _MADE_AT_EACH_START)
 

@@ -6,15 +6,15 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any, Final
 
 from orchestrator.daemon.backup.archive import Manifest, Member, damaged, read_all
 from orchestrator.daemon.backup.copying import check_database, is_database
-from orchestrator.daemon.backup.places import AUDIT, DECISIONS, LOST, RESTORING, STATE, places
+from orchestrator.daemon.backup.places import AUDIT, DECISIONS, LOST, RESTORING, STATE, belongs_to_a_database, places
 from orchestrator.daemon.backup.unfinished import end_unfinished
 from orchestrator.errors import ConfigurationError, GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.evidence.audit.note import NoteRefusedError, NoteVerifier
@@ -26,6 +26,10 @@ from orchestrator.settings import Settings
 
 Progress = Callable[[int], None]
 """Bytes read so far."""
+
+_KEPT_FREE_BYTES: Final = 256 << 20
+_KEPT_FREE_PART: Final = 20
+"""So much of a disk, or this part of a small one, is never unpacked into: others live on it too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,8 @@ class _Stages:
 
     def path(self, name: str) -> Path:
         place, _, rest = name.partition("/")
-        if place not in (STATE, AUDIT, DECISIONS) or not rest or PurePosixPath(rest).parts[0] == RESTORING:
+        unfit = not rest or belongs_to_a_database(rest) or PurePosixPath(rest).parts[0] == RESTORING
+        if place not in (STATE, AUDIT, DECISIONS) or unfit:
             raise damaged(f"it holds {name[:200]!r}, which is no file of ours")
         return self.folder(place) / PurePosixPath(rest)
 
@@ -120,12 +125,10 @@ def _unpack(file: Path, stages: _Stages, progress: Progress) -> Checked:
 
         def take(member: Member) -> Callable[[bytes], Any]:
             path = stages.path(member.name)
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_folders(path.parent)
             stack.close()
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            out = stack.enter_context(os.fdopen(os.open(path, flags, 0o600), "wb"))
-            stack.callback(os.fsync, out.fileno())
-            stack.callback(out.flush)
+            _demand_room(path.parent, member)
+            out = stack.enter_context(_new_file(path))
 
             def give(data: bytes) -> None:
                 nonlocal done
@@ -147,6 +150,29 @@ def _unpack(file: Path, stages: _Stages, progress: Progress) -> Checked:
     if f"{STATE}/journal.db" not in paths:
         raise damaged("it holds no journal")
     return Checked(manifest, _audited(paths))
+
+
+def _make_folders(folder: Path) -> None:
+    """Each of them is for this user alone: `Path.mkdir` gives its mode to the last one only."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for one in reversed(missing):
+        one.mkdir(mode=0o700)
+
+
+def _demand_room(folder: Path, member: Member) -> None:
+    """A small file can claim to be a large one. No member gives more than it claims, so this is asked first."""
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize - min(_KEPT_FREE_BYTES, disk.f_blocks * disk.f_frsize // _KEPT_FREE_PART)
+    if member.size <= free and (not disk.f_files or disk.f_favail > disk.f_files // _KEPT_FREE_PART):
+        return
+    raise TryAgainError(
+        f"the backup holds {member.name[:200]!r} of {member.size} bytes, for which the disk of {folder} has no room",
+        reason="restore_unwritable",
+        fix="give it free space, and distrust a backup that is far larger than what was backed up",
+    )
 
 
 def _audited(paths: Mapping[str, Path]) -> int | None:
@@ -185,8 +211,22 @@ def _take_newer(newer: Path, staged: Mapping[str, Path]) -> int:
             fix="give the newest copy of the same log, or leave the option out",
         )
     shutil.rmtree(folder)
-    shutil.copytree(newer, folder, ignore=shutil.ignore_patterns("lock"), copy_function=shutil.copyfile)
+    _make_folders(folder)
+    for path in newer.iterdir():
+        if path.name != "lock" and path.is_file():
+            with path.open("rb") as source, _new_file(folder / path.name) as out:
+                shutil.copyfileobj(source, out)
     return report.records
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[IO[bytes]]:
+    """For this user alone, and durable at the end."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as out:
+        yield out
+        out.flush()
+        os.fsync(out.fileno())
 
 
 def _end_unfinished(journal: Path, manifest: Manifest) -> list[JobId]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import gzip
 import sqlite3
 import tarfile
 from contextlib import closing
@@ -13,10 +15,11 @@ import pytest
 
 from orchestrator.daemon.backup import restoring
 from orchestrator.daemon.backup.archive import Manifest
+from orchestrator.daemon.backup.copying import check_database
 from orchestrator.daemon.backup.making import back_up
 from orchestrator.daemon.backup.places import AUDIT, STATE, sources
 from orchestrator.daemon.backup.restoring import restore
-from orchestrator.errors import ConfigurationError, GiveUpError
+from orchestrator.errors import ConfigurationError, GiveUpError, TryAgainError
 from orchestrator.settings import Settings
 
 
@@ -75,9 +78,13 @@ def test_a_folder_that_would_be_missing_is_refused(state: Path, tmp_path: Path) 
     a_journal(state)
     (tmp_path / "elsewhere").mkdir()
     (state / "logs").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ConfigurationError, match="logs is a link to a folder"):
+    with pytest.raises(ConfigurationError, match="logs is a link, and what it leads to"):
         backed_up(state, tmp_path / "b")
     (state / "logs").unlink()
+    (state / "key").symlink_to(tmp_path / "elsewhere" / "key")
+    with pytest.raises(ConfigurationError, match="key is a link, and what it leads to"):
+        backed_up(state, tmp_path / "b")
+    (state / "key").unlink()
     (tmp_path / "audit").touch()
     with pytest.raises(ConfigurationError, match="audit cannot be listed: Not a directory"):
         sources({STATE: state, AUDIT: tmp_path / "audit"}, logs=True)
@@ -147,3 +154,72 @@ def test_what_killed_backups_left_is_removed_but_for_one_that_is_being_written(s
         backed_up(state, tmp_path / "orchestrator-20260103T000000Z.backup")
     assert not killed.exists()
     assert (living / "part").exists()
+
+
+def test_every_folder_that_is_put_back_is_for_its_user_alone(state: Path, tmp_path: Path) -> None:
+    """Also one that holds only folders: the daemon refuses keys in a folder that others may enter."""
+    a_journal(state)
+    (state / "keys" / "issuers" / "prod").mkdir(parents=True)
+    (state / "keys" / "issuers" / "prod" / "issuer.json").touch()
+    backed_up(state, tmp_path / "b")
+    restored(tmp_path / "b", tmp_path / "new")
+    folders = [path for path in (tmp_path / "new").rglob("*") if path.is_dir()]
+    assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}
+    assert tmp_path / "new" / "keys" / "issuers" / "prod" in folders
+
+
+def bomb(file: Path, *members: tuple[str, int]) -> Path:
+    """An archive whose members claim to be as large as that. Nothing of the last one comes."""
+    with gzip.open(file, "wb") as packed:
+        for name, size in members:
+            info = tarfile.TarInfo(name)
+            info.size = size
+            packed.write(info.tobuf(tarfile.GNU_FORMAT))
+    return file
+
+
+def test_no_file_that_claims_more_than_the_disk_has_is_begun(tmp_path: Path) -> None:
+    with pytest.raises(TryAgainError, match="has no room") as caught:
+        restored(bomb(tmp_path / "b", ("state/journal.db", 1 << 60)), tmp_path / "new")
+    assert caught.value.reason == "restore_unwritable"
+    assert "state/journal.db" in str(caught.value)
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_disk_is_never_filled_to_its_end(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others live on it, too: what is left for them is no room for a backup, however small its files are."""
+    a_journal(state)
+    backed_up(state, tmp_path / "b")
+    monkeypatch.setattr(restoring, "_KEPT_FREE_BYTES", 1 << 62)
+    monkeypatch.setattr(restoring, "_KEPT_FREE_PART", 1)
+    with pytest.raises(TryAgainError, match="has no room"):
+        restored(tmp_path / "b", tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["state/journal.db-wal", "state/x/some.db-journal", "state/notifications.db-shm"])
+def test_nothing_is_put_beside_a_database_that_would_become_part_of_it(name: str, tmp_path: Path) -> None:
+    with pytest.raises(GiveUpError, match="no file of ours"):
+        restored(bomb(tmp_path / "b", (name, 0)), tmp_path / "new")
+
+
+def test_what_pretends_to_be_a_journal_beside_a_file_is_not_played_back(state: Path, tmp_path: Path) -> None:
+    """SQLite finishes what an interrupted program left, and may delete files that are named in it."""
+    with closing(sqlite3.connect(state / "odd")) as made:
+        made.executescript("CREATE TABLE t (x); INSERT INTO t VALUES (randomblob(100000));")
+    untouched = (state / "odd").read_bytes()
+    with closing(sqlite3.connect(state / "odd", isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("PRAGMA cache_spill = 1")
+        writer.execute("PRAGMA cache_size = 1")
+        writer.execute("UPDATE t SET x = randomblob(100000)")
+        left = (state / "odd-journal").read_bytes()
+        changed = (state / "odd").read_bytes()
+        writer.execute("ROLLBACK")
+    (state / "odd").write_bytes(changed)
+    (state / "odd-journal").write_bytes(left)
+    assert changed != untouched, "the journal is one that SQLite would play back"
+    with contextlib.suppress(GiveUpError):
+        check_database(state / "odd", "odd")
+    assert (state / "odd").read_bytes() == changed
+    assert (state / "odd-journal").exists()
