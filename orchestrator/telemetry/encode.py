@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
@@ -62,6 +66,16 @@ def encode_events(events: tuple[LogRecordData, ...], resource: Attributes, redac
     for event in events:
         _put_event(scope.log_records.add(), event, redact)
     return bytes(request.SerializeToString())
+
+
+def rejected_spans(answer: bytes) -> int:
+    """How many spans a receiver's success was not for; an answer that is no protobuf still was a success."""
+    response = ExportTraceServiceResponse()
+    try:
+        response.ParseFromString(answer)
+    except DecodeError:
+        return 0
+    return max(int(response.partial_success.rejected_spans), 0)
 
 
 def put(target: KeyValues, attributes: Attributes, redact: Redact) -> None:

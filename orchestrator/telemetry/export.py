@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from orchestrator.errors import ConfigurationError, GiveUpError, OrchestratorError, TryAgainError
@@ -62,12 +60,14 @@ class ExportOptions:
 
 @dataclass(slots=True)
 class ExportCounts:
-    """Since the start. `depth` is the outbox as last looked at, and stops counting at 1000."""
+    """Since the start, jobs unless the name says otherwise. `depth` is the outbox as last looked at, and stops counting
+    at 1000; `refused_events` are jobs whose events the receiver will never take."""
 
     depth: int = 0
     exported: int = 0
     refused: int = 0
     rejected_spans: int = 0
+    refused_events: int = 0
     failed_passes: int = 0
 
 
@@ -99,7 +99,10 @@ class TraceExporter:
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._client: OtlpClient | None = None
-        self._spans_taken: set[JobId] = set()
+        self._settled: set[JobId] = set()
+        """Still in the outbox, and their spans are taken or refused for good: not to be sent or counted once more."""
+        self._eventless: set[JobId] = set()
+        """The same of jobs whose events are refused for good."""
         self._logs_wanted = True
         self._complained = ""
 
@@ -153,7 +156,8 @@ class TraceExporter:
             if self._client is not None:
                 await self._send_jobs(self._client, jobs)
             await self.outbox.trace_exported(jobs)
-            self._spans_taken.difference_update(jobs)
+            self._settled.difference_update(jobs)
+            self._eventless.difference_update(jobs)
             gone += len(jobs)
             self.counts.depth = len(pending) - gone
         return gone
@@ -161,11 +165,12 @@ class TraceExporter:
     async def _send_jobs(self, client: OtlpClient, jobs: Sequence[JobId]) -> None:
         facts = [(job_id, of_job) for job_id in jobs if (of_job := await self._facts_of(job_id)) is not None]
         encoded = await asyncio.to_thread(self._encode, facts)
-        unsent = [job for job in encoded if job.job_id not in self._spans_taken]
+        unsent = [job for job in encoded if job.job_id not in self._settled]
         for batch in _batches(unsent, self.options.batch_bytes):
             await self._send_spans(client, batch)
         if self._logs_wanted:
-            for batch in _batches(encoded, self.options.batch_bytes):
+            unsent = [job for job in encoded if job.job_id not in self._eventless]
+            for batch in _batches(unsent, self.options.batch_bytes):
                 await self._send_events(client, batch)
 
     async def _facts_of(self, job_id: JobId) -> Sequence[Fact] | None:
@@ -177,8 +182,16 @@ class TraceExporter:
 
     def _unreadable(self, job_id: JobId, error: str) -> None:
         """One job's damaged facts must not keep the traces of all others from leaving."""
+        if self._refused(job_id):
+            _log.error("trace.unreadable", job_id=job_id, error=error)
+
+    def _refused(self, job_id: JobId) -> bool:
+        """Whether that is news: what is behind it in the outbox may have to be tried many times."""
+        if job_id in self._settled:
+            return False
+        self._settled.add(job_id)
         self.counts.refused += 1
-        _log.error("trace.unreadable", job_id=job_id, error=error)
+        return True
 
     def _encode(self, facts: Sequence[tuple[JobId, Sequence[Fact]]]) -> list[_Encoded]:
         encoded = []
@@ -206,12 +219,12 @@ class TraceExporter:
                 for job in batch:
                     await self._send_spans(client, [job])
                 return
-            self.counts.refused += 1
+            self._refused(batch[0].job_id)
             _log.error("trace.refused", job_id=batch[0].job_id, reason=error.reason, detail=str(error))
             return
         self.counts.exported += len(batch)
-        self._spans_taken.update(job.job_id for job in batch)
-        rejected = _rejected(answer)
+        self._settled.update(job.job_id for job in batch)
+        rejected = encode.rejected_spans(answer)
         if rejected:
             # Partial success may not be retried (OTLP specification): what was rejected stays so.
             self.counts.rejected_spans += rejected
@@ -228,7 +241,13 @@ class TraceExporter:
             self._logs_wanted = False
             _log.warning("trace.events_not_wanted", detail=str(error))
         except GiveUpError as error:
-            _log.warning("trace.events_refused", detail=str(error), jobs=[job.job_id for job in batch][:16])
+            if len(batch) > 1:
+                for job in batch:
+                    await self._send_events(client, [job])
+                return
+            self._eventless.add(batch[0].job_id)
+            self.counts.refused_events += 1
+            _log.error("trace.events_refused", job_id=batch[0].job_id, detail=str(error))
 
     async def _post(self, client: OtlpClient, path: str, body: bytes) -> bytes:
         attempts = 1 if self._stopping.is_set() else self.options.attempts
@@ -279,13 +298,3 @@ def _batches(encoded: Sequence[_Encoded], limit: int) -> list[list[_Encoded]]:
         batches[-1].append(job)
         size += weight
     return batches
-
-
-def _rejected(answer: bytes) -> int:
-    """How many spans a success was not for; an answer that is no protobuf still was a success."""
-    response = ExportTraceServiceResponse()
-    try:
-        response.ParseFromString(answer)
-    except DecodeError:
-        return 0
-    return max(int(response.partial_success.rejected_spans), 0)

@@ -36,7 +36,7 @@ class RunMetrics:
     one."""
 
     def __init__(self, make: Instruments, named: Collection[str]) -> None:
-        self._named = frozenset(named)
+        self.named = frozenset(named)
         text = "Time that pipeline runs spent in a state."
         labels = ("cicd_pipeline_name", "cicd_pipeline_run_state", "cicd_pipeline_result", "error_type")
         self._lasted = make.histogram("pipeline_run_duration_seconds", text, labels, JOB_BUCKETS, namespace=_NAMESPACE)
@@ -46,7 +46,7 @@ class RunMetrics:
         )
 
     def name(self, job: JobProgress) -> str:
-        return job.run if job.run in self._named else OTHER
+        return job.run if job.run in self.named else OTHER
 
     def count(self, fact: Fact, job: JobProgress) -> None:
         """A run's result is told with the state in which it was found, and with what follows."""
@@ -103,7 +103,7 @@ class PipelineCollector(Collector):
         self._system = system
 
     def collect(self) -> Iterable[Metric]:
-        active: Counter[tuple[str, str]] = Counter({(OTHER, state): 0 for state in STATES})
+        active = Counter({(name, state): 0 for name in (*self._runs.named, OTHER) for state in STATES})
         for job in self._progress.jobs():
             if job.run:
                 active[self._runs.name(job), state_of(job.phase)] += 1

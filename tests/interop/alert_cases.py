@@ -21,12 +21,25 @@ _P = _J | {"pool": "default"}
 _S = _J | {"source": "octo", "set": "linux"}
 _UP = {'orchestrator_build_info{job="orchestrator",version="1"}': "1x120"}
 _API = 'orchestrator_kubernetes_request_duration_seconds_count{job="orchestrator",resource="pods",'
-_ENDED = 'orchestrator_job_finished_total{job="orchestrator",pool="default",'
+_ENDED = 'orchestrator_job_duration_seconds_count{job="orchestrator",pool="default",'
+_SYSTEM = 'cicd_system_errors_total{job="orchestrator",'
+_REFUSED = 'orchestrator_token_request_total{job="orchestrator",outcome="refused",'
+_LIMIT = 'orchestrator_source_rate_limit{job="orchestrator",source="octo",'
+_LEFT = 'orchestrator_source_rate_limit_remaining{job="orchestrator",source="octo",'
+_RENEWED = 'orchestrator_source_rate_limit_reset_timestamp_seconds{job="orchestrator",source="octo",'
+_USES = 'orchestrator_exception_use_total{job="orchestrator"}'
+_DECIDED = 'orchestrator_policy_decision_total{job="orchestrator",stage="admission",verdict="allow"}'
+_TRACES = 'orchestrator_trace_{}{{job="orchestrator"}}'
 _HALF = "0+30x120"
 """Half an observation a second, all of them slower than the largest bound."""
 
 FIRING = (
     Case("OrchestratorDown", {"some_other_metric": "1x120"}),
+    Case(
+        "OrchestratorDown",
+        _UP | {'orchestrator_build_info{job="other",version="1"}': "1x20 _x100"},
+        {"job": "other"},
+    ),
     Case(
         "OrchestratorCheckFailing",
         {'orchestrator_check_ok{job="orchestrator",check="journal"}': "0x120"},
@@ -63,17 +76,19 @@ FIRING = (
             'orchestrator_job_start_duration_seconds_bucket{job="orchestrator",pool="default",le="120"}': "0x120",
             'orchestrator_job_start_duration_seconds_bucket{job="orchestrator",pool="default",le="300"}': _HALF,
             'orchestrator_job_start_duration_seconds_bucket{job="orchestrator",pool="default",le="+Inf"}': _HALF,
+            'orchestrator_job_start_duration_seconds_count{job="orchestrator",pool="default"}': _HALF,
         },
         _P,
     ),
     Case(
         "OrchestratorJobErrors",
         {
-            _ENDED + 'result="error",reason="node_lost"}': "0+1x120",
-            _ENDED + 'result="success",reason="completed"}': "0+9x120",
+            _ENDED + 'result="error"}': "0+1x120",
+            _ENDED + 'result="success"}': "0+9x120",
         },
         _P,
     ),
+    Case("OrchestratorJobErrors", {_ENDED + 'result="error"}': "0x55 40x60"}, _P),
     Case(
         "OrchestratorAlarm",
         {'orchestrator_alarm_total{job="orchestrator",alarm="second_claim"}': "0x55 1x60"},
@@ -91,21 +106,37 @@ FIRING = (
     Case("OrchestratorDenialsJumped", {'orchestrator_policy_deny_jump{job="orchestrator"}': "1x120"}, _J),
     Case(
         "OrchestratorPolicyFails",
-        {
-            'cicd_system_errors_total{job="orchestrator",cicd_system_component="policy",error_type="policy_error"}': (
-                "0+1x120"
-            )
-        },
+        {_SYSTEM + 'cicd_system_component="policy",error_type="policy_error"}': "0+1x120"},
         _J | {"error_type": "policy_error"},
+    ),
+    Case(
+        "OrchestratorPolicyFails",
+        {_SYSTEM + 'cicd_system_component="policy",error_type="policy_undefined"}': "_x55 1x60"},
+        _J | {"error_type": "policy_undefined"},
     ),
     Case("OrchestratorDecisionsLost", {'orchestrator_policy_log_lost_total{job="orchestrator"}': "0+1x120"}, _J),
     Case("OrchestratorDecisionsLost", {'orchestrator_policy_log_healthy{job="orchestrator"}': "0x120"}, _J),
     Case(
         "OrchestratorTokensRefused",
-        {
-            'orchestrator_token_request_total{job="orchestrator",outcome="refused",reason="policy_denied"}': "0+3x120",
-        },
+        {_REFUSED + 'reason="policy_denied"}': "0+3x120"},
         _J | {"reason": "policy_denied"},
+    ),
+    Case(
+        "OrchestratorTokensRefused",
+        {_REFUSED + 'reason="trust_denied"}': "_x55 25x60"},
+        _J | {"reason": "trust_denied"},
+    ),
+    Case("OrchestratorExceptionsFrequent", {_USES: "0+1x120", _DECIDED: "0+10x120"}, _J),
+    Case(
+        "OrchestratorExceptionsFrequent",
+        {_USES: "0x30 9x90", 'orchestrator_deployment_allowed_total{job="orchestrator"}': "0+1x120"},
+        _J,
+    ),
+    Case(
+        "OrchestratorTraceabilityFell",
+        {'orchestrator_artifact_traced_ratio{job="orchestrator",what="deploys"}': "0.98x20 0.9x200"},
+        _J | {"what": "deploys"},
+        90,
     ),
     Case(
         "OrchestratorExceptionReviewOverdue",
@@ -137,8 +168,9 @@ FIRING = (
     Case(
         "OrchestratorRateLimitLow",
         {
-            'orchestrator_source_rate_limit_remaining{job="orchestrator",source="octo",resource="core"}': "100x120",
-            'orchestrator_source_rate_limit{job="orchestrator",source="octo",resource="core"}': "5000x120",
+            _LEFT + 'resource="core"}': "100x120",
+            _LIMIT + 'resource="core"}': "5000x120",
+            _RENEWED + 'resource="core"}': "7200x120",
         },
         _J | {"source": "octo", "resource": "core"},
     ),
@@ -178,7 +210,20 @@ FIRING = (
     Case("OrchestratorJournalLags", {'orchestrator_journal_lag_facts{job="orchestrator"}': "0x40 3x60"}, _J),
     Case("OrchestratorAuditUnhealthy", {'orchestrator_audit_healthy{job="orchestrator"}': "0x120"}, _J),
     Case("OrchestratorAuditUnanchored", {'orchestrator_audit_unanchored_seconds{job="orchestrator"}': "0+60x120"}, _J),
-    Case("OrchestratorTracesStuck", {'orchestrator_trace_outbox_jobs{job="orchestrator"}': "501x120"}, _J),
+    Case(
+        "OrchestratorTracesStuck",
+        {_TRACES.format("outbox_jobs"): "501x120", _TRACES.format("exported_total"): "0+1x120"},
+        _J,
+    ),
+    Case(
+        "OrchestratorTracesStuck",
+        {_TRACES.format("outbox_jobs"): "0x20 1x100", _TRACES.format("exported_total"): "7x120"},
+        _J,
+        90,
+    ),
+    Case("OrchestratorTracesLost", {_TRACES.format("refused_total"): "0x50 1x70"}, _J),
+    Case("OrchestratorTracesLost", {_TRACES.format("spans_rejected_total"): "0x50 3x70"}, _J),
+    Case("OrchestratorTracesLost", {_TRACES.format("events_refused_total"): "0x50 1x70"}, _J),
     Case(
         "OrchestratorNotificationsFailing",
         {'orchestrator_notification_endpoint_disabled{job="orchestrator",endpoint="chat"}': "1x120"},
@@ -210,9 +255,15 @@ WELL = _UP | {
     'orchestrator_pool_guards_missing{job="orchestrator",pool="default"}': "0x120",
     'orchestrator_job_start_duration_seconds_bucket{job="orchestrator",pool="default",le="1"}': _HALF,
     'orchestrator_job_start_duration_seconds_bucket{job="orchestrator",pool="default",le="+Inf"}': _HALF,
-    _ENDED + 'result="error",reason="node_lost"}': "0x50 1x60",
-    _ENDED + 'result="failure",reason="exit_nonzero"}': "0+9x120",
-    _ENDED + 'result="success",reason="completed"}': "0+9x120",
+    'orchestrator_job_start_duration_seconds_count{job="orchestrator",pool="default"}': _HALF,
+    'orchestrator_job_start_duration_seconds_bucket{job="orchestrator",pool="seldom",le="120"}': "0x120",
+    'orchestrator_job_start_duration_seconds_bucket{job="orchestrator",pool="seldom",le="300"}': "0x50 1x70",
+    'orchestrator_job_start_duration_seconds_bucket{job="orchestrator",pool="seldom",le="+Inf"}': "0x50 1x70",
+    'orchestrator_job_start_duration_seconds_count{job="orchestrator",pool="seldom"}': "0x50 1x70",
+    _ENDED + 'result="error"}': "0x50 1x60",
+    _ENDED + 'result="failure"}': "0+9x120",
+    _ENDED + 'result="success"}': "0+9x120",
+    _SYSTEM + 'cicd_system_component="policy",error_type="policy_error"}': "2x120",
     'orchestrator_alarm_total{job="orchestrator",alarm="second_claim"}': "0x120",
     'orchestrator_alarm_total{job="orchestrator",alarm="left_behind"}': "3x120",
     'orchestrator_orphan_deleted_total{job="orchestrator"}': "0x120",
@@ -222,7 +273,8 @@ WELL = _UP | {
     'orchestrator_policy_deny_jump{job="orchestrator"}': "0x120",
     'orchestrator_policy_log_lost_total{job="orchestrator"}': "0x120",
     'orchestrator_policy_log_healthy{job="orchestrator"}': "1x120",
-    'orchestrator_token_request_total{job="orchestrator",outcome="refused",reason="policy_denied"}': "0+1x120",
+    _REFUSED + 'reason="policy_denied"}': "0+1x120",
+    _REFUSED + 'reason="key_unknown"}': "_x50 3x70",
     'orchestrator_token_request_total{job="orchestrator",outcome="issued",reason=""}': "0+50x120",
     'orchestrator_exception_review_overdue{job="orchestrator"}': "0x120",
     'orchestrator_secret_overdue{job="orchestrator",secret="deploy-key"}': "0x120",
@@ -231,8 +283,13 @@ WELL = _UP | {
     'orchestrator_source_heard_timestamp_seconds{job="orchestrator",source="octo",set="linux"}': "0+60x120",
     'orchestrator_source_heard_timestamp_seconds{job="orchestrator",source="octo",set="new"}': "0x120",
     'orchestrator_source_event_total{job="orchestrator",source="octo",event="polls"}': "_x55 1+1x60",
-    'orchestrator_source_rate_limit_remaining{job="orchestrator",source="octo",resource="core"}': "4000x120",
-    'orchestrator_source_rate_limit{job="orchestrator",source="octo",resource="core"}': "5000x120",
+    _LEFT + 'resource="core"}': "4000x120",
+    _LIMIT + 'resource="core"}': "5000x120",
+    _RENEWED + 'resource="core"}': "9000x120",
+    # Almost used up before the night, and nobody has asked since the limit was renewed.
+    _LEFT + 'resource="graphql"}': "10x120",
+    _LIMIT + 'resource="graphql"}': "5000x120",
+    _RENEWED + 'resource="graphql"}': "60x120",
     _API + 'verb="get",status="4xx"}': "0+5x120",
     _API + 'verb="get",status="2xx"}': "0+5x120",
     'orchestrator_gateway_table_fresh{job="orchestrator-gateway",instance="10.0.0.7:8457"}': "1x120",
@@ -241,13 +298,20 @@ WELL = _UP | {
     'orchestrator_journal_healthy{job="orchestrator"}': "1x120",
     'orchestrator_journal_append_duration_seconds_bucket{job="orchestrator",le="0.01"}': _HALF,
     'orchestrator_journal_append_duration_seconds_bucket{job="orchestrator",le="+Inf"}': _HALF,
-    'orchestrator_journal_lag_facts{job="orchestrator"}': "2 0 2 0 2 0 2 0x120",
+    'orchestrator_journal_lag_facts{job="orchestrator"}': "2 0 2 0 2 0 2 0x50 2x3 0x60",
     'orchestrator_audit_healthy{job="orchestrator"}': "1x120",
     'orchestrator_audit_unanchored_seconds{job="orchestrator"}': "20x120",
     'orchestrator_notification_endpoint_failing{job="orchestrator",endpoint="chat"}': "0x40 1x20 0x60",
     'orchestrator_notification_endpoint_disabled{job="orchestrator",endpoint="chat"}': "0x120",
     'orchestrator_notification_dropped_total{job="orchestrator",endpoint="chat"}': "0x120",
-    'orchestrator_trace_outbox_jobs{job="orchestrator"}': "0x50 600x10 0x60",
+    _TRACES.format("outbox_jobs"): "0x20 3x70 600x10 0x20",
+    _TRACES.format("exported_total"): "0+1x120",
+    _TRACES.format("refused_total"): "4x120",
+    _TRACES.format("spans_rejected_total"): "0x120",
+    _TRACES.format("events_refused_total"): "0x120",
+    _USES: "0+1x5 5x115",
+    _DECIDED: "0+20x120",
+    'orchestrator_artifact_traced_ratio{job="orchestrator",what="deploys"}': "0.98x60 0.95x60",
     'orchestrator_event_loop_lag_seconds_bucket{job="orchestrator",le="0.005"}': _HALF,
     'orchestrator_event_loop_lag_seconds_bucket{job="orchestrator",le="+Inf"}': _HALF,
 }

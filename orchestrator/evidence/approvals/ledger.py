@@ -86,6 +86,8 @@ class Ledger:
         """Environment to the objects that count there, or did."""
         self._people = people
         self._signers: dict[str, frozenset[str]] = {}
+        self.use_count = 0
+        """Uses that this ledger was ever told of, those kept from before among them: it never falls."""
 
     @property
     def people(self) -> People:
@@ -117,7 +119,9 @@ class Ledger:
                 raise AssertionError("endorsements are kept with what they endorse")
 
     def used(self, use: Use) -> None:
-        self._uses.setdefault(use.exception, {})[use.key] = use
+        known = self._uses.setdefault(use.exception, {})
+        self.use_count += use.key not in known
+        known[use.key] = use
 
     def use_of(self, key: tuple[str, str, str, str]) -> Use | None:
         return self._uses.get(key[0], {}).get(key)
@@ -222,11 +226,6 @@ class Ledger:
         lasting = (one for there in self._lasting.values() for one in there.values())
         current = (one for one in lasting if isinstance(one.predicate, RuleException) and _end_of(one) > now)
         return [one for one in current if self.lacking(one, now_ns) is None]
-
-    @property
-    def use_count(self) -> int:
-        """Uses that are kept."""
-        return sum(len(uses) for uses in self._uses.values())
 
     def drop(self, names: Iterable[str]) -> None:
         for name in names:

@@ -25,9 +25,18 @@ class Alert:
     why: str
 
 
+def increase(counter: str, window: str, by: str = "job") -> str:
+    return f"sum by ({by}) (increase({counter}[{window}]))"
+
+
+def grown(selector: str, window: str) -> str:
+    """By how much it grew; by all it has where it came into being in between: a counter that begins with its first
+    event, or with a burst of them, never increases by those."""
+    return f"(({selector} unless {selector} offset {window}) or increase({selector}[{window}]))"
+
+
 def grew(selector: str, window: str) -> str:
-    """It grew, or came into being: a counter that begins with its first event never increases by that one."""
-    return f"increase({selector}[{window}]) > 0 or ({selector} unless {selector} offset {window}) > 0"
+    return f"{grown(selector, window)} > 0"
 
 
 def ratio(part: str, whole: str, least: float) -> str:

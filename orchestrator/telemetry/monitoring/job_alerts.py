@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from typing import Final
 
-from orchestrator.telemetry.monitoring.alert import Alert, Severity, grew
+from orchestrator.telemetry.monitoring.alert import Alert, Severity, grew, grown, increase
 
 _STUCK: Final = "unschedulable|image_pull|start_failing|quota_exhausted|runner_vanished"
+_ENDED: Final = "orchestrator_job_duration_seconds_count"
+"""Ends by pool and result alone: each begins at 0, so that the first burst of errors is an increase."""
+_POLICY: Final = 'cicd_system_errors_total{cicd_system_component="policy"}'
+_REFUSED: Final = 'orchestrator_token_request_total{outcome="refused"}'
 _PAGE, _TICKET = Severity.PAGE, Severity.TICKET
+_ERRORS: Final = increase(_ENDED + '{result="error"}', "30m", "job, pool")
+_USES: Final = increase("orchestrator_exception_use_total", "1d")
+_BUILD: Final = "orchestrator_build_info"
 
 JOBS: Final = (
     Alert(
         "OrchestratorDown",
-        "absent(orchestrator_build_info)",
+        f"absent_over_time({_BUILD}[6h]) or "
+        f"(group by (job) (last_over_time({_BUILD}[6h])) unless group by (job) ({_BUILD}))",
         "2m",
         _PAGE,
-        "No daemon answers Prometheus",
+        "The daemon {{ $labels.job }} does not answer Prometheus",
         "No job is taken in or ended. Runners in a cluster go on; sandboxes end with the daemon.",
     ),
     Alert(
@@ -36,8 +44,8 @@ JOBS: Final = (
     ),
     Alert(
         "OrchestratorPoolFull",
-        'min_over_time(orchestrator_job_waiting{reason="pool_full"}[30m]) > 0',
-        "0m",
+        'orchestrator_job_waiting{reason="pool_full"} > 0',
+        "30m",
         _TICKET,
         "Pool {{ $labels.pool }} has been full for half an hour",
         "Jobs wait for a place all the time: the pool is too small for its work.",
@@ -69,7 +77,7 @@ JOBS: Final = (
     Alert(
         "OrchestratorStartSlow",
         "histogram_quantile(0.95, sum by (job, pool, le) (rate(orchestrator_job_start_duration_seconds_bucket[30m])))"
-        " > 120",
+        f" > 120 and {increase('orchestrator_job_start_duration_seconds_count', '30m', 'job, pool')} > 10",
         "15m",
         _TICKET,
         "One in twenty jobs of pool {{ $labels.pool }} takes more than two minutes to start",
@@ -77,9 +85,7 @@ JOBS: Final = (
     ),
     Alert(
         "OrchestratorJobErrors",
-        'sum by (job, pool) (increase(orchestrator_job_finished_total{result="error"}[30m])) > 3 and '
-        'sum by (job, pool) (increase(orchestrator_job_finished_total{result="error"}[30m])) / '
-        "sum by (job, pool) (increase(orchestrator_job_finished_total[30m])) > 0.05",
+        f"{_ERRORS} > 3 and {_ERRORS} / {increase(_ENDED, '30m', 'job, pool')} > 0.05",
         "0m",
         _PAGE,
         "More than one in twenty jobs of pool {{ $labels.pool }} fails by our fault",
@@ -138,7 +144,7 @@ ACCESS: Final = (
     ),
     Alert(
         "OrchestratorPolicyFails",
-        'sum by (job, error_type) (increase(cicd_system_errors_total{cicd_system_component="policy"}[15m])) > 0',
+        f"sum by (job, error_type) ({grown(_POLICY, '15m')}) > 0",
         "0m",
         _PAGE,
         "Policy gives no answer: {{ $labels.error_type }}",
@@ -154,7 +160,7 @@ ACCESS: Final = (
     ),
     Alert(
         "OrchestratorTokensRefused",
-        'sum by (job, reason) (increase(orchestrator_token_request_total{outcome="refused"}[15m])) > 20',
+        f"sum by (job, reason) ({grown(_REFUSED, '15m')}) > 20",
         "0m",
         _TICKET,
         "Many token requests are refused: {{ $labels.reason }}",
@@ -167,6 +173,23 @@ ACCESS: Final = (
         _TICKET,
         "Exceptions were used and not reviewed in time",
         "A break-glass or an override counts until somebody has looked.",
+    ),
+    Alert(
+        "OrchestratorExceptionsFrequent",
+        f"({_USES} > 3) unless {_USES} <= 0.05 * {increase('orchestrator_policy_decision_total', '1d')}"
+        f" unless {_USES} <= 0.05 * {increase('orchestrator_deployment_allowed_total', '1d')}",
+        "0m",
+        _TICKET,
+        "More than one in twenty decisions of the last day stood on an exception",
+        "Each was signed and is an alarm of its own. That there are so many makes the exception the rule.",
+    ),
+    Alert(
+        "OrchestratorTraceabilityFell",
+        "orchestrator_artifact_traced_ratio < max_over_time(orchestrator_artifact_traced_ratio[7d]) - 0.05",
+        "1h",
+        _TICKET,
+        "Fewer artifacts than in the week before are traceable ({{ $labels.what }})",
+        "A signature, an SBOM or provenance is missing or cannot be verified for more of them than there was.",
     ),
     Alert(
         "OrchestratorSecretOverdue",

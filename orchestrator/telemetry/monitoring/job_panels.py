@@ -20,7 +20,7 @@ NOW: Final = Row(
         stat(
             "Errors of ours, last hour",
             "Jobs that failed of the machine, the cluster or us. Red tests are not among them.",
-            'sum(increase(orchestrator_job_finished_total{$P,result="error"}[1h])) or vector(0)',
+            'sum(increase(orchestrator_job_duration_seconds_count{$P,result="error"}[1h]))',
             alarming=True,
         ),
         stat(

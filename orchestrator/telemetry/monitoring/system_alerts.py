@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from orchestrator.telemetry.monitoring.alert import Alert, Severity, grew, ratio
+from orchestrator.telemetry.monitoring.alert import Alert, Severity, grew, increase, ratio
 from orchestrator.telemetry.monitoring.job_alerts import ACCESS, JOBS
 
 _API: Final = "orchestrator_kubernetes_request_duration_seconds_count"
+_LOST: Final = (
+    "orchestrator_trace_refused_total",
+    "orchestrator_trace_spans_rejected_total",
+    "orchestrator_trace_events_refused_total",
+)
 _APPEND: Final = "rate(orchestrator_journal_append_duration_seconds_bucket[5m])"
 _PAGE, _TICKET = Severity.PAGE, Severity.TICKET
 
@@ -38,7 +43,8 @@ PLATFORMS: Final = (
     ),
     Alert(
         "OrchestratorRateLimitLow",
-        "orchestrator_source_rate_limit_remaining / orchestrator_source_rate_limit < 0.1",
+        "orchestrator_source_rate_limit_remaining / orchestrator_source_rate_limit < 0.1"
+        " and orchestrator_source_rate_limit_reset_timestamp_seconds > time()",
         "5m",
         _TICKET,
         "Source {{ $labels.source }} has used up its platform's limit {{ $labels.resource }}",
@@ -97,8 +103,8 @@ DAEMON: Final = (
     ),
     Alert(
         "OrchestratorJournalLags",
-        "min_over_time(orchestrator_journal_lag_facts[2m]) > 0",
-        "0m",
+        "orchestrator_journal_lag_facts > 0",
+        "5m",
         _PAGE,
         "Facts are stored and do not reach the audit log",
         "Nothing follows from them until they do.",
@@ -121,11 +127,20 @@ DAEMON: Final = (
     ),
     Alert(
         "OrchestratorTracesStuck",
-        "orchestrator_trace_outbox_jobs > 500",
+        "orchestrator_trace_outbox_jobs > 500 or "
+        "(orchestrator_trace_outbox_jobs > 0 and increase(orchestrator_trace_exported_total[30m]) == 0)",
         "30m",
         _TICKET,
         "Traces do not leave",
         "The receiver does not take them. They wait in the journal.",
+    ),
+    Alert(
+        "OrchestratorTracesLost",
+        " or ".join(f"{increase(counter, '1h')} > 0" for counter in _LOST),
+        "0m",
+        _TICKET,
+        "Traces of jobs are lost, or parts of them",
+        "The receiver refused them for good, or they cannot be made. The journal has the facts still.",
     ),
     Alert(
         "OrchestratorNotificationsFailing",

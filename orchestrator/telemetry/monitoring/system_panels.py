@@ -229,6 +229,17 @@ DAEMON: Final = Row(
             unit="ops",
         ),
         Panel(
+            "Traces",
+            "Jobs whose trace was taken, and what is lost of others.",
+            (
+                Query(rate("orchestrator_trace_exported_total", "job", "$J"), "taken"),
+                Query(rate("orchestrator_trace_refused_total", "job", "$J"), "refused"),
+                Query(rate("orchestrator_trace_spans_rejected_total", "job", "$J"), "spans left out"),
+                Query(rate("orchestrator_trace_events_refused_total", "job", "$J"), "without events"),
+            ),
+            unit="ops",
+        ),
+        Panel(
             "Requests to the API",
             "By status; streams are not among them.",
             (

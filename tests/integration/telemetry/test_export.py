@@ -224,6 +224,28 @@ async def test_damaged_facts_of_one_job_do_not_hold_the_others() -> None:
         assert len(receiver.spans) == 11
 
 
+async def test_what_is_refused_for_ever_counts_once_however_often_the_rest_is_tried() -> None:
+    outbox = Outbox(job(1), job(2), fail_marks=3)
+    outbox.facts[offer("1").key.id] = []
+    async with OtlpReceiver() as receiver:
+        receiver.trace_faults.append(Fault.BAD_REQUEST)
+        receiver.log_faults.append(Fault.BAD_REQUEST)
+        async with exporting(outbox, receiver.endpoint) as exporter:
+            await emptied(outbox)
+        assert exporter.counts.failed_passes == 3
+        assert (exporter.counts.refused, exporter.counts.refused_events, receiver.spans) == (2, 1, [])
+
+
+async def test_events_of_one_job_that_are_refused_for_ever_do_not_take_those_of_others_with_them() -> None:
+    outbox = Outbox(job(1), job(2), job(3))
+    async with OtlpReceiver() as receiver:
+        receiver.log_faults.extend([Fault.BAD_REQUEST, Fault.BAD_REQUEST])  # all three, then the first alone
+        async with exporting(outbox, receiver.endpoint) as exporter:
+            await emptied(outbox)
+        assert exporter.counts.refused_events == 1
+        assert {log.trace_id.hex() for log in receiver.logs} == {ids.trace_id(offer(n).key.id) for n in "23"}
+
+
 async def test_a_receiver_of_traces_only_is_enough() -> None:
     outbox = Outbox(*(job(number) for number in range(3)))
     async with OtlpReceiver() as receiver:

@@ -137,6 +137,10 @@ def runs(registry: Metrics) -> dict[tuple[str, ...], float]:
 
 def test_a_dispatched_job_of_no_pipeline_is_a_run() -> None:
     registry = Metrics({"default": 1}, now_ns=lambda: T0, pipelines=("build",))
+    assert {(key[1], value) for key, value in runs(registry).items() if key[0] == "active"} == {
+        ("build", 0),
+        ("other", 0),
+    }
     steps = [*TO_WORK, end(Result.FAILURE, EndReason.EXIT_NONZERO, 1), DELETED, FINISHED]
     facts = facts_for(offer(), steps)
     registry.observe(facts[:6])
@@ -203,6 +207,14 @@ def test_reasons_of_denials_are_counted_by_code_once_an_answer() -> None:
     seen = scrape(registry)
     assert seen["policy_denied_total", "scan_stale", "admission"] == 1
     assert seen["policy_denied_total", "no_rule", "admission"] == 1
+
+
+def test_ends_of_every_pool_begin_at_zero_so_that_a_first_burst_of_errors_is_an_increase() -> None:
+    registry = metrics(default=1)
+    registry.set_pools({"default": 1, "gpu": 2})
+    seen = scrape(registry)
+    ends = {(pool, result) for pool in ("default", "gpu") for result in Result}
+    assert {seen["job_duration_seconds_count", pool, result.value] for pool, result in ends} == {0}
 
 
 def test_alarms_begin_at_zero_so_that_the_first_is_an_increase() -> None:

@@ -366,6 +366,20 @@ async def test_what_ended_long_ago_is_forgotten_once_it_is_reviewed(opening):
     assert office.book.ledger.objects == {}
 
 
+async def test_the_count_of_uses_never_falls(opening):
+    """It is a counter of Prometheus: one that falls is taken for one that began again, and all of it for new."""
+    office = await opening()
+    ledger = office.book.ledger
+    await office.take(exception(), "alice", "bob", "carol")
+    await office.use(asked(), exception())
+    await office.use(asked(), exception())
+    assert ledger.use_count == 1, "of the same question"
+    ledger.drop([id_of(exception())])
+    assert ledger.use_count == 1
+    again = await opening()
+    assert again.book.ledger.use_count == 1, "kept from before"
+
+
 async def test_a_store_that_cannot_be_opened(opening, tmp_path):
     (tmp_path / "approvals.db").write_bytes(b"no database at all, and long enough to be looked at" * 100)
     with pytest.raises(TryAgainError) as error:
