@@ -110,6 +110,15 @@ class AuditNotes:
         }
         await self._note("settings.loaded", data, actor)
 
+    async def drain_asked(self, limit_seconds: float | None, caller: Caller) -> None:
+        """No job is about to be begun any more; those that run are cancelled after the limit, if there is one."""
+        limit = None if limit_seconds is None else round(limit_seconds * 1000)
+        await self._note("daemon.drained", {"limit_ms": limit}, self.who(caller))
+
+    async def drain_taken_back(self, caller: Caller) -> None:
+        """Jobs are about to be begun again."""
+        await self._note("daemon.resumed", {}, self.who(caller))
+
     async def refused(self, what: str, reason: str, actor: str = BY_SIGNAL) -> None:
         """What was to be loaded anew, `policy` or `trust map`, is not; the one in force stays."""
         await self._note(f"{what.partition(' ')[0]}.refused", {"reason": reason}, actor)

@@ -84,15 +84,23 @@ class Drainage:
         told = {"by": by, "active_jobs": len(self.left()), "limit_seconds": limit_seconds}
         _log.info("draining on request", extra=told)
 
-    def resume(self, by: str) -> None:
-        """Begin jobs again; those that were cancelled stay so.
+    def can_be_taken_back(self) -> bool:
+        """Whether an operator's drain is under way.
 
         Raises:
             GiveUpError: reason `daemon_stopping`.
         """
         if self._drain.stopping.is_set():
             raise GiveUpError("the daemon stops, which cannot be taken back", reason="daemon_stopping")
-        if self._drain.asked is None:
+        return self._drain.asked is not None
+
+    def resume(self, by: str) -> None:
+        """Begin jobs again; those that were cancelled stay so.
+
+        Raises:
+            GiveUpError: reason `daemon_stopping`.
+        """
+        if not self.can_be_taken_back():
             return
         self._drain.asked = None
         self._begun.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +12,6 @@ from orchestrator.daemon.reload import Outcome, Reload
 from orchestrator.model.job import Caller
 from orchestrator.model.phase import Phase
 from orchestrator.server.views import timestamp
-
-_log = logging.getLogger("orchestrator")
 
 _UNDER_WAY = (Phase.PROVISIONING, Phase.BINDING, Phase.RUNNING, Phase.TEARDOWN)
 _NOT_BEGUN = (Phase.QUEUED, Phase.WAITING)
@@ -26,6 +24,8 @@ class OperatingDesk:
         self._reload = reload
         self._drainage = drainage
         self._notes = notes
+        self._in_turn = asyncio.Lock()
+        """What is asked for has the order that the audit log has."""
 
     async def reload(self, caller: Caller) -> Mapping[str, Any]:
         """See the protocol."""
@@ -51,12 +51,17 @@ class OperatingDesk:
 
     async def drain(self, caller: Caller, limit_seconds: float | None) -> Mapping[str, Any]:
         """See the protocol."""
-        self._drainage.begin(limit_seconds, caller.id)
+        async with self._in_turn:
+            await self._notes.drain_asked(limit_seconds, caller)
+            self._drainage.begin(limit_seconds, caller.id)
         return self.draining()
 
     async def resume(self, caller: Caller) -> Mapping[str, Any]:
         """See the protocol."""
-        self._drainage.resume(caller.id)
+        async with self._in_turn:
+            if self._drainage.can_be_taken_back():
+                await self._notes.drain_taken_back(caller)
+                self._drainage.resume(caller.id)
         return self.draining()
 
 

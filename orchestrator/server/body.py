@@ -155,6 +155,18 @@ async def read_model(
     )
 
 
+async def read_nothing(request: web.BaseRequest, *, timeout_seconds: float) -> None:
+    """The body of a request that has nothing to say: none, or `{}`. What else there is was meant for something, and
+    must not be taken as done.
+
+    Raises:
+        ProblemError: `body_unexpected`, or as `read_body` and `strict_json`.
+    """
+    body = await read_body(request, limit_bytes=_READ_BYTES, timeout_seconds=timeout_seconds)
+    if body and strict_json(body) != {}:
+        raise ProblemError("This takes no body, or an empty object.", reason="body_unexpected")
+
+
 async def read_form(
     request: web.BaseRequest, *, limit_bytes: int, timeout_seconds: float, max_fields: int = 32
 ) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.intake.dispatch import idempotency_key
 from orchestrator.server import problems
 from orchestrator.server.approval_port import PERSON
+from orchestrator.server.body import read_nothing
 from orchestrator.server.deps import CALLER, ServerDeps
 from orchestrator.server.operation import Operation
 from orchestrator.server.page.roles import VISITOR
@@ -79,27 +80,35 @@ def one_header(request: web.BaseRequest, name: str) -> str | None:
     return ", ".join(values) if values else None
 
 
+async def _authenticate(deps: ServerDeps, request: web.Request, operation: Operation) -> None:
+    if deps.page is not None and operation.page is not None and "Authorization" not in request.headers:
+        request[VISITOR] = visitor = deps.page.admit(request, operation)
+        request[CALLER] = visitor.caller
+        return
+    token = bearer_token(request, deps.limits.max_token_chars)
+    try:
+        if operation.people and deps.approvals is not None:
+            person = await deps.approvals.person(token)
+            if person is not None:
+                request[PERSON], request[CALLER] = person, person.caller
+                return
+        request[CALLER] = await deps.authenticate(token, _stated_key(request) if operation.dispatch else None)
+    except GiveUpError as error:
+        # Whatever the reason, a refusal here is a 401 and never tells of anything behind it.
+        known = problems.REASONS.get(error.reason)
+        reason = error.reason if known is not None and known.status == 401 else "token_invalid"
+        raise GiveUpError(str(error), reason=reason, fix=error.fix) from error
+
+
+async def _let_in(deps: ServerDeps, request: web.Request, operation: Operation) -> None:
+    if operation.protected:
+        await _authenticate(deps, request, operation)
+    if operation.takes_nothing:
+        await read_nothing(request, timeout_seconds=deps.limits.body_timeout_seconds)
+
+
 def make_edge(deps: ServerDeps) -> Middleware:
     """The one middleware of the application."""
-
-    async def authenticate(request: web.Request, operation: Operation) -> None:
-        if deps.page is not None and operation.page is not None and "Authorization" not in request.headers:
-            request[VISITOR] = visitor = deps.page.admit(request, operation)
-            request[CALLER] = visitor.caller
-            return
-        token = bearer_token(request, deps.limits.max_token_chars)
-        try:
-            if operation.people and deps.approvals is not None:
-                person = await deps.approvals.person(token)
-                if person is not None:
-                    request[PERSON], request[CALLER] = person, person.caller
-                    return
-            request[CALLER] = await deps.authenticate(token, _stated_key(request) if operation.dispatch else None)
-        except GiveUpError as error:
-            # Whatever the reason, a refusal here is a 401 and never tells of anything behind it.
-            known = problems.REASONS.get(error.reason)
-            reason = error.reason if known is not None and known.status == 401 else "token_invalid"
-            raise GiveUpError(str(error), reason=reason, fix=error.fix) from error
 
     @web.middleware
     async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -109,8 +118,8 @@ def make_edge(deps: ServerDeps) -> Middleware:
         limit = asyncio.timeout(None if operation and operation.stream else deps.limits.request_timeout_seconds)
         try:
             async with limit:
-                if operation is not None and operation.protected:
-                    await authenticate(request, operation)
+                if operation is not None:
+                    await _let_in(deps, request, operation)
                 response = await handler(request)
         except asyncio.CancelledError:
             raise

@@ -148,7 +148,7 @@ def _problem_statuses(operation: Operation) -> Iterable[int]:
         statuses.add(401)
     if operation.page is not None:
         statuses |= {403, 421}
-    if operation.body is not None or operation.form or operation.webhook:
+    if operation.method != "GET":
         statuses |= {408, 413, 415}
     return statuses
 

@@ -20,9 +20,18 @@ class OperatingDesk(Protocol):
         ...
 
     async def drain(self, caller: Caller, limit_seconds: float | None) -> Mapping[str, Any]:
-        """Begin no job any more; after the limit, cancel those that run. Again sets another limit. See `DrainView`."""
+        """Begin no job any more; after the limit, cancel those that run. Again sets another limit. See `DrainView`.
+
+        Raises:
+            TryAgainError: it cannot be recorded who asks; nothing has changed.
+        """
         ...
 
     async def resume(self, caller: Caller) -> Mapping[str, Any]:
-        """Begin jobs again; without effect where nothing is drained. See `DrainView`. GiveUpError `daemon_stopping`."""
+        """Begin jobs again; without effect where nothing is drained. See `DrainView`.
+
+        Raises:
+            GiveUpError: reason `daemon_stopping`.
+            TryAgainError: as for `drain`.
+        """
         ...

@@ -78,7 +78,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Begin no job any more; again to change the limit; for operators",
         {200: Answer("The daemon drains", DrainView)},
         body=DrainRequest,
-        problems=(403, 404, 422),
+        problems=(403, 404, 422, 503),
     ),
     Operation(
         "resume",
@@ -86,6 +86,6 @@ OPERATIONS: tuple[Operation, ...] = (
         "/v1/drain",
         "Begin jobs again; for operators",
         {200: Answer("The daemon begins jobs", DrainView)},
-        problems=(403, 404, 409),
+        problems=(403, 404, 409, 503),
     ),
 )

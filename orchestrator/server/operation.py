@@ -50,3 +50,8 @@ class Operation:
     people: bool = False
     page: Role | None = None
     private: bool = False
+
+    @property
+    def takes_nothing(self) -> bool:
+        """Whether a request may bring content, but there is none that would mean anything."""
+        return self.method != "GET" and self.body is None and not (self.form or self.webhook)

@@ -31,6 +31,7 @@ class Kind:
 REASONS: Mapping[str, Kind] = {
     # the request itself
     "request_malformed": Kind(400, "The request is not valid HTTP"),
+    "body_unexpected": Kind(400, "This takes no body"),
     "body_malformed": Kind(400, "The body cannot be read"),
     "body_too_large": Kind(413, "The body is too large"),
     "body_too_slow": Kind(408, "The body did not arrive in time"),

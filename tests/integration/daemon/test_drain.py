@@ -1,4 +1,4 @@
-"""A job whose runner was still being made when the drain's time was up ends with a true reason too."""
+"""Draining: who asked for it is told first; a job whose runner was being made when the time was up ends truly too."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import asyncio
 import pytest
 
 from orchestrator.daemon.drain import Drain, Drainage
+from orchestrator.daemon.operating import OperatingDesk
+from orchestrator.errors import GiveUpError
 from orchestrator.model.events import JobEnded, RunnerBound
 from orchestrator.model.phase import Phase
+
+from .test_audit import records, sick_disk
 
 pytestmark = pytest.mark.sandbox
 
@@ -32,3 +36,24 @@ async def test_a_job_that_begins_during_the_drain_is_ended_by_it(world, monkeypa
     assert any(isinstance(fact, RunnerBound) for fact in facts)
     (ended,) = [fact for fact in facts if isinstance(fact, JobEnded)]
     assert "the daemon was stopped" in ended.outcome.message
+
+
+async def test_who_drains_and_who_takes_it_back_is_told_before_it_is_so(world, monkeypatch):
+    rooms, drain = world.rooms, Drain()
+    desk = OperatingDesk(None, Drainage(rooms, drain), rooms.notes)
+    assert not (await desk.resume(world.local))["draining"]
+    with sick_disk(monkeypatch):
+        asked = asyncio.ensure_future(desk.drain(world.local, 5.5))
+        taken_back = asyncio.ensure_future(desk.resume(world.local))
+        await world.until(lambda: not rooms.audit.log.healthy)
+        assert not drain.under_way
+    assert ((await asked)["draining"], (await taken_back)["draining"]) == (True, False)
+    await desk.drain(world.local, None)
+    drain.signalled()
+    with pytest.raises(GiveUpError) as stopping:
+        await desk.resume(world.local)
+    assert stopping.value.reason == "daemon_stopping"
+    told = [one for one in records(world.state) if one["kind"] in ("daemon.drained", "daemon.resumed")]
+    assert [one["kind"] for one in told] == ["daemon.drained", "daemon.resumed", "daemon.drained"]
+    assert [one["data"] for one in told] == [{"limit_ms": 5500}, {}, {"limit_ms": None}]
+    assert {one["actor"] for one in told} == {rooms.notes.who(world.local)}

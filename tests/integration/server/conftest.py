@@ -50,6 +50,7 @@ from orchestrator.server.app import ApiServer, build_app
 from orchestrator.server.approval_port import ApprovalDesk
 from orchestrator.server.deps import ArtifactDesk, CheckPolicy, Limits, PoolState, ServerDeps, TrustReader
 from orchestrator.server.notification_port import NotificationDesk
+from orchestrator.server.operating_port import OperatingDesk
 from orchestrator.server.page.door import Door
 from orchestrator.settings import Settings
 from orchestrator.telemetry.scores.tally import DayTally
@@ -269,6 +270,12 @@ def notifications() -> NotificationDesk | None:
 
 
 @pytest.fixture
+def operating() -> OperatingDesk | None:
+    """Overridden by tests of what operators ask of the daemon itself."""
+    return None
+
+
+@pytest.fixture
 def webhooks() -> dict[str, Any]:
     """Overridden by tests of webhooks: receivers by their source."""
     return {}
@@ -321,6 +328,7 @@ async def api(
     artifacts: ArtifactDesk | None,
     approvals: ApprovalDesk | None,
     notifications: NotificationDesk | None,
+    operating: OperatingDesk | None,
     sources: list[SourceState],
     page: Door | None,
     tmp_path: Any,
@@ -385,6 +393,7 @@ async def api(
         artifacts=artifacts,
         approvals=approvals,
         notifications=notifications,
+        operating=operating,
         page=page,
         limits=limits,
     )

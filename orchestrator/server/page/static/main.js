@@ -111,7 +111,7 @@ function toSay() {
   }
   if (failed) return ["failed", "lost", () => [trouble(failed), button("Close", () => { failed = null; showNotice(); })]];
   if (live.overview?.draining) {
-    return ["draining", "draining", () => [h("strong", {}, "Draining."), h("span", {}, "The daemon takes no new job and ends when the last one has.")]];
+    return ["draining", "draining", () => [h("strong", {}, "Draining."), h("span", {}, "The daemon begins no job now; those that run go on.")]];
   }
   return ["", "", () => []];
 }
