@@ -69,6 +69,7 @@ def _gathered(context: typer.Context, config: Path | None, jobs: int) -> Bundle:
     from orchestrator.cli.support import machine
     from orchestrator.cli.support.bundle import Bundle
     from orchestrator.cli.support.cleaning import Cleaner
+    from orchestrator.cli.support.own_log import daemon_log
     from orchestrator.cli.support.secrets_here import learn_secrets
 
     settings, fault = _settings(config)
@@ -88,6 +89,7 @@ def _gathered(context: typer.Context, config: Path | None, jobs: int) -> Bundle:
         "settings without secrets, and warnings",
         lambda: _shown(settings, fault, unread, cleaner.beyond),
     )
+    bundle.add_text("daemon-log.txt", "the daemon's own standard error", lambda: daemon_log(state))
     _add_journal(bundle, part, journal)
     _add_daemon(bundle, context, jobs if journal is not None else 0)
     return bundle

@@ -54,10 +54,20 @@ _PATTERNS: Sequence[tuple[tuple[bytes, ...], re.Pattern[bytes]]] = [
         (b"ecret", b"ECRET", b"ession", b"ESSION"),
         re.compile(rb"(?i)(?:secret_?access_?key|session_?token)[\"' ]{0,4}[:=][\"' ]{0,4}([A-Za-z0-9/+=]{40,})"),
     ),
-    ((b"PRIVATE KEY",), re.compile(rb"-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----[^\r\n]{0,16384}")),
+    ((b"whs",), re.compile(rb"\bwhs(?:ec|k)_[A-Za-z0-9+/]{24,}={0,2}")),
+    ((b"xox",), re.compile(rb"\bxox[a-z]-[A-Za-z0-9-]{16,}")),
+    ((b"_live_", b"_test_"), re.compile(rb"\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}")),
+    ((b"AIza",), re.compile(rb"\bAIza[A-Za-z0-9_-]{35}")),
+    ((b"npm_",), re.compile(rb"\bnpm_[A-Za-z0-9]{36}")),
+    ((b"pypi-",), re.compile(rb"\bpypi-[A-Za-z0-9_-]{32,}")),
+    ((b"PRIVATE KEY",), re.compile(rb"-----BEGIN [A-Z ]{0,32}PRIVATE KEY(?: BLOCK)?-----[^\r\n]{0,16384}")),
 ]
-BEGIN_KEY = re.compile(rb"-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----")
-END_KEY = re.compile(rb"-----END [A-Z ]{0,32}PRIVATE KEY-----")
+BEGIN_KEY = re.compile(rb"-----BEGIN [A-Z ]{0,32}PRIVATE KEY(?: BLOCK)?-----")
+END_KEY = re.compile(rb"-----END [A-Z ]{0,32}PRIVATE KEY(?: BLOCK)?-----")
+_WHOLE_KEY = re.compile(
+    r"-----BEGIN [A-Z ]{0,32}PRIVATE KEY(?: BLOCK)?-----"
+    r"(?:[\s\S]{0,16384}?-----END [A-Z ]{0,32}PRIVATE KEY(?: BLOCK)?-----|[\s\S]{0,16384})"
+)
 
 _SENSITIVE_KEY = re.compile(
     r"(?i)(?:^|[._-])(authorization|cookie|set[_-]cookie|password|passwd|secret|token|credential|api[_-]?key|"
@@ -146,10 +156,12 @@ class Masker:
 
     def text(self, value: str) -> str:
         """One string with every registered secret (of all jobs) and every pattern masked, cut to `MAX_TEXT` bytes."""
-        raw = value[: MAX_TEXT + _SLACK].encode("utf-8", "replace")
+        begin = without_private_keys(value[: MAX_TEXT + _SLACK])
+        raw = begin.encode("utf-8", "replace")
         spans = masks([*_patterns(raw), *self._registered(raw)])
         if len(raw) <= MAX_TEXT:
-            return replaced(raw, spans).decode("utf-8", "replace") if spans else value
+            shown = replaced(raw, spans).decode("utf-8", "replace") if spans else begin
+            return shown if len(value) <= MAX_TEXT + _SLACK else f"{shown}…"
         inside = [span for span in spans if span[0] < MAX_TEXT]
         cut = max(MAX_TEXT, inside[-1][1]) if inside else MAX_TEXT
         return replaced(raw[:cut], inside).decode("utf-8", "ignore") + "…"
@@ -204,6 +216,11 @@ class _Walk:
                 return self.mapping(value, depth)
             return [self._value(inner, depth + 1) for inner in islice(value, MAX_ITEMS)]
         return self._masker.text(str(value))
+
+
+def without_private_keys(text: str) -> str:
+    """`text` without private keys in PEM, which have many lines; of one that has no end all that follows goes too."""
+    return _WHOLE_KEY.sub(MASK, text) if "PRIVATE KEY" in text else text
 
 
 def _patterns(block: bytes) -> list[Found]:

@@ -58,7 +58,7 @@ class Bundle:
 
     def add_text(self, name: str, what: str, make: Callable[[], str]) -> None:
         """Of a text that is too long the beginning is kept."""
-        self._add(name, what, lambda: self._cleaner.text(make()[: MAX_DOCUMENT_BYTES + 1]))
+        self._add(name, what, lambda: self._cleaner.text(_whole_lines(make())))
 
     def _add(self, name: str, what: str, make: Callable[[], str]) -> None:
         try:
@@ -109,6 +109,14 @@ class Bundle:
             path.unlink(missing_ok=True)
             fix = "free some space, or write it elsewhere with --output"
             raise CommandError(f"{path} cannot be written: {error.strerror}", fix=fix) from None
+
+
+def _whole_lines(text: str) -> str:
+    """As many as a document can hold, and one more to be cut: half a line could end in half a secret."""
+    if len(text) <= MAX_DOCUMENT_BYTES:
+        return text
+    end = text.find("\n", MAX_DOCUMENT_BYTES)
+    return text if end < 0 else text[:end]
 
 
 def _newest(rows: list[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 Three nets. What is known to be secret by its place, such as the content of key files, never gets here. What is known by
 its value, every secret that this machine can name, is masked wherever it turns up and however it is encoded. What
-looks like a credential is masked by the patterns of `journal.redact`.
+looks like a credential, by itself (`journal.redact`) or by its name (`shapes`), is masked too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from orchestrator.journal.redact import MASK, MIN_SECRET, Masker
+from orchestrator.cli.support.shapes import is_secret_by_name, masked_shapes
+from orchestrator.journal.redact import MASK, MIN_SECRET, Masker, without_private_keys
 
 MAX_SECRETS = 20_000
 MAX_TEXT = 2000
@@ -102,7 +103,10 @@ class Cleaner:
 
     def text(self, text: str) -> str:
         """Line by line, so that a long one loses nothing but what is too long for one line."""
-        return "\n".join(map(self._masker.text, text.split("\n")))
+        return "\n".join(map(self._line, without_private_keys(text).split("\n")))
+
+    def _line(self, text: str) -> str:
+        return masked_shapes(self._masker.text(text))
 
     def document(self, value: Any, depth: int = 0) -> Any:
         """JSON values without secrets, without what job authors wrote, and without texts that are too long."""
@@ -117,11 +121,13 @@ class Cleaner:
         if isinstance(value, list | tuple):
             return [self.document(one, depth + 1) for one in value]
         text = str(value)
-        return self._masker.text(text) if len(text) <= MAX_TEXT else f"<{len(text)} characters left out>"
+        return self.text(text) if len(text) <= MAX_TEXT else f"<{len(text)} characters left out>"
 
     def _field(self, key: str, value: Any, depth: int) -> Any:
         if key in LEFT_OUT and value:
             return "<left out>"
+        if isinstance(value, str) and is_secret_by_name(key, value):
+            return MASK
         return self.document(value, depth + 1)
 
     def finds(self, content: bytes) -> bool:

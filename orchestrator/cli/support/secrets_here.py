@@ -22,7 +22,8 @@ _PUBLIC_FIELDS = frozenset({"jwks_file", "ca_file", "client_ca_file"})
 _PUBLIC_PLACES = frozenset({"anchors"})
 """Settings whose files hold nothing secret. Any other file that the settings name is taken for a secret's."""
 _SECRET_VARIABLE = re.compile(
-    r"(?i)(token|secret|password|passwd|passphrase|credential|api_?key|private_?key|auth|headers)"
+    r"(?i)(token|secret|password|passwd|passphrase|credential|api_?key|private_?key|auth|headers|cookie|jwt|signature"
+    r"|connection_?string|keys?$|_(?:pat|dsn|sas|pwd|pass)$)"
 )
 
 

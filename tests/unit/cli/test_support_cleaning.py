@@ -155,3 +155,83 @@ def test_settings_that_do_not_fit_still_say_where_the_state_is(
     assert done.exit_code == 0, done.output
     missing = {entry["name"]: entry["missing"] for entry in json.loads(done.stdout)["contents"]}
     assert missing["journal/newest-facts.jsonl"] == ""
+
+
+_KEY = "-----BEGIN PRIVATE KEY-----\nvq7MIIEvQIBADAN\nvq7BgkqhkiG9w0B\n-----END PRIVATE KEY-----"
+
+LEAKS = [
+    _KEY,
+    "Cookie: session=vq7abcdef1234; theme=dark",
+    "set-cookie: sid=vq7Zm9vYmFyYmF6; Path=/",
+    "X-Api-Key: vq70123456789abcdef",
+    "Proxy-Authorization: Digest username=vq7, response=vq7",
+    "PRIVATE-TOKEN: vq7shortish1",
+    "password=vq7hunter",
+    "DB_PASSWORD: 'vq7hunter'",
+    '{"client_secret": "vq7zzzzyyyy1234"}',
+    '{\\"refresh_token\\": \\"vq7zzzzyyyy1234\\"}',
+    "curl https://h.example/hook?token=vq7abcdef123&x=1",
+    "https://acct.example/c?sv=2020&sig=vq7abc1%2Fhijkl%3D",
+    "https://bucket.example/o?X-Amz-Signature=vq7abc1def&X-Amz-Credential=vq7AB12CD",
+    "https://hooks.slack.com/services/T000/B000/vq7XXXXXXXXXXX",
+    "https://discord.com/api/webhooks/123/vq7-abcdefgh",
+    "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0vq7.c2lnvq7",
+    "AccountName=a;AccountKey=vq7Abcdefghij1==;EndpointSuffix=x",
+    "env: {AWS_SESSION_TOKEN: vq7Abc1defgh}",
+]
+
+
+@pytest.mark.parametrize("told", LEAKS)
+def test_what_is_secret_by_its_name_or_look_is_masked_wherever_a_careless_text_has_it(told: str) -> None:
+    """Nobody told the cleaner of these: no file, no variable and no job has them."""
+    cleaner = Cleaner()
+    nested = {"message": told, "list": [{"detail": f"it said {told}"}], "as text": json.dumps({"inner": told})}
+    shown = [cleaner.text(f"2026-01-01 error {told}"), json.dumps(cleaner.document(nested))]
+    shown += [cleaner.text(json.dumps({"event": "refused", "detail": told}))]
+    assert [text for text in shown if "vq7" in text] == []
+
+
+def test_a_field_that_is_named_after_a_secret_keeps_no_value() -> None:
+    given = {
+        "password": "vq7",
+        "Authorization": "token vq7",
+        "headers": {"set-cookie": "a=vq7"},
+        "api_key": "vq7abcde1",
+    }
+    assert "vq7" not in json.dumps(Cleaner().document(given))
+
+
+def test_what_somebody_who_helps_needs_stays() -> None:
+    harmless = {
+        "secret": "registry-key",
+        "reason": "token: signature_invalid",
+        "kid": "Kx3vJ0lqv8Jr1M0hQbYkT7m2c9w5tZsE4dFgUaLnPqo",
+        "line": 'orchestrator_token_exchanges_total{audience="sts.amazonaws.com"} 5.0',
+        "detail": "secret_without_value: its file is missing; code=exit_nonzero",
+        "digest": "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    }
+    assert Cleaner().document(harmless) == harmless
+
+
+def test_looking_for_shapes_takes_no_long_time_whatever_the_text_is() -> None:
+    cleaner = Cleaner()
+    begun = time.process_time()
+    for text in (
+        "a-" * 50_000,
+        "token" * 20_000,
+        "password" + "='" * 40_000,
+        "token" + " " * 80_000 + ":",
+        "=" * 90_000,
+    ):
+        cleaner.text(text)
+    assert time.process_time() - begun < 2
+
+
+def test_a_text_is_cut_between_lines_so_that_no_half_of_a_secret_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundles, "MAX_DOCUMENT_BYTES", 40)
+    cleaner = Cleaner()
+    cleaner.learn(SECRET)
+    bundle = bundles.Bundle(cleaner)
+    bundle.add_text("m.txt", "metrics", lambda: f"{SECRET}\n{'x' * 4}{SECRET}\nmore\n")
+    assert b"vq7" not in bundle._contents["m.txt"]
+    assert bundle._contents["m.txt"].startswith(b"***\nxxxx***")

@@ -139,6 +139,13 @@ def test_secrets_without_a_gap_never_show_their_end() -> None:
         ('aws_secret_access_key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"', "wJalrXUtnFEMI"),
         ('{"SecretAccessKey": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"}', "wJalrXUtnFEMI"),
         ("-----BEGIN RSA PRIVATE KEY-----\\nMIIEpAIBAAKCAQEA\\n-----END RSA PRIVATE KEY-----", "MIIEpAIBAAKCAQEA"),
+        ("whsec_MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY=", "MDEyMzQ1Njc4OWFi"),
+        ("whsk_MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY=", "MDEyMzQ1Njc4OWFi"),
+        ("xoxb-" + "123456789012-abcdefghijkl", "abcdefghijkl"),
+        ("sk_" + "live_abcdefghijklmnop1234", "abcdefghijklmnop"),
+        ("AIza" + "SyA-1234567890abcdefghijklmnopqrstu", "1234567890abcdef"),
+        ("npm_" + "abcdefghijklmnopqrstuvwxyz0123456789", "abcdefghijkl"),
+        ("pypi-" + "AgEIcHlwaS5vcmcCJDAxMjM0NTY3LTg5YWI", "AgEIcHlwaS5v"),
     ],
 )
 def test_the_pattern_net(text: str, secret: str) -> None:
@@ -163,6 +170,7 @@ def test_the_masked_url_stays_readable() -> None:
         "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
         "the secret is out",
+        "whpk_ and whsec_short, AIza, xox-ray, npm_config, pypi-server, risk_test_of_something_else_entirely",
     ],
 )
 def test_innocent_text_stays(text: str) -> None:
@@ -177,6 +185,17 @@ def test_a_private_key_block_is_swallowed_to_its_end() -> None:
         assert streamed(Masker(), [whole[:cut], whole[cut:]]) == b"before\n***\nafter\n"
     endless = block[:60] + b"line of text\n" * 20000
     assert b"line of text" in streamed(Masker(), [endless])[-100:], "a block that never ends does not eat all output"
+
+
+@pytest.mark.parametrize("kind", ["", "RSA ", "OPENSSH ", "PGP "])
+def test_a_text_with_a_private_key_of_many_lines_has_none_of_them(kind: str) -> None:
+    """Errors quote what they could not read, with its line breaks."""
+    word = f"{kind}PRIVATE KEY{' BLOCK' if kind == 'PGP ' else ''}"
+    block = f"-----BEGIN {word}-----\nMIIEvQIBADAN\nBgkqhkiG9w0B\n-----END {word}-----"
+    assert Masker().text(f"cannot load\n{block}\nas a key") == "cannot load\n***\nas a key"
+    assert Masker().text(f"cannot load {block[:-20]}") == "cannot load ***"
+    long = Masker().text(f"{block[:40]}\n" + "line of base64\n" * 2000)
+    assert (long[:3], "base64" in long, long[-1]) == ("***", False, "…")
 
 
 def test_multi_line_secrets_are_found_line_by_line() -> None:
