@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestrator.lifecycle.why_words import Surroundings, Why, clause, words
+from orchestrator.model.events import WaitReason
 from orchestrator.model.outcome import EndReason, Outcome, Result
 from orchestrator.model.phase import Phase
 from orchestrator.model.record import Record
@@ -66,13 +67,30 @@ NEXT_STEPS: Mapping[EndReason, str] = {
 }
 """What to do next, for each reason why a job can have ended. `{job}` is its id, `{pool}` its pool's quoted name."""
 
+BY_WAIT: Mapping[tuple[EndReason, WaitReason], str] = {
+    (EndReason.CAPACITY_TIMEOUT, WaitReason.QUOTA_EXHAUSTED): (
+        "Operators: raise the ResourceQuota together with the `capacity` of pool {pool}; then dispatch the job again."
+    ),
+    (EndReason.CAPACITY_TIMEOUT, WaitReason.GUARD_MISSING): (
+        "Operators: run `orchestrator preflight --config FILE`; it names the command that puts the guard back."
+    ),
+    (EndReason.PROVISION_FAILED, WaitReason.RUNNER_VANISHED): (
+        "Operators: find out who deletes runners of pool {pool}; then dispatch the job again."
+    ),
+}
+"""The next step where what the job waited for last tells more than the reason of its end."""
+
 
 def why_ended(record: Record, around: Surroundings) -> Why:
     """The answer for a job with an outcome, whether or not all that was left of it is gone."""
     outcome = record.outcome
     assert outcome is not None
     sentence = f"{_cause(record, outcome)}{_rest(record, around)}."
-    step = NEXT_STEPS[outcome.reason].replace("{job}", record.id).replace("{pool}", _pool(record))
+    last = record.wait.reason if record.wait is not None else None
+    step = (
+        NEXT_STEPS[outcome.reason] if last is None else BY_WAIT.get((outcome.reason, last), NEXT_STEPS[outcome.reason])
+    )
+    step = step.replace("{job}", record.id).replace("{pool}", _pool(record))
     return Why(sentence, step, outcome.reason.value, record.ended_at_ns, pending=False, hints=around.hints)
 
 

@@ -57,7 +57,7 @@ def _queued(record: Record, around: Surroundings) -> Why:
 
 
 def _waiting(record: Record, around: Surroundings) -> Why:
-    sentence = f"The job is admitted and is next to get a place in pool {_pool(record)}{_line(around)}."
+    sentence = f"The job is admitted and about to ask for a place in pool {_pool(record)}{_line(around)}."
     until = _since(record) + around.deadlines.capacity_ns
     return Why(sentence, "Wait: nothing stands in its way.", Progress.PLACE_PENDING, _since(record), until)
 
@@ -127,7 +127,7 @@ _PHASES: Mapping[Phase, Callable[[Record, Surroundings], Why]] = {
 
 def _full(record: Record, around: Surroundings, detail: str) -> str:
     if around.pool is None or around.in_use is None:
-        return f"The job waits for a place in pool {_pool(record)}{clause(detail)}"
+        return f"The job waits for a place{_saying(record, detail, ' in pool')}"
     capacity = around.pool.capacity
     taken = f"{around.in_use} of {capacity} {'place is' if capacity == 1 else 'places are'} taken"
     return f"The job waits for a place in pool {_pool(record)}: {taken}{_line(around)}"
@@ -137,6 +137,15 @@ def _vanished(record: Record, around: Surroundings, detail: str) -> str:
     number = record.runner_number or 1
     gone = f"Runner number {number} of the job disappeared before it had the work{clause(detail)}"
     return f"{gone}; another one is made as soon as pool {_pool(record)} has a place{_line(around)}"
+
+
+def _unguarded(record: Record, _: Surroundings, detail: str) -> str:
+    return f"The job gets no runner as long as its pool is not known to be protected{_saying(record, detail, ': pool')}"
+
+
+def _saying(record: Record, detail: str, lead: str) -> str:
+    """What the backend said, which names the pool; or the pool alone."""
+    return clause(detail) or f"{lead} {_pool(record)}"
 
 
 def _hindered(lead: str, record: Record, around: Surroundings, detail: str) -> str:
@@ -161,7 +170,7 @@ _WAITS: Mapping[WaitReason, tuple[Callable[[Record, Surroundings, str], str], st
         "Wait until others end; operators: raise the ResourceQuota together with the pool's `capacity`.",
     ),
     WaitReason.GUARD_MISSING: (
-        partial(_hindered, "Pool {pool} takes no job, because something that protects it is missing"),
+        _unguarded,
         "Operators: run `orchestrator preflight --config FILE`; it names the command that puts the guard back.",
     ),
     WaitReason.UNSCHEDULABLE: (

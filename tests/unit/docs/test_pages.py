@@ -119,7 +119,19 @@ def test_every_command_exists_with_its_options(command):
             rest = [*context._protected_args, *context.args]
 
 
+def next_steps() -> list[str]:
+    """Commands in what `why` tells people to do next, with a job in the place of its id."""
+    sources = "".join(text_of(path) for path in sorted((ROOT / "orchestrator/lifecycle").glob("why_*.py")))
+    return sorted({re.sub(r"\{[^}]*\}", "JOB", found) for found in re.findall(r"`(orchestrator [^`]+)`", sources)})
+
+
+@pytest.mark.parametrize("command", next_steps())
+def test_every_command_of_a_next_step_exists_with_its_options(command):
+    test_every_command_exists_with_its_options(command)
+
+
 def test_commands_are_found_in_the_pages():
+    assert len(next_steps()) >= 9
     assert len(every_invocation()) > 50
 
 

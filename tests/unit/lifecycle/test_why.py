@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orchestrator.lifecycle.observation import SECOND
 from orchestrator.lifecycle.why import Surroundings, Why, figure, told, why
-from orchestrator.lifecycle.why_ended import NEXT_STEPS
+from orchestrator.lifecycle.why_ended import BY_WAIT, NEXT_STEPS
 from orchestrator.lifecycle.why_hints import MAX_HINTS, hints
 from orchestrator.lifecycle.why_words import Progress, words
 from orchestrator.model import events as e
@@ -21,7 +21,7 @@ from orchestrator.model.job import PoolName
 from orchestrator.model.outcome import EndReason, Outcome, Result
 from orchestrator.model.phase import Phase
 from orchestrator.model.pool import Pool
-from orchestrator.model.record import Record
+from orchestrator.model.record import Record, apply
 from orchestrator.testing import stories
 from tests.unit.lifecycle import records
 
@@ -136,7 +136,35 @@ def test_a_full_pool_is_told_with_its_figures_and_the_place_in_the_line():
     assert why(record, AROUND).sentence == f"{said}: 2 of 2 places are taken, and 3 jobs are before it in the line."
     assert why(record, replace(AROUND, before=1)).sentence.endswith("and 1 job is before it in the line.")
     assert why(record, replace(AROUND, before=0)).sentence.endswith("and it is the next in line.")
-    assert why(record).sentence == f"{said}: all 2 runners of pool 'default' are in use."
+    assert why(record).sentence == "The job waits for a place: all 2 runners of pool 'default' are in use."
+
+
+@pytest.mark.parametrize("reason", e.WaitReason)
+def test_a_sentence_names_the_pool_once(reason: e.WaitReason):
+    """What backends say of a pool has its name; without their word it is ours to tell."""
+    for detail in ("", "all 2 runners of pool 'default' are in use", "pool default lacks the NetworkPolicy runners"):
+        record = replace(waited(reason, *records.TO_WAITING), wait=e.JobWaited(reason, detail))
+        if reason in (e.WaitReason.POOL_FULL, e.WaitReason.GUARD_MISSING):
+            assert why(record).sentence.count("default") == 1, why(record).sentence
+        assert why(record, AROUND).sentence.count("'default'") <= 1 + detail.count("'default'")
+
+
+@pytest.mark.parametrize(("reason", "last"), BY_WAIT)
+def test_what_a_job_waited_for_last_tells_what_to_do_about_its_end(reason: EndReason, last: e.WaitReason):
+    record = replace(ended(reason), wait=e.JobWaited(last, "its words"))
+    answer = why(record, AROUND)
+    fits(answer)
+    assert answer.next_step != why(replace(record, wait=None), AROUND).next_step
+    assert answer.reason == reason.value
+
+
+def test_a_job_that_waited_until_its_end_is_ended_with_that_wait_on_record():
+    """Or the step above would never be told."""
+    full = waited(e.WaitReason.QUOTA_EXHAUSTED, "exceeded quota")
+    over = apply(
+        full, e.Fact(full.id, 10**18, e.JobEnded(Outcome(Result.TIMEOUT, EndReason.CAPACITY_TIMEOUT, "x")), 99)
+    )
+    assert "ResourceQuota" in why(over).next_step
 
 
 def test_what_the_backend_said_last_is_in_the_sentence():
