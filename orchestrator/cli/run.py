@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +30,8 @@ def run(
     Without a file it runs jobs of this user in local sandboxes, and leaves its address and a caller token in the
     state folder, where the other commands find them.
     """
+    # Loading the daemon takes a while, and as a container's first process we would not even notice to be told to stop.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
     from orchestrator.daemon import run as run_daemon
     from orchestrator.settings import load_settings
 

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import secrets
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -30,13 +29,11 @@ _log = logging.getLogger("orchestrator")
 
 EXIT_NOT_LEADING = 1
 _KUBERNETES = "kubernetes"
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _RETRY_AFTER = "5"
 
 
-async def lead(settings: Settings, listener: socket.socket, stack: AsyncExitStack) -> bool:
-    """Return when this daemon may work: at once, unless pools are in a cluster and the Lease is to be held. False
-    when it was told to stop (SIGTERM, SIGINT) before.
+async def lead(settings: Settings, listener: socket.socket, stack: AsyncExitStack) -> None:
+    """Return when this daemon may work: at once, unless pools are in a cluster and the Lease is to be held.
 
     From then on the Lease is renewed. When it is lost this process ends there and then, with exit code 1: whatever it
     would still do could be what the next daemon does already. `stack` gives the Lease back at the very end.
@@ -45,7 +42,7 @@ async def lead(settings: Settings, listener: socket.socket, stack: AsyncExitStac
         ConfigurationError: the cluster's configuration cannot be used, or we have no right to the Lease.
     """
     if not settings.kubernetes.lease or all(pool.backend != _KUBERNETES for pool in settings.pools):
-        return True
+        return
     # The client takes long to import, and who has no cluster never needs it.
     from orchestrator.backends.kubernetes.client import ApiClient
     from orchestrator.backends.kubernetes.lease import LeaderLease
@@ -57,36 +54,16 @@ async def lead(settings: Settings, listener: socket.socket, stack: AsyncExitStac
     holder = f"{socket.gethostname()[:200]}_{secrets.token_hex(8)}"
     lease = LeaderLease(client, given.namespace, f"orchestrator-{given.installation}", holder)
     async with _standing_by(listener, lambda: lease.waits_for):
-        if not await _acquired(lease):
-            return False
-    keeping = asyncio.get_running_loop().create_task(_keep(lease), name="lease")
+        await lease.acquire()
+        # To be told to stop while we cease to stand by must not cost the next daemon a Lease's whole duration.
+        keeping = asyncio.get_running_loop().create_task(_keep(lease), name="lease")
 
-    async def release() -> None:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
-        await lease.release()
+        async def release() -> None:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+            await lease.release()
 
-    push_closing(stack, "Lease", release)
-    return True
-
-
-async def _acquired(lease: LeaderLease) -> bool:
-    """False when a signal came first. Without handlers a container's first process would not even notice it."""
-    loop = asyncio.get_running_loop()
-    acquiring = loop.create_task(lease.acquire(), name="asking for the Lease")
-    for number in _STOP_SIGNALS:
-        loop.add_signal_handler(number, acquiring.cancel)
-    try:
-        await acquiring
-    except asyncio.CancelledError:
-        current = asyncio.current_task()
-        if current is not None and current.cancelling():
-            raise
-        return False
-    finally:
-        for number in _STOP_SIGNALS:
-            loop.remove_signal_handler(number)
-    return True
+        push_closing(stack, "Lease", release)
 
 
 async def _keep(lease: LeaderLease) -> None:

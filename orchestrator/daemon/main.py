@@ -28,6 +28,7 @@ from orchestrator.daemon.platform_log import PlatformLog
 from orchestrator.daemon.presence import Presence
 from orchestrator.daemon.reload import Load, Reload, has_terminal
 from orchestrator.daemon.rooms import Rooms, open_rooms, prepare_state_dir
+from orchestrator.daemon.stopping import ToldToStopError, until_told_to_stop
 from orchestrator.errors import OrchestratorError
 from orchestrator.lifecycle.recovery import recover
 from orchestrator.settings import Settings
@@ -60,6 +61,9 @@ def run(settings: Settings, ready: Callable[[str], None] | None = None, reread: 
 async def _guarded(settings: Settings, ready: Callable[[str], None] | None, reread: Reread | None) -> int:
     try:
         return await _serve(settings, ready, reread)
+    except ToldToStopError:
+        _log.info("stopped before it was ready")
+        return EXIT_DRAINED
     except OrchestratorError as error:
         sys.stderr.write(f"orchestrator cannot start: {error.diagnostics()} [{error.reason}]\n")
         return EXIT_NOT_STARTED
@@ -74,9 +78,9 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread
     drain = Drain()
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
-        if not await lead(settings, listener, stack):
-            return EXIT_DRAINED
-        rooms = await open_rooms(settings, url, stack)
+        with until_told_to_stop():
+            await lead(settings, listener, stack)
+            rooms = await open_rooms(settings, url, stack)
         await asyncio.to_thread(keep_port, settings.state_dir, int(address[1]))
         live = LiveSettings(rooms, reread) if reread else None
         watched = rooms.policy_engine, rooms.trust, rooms.decisions

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import sys
 import time
 import urllib.request
@@ -66,6 +67,35 @@ def test_signals_that_were_blocked_when_it_was_started_are_obeyed(program):
     daemon.signal(signal.SIGHUP)
     daemon.said("policy reloaded")
     assert daemon.end() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_daemon_that_is_told_to_stop_while_it_starts_stops(program, number):
+    """It starts for as long as the policy server does not answer, which is held until the end."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        opa = {"engine": "opa", "opa_url": f"http://127.0.0.1:{server.getsockname()[1]}", "timeout_seconds": 60}
+        daemon = program(policy=opa).start(wait=False)
+        asking, _ = server.accept()
+        with asking:
+            daemon.signal(number)
+            assert daemon.process.wait(30) == 0, daemon.errors.read_text()
+    assert "stopped before it was ready" in daemon.errors.read_text()
+    assert not (daemon.folder / "state" / "daemon.json").exists()
+
+
+def test_a_daemon_that_is_told_to_stop_before_it_has_read_its_settings_stops(program):
+    """It reads them for as long as nothing comes, which is held until the end."""
+    daemon = program()
+    daemon.config.unlink()
+    os.mkfifo(daemon.config)
+    daemon.start(wait=False)
+    writer = os.open(daemon.config, os.O_WRONLY)  # returns when it reads
+    try:
+        daemon.signal(signal.SIGTERM)
+        assert daemon.process.wait(30) == 0, daemon.errors.read_text()
+    finally:
+        os.close(writer)
 
 
 @pytest.mark.slow
