@@ -39,6 +39,9 @@ PATIENCE_SECONDS = 600.0
 """How long the runner API may be away. A waiting runner outlives a restart of the daemon."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 MAX_ANSWER = 16 << 20
+UNFIT = 422
+"""A claim holds what the daemon does not know: it is older than we are, as after the way back from an upgrade. What is
+there for the trace only is left out then."""
 
 
 def main() -> int:
@@ -86,6 +89,7 @@ class Claims:
             raise Failure(EX_CONFIG, f"the runner API's address or CA cannot be used: {error}") from None
         self._trust.minimum_version = ssl.TLSVersion.TLSv1_3
         self._trust.verify_flags |= ssl.VERIFY_X509_STRICT
+        self._tells_times = True
 
     def until_work(self) -> dict[str, Any]:
         """The work; Failure when there will never be any."""
@@ -107,6 +111,9 @@ class Claims:
                 proof, renewal = renewal.result(), Renewal(self._around)
                 continue
             problem = problem or f"{status} {reason_of(answer)}"
+            if status == UNFIT and self._tells_times:
+                self._tells_times = False
+                continue
             if status and status != 429 and status < 500:
                 raise Failure(REFUSALS.get(status, EX_PROTOCOL), f"the claim was refused: {problem}")
             if time.monotonic() - heard > PATIENCE_SECONDS:
@@ -115,9 +122,11 @@ class Claims:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _ask(self, proof: Proof) -> tuple[int, bytes]:
-        now = time.monotonic()
-        ago = {"began": now - BEGAN, "proving": now - proof.began, "proven": now - proof.ended}
-        body = json.dumps({"proof": {"denied": proof.denied, "reached": proof.reached}, "ago": ago}).encode()
+        claim: dict[str, Any] = {"proof": {"denied": proof.denied, "reached": proof.reached}}
+        if self._tells_times:
+            now = time.monotonic()
+            claim["ago"] = {"began": now - BEGAN, "proving": now - proof.began, "proven": now - proof.ended}
+        body = json.dumps(claim).encode()
         headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": "application/json"}
         connection = http.client.HTTPSConnection(
             self._api.hostname or "", self._port, timeout=CLAIM_SECONDS, context=self._trust

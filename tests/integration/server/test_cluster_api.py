@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import aiohttp
 import pytest
@@ -48,9 +49,11 @@ from orchestrator.model.events import (
     SpansRelayed,
 )
 from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec
+from orchestrator.model.phase import Phase
 from orchestrator.model.platform import PlatformJob
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
+from orchestrator.server import runner_handlers, schemas
 from orchestrator.server.cluster_api import ClusterApi, ClusterLimits, Pod, job_bearer
 from orchestrator.server.connection import ConnectionLimits
 from orchestrator.server.peers import PeerLimits
@@ -59,6 +62,7 @@ from orchestrator.server.token import token_exchange
 from orchestrator.server.work import RunnerEndpoints
 from orchestrator.telemetry.ids import trace_id, traceparent
 from orchestrator.testing.policy import FixedPolicy
+from orchestrator.testing.ports import free_port
 
 PROOF = {"proof": {"denied": ["metadata", "direct"], "reached": []}}
 DIGEST = "sha256:" + "a" * 64
@@ -469,7 +473,7 @@ class World:
             "ORCHESTRATOR_CA_PEM": cluster.certificate.ca_pem,
             "ORCHESTRATOR_TOKEN_FILE": str(token),
             "KUBERNETES_SERVICE_HOST": "127.0.0.1",
-            "KUBERNETES_SERVICE_PORT": str(_closed_port()),
+            "KUBERNETES_SERVICE_PORT": str(free_port()),
         }
 
     async def gateway(self, status: int = 407) -> asyncio.Server:
@@ -489,7 +493,7 @@ class World:
         """Exit code and last words. Its probes of addresses outside go to closed ports here: tests stay at home."""
         program = (
             "import socket, sys; import orchestrator.agent.egress_proof as e; import orchestrator.agent.pod as p; "
-            f"e.FORBIDDEN = (('tcp:closed', socket.AF_INET, socket.SOCK_STREAM, ('127.0.0.1', {_closed_port()})),); "
+            f"e.FORBIDDEN = (('tcp:closed', socket.AF_INET, socket.SOCK_STREAM, ('127.0.0.1', {free_port()})),); "
             "e.GATEWAY_PATIENCE_SECONDS = 0.5; p.PATIENCE_SECONDS = 1.0; sys.exit(p.main())"
         )
         process = await asyncio.create_subprocess_exec(
@@ -513,12 +517,6 @@ class World:
         )  # fmt: skip
         said, _ = await process.communicate()
         return process.returncode or 0, said.decode("utf-8", "replace")
-
-
-def _closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -554,6 +552,30 @@ async def test_the_agent_claims_and_the_jobs_container_runs_the_work(started):
         if hasattr(fact.event, "proof") for word in fact.event.proof.denied
     ]  # fmt: skip
     assert record is not None
+
+
+async def test_an_agent_newer_than_its_daemon_leaves_out_what_that_does_not_know(started, monkeypatch):
+    """A pod made before the way back from an upgrade. What the older daemon took is all that decides."""
+
+    class OlderClaim(schemas.Request):
+        proof: schemas.ClaimProof
+        ago: ClassVar[None] = None
+
+    asked: list[type] = []
+    read_model = runner_handlers.read_model
+
+    async def read(request, model, **limits):
+        asked.append(model)
+        return await read_model(request, model, **limits)
+
+    monkeypatch.setattr(schemas, "ClaimRequest", OlderClaim)
+    monkeypatch.setattr(runner_handlers, "read_model", read)
+    world, job_id = await started(script="echo begun")
+    async with await world.gateway():
+        assert await world.agent() == (0, "")
+        assert await world.job() == (0, "begun\n")
+    assert asked == [OlderClaim] * 2, "refused once, and let in"
+    assert world.cluster.api.engine.record(JobId(job_id)).phase is Phase.RUNNING
 
 
 async def test_the_jobs_own_programs_work_over_tls_and_trust_only_our_ca(started, tmp_path):
@@ -688,7 +710,7 @@ async def test_each_failure_has_its_code_and_one_line(started, tmp_path):
             ({"ORCHESTRATOR_TOKEN_FILE": str(tmp_path / "none")}, 77, "token cannot be read"),
             ({"ORCHESTRATOR_TOKEN_FILE": str(empty)}, 77, "token is empty"),
             ({"ORCHESTRATOR_CA_PEM": foreign}, 76, "not who it should be"),
-            ({"ORCHESTRATOR_RUNNER_API": f"https://127.0.0.1:{_closed_port()}"}, 69, "did not answer"),
+            ({"ORCHESTRATOR_RUNNER_API": f"https://127.0.0.1:{free_port()}"}, 69, "did not answer"),
         ]
         for change, code, words in cases:
             world.environment = good | change
