@@ -12,10 +12,11 @@ from pathlib import Path
 
 from orchestrator.errors import GiveUpError
 from orchestrator.model.events import Fact
-from orchestrator.notifications.client import Delivery, Poster, Public
+from orchestrator.notifications.client import Delivery, Poster
 from orchestrator.notifications.endpoint import Endpoint, EndpointState
 from orchestrator.notifications.follower import FactSource, Follower
 from orchestrator.notifications.messages import Origin, trial_message
+from orchestrator.notifications.names import Public
 from orchestrator.notifications.outbox import Bounds, Outbox
 from orchestrator.notifications.schedule import Schedule
 from orchestrator.notifications.sender import Sender

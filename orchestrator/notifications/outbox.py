@@ -20,7 +20,8 @@ import msgspec
 from orchestrator.errors import TryAgainError
 from orchestrator.notifications.endpoint import Endpoint
 from orchestrator.notifications.messages import Message
-from orchestrator.notifications.tables import open_tables
+from orchestrator.notifications.schedule import LONGEST_DELAY_NS
+from orchestrator.notifications.tables import open_tables, unusable
 
 T = TypeVar("T")
 
@@ -85,7 +86,16 @@ class Outbox:
     @classmethod
     async def open(cls, path: Path, endpoints: Sequence[Endpoint], bounds: Bounds) -> Outbox:
         """The outbox at `path` for exactly these endpoints: what waited for others is thrown away."""
-        return await asyncio.to_thread(lambda: cls(open_tables(path), endpoints, bounds))
+
+        def opened() -> Outbox:
+            connection = open_tables(path)
+            try:
+                return cls(connection, endpoints, bounds)
+            except sqlite3.Error as error:
+                connection.close()
+                raise unusable(path, str(error)) from error
+
+        return await asyncio.to_thread(opened)
 
     async def add(self, rows: Sequence[tuple[str, Message]], cursor: int) -> Mapping[str, int]:
         """Store messages by endpoint, and that the journal is read up to `cursor`; how many were dropped for it."""
@@ -101,9 +111,9 @@ class Outbox:
         found = await self._on_thread(lambda: self._run(statement, (endpoint,)).fetchone()[0])
         return None if found is None else int(found)
 
-    async def settle(self, endpoint: str, results: Results, now_ns: int) -> None:
-        """Store what became of messages."""
-        await self._on_thread(lambda: self._transaction(lambda: self._settle(endpoint, results, now_ns)))
+    async def settle(self, endpoint: str, results: Results, now_ns: int) -> int:
+        """Store what became of messages; how many were given up by it."""
+        return await self._on_thread(lambda: self._transaction(lambda: self._settle(endpoint, results, now_ns)))
 
     async def expire(self, endpoint: str, now_ns: int) -> int:
         """Drop what is too old; how many."""
@@ -207,14 +217,16 @@ class Outbox:
         return self._drop(name, "at_ns < ?", before_ns)
 
     def _due(self, name: str, now_ns: int, limit: int) -> Sequence[Due]:
+        # A time that lies beyond all delays was written by a clock that has been set back since.
+        beyond_ns = now_ns + LONGEST_DELAY_NS
         rows = self._run(
             "SELECT id, number, seq, type, at_ns, headers, body, attempts FROM messages"
-            " WHERE endpoint = ? AND next_ns <= ? ORDER BY attempts, number LIMIT ?",
-            (name, now_ns, limit),
+            " WHERE endpoint = ? AND (next_ns <= ? OR next_ns > ?) ORDER BY attempts, number LIMIT ?",
+            (name, now_ns, beyond_ns, limit),
         ).fetchall()
         return [Due(_message(row), row[7]) for row in rows]
 
-    def _settle(self, name: str, results: Results, now_ns: int) -> None:
+    def _settle(self, name: str, results: Results, now_ns: int) -> int:
         self._connection.executemany(
             "DELETE FROM messages WHERE endpoint = ? AND number = ?", [(name, number) for number in results.gone]
         )
@@ -222,11 +234,13 @@ class Outbox:
             "UPDATE messages SET attempts = ?, next_ns = ? WHERE endpoint = ? AND number = ?",
             [(attempts, next_ns, name, number) for number, (attempts, next_ns) in results.retry.items()],
         )
+        dropped = results.dropped
         if results.disabled:
             statement = "UPDATE endpoints SET disabled = ?, disabled_ns = ? WHERE name = ?"
             self._run(statement, (results.disabled, now_ns, name))
-            results.dropped += self._run("DELETE FROM messages WHERE endpoint = ?", (name,)).rowcount
-        self._run("UPDATE endpoints SET dropped = dropped + ? WHERE name = ?", (results.dropped, name))
+            dropped += self._run("DELETE FROM messages WHERE endpoint = ?", (name,)).rowcount
+        self._run("UPDATE endpoints SET dropped = dropped + ? WHERE name = ?", (dropped, name))
+        return dropped
 
     def _enable(self, name: str) -> None:
         self._run("UPDATE endpoints SET disabled = '', disabled_ns = 0 WHERE name = ?", (name,))

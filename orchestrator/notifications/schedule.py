@@ -22,6 +22,9 @@ LONGEST_WISH_SECONDS = 3600.0
 
 SECOND = 1_000_000_000
 
+LONGEST_DELAY_NS = int(max(DELAYS) * (1 + JITTER)) * SECOND
+"""No message is put off for longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:

@@ -66,6 +66,7 @@ class Sender:
     def __post_init__(self) -> None:
         self._woken = asyncio.Event()
         self._stopping = False
+        self._unsettled: Results | None = None
         self._untold = 0
         self._tell_ns = 0
 
@@ -108,6 +109,7 @@ class Sender:
     async def turn(self) -> float:
         """Send what is due, as much of it as goes at once; the seconds until there is something to do again."""
         name, now = self.endpoint.name, self.now_ns()
+        await self._settle(now)
         if lost := await self.outbox.expire(name, now):
             self.dropped(lost, "too old")
         if self.outbox.shelves[name].disabled or not self.outbox.shelves[name].waiting:
@@ -129,9 +131,19 @@ class Sender:
         for one, delivery in zip(due, deliveries, strict=True):
             self._judge(one, delivery, results, now)
         self._remember(deliveries, now)
-        await self.outbox.settle(self.endpoint.name, results, now)
-        if results.dropped:
-            self.dropped(results.dropped, "disabled" if results.disabled else "tried to the end")
+        self._unsettled = results
+        await self._settle(now)
+
+    async def _settle(self, now: int) -> None:
+        """Note what became of messages. As long as a full disk refuses that, nothing more is sent: what was taken would
+        be sent again and again."""
+        results = self._unsettled
+        if results is None:
+            return
+        lost = await self.outbox.settle(self.endpoint.name, results, now)
+        self._unsettled = None
+        if lost:
+            self.dropped(lost, "disabled" if results.disabled else "tried to the end")
 
     def _judge(self, due: Due, delivery: Delivery, results: Results, now: int) -> None:
         """What becomes of one message."""

@@ -61,7 +61,7 @@ def open_tables(path: Path) -> sqlite3.Connection:
             connection.close()
             raise
     except (OSError, sqlite3.Error) as error:
-        raise _unusable(path, str(error)) from error
+        raise unusable(path, str(error)) from error
     return connection
 
 
@@ -70,16 +70,16 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         found = cursor.fetchone()[0]
     empty = not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
     if not empty and found != APPLICATION_ID:
-        raise _unusable(path, "it is a database of another program")
+        raise unusable(path, "it is a database of another program")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
-        raise _unusable(path, f"it has version {version}, which a later orchestrator wrote")
+        raise unusable(path, f"it has version {version}, which a later orchestrator wrote")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     if not empty:
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
-            raise _unusable(path, str(verdict))
+            raise unusable(path, str(verdict))
         return
     connection.execute("BEGIN IMMEDIATE")
     for statement in _TABLES:
@@ -87,7 +87,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("COMMIT")
 
 
-def _unusable(path: Path, detail: str) -> ConfigurationError:
+def unusable(path: Path, detail: str) -> ConfigurationError:
+    """For an outbox that cannot be opened."""
     return ConfigurationError(
         f"the outbox of notifications {path} cannot be used: {detail}",
         reason="notifications_unusable",

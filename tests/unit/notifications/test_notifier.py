@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 import time
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.journal.sqlite import SqliteJournal
 from orchestrator.model import events as e
-from orchestrator.notifications import follower
+from orchestrator.notifications import follower, sender
 from orchestrator.notifications.endpoint import Filter
 from orchestrator.notifications.notifier import Notifier
 from orchestrator.notifications.outbox import Bounds
@@ -255,6 +256,44 @@ async def test_an_outbox_that_cannot_be_written_loses_nothing(plant, monkeypatch
         await asyncio.to_thread(connection.execute, "PRAGMA query_only = 0")
         await receiver.wait_for(3)
         assert numbers(receiver.taken) == [1, 2, 3]
+
+
+async def test_what_was_taken_is_not_sent_again_because_the_disk_is_full(plant, monkeypatch):
+    """Taking a message out needs room too, and until there is some no other is sent either."""
+    monkeypatch.setattr(sender, "_STORE_AGAIN_SECONDS", 0.01)
+    async with HookReceiver() as receiver, plant.notifier(endpoint(receiver.url, filter=ENDS)) as notifier:
+        with contextlib.closing(sqlite3.connect(plant.folder / "notifications.db")) as broken:
+            broken.execute(
+                "CREATE TRIGGER full BEFORE DELETE ON messages BEGIN SELECT RAISE(FAIL, 'disk is full'); END"
+            )
+            broken.commit()
+            tried = count_calls(monkeypatch, notifier._outbox, "settle")
+            await plant.jobs(1)
+            await receiver.wait_for(1)
+            await until(lambda: len(tried) >= 4)
+            await plant.jobs(1, start=1)
+            await until(lambda: notifier.state("ops").waiting == 2)
+            before = len(tried)
+            await until(lambda: len(tried) >= before + 3)
+            assert len(receiver.seen) == 1
+            broken.execute("DROP TRIGGER full")
+            broken.commit()
+        await receiver.wait_for(2)
+        assert [hook.json["sequence"] for hook in receiver.taken] == [1, 2]
+        await until(lambda: notifier.state("ops").waiting == 0)
+        assert notifier.state("ops").delivered == 2
+
+
+def count_calls(monkeypatch, thing, name):
+    """The calls of a method, which is done all the same."""
+    calls, method = [], getattr(thing, name)
+
+    async def counted(*given):
+        calls.append(given)
+        return await method(*given)
+
+    monkeypatch.setattr(thing, name, counted)
+    return calls
 
 
 async def test_texts_for_people_are_told_of_what_this_daemon_saw_happen_only(plant):

@@ -1,3 +1,4 @@
+import contextlib
 import sqlite3
 import stat
 
@@ -5,6 +6,7 @@ import pytest
 
 from orchestrator.errors import ConfigurationError, TryAgainError
 from orchestrator.notifications.outbox import Bounds, Outbox, Results
+from orchestrator.notifications.schedule import LONGEST_DELAY_NS, SECOND
 from tests.unit.notifications.plain import endpoint, message
 
 OPS, DEV = endpoint("https://ops.example/hooks"), endpoint("https://dev.example/hooks", "dev")
@@ -105,6 +107,44 @@ async def test_an_endpoint_that_is_no_more_takes_its_messages_with_it(tmp_path):
     assert await numbers(back, "dev") == [1]
     assert back.shelves["ops"].number == 0
     await back.close()
+
+
+async def test_a_clock_that_was_set_back_puts_no_message_off_for_longer_than_any_delay(tmp_path):
+    outbox = await opened(tmp_path)
+    await outbox.add([("ops", message(1)), ("ops", message(2))], 2)
+    now = 1_000 * 86400 * SECOND
+    await outbox.settle("ops", Results(retry={1: (1, now + LONGEST_DELAY_NS), 2: (1, now + 40 * 86400 * SECOND)}), now)
+    assert await numbers(outbox, now=now) == [2]
+    await outbox.close()
+
+
+async def test_an_outbox_that_cannot_be_written_at_the_start_is_told_and_closed(tmp_path):
+    await (await opened(tmp_path)).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "notifications.db")) as broken:
+        broken.execute("CREATE TRIGGER full BEFORE INSERT ON endpoints BEGIN SELECT RAISE(FAIL, 'disk is full'); END")
+        broken.commit()
+    with pytest.raises(ConfigurationError, match="disk is full") as caught:
+        await opened(tmp_path, (OPS, DEV))
+    assert caught.value.reason == "notifications_unusable"
+
+
+async def test_what_is_given_up_is_counted_once_though_it_was_noted_twice(tmp_path):
+    """The first time the disk was full in the midst of it."""
+    outbox = await opened(tmp_path)
+    await outbox.add([("ops", message(1)), ("ops", message(2))], 2)
+    results = Results(disabled="endpoint_gone", retry={1: (1, 50)})
+    with contextlib.closing(sqlite3.connect(tmp_path / "notifications.db")) as broken:
+        broken.execute(
+            "CREATE TRIGGER full BEFORE UPDATE OF dropped ON endpoints BEGIN SELECT RAISE(FAIL, 'disk is full'); END"
+        )
+        broken.commit()
+        with pytest.raises(TryAgainError):
+            await outbox.settle("ops", results, 40)
+        broken.execute("DROP TRIGGER full")
+        broken.commit()
+    assert await outbox.settle("ops", results, 40) == 2
+    assert outbox.shelves["ops"].dropped_ever == 2
+    await outbox.close()
 
 
 async def test_a_write_that_fails_changes_nothing(tmp_path):
