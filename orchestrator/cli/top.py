@@ -10,6 +10,8 @@ import typer
 from orchestrator.cli.session import client_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from orchestrator.cli.client import DaemonClient
     from orchestrator.cli.render.top import Look
 
@@ -28,7 +30,10 @@ def top(
     interval: Annotated[float, typer.Option(min=0.2, max=60, help="Seconds between two looks.")] = 0.5,
     json: Annotated[bool, typer.Option("--json", help="Print what is seen once as JSON.")] = False,
 ) -> None:
-    """Watch the daemon: checks, pools, and each job with what it waits for. For operators."""
+    """Watch the daemon: checks, pools, and each job with what it waits for. For operators.
+
+    Where the output is no terminal it is drawn once.
+    """
     from datetime import UTC, datetime
 
     from orchestrator.cli import output
@@ -38,8 +43,8 @@ def top(
     look = _look(client)
     if json:
         output.print_json({"overview": look.overview, "jobs": list(look.jobs)})
-    elif once:
-        output.show(top_screen(look, datetime.now(UTC)))
+    elif once or not output.console().is_terminal:
+        output.show(top_screen(look, datetime.now(UTC), output.console().width))
     else:
         _watch(_Glance(client, look).again, look, interval)
 
@@ -105,13 +110,13 @@ def _watch(look: Callable[[], Look], seen: Look, interval: float) -> None:
 
     out = console()
     try:
-        with Live(_drawn(seen, out.height), console=out, auto_refresh=False, screen=out.is_terminal) as live:
+        with Live(_drawn(seen, out), console=out, auto_refresh=False, screen=True) as live:
             pause = interval
             while True:
                 time.sleep(pause)
                 seen, trouble = _look_again(look, seen)
                 pause = min(pause * 2, max(interval, _LONGEST_PAUSE)) if trouble else interval
-                live.update(_drawn(seen, out.height, trouble), refresh=True)
+                live.update(_drawn(seen, out, trouble), refresh=True)
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.OK) from None
 
@@ -134,9 +139,9 @@ def _look_again(look: Callable[[], Look], seen: Look) -> tuple[Look, str]:
         return seen, str(error)
 
 
-def _drawn(look: Look, height: int, trouble: str = "") -> Any:
+def _drawn(look: Look, out: Console, trouble: str = "") -> Any:
     from datetime import UTC, datetime
 
     from orchestrator.cli.render.top import top_screen
 
-    return top_screen(look, datetime.now(UTC), height, trouble)
+    return top_screen(look, datetime.now(UTC), out.width, out.height, trouble)

@@ -12,14 +12,28 @@ from orchestrator.cli.render.words import duration, plain
 
 Document = Mapping[str, Any]
 
+NARROW = 80
+"""Columns below which what never changes makes room for what does."""
+_NARROWEST, _WIDE = 56, 120
 
-def pool_table(pools: Sequence[Document]) -> Table:
-    """One line for each pool. `oldest_wait_seconds` is shown where it is known."""
-    ages = any(pool.get("oldest_wait_seconds") is not None for pool in pools)
+
+def pool_table(pools: Sequence[Document], width: int = 0) -> Table:
+    """A row for each pool. `oldest_wait_seconds` is shown where it is known.
+
+    For a screen of so many columns each row is one line, with names cut; a narrow one leaves out what never changes.
+    """
+    brief = 0 < width < NARROW
+    ages = not 0 < width < _NARROWEST and any(pool.get("oldest_wait_seconds") is not None for pool in pools)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("POOL", overflow="fold")
-    table.add_column("BACKEND", no_wrap=True)
-    table.add_column("TIER", no_wrap=True)
+    if width:
+        table.add_column(
+            "POOL", overflow="ellipsis", no_wrap=True, max_width=12 if brief else 24 if width < _WIDE else None
+        )
+    else:
+        table.add_column("POOL", overflow="fold")
+    if not brief:
+        table.add_column("BACKEND", no_wrap=True)
+        table.add_column("TIER", no_wrap=True)
     table.add_column("IN USE", no_wrap=True, justify="right")
     table.add_column("WAITING", no_wrap=True, justify="right")
     if ages:
@@ -28,10 +42,9 @@ def pool_table(pools: Sequence[Document]) -> Table:
     for pool in pools:
         missing = len(pool["guards_missing"])
         full = pool["in_use"] >= pool["capacity"]
+        fixed = () if brief else (pool["backend"], pool["trust_tier"])
         cells = [
-            Text(plain(pool["name"])),
-            Text(plain(pool["backend"])),
-            Text(plain(pool["trust_tier"])),
+            *(Text(plain(text)) for text in (pool["name"], *fixed)),
             Text(f"{pool['in_use']} of {pool['capacity']}", "yellow" if full else ""),
             Text(str(pool["waiting"]), "yellow" if pool["waiting"] else ""),
         ]

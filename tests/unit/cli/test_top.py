@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,7 +54,7 @@ ROWS = [over(7), row(3, "waiting", "The job waits for a place."), row(2, "waitin
 
 def drawn(look: Look, height: int = 0, trouble: str = "", width: int = 140) -> list[str]:
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(top_screen(look, NOW, height, trouble))
+    console.print(top_screen(look, NOW, width, height, trouble))
     assert isinstance(console.file, io.StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
@@ -108,6 +109,53 @@ def test_ten_thousand_jobs_fit_one_screen(height: int):
     shown = sum(line.startswith(("running", "waiting")) for line in jobs)
     assert lines[-1] == f"… and {10_000 - shown} more that are not finished"
     assert any(line.startswith("running") for line in lines)
+
+
+@pytest.mark.parametrize(("width", "height"), [(30, 10), (40, 24), (60, 12), (80, 24), (79, 40), (200, 60)])
+def test_many_pools_and_troubles_leave_room_for_jobs_on_any_screen(width: int, height: int):
+    base = overview()["pools"][0]
+    pools = [
+        base | {"name": f"pool-{number}-with-a-name-that-is-long", "waiting": 0, "in_use": 0} for number in range(30)
+    ]
+    pools[17] |= {"waiting": 4}
+    pools[23] |= {"guards_missing": ["NetworkPolicy runners"]}
+    checks = {f"check-{number}": "it does not answer" for number in range(4)}
+    look = Look(overview(pools=pools, checks=checks), [row(number, "waiting", "It waits.") for number in range(40)])
+    lines = drawn(look, height, "the connection was lost", width)
+    assert len(lines) <= max(height, 15)
+    assert max(map(len, lines)) <= width
+    text = "\n".join(lines)
+    assert re.search(r"^pool-23.* 1 m", text, re.MULTILINE), "what lacks protection is seen first"
+    assert re.search(r"^waiting +1m .*It waits\.|^waiting +1m .*It…", text, re.MULTILINE)
+    shown = len(re.findall(r"^pool-", text, re.MULTILINE))
+    assert f"… and {30 - shown} more pools" in text
+
+
+def test_on_a_narrow_screen_why_a_job_waits_matters_more_than_its_id():
+    lines = drawn(Look(overview(), ROWS), 24, width=60)
+    assert [line.split() for line in lines if line.startswith(("POOL", "STATE"))] == [
+        ["POOL", "IN", "USE", "WAITING", "OLDEST", "GUARDS"], ["STATE", "FOR", "NAME", "WHY"],
+    ]  # fmt: skip
+    assert lines[1] == "waiting 2   running 1   last hour: 12 success, 1 failure"
+    assert any(line.endswith("The job waits for a place.") for line in lines)
+
+
+def test_more_broken_things_than_fit_are_counted():
+    checks = {f"check-{number}": "it does not answer" for number in range(40)}
+    text = "\n".join(drawn(Look(overview(checks=checks), ROWS), 24))
+    assert "… and 35 more that do not work" in text
+    assert "job-1" in text
+
+
+def test_into_a_pipe_it_is_drawn_once(cli, busy, monkeypatch):
+    def sleep(_: float) -> None:
+        raise AssertionError("nobody sees a second one")
+
+    monkeypatch.setattr("time.sleep", sleep)
+    done = cli("top")
+    assert done.exit_code == 0, done.output
+    assert "job-1" in done.stdout
+    assert "\x1b" not in done.stdout
 
 
 def test_once_and_json(cli, busy):
@@ -179,6 +227,7 @@ def test_it_draws_until_it_is_interrupted(cli, busy, monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr("time.sleep", sleep)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which makes it a terminal to whoever draws
     done = cli("top", "--interval", "0.2")
     assert done.exit_code == 0, done.output
     assert "NOT LIVE" in done.stdout
