@@ -39,8 +39,12 @@ class DuplicateKeyError(yaml.MarkedYAMLError):
     """A mapping has one key twice."""
 
 
+class OutOfRangeError(yaml.MarkedYAMLError):
+    """A number or a date that is none of this program's, though it is one of YAML's."""
+
+
 def _out_of_range(node: yaml.Node) -> yaml.YAMLError:
-    return yaml.constructor.ConstructorError(None, None, "a value out of range", node.start_mark)
+    return OutOfRangeError(None, None, "a value out of range", node.start_mark)
 
 
 def load(text: str) -> Any:
@@ -53,9 +57,13 @@ def load(text: str) -> Any:
 
 
 def describe(error: yaml.YAMLError) -> str:
-    """What is wrong, and where; repeats no value of the file."""
+    """What is wrong, and where; repeats no value of the file, and of its text one character at most."""
     mark = getattr(error, "problem_mark", None)
     where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
     if isinstance(error, DuplicateKeyError):
         return f"is ambiguous{where}: {error.problem}"
+    if isinstance(error, OutOfRangeError):
+        return f"holds a number or a date out of range{where}: a whole number has at most {_MAX_BITS} bits"
+    if isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError):
+        return f"is not valid YAML{where}: {error.problem}"
     return f"is not valid YAML{where}"

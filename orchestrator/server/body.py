@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 from pydantic import BaseModel, ValidationError
 
+from orchestrator.server.faults import wrong
 from orchestrator.server.problems import Fault, ProblemError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -130,8 +131,8 @@ def validated(model: type[Model], data: object, *, reason: str = "validation_fai
         return model.model_validate(data, strict=not lax)
     except ValidationError as error:
         faults = [
-            Fault(_pointer(item["loc"]), item["msg"])
-            for item in error.errors(include_url=False, include_context=False, include_input=False)[:MAX_FAULTS]
+            Fault(_pointer(item["loc"]), wrong(item))
+            for item in error.errors(include_url=False, include_input=False)[:MAX_FAULTS]
         ]
         raise ProblemError("The request does not fit the schema.", reason=reason, faults=faults) from None
 

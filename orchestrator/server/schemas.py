@@ -23,10 +23,11 @@ RESERVED_PREFIXES = ("ORCHESTRATOR_", "LD_")
 
 JOB_ID_PATTERN = r"^[A-Za-z0-9_-]{1,96}\.[A-Za-z0-9_-]{1,96}\.[1-9][0-9]{0,6}$"
 KEY_PATTERN = r"""^([!#$%&'*+.^_`|~0-9A-Za-z:/=@-]{1,255}|"([ !#-\[\]-~]|\\["\\]){1,255}")$"""
-_LABEL = r"^[A-Za-z0-9][A-Za-z0-9 ._:/@()+,=#-]{0,127}$"
-_LABEL_OR_EMPTY = r"^([A-Za-z0-9][A-Za-z0-9 ._:/@()+,=#-]{0,127})?$"
-_POOL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-_TICKET = r"^([A-Za-z0-9][A-Za-z0-9._/#-]{0,127})?$"
+LABEL = r"^[A-Za-z0-9][A-Za-z0-9 ._:/@()+,=#-]{0,127}$"
+LABEL_OR_EMPTY = r"^([A-Za-z0-9][A-Za-z0-9 ._:/@()+,=#-]{0,127})?$"
+POOL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+ARTIFACT = r"^(sha256:[0-9a-f]{64})?$"
+TICKET = r"^([A-Za-z0-9][A-Za-z0-9._/#-]{0,127})?$"
 _MEDIA_TYPE = r"^([a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63})?$"
 _NO_NUL = r"^[^\x00]*$"
 _ENVIRONMENT_NAME = r"^(?!ORCHESTRATOR_|LD_)[A-Za-z_][A-Za-z0-9_]{0,127}$"
@@ -96,9 +97,9 @@ class Request(BaseModel):
 class JobRequest(Request):
     """A job to run. Everything in it is the caller's word; policy sees it, and trusts the caller's token only."""
 
-    name: Annotated[str, Field(pattern=_LABEL)]
+    name: Annotated[str, Field(pattern=LABEL)]
     """What people call the job."""
-    pool: Annotated[str, Field(pattern=_POOL)] = "default"
+    pool: Annotated[str, Field(pattern=POOL)] = "default"
     """The class of runners it needs."""
     script: Annotated[
         str,
@@ -116,13 +117,13 @@ class JobRequest(Request):
     """Variables for the script, at most 64 KiB in all. Stored in the journal: no place for secrets."""
     timeout_seconds: Annotated[int, Field(ge=0, le=MAX_TIMEOUT_SECONDS)] = 0
     """Longest run wanted; 0 takes the pool's limit, which always holds."""
-    deployment_environment: Annotated[str, Field(pattern=_LABEL_OR_EMPTY)] = ""
+    deployment_environment: Annotated[str, Field(pattern=LABEL_OR_EMPTY)] = ""
     """Where the job deploys to, such as `staging`; empty when it does not deploy."""
-    artifact_digest: Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64})?$")] = ""
+    artifact_digest: Annotated[str, Field(pattern=ARTIFACT)] = ""
     """What a deploy job deploys; evidence about it is looked up by us."""
-    ticket: Annotated[str, Field(pattern=_TICKET)] = ""
+    ticket: Annotated[str, Field(pattern=TICKET)] = ""
     """Id of the release ticket of a deployment; whether there is one, and whether it is open, the tracker is asked."""
-    pipeline: Annotated[str, Field(pattern=_LABEL_OR_EMPTY)] = ""
+    pipeline: Annotated[str, Field(pattern=LABEL_OR_EMPTY)] = ""
     """Groups the jobs of one pipeline."""
     claimed: Annotated[
         dict[str, Annotated[str, Field(max_length=1024)]],
@@ -132,7 +133,7 @@ class JobRequest(Request):
     ] = Field(default_factory=dict)
     """Passed to policy as `input.claimed`, where it is worth nothing by itself."""
     secrets: Annotated[
-        list[Annotated[str, Field(pattern=_POOL)]],
+        list[Annotated[str, Field(pattern=POOL)]],
         Field(max_length=MAX_SECRETS, json_schema_extra={"uniqueItems": True}),
         AfterValidator(_no_twins),
     ] = Field(default_factory=list)
@@ -145,8 +146,8 @@ class ListQuery(Request):
 
     phase: Phase | None = None
     result: Result | None = None
-    pool: Annotated[str, Field(pattern=_POOL)] | None = None
-    pipeline: Annotated[str, Field(pattern=_LABEL)] | None = None
+    pool: Annotated[str, Field(pattern=POOL)] | None = None
+    pipeline: Annotated[str, Field(pattern=LABEL)] | None = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     """Lines of one page."""
     after: Annotated[str, Field(pattern=JOB_ID_PATTERN)] | None = None

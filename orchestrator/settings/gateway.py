@@ -103,7 +103,7 @@ def load_gateway_settings(path: Path | None = None, flags: Mapping[str, Any] | N
     try:
         return Layered(**{name: value for name, value in (flags or {}).items() if value is not None})
     except ValidationError as error:
-        raise invalid_settings(error, path) from None
+        raise invalid_settings(error, path, GatewaySettings) from None
     except SettingsError as error:
         raise ConfigurationError(
             f"in the environment: {error}", fix=f"{PREFIX}NAMES is a mapping in JSON; see docs/reference/settings.md"

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import PydanticBaseSettingsSource, SettingsError
 
 from orchestrator import strict_yaml
 from orchestrator.errors import ConfigurationError
+from orchestrator.settings.near import similar_key
 from orchestrator.settings.tree import Settings
 
 _MAX_FILE_BYTES = 4 << 20
@@ -63,14 +65,20 @@ def read_settings_file(path: Path) -> dict[str, Any]:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise ConfigurationError(f"{path} is larger than {_MAX_FILE_BYTES} bytes")
         document = strict_yaml.load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"cannot read {path}: {error}", fix="check the path and its permissions") from error
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ConfigurationError(f"cannot read {path}: {why}", fix="check the path and its permissions") from error
+    except UnicodeDecodeError as error:
+        fix = "save it as UTF-8; is it the right file?"
+        raise ConfigurationError(f"cannot read {path}: byte {error.start + 1} is not UTF-8 text", fix=fix) from None
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path} {strict_yaml.describe(error)}") from None
+        raise ConfigurationError(f"{path} {strict_yaml.describe(error)}", fix="correct the file there") from None
     if document is None:
         return {}
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
-        raise ConfigurationError(f"{path} must hold a mapping of settings")
+        raise ConfigurationError(
+            f"{path} must hold a mapping of settings", fix="see docs/reference/settings.md, where it begins with one"
+        )
     return document
 
 
@@ -91,12 +99,19 @@ _OUT_OF_RANGE = frozenset({"greater_than", "greater_than_equal", "less_than", "l
 """Errors of pydantic that only something which was read as a number can have."""
 
 
-def invalid_settings(error: ValidationError, path: Path | None) -> ConfigurationError:
+def _wrong(item: ErrorDetails, tree: type[BaseModel]) -> str:
+    if item["type"] == "extra_forbidden":
+        near = similar_key(tree, item["loc"])
+        return "there is no such key" + (f"; did you mean {near}?" if near else "")
+    value = f", not {item['input']}" if item["type"] in _OUT_OF_RANGE else ""
+    return item["msg"].removeprefix("Value error, ") + value
+
+
+def invalid_settings(error: ValidationError, path: Path | None, tree: type[BaseModel] = Settings) -> ConfigurationError:
     """Every field at fault with its path, and its value where that is a number out of range: a text may have got
-    into the wrong place, and be a secret. `path` is the file, if there was one."""
+    into the wrong place, and be a secret. `path` is the file, if there was one; `tree` what it should fit."""
     problems = [
-        f"  {'.'.join(str(part) for part in item['loc']) or '(top)'}: {item['msg']}"
-        + (f", not {item['input']}" if item["type"] in _OUT_OF_RANGE else "")
+        f"  {'.'.join(str(part) for part in item['loc']) or '(top)'}: {_wrong(item, tree)}"
         for item in error.errors(include_url=False)
     ]
     title = f"{len(problems)} setting(s) in {path or 'the environment'} do not fit:"

@@ -70,3 +70,23 @@ def test_the_least_request_has_documented_defaults():
     request = validated(JobRequest, {"name": "n", "script": "s"})
     assert request.model_dump(exclude_defaults=True) == {"name": "n", "script": "s"}
     assert (request.pool, request.environment, request.timeout_seconds) == ("default", {}, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"name": "Prüfung"}, "may hold only letters (A to Z), digits, spaces"),
+        ({"pool": "Default"}, "may hold only small letters"),
+        ({"artifact_digest": "sha256:abc"}, "may hold only sha256: and 64 hexadecimal digits"),
+        ({"ticket": "a b"}, "digits and ._/#-"),
+        ({"shcript": "s"}, "there is no such key"),
+        ({"environment": {"1A": "x"}}, "holds a name that is not allowed: letters"),
+    ],
+)
+def test_what_may_stand_there_is_said_in_words(change, words):
+    with pytest.raises(ProblemError) as refused:
+        validated(JobRequest, {"name": "n", "script": "s"} | change)
+    (fault,) = refused.value.faults
+    assert fault.detail.startswith(words) or words in fault.detail
+    assert "^" not in fault.detail, "a regular expression explains nothing"
+    assert "Value error" not in fault.detail

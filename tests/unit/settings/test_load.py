@@ -163,3 +163,28 @@ def test_any_document_is_settings_or_one_clear_error(tmp_path_factory, document)
     file.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8", errors="replace")
     with contextlib.suppress(ConfigurationError):
         assert load_settings(file).pools
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("pools: [{name: a, capacty: 3}]", r"pools\.0\.capacty: there is no such key; did you mean capacity\?"),
+        ("sever: {}", r"sever: there is no such key; did you mean server\?"),
+        ("pools: [{name: a, sandbox: {memory_byte: 1}}]", r"did you mean memory_bytes\?"),
+        ("identity: {issuers: {prod: {audienses: []}}}", r"identity\.issuers\.prod\.audienses: there is no such key"),
+        ("server: {zzzz: 1}", r"server\.zzzz: there is no such key$"),
+        ("pools: [{name: a}, {name: a}]", r"pools: pool names must differ"),
+        ("server: {port: 99999999999999999999}", r"number or a date out of range at line 1, column 16"),
+        ("a: 1\n\tb: 2", r"line 2, column 1: found character"),
+        (b"server:\xff", "byte 8 is not UTF-8 text"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words_of_the_file(load, text, words):
+    with pytest.raises(ConfigurationError, match=r"(?m)" + words) as caught:
+        load(text)
+    assert caught.value.fix
+
+
+def test_what_lies_in_the_way_is_said_once(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"none\.yaml: No such file or directory$"):
+        load_settings(tmp_path / "none.yaml")
