@@ -46,6 +46,7 @@ class RunnerSpans:
         self._uid = ""
         self._no_room: tuple[int, str] | None = None
         self._over: tuple[int, str] | None = None
+        self._exited_ns = 0
         self._drawn_in: OpenSpan | None = None
 
     def begin(self, provision: OpenSpan) -> None:
@@ -79,13 +80,17 @@ class RunnerSpans:
         self._bound_ns = at_ns
         self._draw_start(at_ns, proof, "")
 
+    def exited(self, at_ns: int) -> None:
+        """The runner is known to have ended; its job goes on until its platform has said how that went."""
+        self._exited_ns = at_ns
+
     def over(self, at_ns: int, error_type: str = "") -> None:
         """The runner vanished, or its job ended. `error_type` is put on the stage that it was at."""
         if not self._phases:
             return
         self._over = at_ns, error_type
         if self._bound_ns:
-            self._draw_work(at_ns, error_type)
+            self._draw_work(self._exited_ns or at_ns, error_type)
         else:
             self._draw_start(at_ns, None, error_type)
 

@@ -135,6 +135,7 @@ class Tree:
             if at in (AWAITED, COMPLETING) and not self._is_named:
                 self._named(event.job, event.decision)
         elif self.offer.spec.awaits_platform_job and at in (AWAITED, REFUSED, ids.EXECUTE):
+            self._runner.exited(self._now)
             self._runner.enter(self._follow(COMPLETING, {**_FINALIZING, **self._worker()}))
 
     def _named(self, job: PlatformJob, decision: Decision) -> None:

@@ -38,3 +38,9 @@ def gaps(trace: ReceivedTrace) -> set[str]:
     return {
         span.name for span in trace.spans if "orchestrator.daemon.gap_seconds" in attributes_of(span.attributes)
     } - {trace.root.name}
+
+
+def astray(receiver: OtlpReceiver) -> list[str]:
+    """Events whose span was never sent under the trace that they name."""
+    known = {(span.trace_id, span.span_id) for span in receiver.spans}
+    return [log.event_name for log in receiver.logs if (log.trace_id, log.span_id) not in known]

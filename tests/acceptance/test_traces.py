@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from held_opa import HeldOpa, bundle_of
 from installation import Installation
-from received_traces import gaps, settled, trace_of
+from received_traces import astray, gaps, settled, trace_of
 from witness import GATE, Witness
 
 from orchestrator.testing.otlp import Fault, OtlpReceiver
@@ -25,12 +25,16 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 
 CLOUD, ELSEWHERE = "https://cloud.example", "https://elsewhere.example"
 GATED = "visit started\nvisit gate\nvisit done\n"
-TOKENS = f"orchestrator-token --audience {CLOUD} >/dev/null\n! orchestrator-token --audience {ELSEWHERE} 2>/dev/null\n"
+TOKENS = f"""\
+TOKEN=$(orchestrator-token --audience {CLOUD})
+visit "$TOKEN"
+! orchestrator-token --audience {ELSEWHERE} 2>/dev/null
+"""
 FORBIDDEN = """\
 "$PYTHON" -I -S -c 'import http.client, os, sys
 connection = http.client.HTTPConnection(*os.environ["http_proxy"].removeprefix("http://").split(":"), timeout=20)
-connection.request("GET", "http://forbidden.example/")
-sys.exit(connection.getresponse().status != 403)'
+connection.request("GET", "http://forbidden.example/?token=" + sys.argv[1], headers={"Cookie": sys.argv[1]})
+sys.exit(connection.getresponse().status != 403)' "$TOKEN"
 """
 BEFORE = """\
   queue
@@ -80,16 +84,17 @@ def configured(here: Installation, receiver: OtlpReceiver, folder: Path, **setti
 async def frozen_agent(here: Installation) -> str:
     """A job whose agent was stopped before it had claimed, so that it stays in *binding*.
 
-    The launcher keeps sandboxes ready; what becomes PID 1 in each, and so the agent, is stopped beforehand.
+    The launcher keeps sandboxes ready, made one after the other, and gives away the oldest: with two of them the first
+    is complete. What becomes PID 1 in each, and so the agent, is stopped beforehand.
     """
     launcher = here.part("launcher").pid
     async with asyncio.timeout(30):
-        while not (inside := [pid for outer in _children(launcher) for pid in _children(outer)]):
+        while len(inside := [pid for outer in _children(launcher) for pid in _children(outer)]) < 2:
             await asyncio.sleep(0.02)
     for pid in inside:
         os.kill(pid, signal.SIGSTOP)
     job_id = await here.dispatch("frozen", "exit 0")
-    await here.phase(job_id, "binding")
+    await here.phase(job_id, "binding", "teardown", "finished")
     return job_id
 
 
@@ -129,9 +134,11 @@ async def test_how_jobs_end_by_themselves(here: Installation, receiver: OtlpRece
     assert len(receiver.spans) == len({span.span_id for span in receiver.spans}), "each span came once"
 
 
-async def test_tokens_and_egress_are_on_the_trace(here: Installation, receiver: OtlpReceiver) -> None:
+async def test_tokens_and_egress_are_on_the_trace(here: Installation, witness: Witness, receiver: OtlpReceiver) -> None:
+    """The job tells the witness its token, and shows it to a host that is forbidden."""
     await here.start()
-    trace = await trace_of(here, receiver, await here.dispatch("deploy", f"visit started\n{TOKENS}{FORBIDDEN}"))
+    job_id = await here.dispatch("deploy", f"visit started\n{TOKENS}{FORBIDDEN}")
+    trace = await trace_of(here, receiver, job_id)
     assert settled(trace) == WENT_WELL.format(name="deploy", more="").replace(
         "    run\n",
         "    run\n"
@@ -150,7 +157,36 @@ async def test_tokens_and_egress_are_on_the_trace(here: Installation, receiver: 
         ("forbidden.example", "deny"),
     }
     assert "egress.decided" in trace.events(trace.one("bind")), "the agent's own probes"
-    assert b"eyJ" not in b"".join(receiver.bodies), "no token is in what was sent"
+    assert await here.stop() == 0
+    assert astray(receiver) == []
+    _, token = witness.words(job_id)
+    told = b"".join(receiver.bodies)
+    assert [part for part in (*token.split("."), "eyJ") if part.encode() in told] == []
+
+
+async def test_a_caller_that_tries_again_links_its_attempts(here: Installation, receiver: OtlpReceiver) -> None:
+    """Each attempt is dispatched with the traceparent of the one before, the last one to another daemon."""
+    await here.start()
+    attempts, before = [], ""
+    for number, script in enumerate(("exit 3", "kill -KILL $$", "exit 0"), 1):
+        headers = {"traceparent": before} if before else {}
+        answer = await here.call(
+            "POST", "/v1/jobs", here.body("build", script), Idempotency_Key=f"build-{number}", **headers
+        )
+        attempts.append(answer.body["id"])
+        before = answer.headers["traceparent"]
+        await here.finished(attempts[-1])
+        if number == 2:
+            await here.kill()
+            await here.start()
+    traces = [await trace_of(here, receiver, job_id) for job_id in attempts]
+    assert [settled(trace) for trace in traces] == [
+        FAILED.format(name="build", result="failure", reason="exit_nonzero"),
+        FAILED.format(name="build", result="failure", reason="killed_by_signal"),
+        WENT_WELL.format(name="build", more=""),
+    ]
+    executes = [(trace.root.trace_id.hex(), trace.one("execute").span_id.hex()) for trace in traces]
+    assert [trace.links() for trace in traces] == [{}, {"caller": executes[0]}, {"caller": executes[1]}]
     assert await here.stop() == 0
 
 
@@ -180,7 +216,7 @@ async def test_a_job_that_is_cancelled_while_it_waits_or_runs(
 async def test_a_job_that_is_cancelled_or_too_long_in_the_queue(
     here: Installation, opa: HeldOpa, receiver: OtlpReceiver, tmp_path: Path
 ) -> None:
-    configured(here, receiver, tmp_path, policy=opa.setting, deadlines={"admission_seconds": 1})
+    configured(here, receiver, tmp_path, policy=opa.setting, deadlines={"admission_seconds": 5})
     await here.start()
     late = await here.dispatch("held-late", GATED)
     cancelled = await here.dispatch("held", GATED)
@@ -199,10 +235,10 @@ async def test_a_job_that_is_cancelled_or_too_long_in_the_queue(
 async def test_each_phase_that_takes_too_long(
     here: Installation, witness: Witness, receiver: OtlpReceiver, tmp_path: Path
 ) -> None:
-    deadlines = {"capacity_seconds": 1, "provision_seconds": 2, "bind_seconds": 2, "call_seconds": 1}
+    deadlines = {"capacity_seconds": 1, "provision_seconds": 5, "bind_seconds": 5, "call_seconds": 2}
     configured(here, receiver, tmp_path, capacity=1, deadlines=deadlines)
     await here.start()
-    running = await here.dispatch("long", GATED, timeout_seconds=3)
+    running = await here.dispatch("long", GATED, timeout_seconds=8)
     await witness.told(running, GATE)
     trace = await trace_of(here, receiver, await here.dispatch("waiting", GATED))
     assert settled(trace) == (
@@ -251,7 +287,7 @@ async def test_a_job_that_takes_too_much_memory(here: Installation, receiver: Ot
 
 
 async def killed_at(here: Installation, phase: str, job_id: str) -> None:
-    """SIGKILL of the daemon while the job is in this phase, and the next daemon."""
+    """SIGKILL of the daemon while the job is in this phase, where something holds it, and the next daemon."""
     assert (await here.phase(job_id, phase))["phase"] == phase
     await here.kill()
     await here.start()
@@ -288,8 +324,8 @@ async def test_the_daemon_is_killed_with_jobs_that_run_and_wait(
     await witness.told(running, GATE)
     waiting = await here.dispatch("waiting", GATED)
     await here.until(waiting, lambda view: view["wait"])
-    witness.open_gate()
     await killed_at(here, "running", running)
+    witness.open_gate()
     trace = await trace_of(here, receiver, running)
     assert settled(trace) == LOST
     assert gaps(trace) == {"execute"}

@@ -12,12 +12,13 @@ from orchestrator.model import events as e
 from orchestrator.model.egress import EgressProof
 from orchestrator.model.journey import ORDER, RunnerStage, StageBegan, TimeSource, in_order
 from orchestrator.model.outcome import EndReason, Result
+from orchestrator.model.runner import ExitCause
 from orchestrator.telemetry.records import SpanRecord, SpanStatus
 from orchestrator.telemetry.runner_spans import of_image
 from orchestrator.telemetry.spans import spans_of
 from orchestrator.telemetry.stages import STAGE_NAMES, start_seconds
 from orchestrator.testing import stories
-from orchestrator.testing.stories import MS, POD, RUNNER, T0, WHOLE, end, facts_for, offer, seen
+from orchestrator.testing.stories import MS, POD, PROOF, RUNNER, T0, WHOLE, end, facts_for, offer, seen
 
 S = RunnerStage
 POD_START = "schedule 30-31, pod.sandbox 31-32, image.pull 32-36, start 36-37, egress.proof 37-39, claim 39-50"
@@ -83,6 +84,17 @@ def line_of(span: SpanRecord) -> str:
 )
 def test_stages_are_below_the_phase_in_which_they_ended(story: str, lines: list[str]) -> None:
     assert drawn(WHOLE[story]) == lines
+
+
+def test_a_runner_that_is_lost_runs_until_that_is_known_not_until_its_platform_has_spoken() -> None:
+    lost = e.RunnerExited(RUNNER, None, ExitCause.LOST)
+    ended = end(Result.ERROR, EndReason.RUNNER_LOST)
+    steps = [*stories.TO_WORK[:-1], seen(40, (S.CREATE, 2)), e.RunnerBound(RUNNER, "uid-1", PROOF), stories.NAMED, lost]
+    spans = spans_of(facts_for(stories.platform_offer(), [*steps, ended, stories.DELETED, stories.FINISHED]))
+    below = {span.span_id: span.name for span in spans}
+    (run,) = (span for span in spans if span.name == "run")
+    (execute,) = (span for span in spans if span.name == "execute")
+    assert (below[run.parent_span_id], run.end_ns, run.status) == ("execute", execute.end_ns, SpanStatus.ERROR)
 
 
 def attributes(story: list[e.Event], name: str) -> dict[str, object]:
