@@ -61,7 +61,8 @@ def document(version: str) -> dict[str, Any]:
                     "type": "apiKey",
                     "in": "cookie",
                     "name": "__Host-orchestrator",
-                    "description": "Session of the live page; by plain http its name has the port in it",
+                    "description": "Session of the live page, good with the page's own secret in X-Orchestrator-Page; "
+                    "by plain http its name has the port in it",
                 },
             },
         },

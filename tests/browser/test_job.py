@@ -35,7 +35,7 @@ def test_everything_about_a_finished_job(stage, look):
     expect(sight.card("Artifacts").get_by_role("row").filter(has_text="site.tar")).to_contain_text("Provenance")
     expect(page.get_by_role("log", name="The job's output")).to_contain_text("+ build\nconfigure ok\n")
     with page.expect_download() as waited:
-        sight.card("Receipt").get_by_role("link", name="Download").click()
+        sight.card("Receipt").get_by_role("button", name="Download").click()
     receipt = json.loads(waited.value.path().read_text())
     assert receipt["payloadType"] == "application/vnd.in-toto+json"
     assert receipt == stage.ask("GET", f"/v1/jobs/{job_id}/receipt")
@@ -57,7 +57,7 @@ def test_a_running_job_is_followed(stage, look):
     expect(page.locator(".job-title .badge")).to_have_text("Cancelled")
     expect(page.get_by_role("table", name="Waterfall of the job's phases")).to_contain_text("teardown")
     expect(bar).to_have_attribute("data-open", "false")
-    expect(sight.card("Receipt").get_by_role("link", name="Download")).to_be_visible()
+    expect(sight.card("Receipt").get_by_role("button", name="Download")).to_be_visible()
 
 
 def test_a_refused_job_says_why_and_what_to_do(stage, look):

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any, ClassVar
 
-from playwright.sync_api import expect
+import pytest
+from playwright.sync_api import Error, expect
 from stage import UNFINISHED
 
 from orchestrator.testing.openid import OpenIdProvider
@@ -24,11 +28,10 @@ def test_without_a_sign_in_the_page_only_shows(stage, look):
     expect(page.get_by_role("heading", level=1)).to_have_text("not mine")
     expect(page.get_by_role("button", name="Cancel job")).to_have_count(0)
     # Nor does a request by hand: the page's own script is no more trusted than any other.
-    header = page.evaluate("fetch('/v1/session').then(answer => answer.json()).then(told => told.csrf_header)")
     status = page.evaluate(
-        """([id, header]) => fetch(`/v1/jobs/${id}`, {method: 'DELETE', headers: {[header]: '1'}})
+        """id => fetch(`/v1/jobs/${id}`, {method: 'DELETE', headers: {'X-Orchestrator-Page': localStorage.seal}})
         .then(answer => answer.status)""",
-        [job_id, header],
+        job_id,
     )
     assert status == 403
     assert stage.job(job_id)["cancel"] is None
@@ -59,6 +62,40 @@ def test_a_link_signs_in_once(stage, look):
     expect(page.get_by_text("Read-only")).to_be_visible()
     expect(page.get_by_role("button", name="Sign out")).to_have_count(0)
     assert sight.context.cookies() == []
+
+
+class Thief(BaseHTTPRequestHandler):
+    """Somebody else's server on the same machine: it writes down what browsers bring."""
+
+    brought: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.brought.append(self.headers.get("Cookie", ""))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_server_on_another_port_gets_a_cookie_that_opens_nothing(own_stage, look):
+    stage = own_stage(page={"anonymous": "never"})
+    sight = look(stage)
+    page = sight.sign_in()
+    with HTTPServer(("127.0.0.1", 0), Thief) as thief:
+        thread = threading.Thread(target=thief.handle_request)
+        thread.start()
+        lured = sight.context.new_page()
+        with suppress(Error):  # an answer without content is no page
+            lured.goto(f"http://127.0.0.1:{thief.server_port}/")
+        thread.join()
+    assert "orchestrator-" in Thief.brought[-1], "browsers keep cookies by host alone"
+    request = urllib.request.Request(f"{stage.url}/v1/pools", headers={"Cookie": Thief.brought[-1]})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=30)
+    assert refused.value.code == 401
+    page.reload()
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
 
 
 def test_where_nobody_may_look_unknown_there_is_only_the_way_in(own_stage, look):

@@ -12,7 +12,7 @@ from orchestrator.errors import GiveUpError
 from orchestrator.identity.sign_in.provider import SignInProvider
 from orchestrator.model.job import Caller
 from orchestrator.server.operation import Operation
-from orchestrator.server.page.guard import Names, check_host, check_site, names_loopback
+from orchestrator.server.page.guard import PAGE_HEADER, Names, check_host, check_site, names_loopback
 from orchestrator.server.page.roles import VISITOR, Role, Visitor
 from orchestrator.server.page.sessions import Sessions
 from orchestrator.server.problems import ProblemError
@@ -92,9 +92,9 @@ class Door:
         return visitor
 
     def visitor(self, request: web.Request) -> Visitor | None:
-        """Who a request's cookie shows, or nobody in particular where they may look."""
-        value = request.cookies.get(self.cookie, "")
-        if value and len(value) <= _MAX_COOKIE and (known := self.sessions.visitor(value)):
+        """Who a request's cookie and seal show, or nobody in particular where they may look."""
+        value, seal = request.cookies.get(self.cookie, ""), request.headers.get(PAGE_HEADER, "")
+        if value and max(len(value), len(seal)) <= _MAX_COOKIE and (known := self.sessions.visitor(value, seal)):
             return known
         return Visitor(Role.VIEWER) if self._may_look(request) else None
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from orchestrator.server.problems import ProblemError
 
-CSRF_HEADER = "X-Orchestrator-Page"
-"""Any value. A page of another origin cannot add it without asking us first, which we never answer (CORS)."""
+PAGE_HEADER = "X-Orchestrator-Page"
+"""The seal of a page. A page of another origin cannot add it without asking us first, which we never answer (CORS)."""
 
 _SAFE = frozenset({"GET", "HEAD"})
 
@@ -74,12 +74,12 @@ def check_site(names: Names, method: str, headers: Mapping[str, str]) -> None:
     safe = method in _SAFE
     site = headers.get("Sec-Fetch-Site", "")
     if site and site != "same-origin" and not (safe and site == "none"):
-        raise _cross_site()
+        raise cross_site_refused()
     origin = headers.get("Origin", "")
     if origin and not _is_own(names, origin):
-        raise _cross_site()
-    if not safe and CSRF_HEADER not in headers:
-        raise _cross_site()
+        raise cross_site_refused()
+    if not safe and PAGE_HEADER not in headers:
+        raise cross_site_refused()
 
 
 def _is_own(names: Names, origin: str) -> bool:
@@ -89,9 +89,10 @@ def _is_own(names: Names, origin: str) -> bool:
     return bool(found) and fits and names.ours(host)
 
 
-def _cross_site() -> ProblemError:
+def cross_site_refused() -> ProblemError:
+    """For a request that no page of ours has made."""
     return ProblemError(
         "The request was not made by this page.",
         reason="cross_site_refused",
-        fix=f"call the API with a bearer token, or from the page with the header {CSRF_HEADER}",
+        fix=f"call the API with a bearer token, or from the page with the header {PAGE_HEADER}",
     )

@@ -36,6 +36,12 @@ class ActivityQuery(Request):
     """`next` of the page before."""
 
 
+class SignInQuery(Request):
+    seal: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")] | None = None
+    """SHA-256, in base64url, of the secret that the page will show with the cookie; without it the page is asked for
+    it."""
+
+
 class CallbackQuery(Request):
     """OAuth 2.0's answer; a provider may add more to it, which is left alone."""
 
@@ -87,8 +93,8 @@ class SignInView(View):
 
 
 class SessionView(View):
-    """Who is looking. `ends_in_seconds` is 0 without a session; requests by its cookie that change something need the
-    header `csrf_header`, with any value."""
+    """Who is looking. `ends_in_seconds` is 0 without a session. Requests by its cookie need the header
+    `X-Orchestrator-Page` with the secret of the page that signed in."""
 
     signed_in: bool
     name: str
@@ -99,7 +105,6 @@ class SessionView(View):
     anonymous: bool
     ends_in_seconds: int
     sign_in: list[SignInView]
-    csrf_header: str
 
 
 class LinkView(View):
@@ -177,7 +182,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "begin_sign_in", "GET", "/signin/{provider}", "Sign in at a provider: sends the browser there",
         {303: Answer("To the provider, or back to the page with a reason", media_type="")},
-        protected=False, problems=(404, 421),
+        protected=False, query=SignInQuery, problems=(404, 421),
     ),
     Operation(
         "finish_sign_in", "GET", "/signin/{provider}/callback", "Where a provider sends the browser back to",

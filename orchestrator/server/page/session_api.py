@@ -13,10 +13,10 @@ from orchestrator.server.body import read_model, read_query
 from orchestrator.server.deps import CALLER, ServerDeps
 from orchestrator.server.dispatch import json_response
 from orchestrator.server.page.door import Door
-from orchestrator.server.page.guard import CSRF_HEADER, check_host, check_site, names_loopback
+from orchestrator.server.page.guard import PAGE_HEADER, check_host, check_site, cross_site_refused, names_loopback
 from orchestrator.server.page.live_shapes import CodeRequest
 from orchestrator.server.page.roles import Role, Visitor
-from orchestrator.server.page.sessions import local_operator
+from orchestrator.server.page.sessions import SEAL, local_operator, seal_digest
 
 log = logging.getLogger("orchestrator.server.page")
 
@@ -67,6 +67,9 @@ class SessionApi:
         not_across_a_network(door, request)
         seconds = self._deps.limits.body_timeout_seconds
         given = await read_model(request, CodeRequest, limit_bytes=_MAX_BYTES, timeout_seconds=seconds)
+        seal = request.headers.get(PAGE_HEADER, "")
+        if not SEAL.fullmatch(seal):
+            raise cross_site_refused()
         visitor = door.sessions.redeem(given.code)
         if visitor is None:
             raise GiveUpError(
@@ -74,8 +77,8 @@ class SessionApi:
                 reason="sign_in_link_invalid",
                 fix="make another one: orchestrator page",
             )
-        value = await begin(door, request, visitor, "link")
-        response = json_response(session_view(door, door.sessions.visitor(value)))
+        value = await begin(door, request, visitor, "link", seal_digest(seal))
+        response = json_response(session_view(door, door.sessions.visitor(value, seal)))
         set_cookie(door, response, value)
         return response
 
@@ -102,8 +105,9 @@ def not_across_a_network(door: Door, request: web.Request) -> None:
         )
 
 
-async def begin(door: Door, request: web.Request, visitor: Visitor, way: str) -> str:
-    """A session of its own, never one that the browser had before, which ends; the cookie's value.
+async def begin(door: Door, request: web.Request, visitor: Visitor, way: str, seal: str) -> str:
+    """A session of its own, never one that the browser had before, which ends; the cookie's value. `seal` is the digest
+    of the page's.
 
     Raises:
         TryAgainError: it cannot be recorded who it is.
@@ -111,7 +115,7 @@ async def begin(door: Door, request: web.Request, visitor: Visitor, way: str) ->
     await door.notes.page_signed_in(way, visitor.role.value, visitor.caller)
     door.sessions.end(request.cookies.get(door.cookie, ""))
     log.info("signed in", extra={"issuer": visitor.issuer, "subject": visitor.subject, "role": visitor.role.value})
-    return door.sessions.begin(visitor)
+    return door.sessions.begin(visitor, seal)
 
 
 def set_cookie(door: Door, response: web.StreamResponse, value: str) -> None:
@@ -139,5 +143,4 @@ def session_view(door: Door, visitor: Visitor | None) -> dict[str, Any]:
         "anonymous": visitor is not None and visitor.anonymous,
         "ends_in_seconds": int(door.sessions.left_seconds(visitor.session)) if visitor else 0,
         "sign_in": [{"id": name, "label": way.label, "url": f"/signin/{name}"} for name, way in door.ways.items()],
-        "csrf_header": CSRF_HEADER,
     }

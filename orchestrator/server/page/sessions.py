@@ -1,8 +1,16 @@
-"""Who is signed in: sessions in memory, known by a random cookie of which only the digest is kept."""
+"""Who is signed in: sessions in memory, known by a random cookie and the seal of the page that signed in. Only digests
+of both are kept.
+
+Browsers keep cookies by host alone: every server on another port of this machine is sent ours by a browser that visits
+it. The seal is a secret that the page makes and keeps where only its own origin, port included, can read it.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
+import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,6 +22,8 @@ MAX_SESSIONS = 2000
 """Sessions at once; the one unused for longest goes first. With so many a new sign-in is all that is lost."""
 MAX_LINKS = 64
 """Sign-in links that wait to be used."""
+SEAL = re.compile(r"[A-Za-z0-9_-]{43}")
+"""What a seal looks like, and its digest too: 32 random bytes, or a SHA-256, in base64url."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +38,7 @@ class SessionLife:
 @dataclass(slots=True)
 class _Session:
     visitor: Visitor
+    seal: str
     began: float
     used: float
 
@@ -45,22 +56,25 @@ class Sessions:
     def life(self) -> SessionLife:
         return self._life
 
-    def begin(self, visitor: Visitor) -> str:
-        """Sign somebody in; returns the cookie's value, which is nowhere else."""
+    def begin(self, visitor: Visitor, seal: str) -> str:
+        """Sign somebody in on the page whose seal has this digest; returns the cookie's value, which is nowhere
+        else."""
         value = secrets.token_urlsafe(32)
         name = _digest(value)
         now = self._monotonic()
-        self._sessions[name] = _Session(replace(visitor, session=name), now, now)
+        self._sessions[name] = _Session(replace(visitor, session=name), seal, now, now)
         while len(self._sessions) > MAX_SESSIONS:
             self._sessions.popitem(last=False)
         return value
 
-    def visitor(self, value: str) -> Visitor | None:
-        """Who has this cookie; counts as use. None when the session is over or never was."""
+    def visitor(self, value: str, seal: str) -> Visitor | None:
+        """Who has this cookie and seal; counts as use. None when the session is over, never was, or is another's."""
         name = _digest(value)
         if not self.alive(name):
             return None
         session = self._sessions[name]
+        if not hmac.compare_digest(session.seal, seal_digest(seal)):
+            return None
         session.used = self._monotonic()
         self._sessions.move_to_end(name)
         return session.visitor
@@ -103,6 +117,11 @@ class Sessions:
 def local_operator(issuer: str, subject: str) -> Visitor:
     """Whoever can read the daemon's state folder, by the link that the command line made for them."""
     return Visitor(Role.OPERATOR, "local operator", issuer, subject)
+
+
+def seal_digest(seal: str) -> str:
+    """As the page makes it too."""
+    return base64.urlsafe_b64encode(hashlib.sha256(seal.encode(errors="replace")).digest()).decode().rstrip("=")
 
 
 def _digest(value: str) -> str:

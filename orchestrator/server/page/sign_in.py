@@ -20,12 +20,11 @@ from aiohttp import web
 from orchestrator.errors import GiveUpError, OrchestratorError
 from orchestrator.identity.sign_in.provider import Attempt, SignInError
 from orchestrator.identity.sign_in.rules import Person
-from orchestrator.server import schemas
 from orchestrator.server.body import read_query
 from orchestrator.server.deps import ServerDeps
 from orchestrator.server.page.door import Door, SignInWay
 from orchestrator.server.page.guard import check_host, plain
-from orchestrator.server.page.live_shapes import CallbackQuery
+from orchestrator.server.page.live_shapes import CallbackQuery, SignInQuery
 from orchestrator.server.page.roles import Role, Visitor
 from orchestrator.server.page.session_api import begin, not_across_a_network, set_cookie
 
@@ -36,12 +35,15 @@ ATTEMPT_SECONDS = 600
 MAX_ATTEMPTS = 10_000
 """Sign-ins under way; the oldest is forgotten first."""
 REFUSED_PATH = "/#signin-refused="
+BEGIN_PATH = "/#signin="
+"""Where the page begins the sign-in at this provider, with its seal."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
     attempt: Attempt
     browser: str
+    seal: str
     until: float
 
 
@@ -52,16 +54,17 @@ class Attempts:
         self._monotonic = monotonic
         self._begun: OrderedDict[str, _Begun] = OrderedDict()
 
-    def begin(self, attempt: Attempt) -> str:
-        """Remember it; returns what the browser must show when it comes back."""
+    def begin(self, attempt: Attempt, seal: str) -> str:
+        """Remember it, with the digest of the page's seal; returns what the browser must show when it comes back."""
         browser = secrets.token_urlsafe(32)
-        self._begun[attempt.state] = _Begun(attempt, _digest(browser), self._monotonic() + ATTEMPT_SECONDS)
+        self._begun[attempt.state] = _Begun(attempt, _digest(browser), seal, self._monotonic() + ATTEMPT_SECONDS)
         while len(self._begun) > MAX_ATTEMPTS:
             self._begun.popitem(last=False)
         return browser
 
-    def take(self, provider: str, state: str, browser: str) -> Attempt:
-        """The attempt that this browser began with this provider; it is over with that.
+    def take(self, provider: str, state: str, browser: str) -> tuple[Attempt, str]:
+        """The attempt that this browser began with this provider, and the digest of the page's seal; it is over with
+        that.
 
         Raises:
             SignInError: `sign_in_unknown`: there is none, it was taken, it is too old, or another browser's.
@@ -74,7 +77,7 @@ class Attempts:
             or not hmac.compare_digest(begun.browser, _digest(browser))
         ):
             raise SignInError("This browser has begun no such sign-in, or too long ago.", reason="sign_in_unknown")
-        return begun.attempt
+        return begun.attempt, begun.seal
 
 
 class SignIn:
@@ -85,11 +88,13 @@ class SignIn:
         self._attempts = Attempts()
 
     async def begin_sign_in(self, request: web.Request) -> web.Response:
-        read_query(request, schemas.NoQuery)
+        seal = read_query(request, SignInQuery).seal
         door, way = self._way(request)
-        if not door.names.secure and plain(f"http://{request.headers.get('Host', '')}") != plain(door.url):
-            # The provider sends people back to our URL, and the cookie goes to the host that gave it.
-            return _to(f"{door.url}{request.path}")
+        if seal is None:
+            # The provider sends people back to our URL, where the cookie must be, and the seal.
+            elsewhere = plain(f"http://{request.headers.get('Host', '')}") != plain(door.url)
+            base = door.url if elsewhere and not door.names.secure else ""
+            return _to(f"{base}{BEGIN_PATH}{way.provider.config.name}")
         try:
             not_across_a_network(door, request)
             attempt = Attempt(way.provider.config.name)
@@ -98,7 +103,7 @@ class SignIn:
             return _refused(error)
         response.set_cookie(
             _cookie(door),
-            self._attempts.begin(attempt),
+            self._attempts.begin(attempt, seal),
             path="/",
             secure=door.names.secure,
             httponly=True,
@@ -113,9 +118,9 @@ class SignIn:
         try:
             not_across_a_network(door, request)
             browser = request.cookies.get(_cookie(door), "")[:128]
-            attempt = self._attempts.take(way.provider.config.name, answer.state, browser)
+            attempt, seal = self._attempts.take(way.provider.config.name, answer.state, browser)
             visitor = _visitor(await way.provider.finish(attempt, answer.model_dump(exclude_none=True)))
-            session = await begin(door, request, visitor, way.provider.config.name)
+            session = await begin(door, request, visitor, way.provider.config.name, seal)
         except OrchestratorError as error:
             response = _refused(error)
         else:

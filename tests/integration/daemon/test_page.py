@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator.cli.main import app
-from orchestrator.server.page.guard import CSRF_HEADER
+from orchestrator.server.page.guard import PAGE_HEADER
 
-OURS = {CSRF_HEADER: "1"}
+OURS = {PAGE_HEADER: "s" * 43}
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
@@ -30,12 +30,12 @@ async def test_from_the_link_to_a_jobs_end(open_world, tmp_path: Path) -> None:
 
         assert (await world.client.get(f"{world.url}/v1/live")).status == 401
         answer = await world.client.post(f"{world.url}/v1/session/code", json={"code": code}, headers=OURS)
-        cookie = {"Cookie": answer.headers["Set-Cookie"].partition(";")[0]}
+        cookie = {"Cookie": answer.headers["Set-Cookie"].partition(";")[0]} | OURS
         world.client.cookie_jar.clear()
         job_id = await world.offer("one", "echo hello; sleep 600")
         await world.until(lambda: (found := world.rooms.engine.record(job_id)) is not None and found.bound)
         async with world.client.get(f"{world.url}/v1/live?activity=true", headers=cookie) as live:
-            ended = await world.client.delete(f"{world.url}/v1/jobs/{job_id}", headers=cookie | OURS)
+            ended = await world.client.delete(f"{world.url}/v1/jobs/{job_id}", headers=cookie)
             assert ended.status == 202
             told = b""
             async with asyncio.timeout(20):

@@ -15,11 +15,12 @@ from orchestrator.model.events import AlarmRaised
 from orchestrator.model.job import JobId
 from orchestrator.server.deps import Limits
 from orchestrator.server.page.door import Anonymous, Door
-from orchestrator.server.page.guard import CSRF_HEADER, Names
+from orchestrator.server.page.guard import PAGE_HEADER, Names
 from orchestrator.server.page.sessions import SessionLife, Sessions
 
 HERE = Anonymous(looks=True, reads_logs=True, local=True)
-OURS = {CSRF_HEADER: "1"}
+SEAL = "s" * 43
+OURS = {PAGE_HEADER: SEAL}
 READ = ("/v1/jobs", "/v1/pools", "/v1/sources", "/v1/overview", "/v1/live/jobs", "/v1/activity")
 MARK = "only-in-the-script"
 
@@ -66,7 +67,7 @@ async def cut(stream: aiohttp.ClientResponse) -> bytes:
 
 
 async def signed_in(api: Any) -> dict[str, str]:
-    """The cookie of the local operator, by a link."""
+    """Cookie and seal of the local operator, by a link."""
     made = await api.client.post(f"{api.url}/v1/session/link", headers=api.operator)
     assert made.status == 201
     code = (await made.json())["path"].removeprefix("/#code=")
@@ -77,7 +78,7 @@ async def signed_in(api: Any) -> dict[str, str]:
     assert "HttpOnly" in cookie
     assert "SameSite=Strict" in cookie
     api.client.cookie_jar.clear()
-    return {"Cookie": cookie.partition(";")[0]}
+    return {"Cookie": cookie.partition(";")[0]} | OURS
 
 
 async def test_whoever_is_here_may_look_at_everything_and_change_nothing(api: Any) -> None:
@@ -170,10 +171,11 @@ async def test_an_operator_acts_by_the_link_and_the_record_says_who(api: Any) ->
     job_id = await api.job("one")
     cookie = await signed_in(api)
     job = f"{api.url}/v1/jobs/{job_id}"
-    assert await reason(await api.client.delete(job, headers=cookie)) == (403, "cross_site_refused")
-    foreign = cookie | OURS | {"Origin": "https://evil.example"}
+    bare = {"Cookie": cookie["Cookie"]}
+    assert await reason(await api.client.delete(job, headers=bare)) == (403, "cross_site_refused")
+    foreign = cookie | {"Origin": "https://evil.example"}
     assert await reason(await api.client.delete(job, headers=foreign)) == (403, "cross_site_refused")
-    answer = await api.client.delete(job, headers=cookie | OURS)
+    answer = await api.client.delete(job, headers=cookie)
     assert answer.status == 202
     assert (await answer.json())["cancel"]["by"].startswith("local operator (")
 
@@ -211,7 +213,7 @@ async def test_nobody_signs_in_across_a_network_in_the_clear(api: Any) -> None:
 async def test_sessions_end_by_hand_without_use_and_in_any_case(api: Any, clock: Clock) -> None:
     pools = f"{api.url}/v1/pools"
     by_hand = await signed_in(api)
-    ended = await api.client.post(f"{api.url}/v1/session/end", headers=by_hand | OURS)
+    ended = await api.client.post(f"{api.url}/v1/session/end", headers=by_hand)
     assert (ended.status, (await ended.json())["signed_in"]) == (200, False)
     assert (await api.client.get(pools, headers=by_hand)).status == 401
     unused = await signed_in(api)
@@ -225,6 +227,35 @@ async def test_sessions_end_by_hand_without_use_and_in_any_case(api: Any, clock:
     assert (await api.client.get(pools, headers=used)).status == 401
 
 
+@pytest.mark.parametrize("anonymous", [Anonymous()])
+async def test_a_cookie_alone_is_nothing(api: Any) -> None:
+    """A browser gives it to every server on this machine that it visits, whatever the port."""
+    cookie = await signed_in(api)
+    job_id = await api.job("one")
+    pools, job = f"{api.url}/v1/pools", f"{api.url}/v1/jobs/{job_id}"
+    assert (await api.client.get(pools, headers=cookie)).status == 200
+    for seal in ({}, {PAGE_HEADER: ""}, {PAGE_HEADER: "t" * 43}, {PAGE_HEADER: SEAL + "s"}, {PAGE_HEADER: SEAL * 9}):
+        stolen = {"Cookie": cookie["Cookie"]} | seal
+        assert await reason(await api.client.get(pools, headers=stolen)) == (401, "token_missing"), seal
+        assert (await api.client.delete(job, headers=stolen)).status in (401, 403), seal
+        session = await (await api.client.get(f"{api.url}/v1/session", headers=stolen)).json()
+        assert (session["signed_in"], session["may_read"]) == (False, False), seal
+    assert (await api.client.delete(job, headers=cookie)).status == 202
+
+
+async def test_a_session_is_of_the_page_that_made_it(api: Any) -> None:
+    """What somebody puts into another one's browser, a cookie or a link, signs nobody in there as them."""
+    mine = await signed_in(api)
+    for seal in ("", "1", "s" * 42, "s" * 44, "s" * 42 + "!"):
+        made = await api.client.post(f"{api.url}/v1/session/link", headers=api.operator)
+        code = (await made.json())["path"].removeprefix("/#code=")
+        answer = await api.client.post(f"{api.url}/v1/session/code", json={"code": code}, headers={PAGE_HEADER: seal})
+        assert await reason(answer) == (403, "cross_site_refused"), seal
+        assert (await api.client.post(f"{api.url}/v1/session/code", json={"code": code}, headers=OURS)).status == 200
+    planted = {"Cookie": mine["Cookie"], PAGE_HEADER: "v" * 43}
+    assert (await (await api.client.get(f"{api.url}/v1/session", headers=planted)).json())["signed_in"] is False
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("anonymous", [Anonymous()])
 async def test_an_open_stream_ends_with_its_session(api: Any) -> None:
@@ -232,7 +263,7 @@ async def test_an_open_stream_ends_with_its_session(api: Any) -> None:
     async with api.client.get(f"{api.url}/v1/live", headers=cookie) as stream:
         assert stream.status == 200
         await stream.content.readuntil(b"event: overview")
-        await api.client.post(f"{api.url}/v1/session/end", headers=cookie | OURS)
+        await api.client.post(f"{api.url}/v1/session/end", headers=cookie)
         await stream.content.read()  # to its end
 
 
@@ -248,7 +279,7 @@ async def test_a_job_that_is_followed_is_told_of_no_longer_than_the_session_last
         async with api.client.get(address, headers=cookie) as stream:
             assert stream.status == 200
             await stream.content.readuntil(first)
-            await api.client.post(f"{api.url}/v1/session/end", headers=cookie | OURS)
+            await api.client.post(f"{api.url}/v1/session/end", headers=cookie)
             await api.logs.write(job_id, f"after-{what}\n".encode())
             await api.engine.note(JobId(job_id), AlarmRaised("odd", f"after-{what}"))
             assert f"after-{what}".encode() not in await cut(stream)

@@ -16,8 +16,8 @@ from orchestrator.identity.sign_in.provider import ProviderConfig, SignInProvide
 from orchestrator.identity.sign_in.rules import Rules
 from orchestrator.model.job import Caller
 from orchestrator.server.page.door import Anonymous, Door, SignInWay
-from orchestrator.server.page.guard import CSRF_HEADER, Names
-from orchestrator.server.page.sessions import SessionLife, Sessions
+from orchestrator.server.page.guard import PAGE_HEADER, Names
+from orchestrator.server.page.sessions import SessionLife, Sessions, seal_digest
 from orchestrator.server.page.sign_in import ATTEMPT_SECONDS, Attempts
 from orchestrator.testing.openid import OpenIdProvider
 
@@ -66,15 +66,24 @@ def page(corp: Corp) -> Door:
     return corp.door
 
 
+SEAL = "s" * 43
+
+
 class Browser:
-    """Follows addresses by hand, and has a cookie jar of its own."""
+    """Follows addresses by hand, and has a cookie jar and a seal of its own."""
+
+    seal = SEAL
 
     def __init__(self, api: Any) -> None:
         self.api = api
         self.cookies: dict[str, str] = {}
 
     async def get(self, path: str, **headers: str) -> aiohttp.ClientResponse:
-        sent = {"Host": "127.0.0.1:8455", "Cookie": "; ".join(f"{k}={v}" for k, v in self.cookies.items())} | headers
+        # No navigation has the header that scripts add, so only what the page itself asks for is sent with it.
+        own = {PAGE_HEADER: self.seal} if path.startswith("/v1/") else {}
+        sent = (
+            own | {"Host": "127.0.0.1:8455", "Cookie": "; ".join(f"{k}={v}" for k, v in self.cookies.items())} | headers
+        )
         answer = await self.api.client.get(self.api.url + path, headers=sent, allow_redirects=False)
         for name, morsel in answer.cookies.items():
             self.cookies[name] = morsel.value
@@ -84,7 +93,7 @@ class Browser:
 
     async def to_the_provider_and_back(self, name: str = "corp") -> str:
         """The address that the provider sends us back to."""
-        went = await self.get(f"/signin/{name}")
+        went = await self.get(f"/signin/{name}?seal={seal_digest(self.seal)}")
         assert went.status == 303
         assert "SameSite=Lax" in went.headers["Set-Cookie"]
         async with self.api.client.get(went.headers["Location"], allow_redirects=False) as there:
@@ -111,7 +120,7 @@ async def test_somebody_signs_in_and_has_their_role(api: Any, corp: Corp) -> Non
         assert (session["signed_in"], session["name"], session["roles"]) == (True, "Ada", roles)
         assert list(browser.cookies) == ["orchestrator-8455"]
     job_id = await api.job("one")
-    headers = {CSRF_HEADER: "1", "Cookie": f"orchestrator-8455={browser.cookies['orchestrator-8455']}"}
+    headers = {PAGE_HEADER: SEAL, "Cookie": f"orchestrator-8455={browser.cookies['orchestrator-8455']}"}
     answer = await api.client.delete(f"{api.url}/v1/jobs/{job_id}", headers=headers)
     assert (await answer.json())["cancel"]["by"] == f"Ada (u-1 {corp.provider.issuer})"
 
@@ -155,10 +164,25 @@ async def test_a_way_back_is_good_once_and_for_the_browser_and_provider_it_began
     assert corp.provider.asked.count("token") == 1
 
 
+async def test_who_signed_in_is_so_on_the_page_that_began_it_only(api: Any, corp: Corp) -> None:
+    corp.provider.person = {"sub": "u-1", "team": "ops"}
+    browser = Browser(api)
+    back = await browser.to_the_provider_and_back()
+    assert await browser.landed(back) == "/"
+    assert (await browser.session())["may_operate"] is True
+    browser.seal = "t" * 43  # a server on another port of the same host, which has got the cookie
+    assert (await browser.session())["signed_in"] is False
+
+
 @pytest.mark.slow
 async def test_the_sign_in_begins_under_the_name_that_it_ends_under(api: Any) -> None:
     answer = await Browser(api).get("/signin/corp", Host="localhost:8455")
-    assert answer.headers["Location"] == "http://127.0.0.1:8455/signin/corp"
+    assert answer.headers["Location"] == "http://127.0.0.1:8455/#signin=corp"
+    answer = await Browser(api).get("/signin/corp")
+    assert answer.headers["Location"] == "/#signin=corp"  # where the page has its seal
+    assert "Set-Cookie" not in answer.headers
+    for seal in ("", "x", "a" * 43 + "!", "é" * 43):
+        assert (await Browser(api).get(f"/signin/corp?seal={seal}")).status == 400, seal
     assert (await Browser(api).get("/signin/corp", Host="evil.example")).status == 421
     assert (await Browser(api).get("/signin/nobody")).status == 404
 
@@ -167,7 +191,7 @@ async def test_the_sign_in_begins_under_the_name_that_it_ends_under(api: Any) ->
 async def test_a_name_that_browsers_write_in_another_way_is_the_same(api: Any, corp: Corp) -> None:
     corp.door.url = "http://LOCALHOST:80"
     answer = await Browser(api).get("/signin/corp", Host="localhost")
-    assert answer.headers["Location"].startswith(f"{corp.provider.issuer}/authorize?")
+    assert answer.headers["Location"] == "/#signin=corp"
 
 
 def test_attempts_are_forgotten_in_time() -> None:
@@ -176,7 +200,7 @@ def test_attempts_are_forgotten_in_time() -> None:
     now = [0.0]
     attempts = Attempts(lambda: now[0])
     attempt = Attempt("corp")
-    shown = attempts.begin(attempt)
+    shown = attempts.begin(attempt, "")
     now[0] = ATTEMPT_SECONDS
     with pytest.raises(SignInError):
         attempts.take("corp", attempt.state, shown)

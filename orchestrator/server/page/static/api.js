@@ -1,6 +1,7 @@
 // Asks the daemon. Every answer is JSON or a problem document; every request has an end.
 
 import { learnClock } from "/page/format.js";
+import { sealed } from "/page/seal.js";
 
 const TIMEOUT_MS = 20_000;
 
@@ -14,13 +15,6 @@ export class Problem extends Error {
   }
 }
 
-let csrfHeader = "";
-
-/** Names the header without which a cookie changes nothing. */
-export const useCsrfHeader = (name) => {
-  csrfHeader = name ?? "";
-};
-
 export async function problemOf(response) {
   const body = await response.json().catch(() => ({}));
   return new Problem(response.status, body && typeof body === "object" ? body : {});
@@ -29,11 +23,8 @@ export async function problemOf(response) {
 /** The JSON of a path; `signal` ends it early. */
 export async function ask(path, { method = "GET", body, signal } = {}) {
   const limit = AbortSignal.timeout(TIMEOUT_MS);
-  const headers = { Accept: "application/json" };
-  if (method !== "GET") {
-    if (csrfHeader) headers[csrfHeader] = "1";
-    if (body !== undefined) headers["Content-Type"] = "application/json";
-  }
+  const headers = { Accept: "application/json", ...sealed() };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
   let response;
   try {
     response = await fetch(path, {

@@ -3,6 +3,7 @@
 import { problemOf } from "/page/api.js";
 import { h, setText } from "/page/dom.js";
 import { plain, size } from "/page/format.js";
+import { sealed } from "/page/seal.js";
 
 const KEPT_CHARS = 200_000;
 const TAIL_BYTES = 128_000;
@@ -32,7 +33,7 @@ export class LogTail {
     setText(this.note, "Reading…");
     try {
       const path = `/v1/jobs/${encodeURIComponent(this.jobId)}/log?offset=${offset}&follow=${known ? "false" : "true"}`;
-      const response = await fetch(path, { signal: this.#stop.signal, credentials: "same-origin", redirect: "error" });
+      const response = await fetch(path, { headers: sealed(), signal: this.#stop.signal, credentials: "same-origin", redirect: "error" });
       if (!response.ok) throw await problemOf(response);
       if (!known) setText(this.note, "Following. Registered secrets are masked.");
       const reader = response.body.getReader();

@@ -1,17 +1,15 @@
 // Who looks: nobody, a reader or an operator. The daemon decides; the page only shows what it may do.
 
-import { ask, useCsrfHeader } from "/page/api.js";
+import { ask } from "/page/api.js";
 import { fill, h } from "/page/dom.js";
 import { plain } from "/page/format.js";
+import { sealDigest } from "/page/seal.js";
 
-/** `{signed_in, name, roles, may_read, may_operate, sign_in, anonymous, csrf_header}` of the daemon. */
-export async function loadSession() {
-  const session = await ask("/v1/session");
-  useCsrfHeader(session.csrf_header);
-  return session;
-}
+/** `{signed_in, name, roles, may_read, may_operate, sign_in, anonymous}` of the daemon. */
+export const loadSession = () => ask("/v1/session");
 
 const REFUSED = "#signin-refused=";
+const BEGIN = "#signin=";
 const REFUSALS = {
   sign_in_no_role: ["You are signed in there, but have no role here.", "Ask whoever runs the daemon for one."],
   sign_in_denied: ["The sign-in was not finished at the provider.", "Try again, or with another account."],
@@ -19,8 +17,8 @@ const REFUSALS = {
   sign_in_unknown: ["This sign-in was begun elsewhere, or too long ago.", "Try again from this page."],
 };
 
-/** Whether the address tells of a sign-in: the code of a link, or what came of one at a provider. */
-export const tellsOfSignIn = () => location.hash.startsWith("#code=") || location.hash.startsWith(REFUSED);
+/** Whether the address tells of a sign-in: the code of a link, the way to a provider, or what came of one. */
+export const tellsOfSignIn = () => ["#code=", BEGIN, REFUSED].some((one) => location.hash.startsWith(one));
 
 function refusal() {
   const reason = location.hash.slice(REFUSED.length).replace(/[^a-z_]/g, "").slice(0, 64);
@@ -36,12 +34,15 @@ export async function takeSignIn() {
     history.replaceState(null, "", "#/");
     return problem;
   }
-  const code = location.hash.slice("#code=".length);
+  const value = location.hash.slice(location.hash.indexOf("=") + 1);
+  const toProvider = location.hash.startsWith(BEGIN);
   history.replaceState(null, "", "#/");
   try {
-    const session = await ask("/v1/session"); // the header's name, before the first change
-    useCsrfHeader(session.csrf_header);
-    await ask("/v1/session/code", { method: "POST", body: { code } });
+    if (toProvider) {
+      location.replace(`/signin/${encodeURIComponent(value)}?seal=${await sealDigest()}`);
+      await new Promise(() => {}); // this page is left
+    }
+    await ask("/v1/session/code", { method: "POST", body: { code: value } });
     return null;
   } catch (error) {
     return error;

@@ -1,6 +1,7 @@
 // Server-sent events over fetch: unlike EventSource it tells why it was refused, and notices a stream gone silent.
 
 import { problemOf, Problem } from "/page/api.js";
+import { sealed } from "/page/seal.js";
 
 const MAX_BUFFER = 8 << 20;
 
@@ -17,7 +18,7 @@ export async function readEvents(path, { take, opened, signal, lastId = "", sile
   };
   heard();
   try {
-    const headers = { Accept: "text/event-stream" };
+    const headers = { Accept: "text/event-stream", ...sealed() };
     if (lastId) headers["Last-Event-ID"] = lastId;
     const response = await fetch(path, {
       headers, signal: AbortSignal.any([signal, silence.signal]), credentials: "same-origin", cache: "no-store", redirect: "error",

@@ -189,9 +189,19 @@ function receipt(job, path) {
   if (job.receipt_digest) {
     return h("div", {}, facts([["Statement", digest(job.receipt_digest)]]),
       h("p.small", {}, "Signed by the daemon: what the job had, and how each of it ended. "),
-      h("p", {}, h("a.button", { href: `${path}/receipt`, download: `${job.id}.receipt.json` }, "Download")),
+      h("p", {}, h("button.button", { type: "button", on: { click: (event) => save(event.target, `${path}/receipt`, `${job.id}.receipt.json`) } }, "Download")),
       h("p.hint", {}, h("code", {}, `orchestrator receipt ${job.id}`), " fetches and checks it."));
   }
   return empty(job.phase === "finished" ? "It was finished without a receipt." : "Made and signed at the job's end.");
 }
 
+/** Saves an answer as a file: a link would ask for it without this page's seal. */
+async function save(button, path, name) {
+  try {
+    const url = URL.createObjectURL(new Blob([JSON.stringify(await ask(path))], { type: "application/json" }));
+    h("a", { href: url, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  } catch (error) {
+    button.after(trouble(error));
+  }
+}

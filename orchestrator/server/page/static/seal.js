@@ -1,0 +1,32 @@
+// This page's own secret. Browsers give cookies to every server on this host, whatever its port: a cookie counts only
+// together with what is kept here, which no page of another origin can read.
+
+const HEADER = "X-Orchestrator-Page";
+const KEY = "seal";
+
+const base64url = (bytes) => btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+
+let seal = "";
+
+/** The secret, made when it is first asked for. */
+function mine() {
+  if (seal) return seal;
+  try {
+    seal = localStorage.getItem(KEY) ?? "";
+    if (!/^[\w-]{43}$/.test(seal)) {
+      seal = base64url(crypto.getRandomValues(new Uint8Array(32)));
+      localStorage.setItem(KEY, seal);
+    }
+  } catch {
+    seal ||= base64url(crypto.getRandomValues(new Uint8Array(32))); // good for as long as this page is open
+  }
+  return seal;
+}
+
+/** The header that shows a request to be of this page. */
+export const sealed = () => ({ [HEADER]: mine() });
+
+/** What a sign-in elsewhere is told of the secret. */
+export async function sealDigest() {
+  return base64url(new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(mine()))));
+}
