@@ -124,7 +124,8 @@ def _bear(error: CommandError, patience: Patience) -> None:
     )
     if not passing:
         raise error
-    patience.failed(error, error.retry_after_seconds if isinstance(error, AnswerError) else None)
+    wish = error.retry_after_seconds if isinstance(error, AnswerError) else None
+    patience.failed(error, wish, expected=error.reason == "log_not_found")
 
 
 def _facts(client: DaemonClient, job_id: str, patience: Patience) -> Iterator[tuple[str, Document]]:

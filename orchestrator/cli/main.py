@@ -5,6 +5,7 @@ Importing this stays cheap: commands import what they need when they run.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -171,11 +172,33 @@ app.add_typer(reference.app, name="reference", hidden=True)
 
 def main() -> None:
     """Run the command line; ends the process."""
+    _keep_standard_streams()
     try:
         app(prog_name="orchestrator")
     except Exception as error:  # the last line of defence: a defect is told in one line, too
-        sys.stderr.write(f"error: internal error: {type(error).__name__}: {error}\n")
-        sys.stderr.write("  fix: this is a defect; python -X dev -m orchestrator ARGUMENTS shows where\n")
+        if isinstance(error, OSError) and error.filename is None and error.errno in _NO_ROOM:
+            sys.stderr.write(f"error: what this prints cannot be written: {error.strerror}\n")
+            sys.stderr.write("  fix: free space where standard output goes, or send it elsewhere\n")
+        else:
+            sys.stderr.write(f"error: internal error: {type(error).__name__}: {error}\n")
+            sys.stderr.write("  fix: this is a defect; python -X dev -m orchestrator ARGUMENTS shows where\n")
         if sys.flags.dev_mode:
             raise
         sys.exit(ExitCode.FAILURE)
+
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""How writing to a stream fails when there is no place for more."""
+
+
+def _keep_standard_streams() -> None:
+    """Open those that were closed by who started us: the first files of the daemon, the journal say, would get their
+    numbers, and whatever is printed would be written into them."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.set_inheritable(number, True)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)

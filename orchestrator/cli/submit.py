@@ -116,7 +116,8 @@ def _follow(context: typer.Context, views: list[dict[str, Any]], *, quiet: bool)
         try:
             last = wait_for_end(client, view["id"]) if quiet else follow(client, view["id"], tell=note)
         except KeyboardInterrupt:
-            note(f"\n{view['id']} goes on; end it with: orchestrator cancel {view['id']}")
+            note("")  # ^C stands in the line
+            note(f"{view['id']} goes on; end it with: orchestrator cancel {view['id']}")
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         ended.append(last)
         code = code or int(exit_for_result(last.get("result")))

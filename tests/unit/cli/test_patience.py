@@ -51,3 +51,20 @@ def test_the_other_sides_wish_counts_up_to_the_bound():
     with pytest.raises(OSError):
         patience.failed(OSError(), 7)
     assert clock.pauses == [7]
+
+
+def test_a_long_wait_is_told_once_in_a_row_of_failures_and_a_short_one_never():
+    clock, told = Clock(), []
+    patience = Patience(seconds=30, clock=clock, sleep=clock.sleep, tell=told.append)
+    patience.failed(OSError("no daemon\nand more"))
+    patience.succeeded()
+    assert told == []
+    for _ in range(8):
+        patience.failed(OSError("no daemon\nand more"))
+    assert told == ["no daemon; trying again for up to 30 s"]
+    patience.succeeded()
+    patience.failed(OSError("the queue is full"), 5.0)
+    assert told[1:] == ["the queue is full; trying again for up to 30 s"]
+    patience.succeeded()
+    patience.failed(OSError("no log yet"), 5.0, expected=True)
+    assert len(told) == 2

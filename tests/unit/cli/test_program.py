@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import resource
 import signal
 import subprocess
@@ -86,7 +87,7 @@ def test_an_interrupted_follow_leaves_the_job_alone(local_daemon, make_view):
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=30)
     assert child.returncode == ExitCode.INTERRUPTED
-    assert "goes on; end it with: orchestrator cancel" in errors
+    assert re.search(r"^dispatch\.\S+ goes on; end it with: orchestrator cancel", errors, re.MULTILINE)
     assert not any(method == "DELETE" for method, _, _ in local_daemon.requests)
 
 
@@ -163,3 +164,34 @@ def test_reference_pages_are_written(tmp_path, cli, page):
 
 def test_every_exit_code_is_documented():
     assert set(EXIT_CODE_MEANINGS) == set(ExitCode)
+
+
+def test_a_full_disk_behind_standard_output_is_no_defect():
+    command = [*PROGRAM, "monitoring", "rules"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == ExitCode.FAILURE
+    assert "what this prints cannot be written: No space left on device" in done.stderr
+    assert "defect" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&-", "<&- >&-"])
+def test_closed_standard_streams_are_opened_before_any_file_gets_their_number(tmp_path, closed):
+    """A daemon whose journal were its file 1 would have everything that is printed written into it."""
+    look = (
+        "import os, orchestrator.cli.output as o\n"
+        "def places(*_):\n"
+        "    seen = ' '.join(os.readlink(f'/proc/self/fd/{n}') for n in (0, 1, 2))\n"
+        f"    open({str(tmp_path / 'places')!r}, 'w').write(seen)\n"
+        "o.say = places\n"
+        "from orchestrator.cli.main import main\n"
+        "main()\n"
+    )
+    (tmp_path / "look.py").write_text(look)
+    line = f'exec "{sys.executable}" "{tmp_path}/look.py" version {closed}'
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    opened = (tmp_path / "places").read_text().split()
+    for number, mark in ((0, "<&-"), (1, " >&-"), (2, "2>&-")):
+        if mark in " " + closed:
+            assert opened[number] == "/dev/null"
