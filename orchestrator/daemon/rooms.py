@@ -222,7 +222,8 @@ def _revokers(
 
 def _metrics(settings: Settings, pools: Pools, clock: SystemClock) -> Metrics:
     capacity = {str(name): pool.capacity for name, pool in pools.items()}
-    return Metrics(capacity, __version__, clock.now_ns, settings.telemetry.metric_pipelines)
+    given = settings.telemetry
+    return Metrics(capacity, __version__, clock.now_ns, given.metric_pipelines, join=given.join_platform_trace)
 
 
 def _reporters(masker: Masker, platforms: GitHubSources) -> dict[str, JobSource]:

@@ -7,9 +7,6 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from orchestrator.model.job import JobId
-from orchestrator.telemetry import ids
-
 PREFIX: Final = "orchestrator"
 OTHER: Final = "other"
 MAX_WORDS: Final = 64
@@ -68,6 +65,6 @@ def seconds(start_ns: int, end_ns: int) -> float:
     return max(end_ns - start_ns, 0) / 1e9
 
 
-def exemplar(job_id: JobId) -> dict[str, str]:
-    """What leads from a bucket to a trace."""
-    return {"trace_id": ids.trace_id(job_id)}
+def exemplar(trace_id: str) -> dict[str, str] | None:
+    """What leads from a bucket to a trace; None where it is not known which."""
+    return {"trace_id": trace_id} if trace_id else None

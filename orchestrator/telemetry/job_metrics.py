@@ -70,7 +70,7 @@ class JobMetrics:
                 self._provisioned.labels(pool).inc()
                 if job is not None and number == 1:
                     queued = seconds(job.offered_at_ns, fact.at_ns)
-                    self._queue.labels(pool, "started").observe(queued, exemplar(fact.job_id))
+                    self._queue.labels(pool, "started").observe(queued, exemplar(job.trace_id))
             case events.RunnerVanished():
                 self._vanished.labels(pool).inc()
             case events.RunnerDeleted():
@@ -88,14 +88,14 @@ class JobMetrics:
                 for stage, lasted in start_seconds(job.observed, bound, job.runner_at_ns, fact.at_ns):
                     self._stage.labels(pool, stage).observe(max(lasted, 0.0))
                 job.observed = ()
-                self._start.labels(pool).observe(seconds(job.offered_at_ns, fact.at_ns), exemplar(fact.job_id))
+                self._start.labels(pool).observe(seconds(job.offered_at_ns, fact.at_ns), exemplar(job.trace_id))
             case events.PlatformJobNamed():
-                self._naming.labels(pool).observe(seconds(job.bound_at_ns, fact.at_ns), exemplar(fact.job_id))
+                self._naming.labels(pool).observe(seconds(job.bound_at_ns, fact.at_ns), exemplar(job.trace_id))
             case events.JobEnded(outcome):
                 lasted = seconds(job.offered_at_ns, fact.at_ns)
-                self._job.labels(pool, outcome.result.value).observe(lasted, exemplar(fact.job_id))
+                self._job.labels(pool, outcome.result.value).observe(lasted, exemplar(job.trace_id))
                 if not job.provision_at_ns:
-                    self._queue.labels(pool, "ended").observe(lasted, exemplar(fact.job_id))
+                    self._queue.labels(pool, "ended").observe(lasted, exemplar(job.trace_id))
             case events.JobFinished() if job.outcome is not None:
                 self._finished.labels(pool, job.outcome.result.value, job.outcome.reason.value).inc()
             case _:

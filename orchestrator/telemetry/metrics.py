@@ -39,7 +39,7 @@ class Metrics:
     """Feed it with `journal.subscribe(metrics.observe)` after `adopt(await journal.live())`.
 
     `pools` maps each configured pool to its capacity in runners; a job of any other pool counts as `other`.
-    `pipelines` are the runs whose name may be a label.
+    `pipelines` are the runs whose name may be a label. `join` says that traces are sent into their platform's.
     """
 
     def __init__(
@@ -48,10 +48,12 @@ class Metrics:
         version: str = "",
         now_ns: Callable[[], int] = time.time_ns,
         pipelines: Collection[str] = (),
+        *,
+        join: bool = False,
     ) -> None:
         self._registry = CollectorRegistry()
         self._make = make = Instruments(self._registry, pools)
-        self._progress = Progress()
+        self._progress = Progress(join=join)
         self._now_ns = now_ns
         self._warm: list[Callable[[], Mapping[str, int]]] = []
         self._registry.register(JobsCollector(self._progress, make.pool, lambda: make.pools, now_ns, self._ready))

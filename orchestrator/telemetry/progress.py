@@ -13,11 +13,13 @@ from prometheus_client.registry import Collector
 
 from orchestrator.model import events
 from orchestrator.model.events import Fact, WaitReason
-from orchestrator.model.job import JobId
+from orchestrator.model.job import JobId, JobKey, JobOffer, JobSpec, PoolName
 from orchestrator.model.outcome import Outcome
 from orchestrator.model.phase import IllegalMoveError, Phase, advance
-from orchestrator.telemetry import semconv
+from orchestrator.model.platform import PlatformJob
+from orchestrator.telemetry import ids, semconv
 from orchestrator.telemetry.attributes import whole_run
+from orchestrator.telemetry.joining import sent_trace_id
 
 POLICY: Final = "policy"
 """What a job waits for that was offered and not yet decided about."""
@@ -40,7 +42,8 @@ class JobProgress:
     `unnamed` says that a platform has asked for a runner and not yet said for which job. `observed` are the notes on
     the runner that was begun at `runner_at_ns`, until it is bound. `waits_for` is why there is no bound runner, in a
     word, and empty once there is or the job has ended. `run` is the name of the pipeline run that the job is all of,
-    and empty for one that is a part of a run of others.
+    and empty for one that is a part of a run of others. `trace_id` is that by which its trace is sent, and empty while
+    that cannot be said.
     """
 
     pool: str
@@ -58,6 +61,7 @@ class JobProgress:
     waits_for: str = POLICY
     waits_since_ns: int = 0
     run: str = ""
+    trace_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +81,11 @@ _MAX_NOTES: Final = 16
 
 
 class Progress:
-    """Follows the feed of facts; jobs whose offer was never seen are unknown and stay so."""
+    """Follows the feed of facts; jobs whose offer was never seen are unknown and stay so. With `join` traces are sent
+    into their platform's, where that is known."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, join: bool = False) -> None:
+        self._join = join
         self._jobs: dict[JobId, JobProgress] = {}
 
     def jobs(self) -> Iterator[JobProgress]:
@@ -89,7 +95,7 @@ class Progress:
         """Take one more fact; returns the job as it now is, if known, and what this ended."""
         event = fact.event
         if isinstance(event, events.JobOffered):
-            return self._jobs.setdefault(fact.job_id, _begun(event, fact.at_ns)), _NOTHING
+            return self._jobs.setdefault(fact.job_id, _begun(event, fact.at_ns, join=self._join)), _NOTHING
         known = self._jobs.get(fact.job_id)
         if known is None:
             return None, _NOTHING
@@ -103,8 +109,9 @@ class Progress:
                 known.runner = False
             case events.RunnerBound():
                 known.bound_at_ns = fact.at_ns
-            case events.PlatformJobNamed():
+            case events.PlatformJobNamed(job):
                 known.unnamed = False
+                known.trace_id = known.trace_id or sent_trace_id(_as_named(fact.job_id, job))
             case events.JobEnded(outcome):
                 known.outcome, known.ended_at_ns = outcome, fact.at_ns
             case events.JobFinished():
@@ -114,8 +121,8 @@ class Progress:
         return known, _move(known, fact)
 
 
-def _begun(event: events.JobOffered, at_ns: int) -> JobProgress:
-    spec = event.offer.spec
+def _begun(event: events.JobOffered, at_ns: int, *, join: bool) -> JobProgress:
+    spec, own = event.offer.spec, ids.trace_id(event.offer.key.id)
     return JobProgress(
         spec.pool,
         at_ns,
@@ -124,7 +131,14 @@ def _begun(event: events.JobOffered, at_ns: int) -> JobProgress:
         unnamed=spec.awaits_platform_job,
         waits_since_ns=at_ns,
         run=spec.name if whole_run(event.offer) else "",
+        trace_id=own if not join else "" if spec.awaits_platform_job else sent_trace_id(event.offer),
     )
+
+
+def _as_named(job_id: JobId, job: PlatformJob) -> JobOffer:
+    """As much of the offer as says where the trace of a job is that its platform has named."""
+    spec = JobSpec(name=job.name, pool=PoolName(""), script="", awaits_platform_job=True)
+    return JobOffer(JobKey.parse(job_id), spec, job.caller)
 
 
 _QUEUED = (Phase.QUEUED, Phase.WAITING)

@@ -21,8 +21,10 @@ from orchestrator.model import events as e
 from orchestrator.model.decision import CONFIGURATION, Reason, Waiver
 from orchestrator.telemetry import ids
 from orchestrator.telemetry.export import ExportOptions, TraceExporter
+from orchestrator.telemetry.metrics import Metrics
 from orchestrator.telemetry.scores.metrics import artifact_traceability, permission_scope, policy_coverage, secret_age
 from orchestrator.telemetry.scores.tally import DayTally
+from orchestrator.telemetry.spans import trace_of
 from orchestrator.testing import stories
 from orchestrator.testing.scraping import metrics, scrape
 from orchestrator.testing.stories import ADMITTED, ISSUED, MARKER, MS, STARTED, T0, TO_WORK, WHOLE, facts_for, offer
@@ -174,6 +176,31 @@ def test_openmetrics_carries_the_trace_as_exemplar() -> None:
     }
     assert exemplars == {ids.trace_id(offer().key.id)}
     assert registry.render()[0].startswith("text/plain")
+
+
+def exemplars(registry: Metrics) -> dict[str, str]:
+    """Of each histogram, the trace that its newest exemplar leads to."""
+    body = registry.render("application/openmetrics-text")[1].decode()
+    samples = [sample for family in parse_openmetrics(body) for sample in family.samples if sample.exemplar]
+    return {one.name.removesuffix("_bucket"): one.exemplar.labels["trace_id"] for one in samples}
+
+
+def test_exemplars_of_joined_traces_lead_to_where_these_are() -> None:
+    """Before its platform has named the job nobody can say where that will be."""
+    facts = {"repository": "octo/site", "run_id": "9753949763", "run_attempt": "1", "check_run_id": "26920038674"}
+    job = replace(stories.PLATFORM_JOB, caller=replace(stories.PLATFORM_JOB.caller, facts=facts))
+    steps = [
+        e.PlatformJobNamed(job, one.decision) if one is stories.NAMED else one for one in stories.PLATFORM["success"]
+    ]
+    history = facts_for(stories.platform_offer(), steps)
+    joined, apart = (Metrics({"default": 1}, now_ns=lambda: T0, join=join) for join in (True, False))
+    sent = trace_of(history, join=True).spans[0].trace_id
+    assert sent != ids.trace_id(history[0].job_id)
+    for registry in (joined, apart):
+        registry.observe(history)
+    assert exemplars(joined) == {f"orchestrator_job_{name}_seconds": sent for name in ("naming_duration", "duration")}
+    assert set(exemplars(apart).values()) == {ids.trace_id(history[0].job_id)}
+    assert len(exemplars(apart)) == 4
 
 
 @given(st.text())
