@@ -35,4 +35,4 @@ def run(
     from orchestrator.daemon import run as run_daemon
     from orchestrator.settings import load_settings
 
-    raise typer.Exit(run_daemon(load_settings(config), reread=lambda: load_settings(config)))
+    raise typer.Exit(run_daemon(load_settings(config), reread=lambda: load_settings(config, again=True)))

@@ -39,14 +39,15 @@ class _FileUnderEnvironment(Settings):
         return env_settings, init_settings
 
 
-def load_settings(path: Path | None = None) -> Settings:
-    """Read settings from `path` (YAML, at most 4 MiB) and the environment.
+def load_settings(path: Path | None = None, *, again: bool = False) -> Settings:
+    """Read settings from `path` (YAML, at most 4 MiB) and the environment. `again` is for a daemon that runs by them:
+    an empty file is then one that somebody is about to write, and not the wish to lose every pool.
 
     Raises:
         ConfigurationError: the file cannot be read or parsed, or a value does not fit; the message lists
             every field at fault with its path, and never repeats a text.
     """
-    given = read_settings_file(path) if path else {}
+    given = read_settings_file(path, empty=not again) if path else {}
     _refuse_unknown_variables(os.environ)
     try:
         return _FileUnderEnvironment(**given)
@@ -59,8 +60,8 @@ def load_settings(path: Path | None = None) -> Settings:
         ) from None
 
 
-def read_settings_file(path: Path) -> dict[str, Any]:
-    """A YAML file of settings, not looked into. Raises ConfigurationError."""
+def read_settings_file(path: Path, *, empty: bool = True) -> dict[str, Any]:
+    """A YAML file of settings, not looked into; whether it may be `empty`. Raises ConfigurationError."""
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise ConfigurationError(f"{path} is larger than {_MAX_FILE_BYTES} bytes")
@@ -73,8 +74,11 @@ def read_settings_file(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"cannot read {path}: byte {error.start + 1} is not UTF-8 text", fix=fix) from None
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path} {strict_yaml.describe(error)}", fix="correct the file there") from None
-    if document is None:
+    if document is None and empty:
         return {}
+    if document is None:
+        fix = "write a new one beside it and move it into its place; one that is to say nothing holds {}"
+        raise ConfigurationError(f"{path} is empty: is it being written?", fix=fix)
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
         raise ConfigurationError(
             f"{path} must hold a mapping of settings", fix="see docs/reference/settings.md, where it begins with one"

@@ -188,3 +188,14 @@ def test_what_is_wrong_is_said_in_words_of_the_file(load, text, words):
 def test_what_lies_in_the_way_is_said_once(tmp_path):
     with pytest.raises(ConfigurationError, match=r"none\.yaml: No such file or directory$"):
         load_settings(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "# pools are to follow\n"])
+def test_a_running_daemon_takes_no_empty_file_for_the_wish_to_lose_every_pool(tmp_path, text):
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError, match="is empty") as caught:
+        load_settings(file, again=True)
+    assert "{}" in caught.value.fix
+    file.write_text("{}")
+    assert load_settings(file, again=True) == load_settings(file)
