@@ -1,4 +1,4 @@
-"""Files that hold a secret: of this user alone, never followed through a link, replaced as a whole."""
+"""Files that hold a secret: of this user alone, never followed through a link, made or replaced as a whole."""
 
 from __future__ import annotations
 
@@ -91,18 +91,36 @@ def replace_private_file(path: Path, data: bytes) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    create_private_file(temporary, data)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
         temporary.rename(path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     sync_folder(path.parent)
+
+
+def create_private_file(path: Path, data: bytes, modified_at_ns: int | None = None) -> None:
+    """Make a new file of mode 0600, and never write to one that is there. Its bytes are durable when this returns, its
+    name after `sync_folder`. `modified_at_ns` is the time that it gets, in Unix nanoseconds; None: now.
+
+    Raises:
+        FileExistsError: the name is taken, if only by a link that leads nowhere.
+        OSError: nothing of it is left.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            if modified_at_ns is not None:
+                os.utime(file.fileno(), ns=(modified_at_ns, modified_at_ns))
+            os.fsync(file.fileno())
+    except BaseException:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
 
 
 def sync_folder(folder: Path) -> None:

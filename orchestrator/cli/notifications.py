@@ -102,27 +102,20 @@ def new_key(
 
     No daemon is needed. A shared secret is not printed: give the receiver the file's content.
     """
-    import os
-
     from orchestrator.cli import output
     from orchestrator.cli.exits import CommandError
     from orchestrator.identity.webhook_keys import PrivateKey, new_private_key, new_shared_key, parse_key
+    from orchestrator.private_file import create_private_file, sync_folder
 
     text = new_private_key() if kind == "ed25519" else new_shared_key()
     try:
-        descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        create_private_file(file, f"{text}\n".encode())
+        sync_folder(file.parent)
     except FileExistsError:
         raise CommandError(f"{file} exists already", fix="name another file; no key is overwritten") from None
     except OSError as error:
-        raise CommandError(f"{file} cannot be written: {error.strerror}") from None
-    try:
-        with os.fdopen(descriptor, "w") as made:
-            made.write(text + "\n")
-            made.flush()
-            os.fsync(descriptor)
-    except OSError as error:
-        file.unlink(missing_ok=True)  # half a key is none, and would be in the way of the next try
-        raise CommandError(f"{file} cannot be written: {error.strerror}", fix="give its disk free space") from None
+        fix = "name a folder that is there and that you may write to, on a disk with free space"
+        raise CommandError(f"{file} cannot be written: {error.strerror}", fix=fix) from None
     key = parse_key(text)
     public = key.public if isinstance(key, PrivateKey) else None
     if json:

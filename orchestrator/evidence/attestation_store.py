@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.evidence.attestations.reading import MAX_ATTESTATION_BYTES, read_attestation
-from orchestrator.private_file import sync_folder
+from orchestrator.private_file import create_private_file, sync_folder
 
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _NAME: Final = re.compile(r"(own|vouched|loose|hearsay)\.([0-9a-f]{16})-([0-9a-f]{64})-([0-9a-f]{64})\.json")
@@ -257,13 +257,7 @@ def _write(path: Path, data: bytes, said_at_ns: int | None) -> None:
     """Whole or not at all, and durable when this returns."""
     fresh = path.with_name(f"{secrets.token_hex(8)}.new")
     try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            if said_at_ns is not None:
-                os.utime(file.fileno(), ns=(said_at_ns, said_at_ns))
-            os.fsync(file.fileno())
+        create_private_file(fresh, data, said_at_ns)
         fresh.rename(path)
     finally:
         fresh.unlink(missing_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 import secrets
 import shutil
@@ -14,7 +13,7 @@ from typing import Final
 
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.model.job import JobId
-from orchestrator.private_file import sync_folder
+from orchestrator.private_file import create_private_file, sync_folder
 
 MAX_DOCUMENT_BYTES: Final = 4 << 20
 MAX_DOCUMENTS: Final = 32
@@ -99,11 +98,7 @@ class ReportedDocuments:
 def _write(path: Path, data: bytes) -> None:
     fresh = path.with_name(f"{secrets.token_hex(8)}.new")
     try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        create_private_file(fresh, data)
         fresh.rename(path)
     finally:
         fresh.unlink(missing_ok=True)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import os
 import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.errors import TryAgainError
-from orchestrator.private_file import sync_folder
+from orchestrator.private_file import create_private_file, sync_folder
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MAX_BYTES = 4 << 20
@@ -48,11 +47,7 @@ class EvidenceStore:
         # A name of its own: jobs of one digest may end at once, and none may write into what another has linked.
         fresh = paths[0].with_name(f"{paths[0].name}.{secrets.token_hex(8)}.new")
         try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(envelope)
-                file.flush()
-                os.fsync(file.fileno())
+            create_private_file(fresh, envelope.encode())
             # A link, unlike a rename, fails when the name is taken.
             for path in paths:
                 with contextlib.suppress(FileExistsError):

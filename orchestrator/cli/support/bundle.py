@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import tarfile
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 from orchestrator.cli.exits import CommandError
 from orchestrator.cli.support.cleaning import Cleaner
 from orchestrator.errors import OrchestratorError
+from orchestrator.private_file import create_private_file
 
 MAX_DOCUMENT_BYTES = 4 << 20
 MAX_BUNDLE_BYTES = 32 << 20
@@ -96,17 +96,10 @@ class Bundle:
         files = {"README.txt": read_me.encode(), "contents.json": listing.encode(), **self._contents}
         packed = _packed(files, path.name.removesuffix(".gz").removesuffix(".tar") or "bundle")
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            create_private_file(path, packed)
+        except FileExistsError:
+            raise CommandError(f"{path} is there already", fix="name another file with --output") from None
         except OSError as error:
-            fix = "name another file with --output"
-            raise CommandError(f"{path} cannot be made: {error.strerror}", fix=fix) from None
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(packed)
-                file.flush()
-                os.fsync(descriptor)
-        except OSError as error:
-            path.unlink(missing_ok=True)
             fix = "free some space, or write it elsewhere with --output"
             raise CommandError(f"{path} cannot be written: {error.strerror}", fix=fix) from None
 

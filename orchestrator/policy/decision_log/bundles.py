@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import secrets
 import zlib
@@ -14,6 +13,7 @@ from typing import Final
 import msgspec
 
 from orchestrator.policy.files import MAX_BUNDLE_BYTES, Bundle, digest_of
+from orchestrator.private_file import create_private_file
 
 MAX_LOADS: Final = 2000
 """Loads that are remembered; of more the oldest are forgotten, and with them bundles that none is left of."""
@@ -89,11 +89,7 @@ class BundleArchive:
         """All of it or nothing."""
         fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
         try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            create_private_file(fresh, content)
             fresh.rename(path)
         finally:
             fresh.unlink(missing_ok=True)

@@ -247,7 +247,7 @@ def test_no_file_is_overwritten_and_none_is_half_made(cli, installation, tmp_pat
     there.write_text("mine")
     done = cli("support-bundle", "--config", str(installation), "--output", str(there))
     assert done.exit_code == 1
-    assert "cannot be made: File exists" in done.stderr
+    assert "is there already" in done.stderr
     assert there.read_text() == "mine"
 
 
