@@ -60,6 +60,20 @@ def test_a_running_job_is_followed(stage, look):
     expect(sight.card("Receipt").get_by_role("button", name="Download")).to_be_visible()
 
 
+def test_output_of_one_long_line_holds_up_nobody(stage, look):
+    """And what was written over is not shown, as on a terminal."""
+    job_id = stage.dispatch(
+        "minified", "head -c 190000 /dev/zero | tr '\\0' x; printf '\\none\\r\\n10%%\\r20%%\\rdone\\n'; sleep 600"
+    )
+    sight = look(stage)
+    page = sight.go(f"jobs/{job_id}")
+    log = page.get_by_role("log", name="The job's output")
+    expect(log).to_contain_text("xxx\none\ndone\n")
+    text = log.inner_text()
+    assert (len(text) > 190_000, "10%" in text, "20%" in text, "\ufffd" in text) == (True, False, False, False)
+    stage.cancel(job_id)
+
+
 def test_a_refused_job_says_why_and_what_to_do(stage, look):
     job_id = stage.run("deploy production", deployment_environment="production", pool="deploy")
     sight = look(stage)

@@ -7,7 +7,7 @@ import re
 from playwright.sync_api import expect
 
 HOSTILE = "<img src=x onerror=document.title='owned'>"
-TURNED = "\u202egpj.exe"
+TURNED = "\u202e\u061c\u200bgpj.exe"
 """Shown backwards by whoever obeys it."""
 
 
@@ -72,7 +72,7 @@ def test_what_others_wrote_is_never_markup(stage, look):
     stage.reached(job_id, "finished")
     sight = look(stage)
     page = sight.go(f"jobs/{job_id}")
-    expect(sight.card("About")).to_contain_text(HOSTILE + "\ufffdgpj.exe")
+    expect(sight.card("About")).to_contain_text(HOSTILE + "\ufffd\ufffd\ufffdgpj.exe")
     expect(page.get_by_role("region", name="Why")).to_contain_text(HOSTILE)
     log = page.get_by_role("log", name="The job's output")
     expect(log).to_contain_text(HOSTILE)

@@ -112,9 +112,12 @@ class Door:
             return True
         # A proxy on this machine makes everybody local; one that says so is not taken for somebody here, nor is whoever
         # asks for another name than this machine's own.
-        return names_loopback(request.headers.get("Host", "")) and not any(
-            name in request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
-        )
+        return names_loopback(request.headers.get("Host", "")) and not any(map(_of_a_proxy, request.headers))
+
+
+def _of_a_proxy(header: str) -> bool:
+    name = header.lower()
+    return name in ("forwarded", "x-real-ip", "via") or name.startswith("x-forwarded-")
 
 
 def may_stay(request: web.Request, door: Door | None) -> bool:

@@ -112,6 +112,8 @@ async def test_others_are_not_let_in(api: Any) -> None:
         ({"Origin": "https://evil.example"}, (403, "cross_site_refused")),
         ({"Origin": "null"}, (403, "cross_site_refused")),
         ({"X-Forwarded-For": "192.0.2.1"}, (401, "token_missing")),
+        ({"x-forwarded-proto": "http"}, (401, "token_missing")),
+        ({"FORWARDED": "for=192.0.2.1"}, (401, "token_missing")),
         ({"Authorization": "Basic eDp5"}, (401, "token_missing")),
     ]
     for headers, expected in cases:

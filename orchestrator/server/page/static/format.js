@@ -83,9 +83,10 @@ export function size(bytes) {
 
 export const count = (number, one, many = `${one}s`) => `${number.toLocaleString()} ${number === 1 ? one : many}`;
 
-/** Control and direction characters would let a name lie about what follows it. */
-export const plain = (text) =>
-  String(text ?? "").replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
+/** Characters that control, turn the direction or cannot be seen would let a name lie about itself and what follows it. */
+export const plain = (text) => String(text ?? "").replace(
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|\udb40[\udc00-\udc7f]/g,
+  "\ufffd");
 
 /** A long id, short enough for a line; the whole is in its title. */
 export const shortId = (id) => (id.length > 22 ? `${id.slice(0, 13)}…${id.slice(-6)}` : id);

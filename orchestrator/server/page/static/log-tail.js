@@ -8,8 +8,15 @@ import { sealed } from "/page/seal.js";
 const KEPT_CHARS = 200_000;
 const TAIL_BYTES = 128_000;
 
-/** Colours and cursor moves are for terminals. */
-const bare = (text) => text.replace(/\u001b\[[0-9;?]*[ -/]*[@-~]|\u001b\][^\u0007\u001b]*(\u0007|\u001b\\)/g, "").replace(/[^\n]*\r(?!\n)/g, "");
+/** Colours and cursor moves are for terminals. Takes time by the length of the text, however long its lines are. */
+const bare = (text) => text.replace(/\u001b\[[0-9;?]*[ -/]*[@-~]|\u001b\][^\u0007\u001b]*(\u0007|\u001b\\)/g, "").split("\n").map(last).join("\n");
+
+/** What is left of a line that was written over. */
+function last(line) {
+  let end = line.length;
+  while (line[end - 1] === "\r") end -= 1;
+  return line.slice(line.lastIndexOf("\r", end - 1) + 1, end);
+}
 
 export class LogTail {
   #stop = new AbortController();

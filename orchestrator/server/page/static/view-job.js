@@ -71,9 +71,9 @@ export function jobView({ id, session, live }) {
     fillFrom(parts.artifacts, [job.artifacts, job.provenance], () => card("Artifacts", job.artifacts.length ? artifacts(job) : empty("None was reported.")));
     fillFrom(parts.receipt, [job.receipt_digest, job.phase], () => card("Receipt", receipt(job, path)));
     const word = wordOf(job);
-    if (lastWord && word !== lastWord) say(`${job.name}: ${word}`);
+    if (lastWord && word !== lastWord) say(`${plain(job.name)}: ${word}`);
     lastWord = word;
-    document.title = `${job.name}: ${word} · Orchestrator`;
+    document.title = `${plain(job.name)}: ${word} · Orchestrator`;
   }
 
   const tokenTables = () => [
