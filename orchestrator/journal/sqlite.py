@@ -18,13 +18,13 @@ from typing import Any, TypeVar
 import structlog
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.journal import codec, retention
+from orchestrator.journal import codec, health, retention
 from orchestrator.journal.groups import Groups
 from orchestrator.journal.index import Compaction
 from orchestrator.journal.ownership import Ownership
 from orchestrator.journal.port import JobQuery, JobSummary, Stretch
 from orchestrator.journal.reads import Reader
-from orchestrator.journal.store import Answer, Append, Store, unavailable
+from orchestrator.journal.store import Answer, Append, Store
 from orchestrator.lifecycle.ports import Clock
 from orchestrator.model.events import Event, Fact, ProvisionStarted
 from orchestrator.model.job import JobId
@@ -113,7 +113,7 @@ class SqliteJournal:
                 `fact_too_large`, `fact_unencodable`.
         """
         if self._closed:
-            raise unavailable("it is closed", "start the daemon")
+            raise health.unavailable("it is closed", "start the daemon")
         encoded = [(job_id, event, type(event).__name__, codec.encode(event)) for job_id, event in facts]
         if not encoded:
             return ()
@@ -217,7 +217,7 @@ class SqliteJournal:
 
     async def _do(self, run: Callable[[Store], T]) -> T:
         if self._closed:
-            raise unavailable("it is closed", "start the daemon")
+            raise health.unavailable("it is closed", "start the daemon")
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_Work(run, future))
         return await future
@@ -259,7 +259,7 @@ class SqliteJournal:
             answers = self._store.commit([item.append for item in waiting])
         except Exception as error:  # noqa: BLE001 -- the thread must outlive any defect, and callers must hear of it
             _complain("journal_commit_failed")
-            answers = [unavailable(f"{type(error).__name__}", "report this defect")] * len(waiting)
+            answers = [health.unavailable(f"{type(error).__name__}", "report this defect")] * len(waiting)
         stored = [fact for answer in answers if not isinstance(answer, OrchestratorError) for fact in answer]
         settled = [(item.future, answer) for item, answer in zip(waiting, answers, strict=True)]
         self._on_loop(self._settle, settled, stored)

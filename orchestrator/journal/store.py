@@ -16,6 +16,7 @@ import msgspec
 
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.journal import index, rows, schema
+from orchestrator.journal.health import Health
 from orchestrator.journal.index import Line
 from orchestrator.model.events import Event, Fact, JobFinished, JobOffered, PlatformJobNamed
 from orchestrator.model.job import JobId
@@ -26,7 +27,6 @@ _FACTS = rows.GuardedInserter(_FACTS_HEAD, 8, "(SELECT value FROM meta WHERE key
 _INDEXED = (JobOffered, JobFinished, PlatformJobNamed)  # they change a job's line in the file, unlike most
 
 _TAKEN_OVER = "another daemon has taken the journal over"
-_FULL_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,6 @@ class Append:
 Answer = list[Fact] | OrchestratorError
 
 
-def unavailable(detail: str, fix: str) -> TryAgainError:
-    return TryAgainError(f"the journal cannot store facts: {detail}", reason="journal_unavailable", fix=fix)
-
-
 class Store:
     """An open journal file. `lines` holds the unfinished jobs; other threads may read single entries of it."""
 
@@ -51,9 +47,14 @@ class Store:
         self._connection = connection
         self._path = path
         self.lines: dict[JobId, Line] = {}
-        self.healthy = True
+        self._health = Health(path)
         self.epoch = 0
         self.seq = 0
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last write went through."""
+        return self._health.well
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -126,12 +127,13 @@ class Store:
         except sqlite3.Error as error:
             self._roll_back()
             answers += [[] for _ in range(len(appends) - len(answers))]
-            return [a if isinstance(a, OrchestratorError) else self._failure(error) for a in answers]
+            return [a if isinstance(a, OrchestratorError) else self._health.failed(error) for a in answers]
         except BaseException:
             self._roll_back()
             raise
         self.seq = seq
-        self.healthy = self.healthy or bool(values)
+        if values:
+            self._health.wrote()
         for job_id, line in staged.items():
             if line.open:
                 self.lines[job_id] = line
@@ -248,11 +250,11 @@ class Store:
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
-            raise self._failure(error) from error
+            raise self._health.failed(error) from error
         except BaseException:
             self._roll_back()
             raise
-        self.healthy = True
+        self._health.wrote()
 
     def probe(self) -> None:
         """See whether a small transaction goes through again; sets `healthy` if so."""
@@ -282,17 +284,6 @@ class Store:
         with contextlib.suppress(sqlite3.Error):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-
-    def _failure(self, error: sqlite3.Error) -> TryAgainError:
-        self.healthy = False
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _FULL_DISK:
-            fix = f"free space on the file system of {self._path}; the daemon goes on by itself"
-        elif code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            fix = schema.corrupt(self._path, "").fix
-        else:
-            fix = "see the daemon's log; restart it if this lasts"
-        return unavailable(str(error), fix)
 
     def close(self) -> None:
         """Fold the write-ahead log into the file as far as possible and let go of it. Idempotent."""
