@@ -11,6 +11,7 @@ from orchestrator.lifecycle.capacity import Slots
 from orchestrator.lifecycle.live import LiveJobs
 from orchestrator.lifecycle.naming import Namings
 from orchestrator.lifecycle.observation import Deadlines
+from orchestrator.lifecycle.observed import unrecorded
 from orchestrator.lifecycle.offers import Offers
 from orchestrator.lifecycle.patience import Patience
 from orchestrator.lifecycle.pools import Pools
@@ -18,7 +19,7 @@ from orchestrator.lifecycle.ports import Clock, Journal, RunnerIdentity
 from orchestrator.lifecycle.why import Surroundings
 from orchestrator.lifecycle.worker import Worker
 from orchestrator.model.egress import EgressProof
-from orchestrator.model.events import Event, JobCancelRequested, JobEnded
+from orchestrator.model.events import Event, JobCancelRequested, JobEnded, RunnerObserved
 from orchestrator.model.job import JobId, JobOffer, PoolName
 from orchestrator.model.outcome import EndReason, Outcome, Result
 from orchestrator.model.phase import Phase
@@ -47,7 +48,8 @@ class Engine:
         deadlines: Deadlines | None = None,
         max_jobs: int = 20_000,
     ) -> None:
-        self._jobs = LiveJobs(journal, performer.journey)
+        self._journey = performer.journey
+        self._jobs = LiveJobs(journal, self._journey)
         self._pools = Pools.over(pools)
         self._offers = Offers(journal, self._jobs, self.adopt, max_jobs)
         self._worker = Worker(self._jobs, performer, self._pools, clock, deadlines or Deadlines())
@@ -102,6 +104,10 @@ class Engine:
     def around(self, record: Record) -> Surroundings:
         """What is known beside a record of why its job stands where it stands; for `why.why`."""
         return self._worker.around(record)
+
+    def under_way(self, record: Record) -> RunnerObserved | None:
+        """What was seen of the way of the record's runner and is not on record yet, without asking anybody."""
+        return unrecorded(record, self._journey(record)) if record.outcome is None else None
 
     def live_ids(self) -> list[JobId]:
         return self._jobs.ids()

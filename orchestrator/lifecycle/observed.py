@@ -32,13 +32,20 @@ def with_journey(record: Record, journey: Journey | None, facts: Sequence[Event]
     The finish alone is no reason for a note where there is one already: all that can be news then is how the runner
     was taken down.
     """
-    uid = record.bound_uid or record.runner_uid
-    if journey is None or record.runner is None or (uid and journey.uid != uid):
-        return facts
     at = next((number for number, fact in enumerate(facts) if isinstance(fact, _BORDERS)), len(facts))
     if at == len(facts) or (record.observed and isinstance(facts[at], JobFinished)):
         return facts
+    note = unrecorded(record, journey)
+    return (*facts[:at], note, *facts[at:]) if note is not None else facts
+
+
+def unrecorded(record: Record, journey: Journey | None) -> RunnerObserved | None:
+    """A note of what is news about the record's runner; None when nothing is.
+
+    Until it is on record which runner was made, what the backend tells may be the way of the one that vanished.
+    """
+    uid = record.bound_uid or record.runner_uid
+    if journey is None or record.runner is None or journey.uid == record.gone_uid or (uid and journey.uid != uid):
+        return None
     news = tuple(one for one in journey.stages if one.stage not in record.observed)
-    if not news:
-        return facts
-    return (*facts[:at], RunnerObserved(record.runner, journey.uid, news, journey.place), *facts[at:])
+    return RunnerObserved(record.runner, journey.uid, news, journey.place) if news else None

@@ -29,8 +29,9 @@ class Record:
     `phase_since_ns` is when the present phase began, `wait_since_ns` when the last reason to wait did;
     `runner_number` counts the runners started so far and `backend` is where they live; `bound_uid` is the one runner
     that ever got the work; `deletion_accepted` says that the backend took the deletion and only the look remains;
-    `alarmed` that a stuck teardown was already reported. `platform` is there for a runner whose job its platform names
-    later.
+    `alarmed` that a stuck teardown was already reported; `observed` are the stages of the present runner that are on
+    record, and `gone_uid` is the last runner that vanished. `platform` is there for a runner whose job its platform
+    names later.
     """
 
     offer: JobOffer
@@ -55,6 +56,7 @@ class Record:
     alarmed: bool = False
     platform: PlatformState | None = None
     observed: frozenset[RunnerStage] = frozenset()
+    gone_uid: str = ""
 
     @property
     def id(self) -> JobId:
@@ -156,7 +158,7 @@ def _changed(record: Record, event: events.Event, now: int) -> dict[str, Any]:
             return {"runner_uid": uid, "wait": None}
         case events.RunnerVanished():
             wait = events.JobWaited(events.WaitReason.RUNNER_VANISHED, event.detail)
-            return {"runner_uid": "", "wait": wait, "wait_since_ns": now}
+            return {"runner_uid": "", "gone_uid": record.runner_uid, "wait": wait, "wait_since_ns": now}
         case events.RunnerBound(uid=uid):
             return {"runner_uid": uid, "bound_uid": uid, "bound_at_ns": now, "wait": None}
         case events.JobCancelRequested():

@@ -13,7 +13,7 @@ from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.lifecycle.why import Surroundings
 from orchestrator.model.decision import Decision
 from orchestrator.model.egress import EgressProof
-from orchestrator.model.events import Event, Fact, SpansRelayed
+from orchestrator.model.events import Event, Fact, RunnerObserved, SpansRelayed
 from orchestrator.model.job import Caller, JobId, JobOffer
 from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
@@ -105,6 +105,8 @@ class JobEngine(Protocol):
     def record_of_runner(self, name: RunnerName) -> Record | None: ...
 
     def bound_record(self, identity: RunnerIdentity) -> Record | None: ...
+
+    def under_way(self, record: Record) -> RunnerObserved | None: ...
 
     def live_ids(self) -> Sequence[JobId]: ...
 
@@ -244,7 +246,8 @@ class ServerDeps:
     authenticate: Authenticate
     documents: Documents
     introspect: Introspect
-    trace: Callable[[Sequence[Fact]], Mapping[str, Any]]
+    trace: Callable[[Sequence[Fact], RunnerObserved | None], Mapping[str, Any]]
+    """A job's facts, and what was seen of its runner and is no fact yet, to the document of its trace."""
     metrics: Metrics
     pools: Callable[[], Sequence[PoolState]]
     readiness: Readiness

@@ -18,6 +18,7 @@ from orchestrator.journal.port import JobQuery
 from orchestrator.model import events
 from orchestrator.model.events import Fact
 from orchestrator.model.job import Caller, JobId, JobOffer
+from orchestrator.model.record import fold
 from orchestrator.server import schemas, views
 from orchestrator.server.body import read_model, read_query
 from orchestrator.server.deps import CALLER, ServerDeps
@@ -144,7 +145,7 @@ class Jobs:
     async def read_trace(self, request: web.Request) -> web.Response:
         read_query(request, schemas.NoQuery)
         _, facts = await self.visible_facts(request)
-        return json_response(self._deps.trace(facts))
+        return json_response(self._deps.trace(facts, self._deps.engine.under_way(fold(facts))))
 
     async def list_pools(self, request: web.Request) -> web.Response:
         read_query(request, schemas.NoQuery)

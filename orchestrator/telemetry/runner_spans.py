@@ -22,6 +22,8 @@ from orchestrator.telemetry.stages import STAGE_NAMES, Stretch, before_work, wit
 _UNOBSERVED = f"{OWN}runner.unobserved"
 _NO_ROOM = (WaitReason.QUOTA_EXHAUSTED, WaitReason.GUARD_MISSING, WaitReason.BACKEND_UNAVAILABLE)
 _PULLS = (RunnerStage.PULL_AGENT, RunnerStage.PULL_JOB)
+_NOT_YET = 1 << 62
+"""The end of what goes on, in Unix nanoseconds: later than anything that has happened."""
 _IMAGE = re.compile(r"(?P<name>[^@]+?)(?::(?P<tag>[^:/@]+))?(?:@(?P<digest>.+))?")
 
 OpenBelow = Callable[[str, OpenSpan, Attributes, int], OpenSpan]
@@ -94,6 +96,25 @@ class RunnerSpans:
         else:
             self._draw_start(at_ns, None, error_type)
 
+    def so_far(self, news: RunnerObserved | None) -> None:
+        """Draw the stages of a runner that is on its way, the last one open. `news` is what is not on record yet."""
+        if news is not None:
+            self.note(news)
+        if not self._phases or self._over is not None:
+            return
+        end_ns = self._exited_ns or _NOT_YET
+        if self._bound_ns:
+            stretches = with_work(self._begun, self._bound_ns, end_ns, contained=bool(self._place.namespace))
+        else:
+            stretches = self._stretches_before_work(end_ns, None)
+            self._draw_wait(stretches, _NOT_YET)
+        for one in stretches:
+            ended_ns = self._log_closed_ns if one.stage is RunnerStage.FLUSH and self._log_closed_ns else one.ended_ns
+            if ended_ns < _NOT_YET:
+                self._draw(one, max(ended_ns, one.began_ns), self._bound_ns)
+            elif self._phases[-1].end_ns is None:
+                self._open_stage(one, self._phases[-1], max(one.began_ns, self._phases[-1].start_ns))
+
     def log_closed(self, at_ns: int) -> None:
         """All output has been read."""
         self._log_closed_ns = at_ns
@@ -102,8 +123,7 @@ class RunnerSpans:
             self._flush = None
 
     def _draw_start(self, at_ns: int, proof: EgressProof | None, error_type: str) -> None:
-        since_ns = 0 if self._place.warm else self._phases[0].start_ns
-        stretches = before_work(self._begun, proof, at_ns, since_ns)
+        stretches = self._stretches_before_work(at_ns, proof)
         self._drawn_in = self._drawn_in or self._phases[-1]
         phase = self._drawn_in.attributes
         if self._begun:
@@ -118,6 +138,9 @@ class RunnerSpans:
             if one.cut and error_type and span is not None:
                 span.fail(error_type)
 
+    def _stretches_before_work(self, end_ns: int, proof: EgressProof | None) -> list[Stretch]:
+        return before_work(self._begun, proof, end_ns, 0 if self._place.warm else self._phases[0].start_ns)
+
     def _draw_wait(self, stretches: list[Stretch], at_ns: int) -> None:
         if self._no_room is None:
             return
@@ -130,7 +153,9 @@ class RunnerSpans:
             made = at_ns
         if made >= began_ns:
             values = {**_state(provision), f"{OWN}wait.reason": reason}
-            self._open(CAPACITY_WAIT, provision, values, began_ns).close(made)
+            span = self._open(CAPACITY_WAIT, provision, values, began_ns)
+            if made < _NOT_YET:
+                span.close(made)
 
     def _draw_work(self, at_ns: int, error_type: str) -> None:
         stretches = with_work(self._begun, self._bound_ns, at_ns, contained=bool(self._place.namespace))
@@ -154,15 +179,18 @@ class RunnerSpans:
         began_ns = max(one.began_ns, phase.start_ns)
         if ended_ns < phase.start_ns or (ended_ns == phase.start_ns and one.began_ns < ended_ns):
             return None  # a warm runner had come so far before the job was there
-        values: dict[str, AttributeValue] = {**_state(phase), f"{OWN}time.source": one.source.value}
+        span = self._open_stage(one, phase, began_ns)
         if began_ns > one.began_ns:
-            values[f"{OWN}stage.seconds"] = (ended_ns - one.began_ns) / 1e9
+            span.attributes[f"{OWN}stage.seconds"] = (ended_ns - one.began_ns) / 1e9
+        span.close(ended_ns)
+        return span
+
+    def _open_stage(self, one: Stretch, phase: OpenSpan, began_ns: int) -> OpenSpan:
+        values: dict[str, AttributeValue] = {**_state(phase), f"{OWN}time.source": one.source.value}
         if one.stage in _PULLS:
             job = one.stage is RunnerStage.PULL_JOB
             values |= of_image(self._place.job_image if job else self._place.agent_image)
-        span = self._open(STAGE_NAMES[one.stage], phase, values, began_ns)
-        span.close(ended_ns)
-        return span
+        return self._open(STAGE_NAMES[one.stage], phase, values, began_ns)
 
     def _where(self) -> Attributes:
         return of_place(self._place, self._uid)

@@ -42,13 +42,20 @@ from orchestrator.telemetry.semconv import OWN
 from orchestrator.telemetry.tree import Tree
 
 
-def trace_of(facts: Sequence[Fact], now_ns: int | None = None, public_url: str = "", *, join: bool = False) -> Trace:
+def trace_of(
+    facts: Sequence[Fact],
+    now_ns: int | None = None,
+    public_url: str = "",
+    *,
+    join: bool = False,
+    under_way: events.RunnerObserved | None = None,
+) -> Trace:
     """Spans and events of one job from all its facts, in order of `seq`.
 
     With `now_ns` (Unix nanoseconds) open spans end there for the time being and carry `orchestrator.open`.
     `public_url` is the API's base, for the link back to the job. With `join` it is a part of its platform's trace,
-    where that is known, and only linked to it else. No facts give an empty trace, and a job that retention has
-    compacted gives its root span alone.
+    where that is known, and only linked to it else. `under_way` is what was seen of its runner and is no fact yet.
+    No facts give an empty trace, and a job that retention has compacted gives its root span alone.
 
     Raises:
         MissingOfferError: the first fact is not the job's offer.
@@ -63,6 +70,7 @@ def trace_of(facts: Sequence[Fact], now_ns: int | None = None, public_url: str =
     tree = Tree(facts[0].job_id, first.offer, facts[0].at_ns, public_url)
     for fact in facts[1:]:
         tree.add(fact)
+    tree.look(under_way)
     return at_its_platform(tree.trace(now_ns), tree.offer, join=join)
 
 

@@ -110,6 +110,10 @@ class Tree:
             case _:
                 pass
 
+    def look(self, under_way: events.RunnerObserved | None) -> None:
+        """Draw how far the runner of a job that goes on is by now. The last thing to be told."""
+        self._runner.so_far(under_way)
+
     def trace(self, now_ns: int | None = None) -> Trace:
         """What the facts so far say; with `now_ns`, open spans end there for the time being."""
         dropped = self._dropped + self._log.dropped

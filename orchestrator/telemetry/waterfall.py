@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.model.events import Fact
+from orchestrator.model.events import Fact, RunnerObserved
 from orchestrator.telemetry.encode import Redact, unredacted
 from orchestrator.telemetry.records import (
     MAX_NAME,
@@ -19,19 +19,24 @@ from orchestrator.telemetry.spans import trace_of
 
 
 def trace_document(
-    facts: Sequence[Fact], public_url: str = "", *, join: bool = False, redact: Redact = unredacted
+    facts: Sequence[Fact],
+    under_way: RunnerObserved | None = None,
+    public_url: str = "",
+    *,
+    join: bool = False,
+    redact: Redact = unredacted,
 ) -> dict[str, Any]:
     """The JSON of `GET /v1/jobs/{id}/trace`: `{"trace_id", "spans": [...]}`, root first.
 
     A span has `name`, `span_id`, `parent_span_id` (null for the root), `start_ns`, `end_ns` (null while
     open), `status` (`unset` or `error`), `attributes` and its `events` (`name`, `at_ns`, `attributes`).
-    Times are Unix nanoseconds. Without facts the trace id is empty. `join` as for `trace_of`; every text goes through
-    `redact` before it is cut.
+    Times are Unix nanoseconds. Without facts the trace id is empty. `under_way` and `join` as for `trace_of`; every
+    text goes through `redact` before it is cut.
 
     Raises:
         MissingOfferError: the first fact is not the job's offer.
     """
-    trace = trace_of(facts, public_url=public_url, join=join)
+    trace = trace_of(facts, public_url=public_url, join=join, under_way=under_way)
     events: dict[str, list[dict[str, Any]]] = {}
     for event in trace.events:
         events.setdefault(event.span_id, []).append(_event(event, redact))

@@ -59,6 +59,30 @@ def test_a_new_runner_of_the_job_has_a_way_of_its_own() -> None:
     assert noted(second, way(S.CREATE, uid="uid-2"), ENDED) == [[S.CREATE], ENDED]
 
 
+def test_the_way_of_a_runner_that_vanished_is_not_that_of_the_next_one_which_finds_no_room() -> None:
+    seen = e.RunnerObserved(RUNNER, "uid-1", way(S.CREATE).stages)
+    full = e.JobWaited(e.WaitReason.QUOTA_EXHAUSTED, "full")
+    second = record(stories.CREATED, seen, e.RunnerVanished(RUNNER), stories.STARTED)
+    assert noted(second, way(S.CREATE, S.START, uid="uid-1"), full) == [full]
+    assert noted(second, way(S.CREATE, uid="uid-2"), full) == [[S.CREATE], full]
+
+
+async def test_what_is_under_way_is_told_until_it_is_on_record() -> None:
+    daemon, name = await begun()
+    record = daemon.engine.record(offer().key.id)
+    assert record is not None
+    assert daemon.engine.under_way(record) is None
+    seen_at(daemon, name, S.CREATE, S.PULL_AGENT)
+    note = daemon.engine.under_way(record)
+    assert note is not None
+    assert [one.stage for one in note.stages] == [S.CREATE, S.PULL_AGENT]
+    assert await daemon.claim(name)
+    record = daemon.engine.record(offer().key.id)
+    assert record is not None
+    assert daemon.engine.under_way(record) is None
+    await daemon.kill()
+
+
 def test_the_finish_is_noted_with_nothing_but_what_nobody_had_noted() -> None:
     before = record(stories.CREATED, ENDED)
     assert noted(before, way(S.CREATE), stories.FINISHED) == [[S.CREATE], stories.FINISHED]

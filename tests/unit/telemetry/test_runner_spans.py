@@ -15,7 +15,7 @@ from orchestrator.model.outcome import EndReason, Result
 from orchestrator.model.runner import ExitCause
 from orchestrator.telemetry.records import SpanRecord, SpanStatus
 from orchestrator.telemetry.runner_spans import of_image
-from orchestrator.telemetry.spans import spans_of
+from orchestrator.telemetry.spans import spans_of, trace_of
 from orchestrator.telemetry.stages import STAGE_NAMES, start_seconds
 from orchestrator.testing import stories
 from orchestrator.testing.stories import MS, POD, PROOF, RUNNER, T0, WHOLE, end, facts_for, offer, seen
@@ -84,6 +84,61 @@ def line_of(span: SpanRecord) -> str:
 )
 def test_stages_are_below_the_phase_in_which_they_ended(story: str, lines: list[str]) -> None:
     assert drawn(WHOLE[story]) == lines
+
+
+def looked_at(steps: list[e.Event], under_way: e.RunnerObserved | None = None) -> list[str]:
+    """The open phase of a job that goes on and what is below it, with times in milliseconds; `…` for what is open."""
+    root, *spans = trace_of(facts_for(offer(), steps), under_way=under_way).spans
+    phase = next(span for span in spans if span.end_ns is None and span.parent_span_id == root.span_id)
+    own = [phase, *(span for span in spans if span.parent_span_id == phase.span_id)]
+    return [
+        f"{one.name} {(one.start_ns - T0) // MS}-{(one.end_ns - T0) // MS if one.end_ns is not None else '…'}"
+        for one in own
+    ]
+
+
+def test_a_runner_on_its_way_is_drawn_as_far_as_it_came() -> None:
+    way: list[e.Event] = [stories.ADMITTED, stories.STARTED]
+    full = e.JobWaited(e.WaitReason.QUOTA_EXHAUSTED, "full")
+    assert looked_at(way) == ["provision 20-…"]
+    assert looked_at([*way, full]) == ["provision 20-…", "capacity.wait 30-…"]
+    asked = seen(20, (S.CREATE, 2))
+    assert looked_at(way, asked) == ["provision 20-…", "create 22-…"]
+    assert looked_at([*way, full], seen(20, (S.CREATE, 16))) == [
+        "provision 20-…",
+        "capacity.wait 30-36",
+        "create 36-…",
+    ]
+    way.append(stories.CREATED)
+    scheduled = seen(20, (S.CREATE, 2), (S.SCHEDULE, 9), (S.PULL_AGENT, 12), **POD)
+    assert looked_at(way, scheduled) == ["bind 30-…", "schedule 30-32", "image.pull 32-…"]
+    # What a reason to wait had put on record already is drawn too, without any news.
+    assert looked_at([*way, e.JobWaited(e.WaitReason.IMAGE_PULL, "ErrImagePull"), scheduled]) == [
+        "bind 30-…",
+        "schedule 30-32",
+        "image.pull 32-…",
+    ]
+    way += [stories.POD_STARTED, stories.POD_BOUND]
+    assert looked_at(way, seen(50, (S.PULL_JOB, 2), **POD)) == ["execute 50-…", "image.pull 52-…"]
+    worked = seen(50, (S.PULL_JOB, 2), (S.RUN, 5), **POD)
+    assert looked_at(way, worked) == ["execute 50-…", "image.pull 52-55", "run 55-…"]
+    assert looked_at(way, stories.POD_ENDED) == ["execute 50-…", "image.pull 52-55", "run 55-68", "log.flush 68-…"]
+
+
+def test_a_stage_that_is_open_is_the_one_that_is_sent_in_the_end() -> None:
+    way: list[e.Event] = [stories.ADMITTED, stories.STARTED, stories.CREATED]
+    scheduled = seen(20, (S.CREATE, 2), (S.SCHEDULE, 9), (S.SANDBOX, 11), (S.PULL_AGENT, 12), **POD)
+    now = {span.name: span for span in trace_of(facts_for(offer(), way), under_way=scheduled).spans}
+    then = {span.name: span for span in spans_of(facts_for(offer(), [*way, stories.POD_STARTED, stories.POD_BOUND]))}
+    for name in ("create", "schedule", "pod.sandbox", "image.pull"):
+        assert (now[name].span_id, now[name].start_ns) == (then[name].span_id, then[name].start_ns)
+    assert now["image.pull"].attributes == then["image.pull"].attributes
+
+
+def test_a_runner_whose_job_was_refused_has_no_stage_in_a_phase_that_is_over() -> None:
+    steps = [*stories.TO_WORK[:-1], seen(40, (S.CREATE, 2)), stories.BOUND, stories.NAMED_REFUSED, stories.REFUSED]
+    spans = spans_of(facts_for(stories.platform_offer(), steps))
+    assert [span.name for span in spans if span.end_ns is None] == ["RUN unit tests", "platform.refused"]
 
 
 def test_a_runner_that_is_lost_runs_until_that_is_known_not_until_its_platform_has_spoken() -> None:
