@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -52,3 +52,11 @@ def _lines(part: Mapping[str, Any]) -> Iterator[str]:
         f"  pool {plain(pool)} is gone: {count} job(s) that had not begun end as unknown_pool"
         for pool, count in part["jobs_ending"].items()
     )
+    yield from (
+        f"  pool {plain(pool)}: gateways cannot reach {_ports(ports)} before the manifests are rendered and applied"
+        for pool, ports in part["ports_closed"].items()
+    )
+
+
+def _ports(ports: Sequence[int]) -> str:
+    return f"port{'s' if len(ports) > 1 else ''} {', '.join(map(str, ports))}"

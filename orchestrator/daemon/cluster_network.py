@@ -12,6 +12,7 @@ from orchestrator.backends.kubernetes.config import KubernetesConfig
 from orchestrator.backends.kubernetes.manifest import LABEL_INSTALLATION, LABEL_MANAGED_BY, MANAGED_BY
 from orchestrator.backends.kubernetes.render.gateway import PROBE_PORT
 from orchestrator.backends.kubernetes.render.installation import DAEMON, GATEWAY, RENDERED_BY, component_labels
+from orchestrator.daemon.closed_ports import gateway_ports
 from orchestrator.egress.addresses import PUBLIC_BLOCKS
 from orchestrator.egress.network_policy import (
     DNS_PORTS,
@@ -142,7 +143,7 @@ def _gateway_workload(settings: Settings, runners: tuple[Peer, ...]) -> Workload
     given = settings.kubernetes
     port = reach(given.gateway.url, "kubernetes.gateway.url", given.gateway.namespace).port
     egress = [Allowed((CLUSTER_DNS,), DNS_PORTS), _runner_api(settings, given.runner_api.port)]
-    ports = tuple(("TCP", one) for one in sorted({rule.port for pool in settings.pools for rule in pool.egress}))
+    ports = tuple(("TCP", one) for one in sorted(gateway_ports(settings)))
     if ports:
         public = tuple(Peer(cidr=cidr, excluded=excluded) for cidr, excluded in PUBLIC_BLOCKS)
         egress.append(Allowed((*public, *_named(settings.egress.names.values())), ports))

@@ -19,6 +19,7 @@ from orchestrator.backends.kubernetes.credentials import AccountCredentials
 from orchestrator.backends.kubernetes.guard_watch import GuardWatch
 from orchestrator.backends.kubernetes.manifest import pod_hosts
 from orchestrator.daemon.backend_room import Neighbours
+from orchestrator.daemon.closed_ports import closed_ports, closed_words
 from orchestrator.daemon.closing import push_closing
 from orchestrator.daemon.cluster_egress import ClusterEgress
 from orchestrator.daemon.cluster_runners import ClusterRunners
@@ -75,6 +76,8 @@ class KubernetesRoom:
         self.revokers: Sequence[Revoker] = (self,)
         self.attesters: Sequence[Attester] = (logs,)
         self._settings = settings
+        self._rendered = near.settings
+        self._closed: Mapping[str, Sequence[int]] = {}
         self._runners = runners
         self._egress = egress
         self._certificate = certificate
@@ -187,9 +190,12 @@ class KubernetesRoom:
         return {"cluster": "; ".join(f"{namespace}: {why}" for namespace, why in sorted(bad.items()))}
 
     def lacking(self) -> Mapping[str, Sequence[str]]:
-        """See the protocol. That somebody changes a pool's pods is told with what else it lacks."""
+        """See the protocol. That somebody changes a pool's pods, and what a reload could not open, is told with what
+        else it lacks."""
         changed = {name: (f"admission: {what}",) for name, what in self.backend.maker.changed.items()}
-        return {name: (*missing, *changed.get(name, ())) for name, missing in self._guards.missing().items()}
+        more = closed_words(self._closed)
+        guards = self._guards.missing()
+        return {name: (*guards[name], *changed.get(name, ()), *more.get(name, ())) for name in guards}
 
     def warm(self) -> Mapping[str, int]:
         """See the protocol."""
@@ -200,8 +206,13 @@ class KubernetesRoom:
         return (self.backend.client.counts, self._logs.client.counts)
 
     async def prepare(self, settings: Settings) -> Callable[[], None]:
-        """See the protocol. What of a pool can change while the daemon runs is not this room's."""
-        return lambda: None
+        """See the protocol. What of a pool can change while the daemon runs is in no manifest, but for the ports that
+        gateways may go out on."""
+
+        def put_in_force() -> None:
+            self._closed = closed_ports(self._rendered, settings)
+
+        return put_in_force
 
     async def upkeep(self) -> None:
         """Publish what could not be published, renew the certificate, forget what is over."""

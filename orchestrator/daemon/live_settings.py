@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.daemon import slices
+from orchestrator.daemon.closed_ports import closed_ports
 from orchestrator.daemon.rooms import Rooms
 from orchestrator.model.phase import Phase
 from orchestrator.settings import Settings
@@ -23,11 +24,13 @@ _NOT_BEGUN = frozenset({Phase.QUEUED, Phase.WAITING})
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """Paths of settings that are `changed`, and of those that need a `restart`; by pool that is gone, how many of its
-    jobs are `ending` because they had not begun."""
+    jobs are `ending` because they had not begun; by pool on a cluster, ports that stay `closed` until the manifests are
+    applied."""
 
     changed: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()
     ending: Mapping[str, int] = field(default_factory=dict)
+    closed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 class LiveSettings:
@@ -47,14 +50,14 @@ class LiveSettings:
         found = await asyncio.to_thread(self._reread)
         change = plan_change(self.current, found, rooms.backends)
         if not change.changed:
-            return Loaded(restart=change.restart)
+            return Loaded(restart=change.restart, closed=closed_ports(rooms.settings, self.current))
         ready = [await room.prepare(change.in_force) for room in rooms.backends.values()]
         await rooms.notes.settings_loaded(change.changed, change.restart, actor)
         for put_in_force in ready:
             put_in_force()
         ending = self._unbegun_without(change.in_force)
         self._put_in_force(change.in_force)
-        return Loaded(change.changed, change.restart, ending)
+        return Loaded(change.changed, change.restart, ending, closed_ports(rooms.settings, change.in_force))
 
     def _unbegun_without(self, settings: Settings) -> Mapping[str, int]:
         """How many jobs have not begun whose pool is configured now and will not be."""

@@ -73,6 +73,7 @@ def _part(what: str, outcome: Outcome) -> Mapping[str, Any]:
         "changed": list(told.changed),
         "needs_restart": list(told.restart),
         "jobs_ending": dict(told.ending),
+        "ports_closed": {pool: list(ports) for pool, ports in told.closed.items()},
         "reason": outcome.reason,
         "detail": outcome.detail,
         "fix": outcome.fix,

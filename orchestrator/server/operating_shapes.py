@@ -14,13 +14,15 @@ from orchestrator.server.shapes import View
 class ReloadPartView(View):
     """One part of what was read again. *refused* has a reason, and what was in force before stays so. For settings,
     `changed` are those that are in force now, `needs_restart` those that differ too, by their paths and never by their
-    values; `jobs_ending` counts jobs that had not begun and end, by pool that is gone."""
+    values; `jobs_ending` counts jobs that had not begun and end, by pool that is gone; `ports_closed` are those that a
+    pool on a cluster allows and that no gateway reaches before the manifests are rendered and applied again."""
 
     what: str
     outcome: Literal["loaded", "unchanged", "refused"]
     changed: list[str]
     needs_restart: list[str]
     jobs_ending: dict[str, int]
+    ports_closed: dict[str, list[int]]
     reason: str
     detail: str
     fix: str

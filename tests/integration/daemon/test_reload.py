@@ -182,4 +182,5 @@ async def test_drained_and_resumed(site, desk, caplog):
 
 def test_the_shapes_are_the_documented_ones():
     part = {"what": "settings", "outcome": "loaded", "changed": ["pools.a"], "needs_restart": [], "jobs_ending": {}}
-    ReloadView.model_validate({"outcome": "loaded", "parts": [part | {"reason": "", "detail": "", "fix": ""}]})
+    more = {"ports_closed": {"a": [8443]}, "reason": "", "detail": "", "fix": ""}
+    ReloadView.model_validate({"outcome": "loaded", "parts": [part | more]})
