@@ -156,7 +156,9 @@ def _jobs_in(copy: Path, journal: Path) -> tuple[int, int]:
     """The highest number of a fact, and how many jobs are not at their end."""
     try:
         with closing(sqlite3.connect(f"{copy.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            (last,) = connection.execute("SELECT value FROM meta WHERE key = 'last_seq'").fetchone()
+            # What `meta` has is written down when facts go, so that no number comes twice.
+            (noted,) = connection.execute("SELECT value FROM meta WHERE key = 'last_seq'").fetchone()
+            (newest,) = connection.execute("SELECT ifnull(max(seq), 0) FROM facts").fetchone()
             (unfinished,) = connection.execute("SELECT count(*) FROM jobs WHERE open = 1").fetchone()
     except (sqlite3.DatabaseError, TypeError):
         raise GiveUpError(
@@ -164,7 +166,7 @@ def _jobs_in(copy: Path, journal: Path) -> tuple[int, int]:
             reason="backup_damaged",
             fix="keep the last good backup, and look into it",
         ) from None
-    return int(last), int(unfinished)
+    return max(int(noted), int(newest)), int(unfinished)
 
 
 def _size(path: Path) -> int:

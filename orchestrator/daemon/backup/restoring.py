@@ -84,7 +84,7 @@ def restore(
         # From here on a stage that is left says that not all is there.
         _put(folders, staged)
     except OSError as error:
-        raise _unwritable(error) from error
+        raise _unwritable(error, file) from error
     return checked, ended
 
 
@@ -142,7 +142,7 @@ def _unpack(file: Path, stages: _Stages, progress: Progress) -> Checked:
             with file.open("rb") as opened:
                 manifest = read_all(opened, take)
         except OSError as error:
-            raise _unwritable(error) from error
+            raise _unwritable(error, file) from error
     paths = {entry.name: stages.path(entry.name) for entry in manifest.files}
     for name, path in paths.items():
         if is_database(path):
@@ -281,7 +281,13 @@ def _put(folders: Mapping[str, Path], staged: Mapping[str, Path]) -> None:
         sync_folder(folders[name])
 
 
-def _unwritable(error: OSError) -> OrchestratorError:
+def _unwritable(error: OSError, backup: Path) -> OrchestratorError:
+    if error.filename is not None and Path(error.filename) == backup:
+        return ConfigurationError(
+            f"the backup {backup} cannot be read: {error.strerror or error}",
+            reason="backup_unreadable",
+            fix="name the file that `orchestrator backup` made; it must be readable by this user",
+        )
     return TryAgainError(
         f"the backup cannot be read or put back: {error.filename or ''} {error.strerror or error}".replace("  ", " "),
         reason="restore_unwritable",

@@ -18,7 +18,7 @@ from orchestrator.daemon.backup.archive import Manifest
 from orchestrator.daemon.backup.copying import check_database
 from orchestrator.daemon.backup.making import back_up
 from orchestrator.daemon.backup.places import AUDIT, STATE, sources
-from orchestrator.daemon.backup.restoring import restore
+from orchestrator.daemon.backup.restoring import check, restore
 from orchestrator.errors import ConfigurationError, GiveUpError, TryAgainError
 from orchestrator.settings import Settings
 
@@ -36,6 +36,7 @@ def a_journal(state: Path) -> None:
         made.executescript(
             "CREATE TABLE meta (key, value); INSERT INTO meta VALUES ('last_seq', 7);"
             "CREATE TABLE jobs (open); INSERT INTO jobs VALUES (1), (0);"
+            "CREATE TABLE facts (seq); INSERT INTO facts VALUES (8), (9);"
         )
 
 
@@ -54,7 +55,7 @@ def test_a_backup_without_a_journal_is_none(state: Path, tmp_path: Path) -> None
     (state / "journal.db").unlink()
     a_journal(state)
     made = backed_up(state, tmp_path / "b")
-    assert (made.last_seq, made.unfinished) == (7, 1)
+    assert (made.last_seq, made.unfinished) == (9, 1)
 
 
 def test_what_somebody_else_put_in_its_way_is_not_emptied(state: Path, tmp_path: Path) -> None:
@@ -223,3 +224,15 @@ def test_what_pretends_to_be_a_journal_beside_a_file_is_not_played_back(state: P
         check_database(state / "odd", "odd")
     assert (state / "odd").read_bytes() == changed
     assert (state / "odd-journal").exists()
+
+
+@pytest.mark.parametrize(("name", "why"), [("none", "No such file or directory"), ("", "Is a directory")])
+def test_a_backup_that_is_not_there_is_no_matter_of_free_space(tmp_path: Path, name: str, why: str) -> None:
+    file = tmp_path / name
+    with pytest.raises(ConfigurationError, match=f"^the backup {file} cannot be read: {why}$") as caught:
+        check(file, lambda _: None)
+    assert "space" not in caught.value.fix
+    settings = Settings(state_dir=tmp_path / "state")
+    with pytest.raises(ConfigurationError, match=why):
+        restore(settings, file, keep_jobs=False, newer_audit=None, progress=lambda _: None)
+    assert not (settings.state_dir / "journal.db").exists()
