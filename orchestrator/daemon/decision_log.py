@@ -188,7 +188,9 @@ def watch_decisions(metrics: Metrics, room: DecisionRoom) -> None:
         loaded = "1 while a candidate is asked beside policy."
         metrics.watch("policy_candidate_loaded", loaded, lambda: float(bool(candidate.digest)))
         answers = "Answers of the candidate since it was loaded, by what would be different."
-        metrics.watch_each("policy_candidate_answers", answers, "outcome", OUTCOMES, candidate.count)
+        metrics.watch_words(
+            "policy_candidate_answers", answers, "outcome", lambda: {one: candidate.count(one) for one in OUTCOMES}
+        )
     jump = "1 while the bundle in force denies far more than the one before it did."
     metrics.watch("policy_deny_jump", jump, lambda: float(room.jump is not None))
     metrics.watch_count("policy_deny_jumps", "Times that a new bundle was found to deny far more.", lambda: room.jumps)

@@ -119,8 +119,14 @@ def watch_audit(metrics: Metrics, audit: Audit | None) -> None:
     metrics.watch("audit_uncovered_records", uncovered, lambda: log.size - log.checkpoint.size)
     age = "For how long no anchor has accepted the newest checkpoint, in seconds; 0 when one has, or there is none."
     metrics.watch("audit_unanchored_seconds", age, anchors.age_seconds)
-    for name, documentation, read in (
-        ("audit_anchor_size", "Records that the anchor's last checkpoint covers.", anchors.size_of),
-        ("audit_anchor_failures", "Failed tries to bring a checkpoint to the anchor.", anchors.failures_of),
-    ):
-        metrics.watch_each(name, documentation, "anchor", anchors.names, read)
+    covered = "Records that the anchor's last checkpoint covers."
+    metrics.watch_words(
+        "audit_anchor_size", covered, "anchor", lambda: {name: anchors.size_of(name) for name in anchors.names}
+    )
+    failed = "Failed tries to bring a checkpoint to the anchor."
+    metrics.watch_counts(
+        "audit_anchor_failed",
+        failed,
+        ("anchor",),
+        lambda: {(name,): anchors.failures_of(name) for name in anchors.names},
+    )

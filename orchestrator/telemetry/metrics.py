@@ -137,14 +137,6 @@ class Metrics:
         """As `watch`, with one value for each configured pool."""
         self.watch_words(name, documentation, "pool", lambda: {pool: read(pool) for pool in self._make.pools})
 
-    def watch_each(
-        self, name: str, documentation: str, label: str, values: Iterable[str], read: Callable[[str], float]
-    ) -> None:
-        """As `watch`, with one value for each value of a label."""
-        gauge = self._make.gauge(name, documentation, (label,))
-        for one in values:
-            gauge.labels(one).set_function(partial(read, one))
-
     def watch_count(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """As `watch`, for what only grows: a counter named `orchestrator_<name>_total`."""
         family = partial(CounterMetricFamily, f"{PREFIX}_{name}", documentation)
