@@ -167,6 +167,8 @@ class LogQuery(Request):
 class EventsQuery(Request):
     follow: Flag = "false"
     """Keep the stream open until the job is finished."""
+    stages: Flag = "false"
+    """With `follow`: tell also, as events `stages` without an `id`, how far the runner is by what is no fact yet."""
 
 
 class CancelQuery(Request):

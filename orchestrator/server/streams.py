@@ -20,6 +20,7 @@ from orchestrator.server.feed import FactFeed, FollowEndedError, Follower
 from orchestrator.server.page.door import may_stay
 from orchestrator.server.page.roles import VISITOR
 from orchestrator.server.places import Reader
+from orchestrator.server.stage_marks import LOOK_SECONDS, StageMarks
 
 log = logging.getLogger("orchestrator.server")
 
@@ -91,11 +92,17 @@ class Streams:
             with suppress(ConnectionError):
                 await response.prepare(request)
                 follow = follower if query.follow == "true" else None
-                await guard(request, response, self._copy_events(request, response, facts, follow))
+                marks = StageMarks(self._deps.engine, job_id) if query.stages == "true" else None
+                await guard(request, response, self._copy_events(request, response, facts, follow, marks))
         return response
 
     async def _copy_events(
-        self, request: web.Request, response: web.StreamResponse, facts: Sequence[Fact], follower: Follower | None
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        facts: Sequence[Fact],
+        follower: Follower | None,
+        marks: StageMarks | None,
     ) -> None:
         last = last_event_id(request)
         await self._write(request, response, b"retry: 2000\n\n")
@@ -107,9 +114,21 @@ class Streams:
                 await self._write(request, response, b"".join(map(_sse, fresh[start : start + 64])))
             if follower is None or _ended(facts, _EVENTS_END):
                 return
-            facts = await follower.take(self._deps.limits.heartbeat_seconds)
-            if not facts:
-                await self._write(request, response, b": alive\n\n")
+            facts = await self._next_facts(request, response, follower, marks)
+
+    async def _next_facts(
+        self, request: web.Request, response: web.StreamResponse, follower: Follower, marks: StageMarks | None
+    ) -> Sequence[Fact]:
+        """Wait for facts. Meanwhile it is told how far the runner is, and that we live."""
+        heartbeat = self._deps.limits.heartbeat_seconds
+        step, quiet = min(heartbeat, LOOK_SECONDS) if marks else heartbeat, 0.0
+        while not (facts := await follower.take(step)):
+            quiet += step
+            told = marks.news() if marks else b""
+            if told or quiet >= heartbeat:
+                await self._write(request, response, told or b": alive\n\n")
+                quiet = 0.0
+        return facts
 
     async def _write(self, request: web.Request, response: web.StreamResponse, data: bytes) -> None:
         if not may_stay(request, self._deps.page):

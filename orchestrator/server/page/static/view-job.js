@@ -104,7 +104,7 @@ export function jobView({ id, session, live }) {
     while (!stop.signal.aborted && job?.phase !== "finished") {
       let last = "";
       try {
-        await readEvents(`${path}/events?follow=true`, { signal: stop.signal, take: (_event, _data, seq) => { last = seq; soon(); } });
+        await readEvents(`${path}/events?follow=true&stages=true`, { signal: stop.signal, take: (_event, _data, seq) => { last = seq || last; soon(); } });
       } catch (error) {
         if (stop.signal.aborted || error.status === 404) return;
       }
