@@ -48,10 +48,13 @@ def jobs(
 def _table(client: DaemonClient, limit: int, filters: dict[str, str | None]) -> Any:
     from datetime import UTC, datetime
 
+    from orchestrator.cli.output import narrow_width
     from orchestrator.cli.render import job_table
 
     found = list(client.jobs(limit=limit, **filters))
-    return job_table(found, datetime.now(UTC)) if found else "no job fits" if any(filters.values()) else "no jobs yet"
+    if found:
+        return job_table(found, datetime.now(UTC), narrow_width())
+    return "no job fits" if any(filters.values()) else "no jobs yet"
 
 
 def _watch(client: DaemonClient, limit: int, interval: float, filters: dict[str, str | None]) -> None:

@@ -28,6 +28,14 @@ def console(*, stderr: bool = False) -> Console:
     return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
 
 
+def narrow_width() -> int:
+    """How many columns there are, where that is so few that tables have to leave something out; else 0."""
+    from orchestrator.cli.render.pools import NARROW
+
+    width = console().width
+    return width if width < NARROW else 0
+
+
 def show(*renderables: Any) -> None:
     out = console()
     for renderable in renderables:

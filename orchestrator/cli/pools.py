@@ -27,7 +27,6 @@ def pools(
         raise UsageError("there is no pool of this name", fix=f"there are: {', '.join(p['name'] for p in there)}")
     if json:
         output.print_json({"pools": found})
-    elif name is not None:
-        output.show(pool_table(found), pool_detail(found[0]), *pool_guards(found))
     else:
-        output.show(pool_table(found), *pool_guards(found))
+        details = [] if name is None else [pool_detail(found[0])]
+        output.show(pool_table(found, output.narrow_width()), *details, *pool_guards(found))

@@ -33,9 +33,16 @@ def state_text(job: Document) -> Text:
     return Text(word, style=_COLOURS.get(word, ""))
 
 
-def job_table(jobs: Sequence[Document], now: datetime) -> Table:
-    """One line for each job summary. `now` is what ages are counted from."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+_OF_REASONS = 60
+"""Columns from which on reasons have room beside names."""
+
+
+def job_table(jobs: Sequence[Document], now: datetime, width: int = 0) -> Table:
+    """One line for each job summary. `now` is what ages are counted from. A narrow screen of `width` columns shows
+    which job it is and how it stands; 0 is wide."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2 if not width else 1, 0, 0))
+    if width:
+        return _narrow(table, jobs, now, width)
     pipelines = any(job.get("pipeline") for job in jobs)
     table.add_column("ID", no_wrap=True)
     table.add_column("NAME", overflow="fold")
@@ -53,6 +60,29 @@ def job_table(jobs: Sequence[Document], now: datetime) -> Table:
         took = between(job["offered_at"], job.get("finished_at"))
         cells += [state_text(job), plain(job.get("reason")), age(job["offered_at"], now), took]
         table.add_row(*cells)
+    return table
+
+
+def _narrow(table: Table, jobs: Sequence[Document], now: datetime, width: int) -> Table:
+    reasons = width >= _OF_REASONS
+    names = ["ID", "NAME", "STATE", *(["REASON"] if reasons else []), "AGE"]
+    rows = [
+        [
+            Text(short_id(job["id"])),
+            Text(plain(job["name"])),
+            state_text(job),
+            *([Text(plain(job.get("reason")))] if reasons else []),
+            Text(age(job["offered_at"], now), justify="right"),
+        ]
+        for job in jobs
+    ]
+    most = {name: max(len(name), *(len(row[at]) for row in rows)) for at, name in enumerate(names)}
+    # Only names are cut: half an id is none, and half a state may be that of another one.
+    room = width - len(names) - sum(most.values()) + most["NAME"]
+    for name in names:
+        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=max(room, 4) if name == "NAME" else None)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

@@ -265,3 +265,9 @@ def test_version(cli):
     assert cli("version").stdout == f"orchestrator {__version__}\n"
     assert cli("--version").stdout == f"orchestrator {__version__}\n"
     assert json.loads(cli("version", "--json").stdout)["version"] == __version__
+
+
+def test_a_narrow_terminal_still_names_jobs(cli, local_daemon, make_view, monkeypatch):
+    local_daemon.jobs[JOB] = make_view(JOB, name="nightly")
+    monkeypatch.setenv("COLUMNS", "40")
+    assert cli("jobs").stdout.splitlines()[1].split()[:2] == ["aa11bb22cc33", "nightly"]

@@ -47,6 +47,20 @@ def test_the_job_table(make_view):
     assert second.split() == ["aa11bb22cc33", "build", "default", "p", "denied", "policy_denied", "1m", "2.00", "s"]
 
 
+@pytest.mark.parametrize("width", [40, 60, 79])
+def test_a_narrow_job_table_keeps_which_job_it_is_and_how_it_stands(make_view, width):
+    jobs = [
+        make_view("dispatch.0123456789abcdef.1", phase="waiting", pipeline="a-long-pipeline", name="n" * 70),
+        make_view(result="denied", reason="policy_denied", finished_at="2026-01-02T03:04:07Z"),
+    ]
+    lines = text_of(render.job_table(jobs, NOW, width), width).splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= width
+    assert re.match(r"0123456789ab nnnn\S+ +waiting +1m", lines[1]), "an id that commands take, and a name"
+    assert re.match(r"aa11bb22cc33 build +denied", lines[2])
+    assert ("policy_denied" in lines[2]) is (width >= 60)
+
+
 def test_the_whole_job(make_view):
     view = make_view(
         result="failure", reason="exit_nonzero", exit_code=3, wait={"reason": "pool_full", "detail": ""},

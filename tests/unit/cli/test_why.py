@@ -88,3 +88,9 @@ def test_what_there_is_not(cli, asked, two_pools):
     assert unknown.exit_code == 2
     assert "there are: default, protected" in unknown.stderr
     assert cli("why", "dispatch.none.1").exit_code == 1
+
+
+def test_a_narrow_terminal_still_names_pools(cli, two_pools, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    named = [line.split()[0] for line in cli("pools").stdout.splitlines()[1:3]]
+    assert named == ["default", "protected"]
