@@ -97,7 +97,11 @@ def _logged(now: Standing) -> dict[str, Any]:
     state = UNMET if not now.audit_enabled else MET if now.audit_healthy and now.anchors else PARTLY
     told = "on" if now.audit_enabled else "off"
     shown = [f"audit log: {told}, {'healthy' if now.audit_healthy else 'not healthy'}", f"{now.anchors} anchors"]
-    fix = "switch the audit log on, and anchor its checkpoints elsewhere"
+    todo = ["switch the audit log on"] if not now.audit_enabled else []
+    ill = now.audit_enabled and not now.audit_healthy
+    todo += ["see in the daemon's log why the audit log cannot be written"] if ill else []
+    todo += ["anchor its checkpoints elsewhere"] if not now.anchors else []
+    fix = ", and ".join(todo)
     return _point("Every exchange, decision and deployment is logged", state, shown, fix)
 
 

@@ -250,3 +250,13 @@ def test_one_broken_makes_that_point_red_and_no_other(number, change, state):
     assert points[number]["state"] == state
     assert points[number]["fix"]
     assert all(point["state"] == "met" for at, point in points.items() if at != number)
+
+
+def test_what_is_to_be_done_about_the_log_is_what_it_lacks():
+    def fix(**change):
+        return next(point["fix"] for point in checklist(replace(GOOD, **change)) if point["number"] == 7)
+
+    assert fix(anchors=0) == "anchor its checkpoints elsewhere"
+    assert fix(audit_healthy=False) == "see in the daemon's log why the audit log cannot be written"
+    off = {"audit_enabled": False, "audit_healthy": False, "anchors": 0}
+    assert fix(**off) == "switch the audit log on, and anchor its checkpoints elsewhere"
