@@ -23,6 +23,8 @@ _DIRECT: Mapping[EndReason, str] = {
     EndReason.NO_JOB: "The runner got no job",
     EndReason.POLICY_UNDEFINED: "Policy said nothing about the job, and silence denies",
     EndReason.POLICY_ERROR: "Policy could not be evaluated, and that denies",
+    EndReason.OUT_OF_MEMORY: "The job was ended for want of memory",
+    EndReason.UNKNOWN_POOL: "The job asked for a pool that is not there",
 }
 """Reasons that say more than the result does."""
 
@@ -102,18 +104,18 @@ def _cause(record: Record, outcome: Outcome) -> str:
         reason = words(record.cancel.reason)
         return f"{lead}: {words(record.cancel.by) or 'somebody'} asked for its end{f' ({reason})' if reason else ''}"
     if outcome.result is Result.DENIED:
-        return f"{lead}{_denial(outcome.message)}"
+        return _denial(lead, outcome.message)
     return f"{lead}{clause(outcome.message)}"
 
 
-def _denial(reasons: str) -> str:
-    """The first of policy's reasons, as `Decision.explain` joins them, and how many more there are.
+def _denial(lead: str, reasons: str) -> str:
+    """How many reasons policy had, and the first of them, which may be long. `Decision.explain` joins them.
 
     A job that lacks much has more of them than a sentence holds; `show` lists them all.
     """
     first, *more = reasons.split("]; ")
-    others = f", and for {len(more)} more reason{'s' if len(more) > 1 else ''}" if more else ""
-    return f"{clause((f'{first}]' if more else first).replace('. [', ' ['))}{others}"
+    count = f" for {len(more) + 1} reasons, the first" if more else ""
+    return f"{lead}{count}{clause((f'{first}]' if more else first).replace('. [', ' ['))}"
 
 
 def _rest(record: Record, around: Surroundings) -> str:

@@ -73,10 +73,11 @@ def test_of_many_reasons_of_policy_the_sentence_has_the_first_and_the_number_of_
         Reason("not_approved", "Nobody has approved this."),
         Reason("scan_missing", "no scan; " + "x" * 400),
     )
-    for more, others in (((), ""), ((scan,), ", and for 1 more reason"), ((scan, scan), ", and for 2 more reasons")):
+    counted = (((), ""), ((scan,), " for 2 reasons, the first"), ((scan, scan), " for 3 reasons, the first"))
+    for more, count in counted:
         said = Decision("d", Stage.ADMISSION, Verdict.DENY, (approval, *more)).explain()
         answer = why(ended(EndReason.POLICY_DENIED, Result.DENIED, said), AROUND)
-        said = f"Policy denied the job: Nobody has approved this [not_approved]{others}; its credentials"
+        said = f"Policy denied the job{count}: Nobody has approved this [not_approved]; its credentials"
         assert answer.sentence.startswith(said)
         fits(answer)
 
@@ -319,3 +320,16 @@ def test_hints_are_bounded():
     alarms = [e.AlarmRaised(f"alarm_{number}", "x") for number in range(100)]
     assert len(told_hints(*alarms)) == MAX_HINTS
     assert why(ended(EndReason.COMPLETED), replace(AROUND, hints=("One.",))).hints == ("One.",)
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        (EndReason.OUT_OF_MEMORY, "The job was ended for want of memory: "),
+        (EndReason.UNKNOWN_POOL, "The job asked for a pool that is not there: "),
+    ],
+)
+def test_an_end_that_the_job_can_do_something_about_is_not_called_an_error_of_somebody_else(reason, sentence):
+    answer = why(ended(reason), AROUND)
+    assert answer.sentence.startswith(sentence)
+    assert "not its own" not in answer.sentence
