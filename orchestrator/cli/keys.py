@@ -1,4 +1,4 @@
-"""`orchestrator keys`: the issuers' signing keys, and the withdrawal of one that somebody else may have."""
+"""`orchestrator keys`: the issuers' signing keys, their rotation, and the withdrawal of one that leaked."""
 
 from __future__ import annotations
 
@@ -14,6 +14,16 @@ REVOKE_EXAMPLES = (
     "orchestrator keys revoke Kx3vJ0lqv8Jr1M0hQbYkT7m2c9w5tZsE4dFgUaLnPqo --yes",
 )
 
+ROTATE_EXAMPLES = (
+    "orchestrator keys rotate",
+    "orchestrator keys rotate --issuer prod --json",
+    "orchestrator keys rotate --at-once --yes",
+)
+
+_AT_ONCE = (
+    "Relying parties that have cached the key set refuse tokens of the new keys until they fetch it anew. Without "
+    "--at-once it is published first."
+)
 _TELL = (
     "Relying parties accept tokens of this key until they fetch {url} anew, which may take them hours. Have each of "
     "them fetch it now, or take the issuer away there until it has."
@@ -42,6 +52,41 @@ def keys(
         output.print_json(found)
     else:
         output.show(key_table(found["issuers"], datetime.now(UTC)))
+
+
+@app.command("rotate", epilog=examples(ROTATE_EXAMPLES))
+def rotate(
+    context: typer.Context,
+    issuer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only of this issuer: its name or its URL. Default: of all.")
+    ] = None,
+    at_once: Annotated[
+        bool, typer.Option("--at-once", help="Sign with the new keys now, before others can have fetched them.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, with --at-once.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print what it came to as JSON.")] = False,
+) -> None:
+    """Have signing keys followed by others, without waiting for their time.
+
+    New keys are published now and sign `identity.publish_ahead_seconds` later (a day); the old ones stay published as
+    long as after any rotation. Again, while the new ones wait to sign, is without effect.
+    """
+    from orchestrator.cli import output
+    from orchestrator.cli.render.keys import rotated_line
+
+    client = client_of(context)
+    if at_once and not yes:
+        output.note(_AT_ONCE)
+        typer.confirm("Sign with new keys now?", abort=True, err=True)
+    query = {"at_once": "true"} if at_once else {}
+    if issuer is not None:
+        query["issuer"] = issuer
+    done = client.call("POST", "/v1/keys/rotate", query=query)
+    if json:
+        output.print_json(done)
+    else:
+        for one in done["issuers"]:
+            output.say(rotated_line(one))
 
 
 @app.command("revoke", epilog=examples(REVOKE_EXAMPLES))

@@ -165,8 +165,12 @@ class AuditNotes:
         data: dict[str, Json] = {"issuer": name, "kid": key.kid, "algorithm": key.algorithm, "state": key.state.value}
         await self._note("keys.revoked", data, actor)
 
+    async def key_rotation_asked(self, name: str, at_once: bool, actor: str) -> None:
+        """Keys of the issuer of this name are about to be followed by others, for somebody asked for it."""
+        await self._note("keys.rotation_asked", {"issuer": name, "at_once": at_once}, actor)
+
     async def keys_rotated(self, name: str, plan: RotationPlan, keys: KeyStore, actor: str) -> None:
-        """Keys of the issuer of this name have changed, by plan or because one was withdrawn."""
+        """Keys of the issuer of this name have changed: by plan, or because one was withdrawn or somebody asked."""
         data: dict[str, Json] = {
             "issuer": name,
             "created": [f"{algorithm} {state.value}" for algorithm, state in plan.create],

@@ -1,4 +1,4 @@
-"""The issuers' signing keys as operators see them, and how one is withdrawn: told first, then done."""
+"""The issuers' signing keys as operators see them, and how they are rotated or withdrawn: told first, then done."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 
 from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.errors import GiveUpError
+from orchestrator.identity.issuer import Issuer
 from orchestrator.identity.issuers import IssuerSet
 from orchestrator.identity.keys import KeyStore
+from orchestrator.identity.rotation import KeyState
 from orchestrator.lifecycle.observation import SECOND
 from orchestrator.model.job import Caller
 from orchestrator.server.views import timestamp
@@ -57,6 +59,39 @@ class SigningKeys:
                     await self._notes.keys_rotated(name, plan, keys, actor)
             url = self._issuers.of(name).url
             return {"issuer": name, "url": url, "kid": kid, "changed": key is not None, "keys": list(_views(keys))}
+
+    async def rotate(self, issuer: str | None, caller: Caller, *, at_once: bool) -> Sequence[Mapping[str, Any]]:
+        async with self._one_by_one:
+            actor = self._notes.who(caller)
+            return [await self._rotated(name, one, actor, at_once=at_once) for name, one in self._named(issuer)]
+
+    async def _rotated(self, name: str, issuer: Issuer, actor: str, *, at_once: bool) -> Mapping[str, Any]:
+        keys = issuer.keys
+        await self._notes.key_rotation_asked(name, at_once, actor)
+        plan = await asyncio.to_thread(keys.ask, self._now_ns() / SECOND, at_once=at_once)
+        if plan:
+            _log.warning("a rotation of signing keys was asked for", extra={"issuer": name, "at_once": at_once})
+            await self._notes.keys_rotated(name, plan, keys, actor)
+        waiting = [key.since for key in keys.states() if key.state is KeyState.NEXT and key.asked]
+        signs_at = timestamp(int((max(waiting) + keys.schedule.publish_ahead_seconds) * SECOND)) if waiting else None
+        return {
+            "issuer": name,
+            "url": issuer.url,
+            "changed": bool(plan),
+            "signs_at": signs_at,
+            "keys": list(_views(keys)),
+        }
+
+    def _named(self, issuer: str | None) -> Sequence[tuple[str, Issuer]]:
+        """Those of this name or URL; all without one."""
+        found = [(name, one) for name, one in self._issuers.items() if issuer in (None, name or one.url, one.url)]
+        if not found:
+            raise GiveUpError(
+                "No issuer of this daemon has this name or URL.",
+                reason="key_issuer_unknown",
+                fix="see `orchestrator keys` for their URLs, or name none to rotate the keys of all",
+            )
+        return found
 
     def _issuer_of(self, kid: str) -> tuple[str, KeyStore]:
         for name, issuer in self._issuers.items():

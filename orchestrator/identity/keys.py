@@ -22,7 +22,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from orchestrator.errors import GiveUpError
 from orchestrator.identity.jwks import ALGORITHMS, Jwk, VerifyKey, public_jwk
-from orchestrator.identity.rotation import KeyFacts, KeyState, RotationPlan, RotationSchedule, plan_rotation
+from orchestrator.identity.rotation import (
+    KeyFacts,
+    KeyState,
+    RotationPlan,
+    RotationSchedule,
+    plan_asked,
+    plan_rotation,
+)
 from orchestrator.private_file import damaged, private_folder, read_private_file, write_private_file
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -33,11 +40,13 @@ _MAX_FILE_BYTES: Final = 1 << 20
 _RSA_BITS: Final = 2048
 _MOST_REVOKED: Final = 64
 """Withdrawn keys that are remembered, the newest: enough to answer who asks again."""
+_MOST_RETIRING: Final = 16
+"""Old keys that are published at the same time: verifiers take no key set of any size."""
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A parsed key pair. `since` is when its present state began, in Unix seconds."""
+    """A parsed key pair. `since` is when its present state began, in Unix seconds; `asked` as in `KeyFacts`."""
 
     kid: str
     algorithm: str
@@ -45,10 +54,11 @@ class SigningKey:
     since: float
     private: PrivateKey = field(repr=False)
     jwk: Jwk = field(repr=False)
+    asked: bool = False
 
     @property
     def facts(self) -> KeyFacts:
-        return KeyFacts(self.kid, self.algorithm, self.state, self.since)
+        return KeyFacts(self.kid, self.algorithm, self.state, self.since, self.asked)
 
     @property
     def verify_key(self) -> VerifyKey:
@@ -150,6 +160,30 @@ class KeyStore:
         with self._lock:
             return self._rotate(list(self._keys), now)
 
+    def ask(self, now: float, *, at_once: bool = False) -> RotationPlan:
+        """Have each active key followed by another without waiting for its time; returns what was done.
+
+        The follower is published now and signs `publish_ahead_seconds` later, by `rotate`, also after a restart; with
+        `at_once` it signs now. What the old key has signed verifies as long as after any rotation. Again while one
+        waits to sign is without effect.
+
+        Raises:
+            GiveUpError: `keys_too_many`: so many old keys are still published that one more would be too many.
+            TryAgainError: `keys_unavailable`; nothing changed.
+        """
+        with self._lock:
+            plan = plan_asked(self.states(), self.schedule, ALGORITHMS, now, at_once=at_once)
+            retiring = sum(key.state is KeyState.RETIRING for key in self._keys) + len(plan.retire)
+            if plan.retire and retiring > _MOST_RETIRING:
+                raise GiveUpError(
+                    "As many old signing keys as may be are still published.",
+                    reason="keys_too_many",
+                    fix="wait until the oldest of them is gone; `orchestrator keys` shows since when each is retiring",
+                )
+            if plan:
+                self._apply(plan, list(self._keys), now, self._revoked, asked=True)
+            return plan
+
     def revoke(self, kid: str, now: float) -> RotationPlan:
         """Withdraw a key at once, whatever its state; a successor signs from now on.
 
@@ -177,21 +211,33 @@ class KeyStore:
         plan = plan_rotation([key.facts for key in keys], self.schedule, ALGORITHMS, now)
         if not plan and revoked is None:
             return plan
-        revoked = self._revoked if revoked is None else revoked
+        self._apply(plan, keys, now, self._revoked if revoked is None else revoked)
+        return plan
+
+    def _apply(
+        self,
+        plan: RotationPlan,
+        keys: Sequence[SigningKey],
+        now: float,
+        revoked: tuple[RevokedKey, ...],
+        *,
+        asked: bool = False,
+    ) -> None:
+        """Make it durable, then visible. `asked` is for those that are created."""
         after = []
         for key in keys:
             if key.kid in plan.remove:
                 continue
             if key.kid in plan.activate:
-                after.append(replace(key, state=KeyState.ACTIVE, since=now))
+                after.append(replace(key, state=KeyState.ACTIVE, since=now, asked=False))
             elif key.kid in plan.retire:
                 after.append(replace(key, state=KeyState.RETIRING, since=now))
             else:
-                after.append(key)
-        after += [generate_key(algorithm, state, now) for algorithm, state in plan.create]
+                after.append(replace(key, asked=key.asked or key.kid in plan.ask))
+        for algorithm, state in plan.create:
+            after.append(replace(generate_key(algorithm, state, now), asked=asked and state is KeyState.NEXT))
         _save(self._folder, after, revoked)
         self._keys, self._revoked = tuple(after), revoked
-        return plan
 
 
 def _load(path: Path) -> tuple[list[SigningKey], list[RevokedKey]]:
@@ -219,7 +265,8 @@ def _parse(data: bytes) -> tuple[list[SigningKey], list[RevokedKey]]:
         jwk = public_jwk(private.public_key())
         if (jwk["kid"], jwk["alg"]) != (entry["kid"], entry["algorithm"]):
             raise ValueError("a key is not the one its entry names")
-        keys.append(SigningKey(jwk["kid"], jwk["alg"], KeyState(entry["state"]), _since(entry), private, jwk))
+        state, asked = KeyState(entry["state"]), entry.get("asked") is True
+        keys.append(SigningKey(jwk["kid"], jwk["alg"], state, _since(entry), private, jwk, asked))
     # Files of before a key could be withdrawn have no such list.
     revoked = [
         RevokedKey(str(entry["kid"]), str(entry["algorithm"]), _since(entry)) for entry in document.get("revoked", [])
@@ -246,6 +293,7 @@ def _save(folder: Path, keys: Sequence[SigningKey], revoked: Sequence[RevokedKey
             "private_key": key.private.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             ).decode("ascii"),
+            **({"asked": True} if key.asked else {}),
         }
         for key in keys
     ]

@@ -2,7 +2,8 @@
 
 States: *next* (published, not signing) → *active* (signs) → *retiring* (published, so that tokens it signed
 still verify) → gone. Verifiers cache key sets, so a key is known to them before it signs, and stays
-known until the last token it signed is dead everywhere.
+known until the last token it signed is dead everywhere. A rotation that somebody asks for takes the same
+way, and begins at once.
 """
 
 from __future__ import annotations
@@ -39,25 +40,29 @@ class RotationSchedule:
 
 @dataclass(frozen=True, slots=True)
 class KeyFacts:
-    """What the plan is made from. `since` is when the present state began, in Unix seconds."""
+    """What the plan is made from. `since` is when the present state began, in Unix seconds. A *next* key that is
+    `asked` for takes over once it was published for long enough, though the active one is not due."""
 
     kid: str
     algorithm: str
     state: KeyState
     since: float
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RotationPlan:
-    """`create` names algorithms that need a new key and the state it starts in; the rest are `kid`s."""
+    """`create` names algorithms that need a new key and the state it starts in; the rest are `kid`s. `ask` are *next*
+    keys that are asked for from now on."""
 
     create: tuple[tuple[str, KeyState], ...] = ()
     activate: tuple[str, ...] = ()
     retire: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
+    ask: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.create or self.activate or self.retire or self.remove)
+        return bool(self.create or self.activate or self.retire or self.remove or self.ask)
 
 
 @dataclass(slots=True)
@@ -66,6 +71,12 @@ class _Draft:
     activate: list[str] = field(default_factory=list)
     retire: list[str] = field(default_factory=list)
     remove: list[str] = field(default_factory=list)
+    ask: list[str] = field(default_factory=list)
+
+    def plan(self) -> RotationPlan:
+        return RotationPlan(
+            tuple(self.create), tuple(self.activate), tuple(self.retire), tuple(self.remove), tuple(self.ask)
+        )
 
 
 def plan_rotation(
@@ -79,7 +90,31 @@ def plan_rotation(
     draft = _Draft()
     for algorithm in algorithms:
         _plan_one([key for key in keys if key.algorithm == algorithm], schedule, algorithm, now, draft)
-    return RotationPlan(tuple(draft.create), tuple(draft.activate), tuple(draft.retire), tuple(draft.remove))
+    return draft.plan()
+
+
+def plan_asked(
+    keys: Sequence[KeyFacts], schedule: RotationSchedule, algorithms: Sequence[str], now: float, *, at_once: bool
+) -> RotationPlan:
+    """What has to change at `now` so that each algorithm's key is followed by another. Asking again while one waits to
+    sign changes nothing.
+
+    With `at_once` the follower signs now, whether or not verifiers can know it; the old key stays published as ever.
+    """
+    draft = _Draft()
+    for algorithm in algorithms:
+        ours = sorted((key for key in keys if key.algorithm == algorithm), key=lambda key: key.since)
+        nexts = [key for key in ours if key.state is KeyState.NEXT]
+        published = bool(nexts) and now >= nexts[0].since + schedule.publish_ahead_seconds
+        if nexts and (at_once or published):
+            draft.activate.append(nexts[0].kid)
+        elif nexts:
+            draft.ask.extend(key.kid for key in nexts[:1] if not key.asked)
+        else:
+            draft.create.append((algorithm, KeyState.ACTIVE if at_once else KeyState.NEXT))
+        if at_once or published:
+            draft.retire.extend(key.kid for key in ours if key.state is KeyState.ACTIVE)
+    return draft.plan()
 
 
 def _plan_one(keys: Sequence[KeyFacts], schedule: RotationSchedule, algorithm: str, now: float, draft: _Draft) -> None:
@@ -99,7 +134,7 @@ def _plan_one(keys: Sequence[KeyFacts], schedule: RotationSchedule, algorithm: s
     draft.retire.extend(key.kid for key in surplus)
     due = active.since + schedule.rotation_seconds
     if nexts:
-        if now >= due and now >= nexts[0].since + schedule.publish_ahead_seconds:
+        if (nexts[0].asked or now >= due) and now >= nexts[0].since + schedule.publish_ahead_seconds:
             draft.activate.append(nexts[0].kid)
             draft.retire.append(active.kid)
     elif now >= due - schedule.publish_ahead_seconds:

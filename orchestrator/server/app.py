@@ -121,6 +121,7 @@ def _handlers(deps: ServerDeps, feed: FactFeed) -> Mapping[str, Handler]:
         "read_scorecard": accounts.read_scorecard,
         "list_keys": keys.list_keys,
         "revoke_key": keys.revoke_key,
+        "rotate_keys": keys.rotate_keys,
         **notifications.handlers(),
         "list_pools": jobs.list_pools,
         "list_sources": Sources(deps).list_sources,

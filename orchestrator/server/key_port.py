@@ -21,3 +21,11 @@ class KeyDesk(Protocol):
         GiveUpError `key_unknown`; TryAgainError `audit_unavailable` or `keys_unavailable`.
         """
         ...
+
+    async def rotate(self, issuer: str | None, caller: Caller, *, at_once: bool) -> Sequence[Mapping[str, Any]]:
+        """Have the keys of the issuer of this name or URL, or of all, followed by others, in the caller's name. See
+        `key_shapes.IssuerRotatedView`.
+
+        GiveUpError `key_issuer_unknown` or `keys_too_many`; TryAgainError `audit_unavailable` or `keys_unavailable`.
+        """
+        ...

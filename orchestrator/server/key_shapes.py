@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from orchestrator.server.schemas import Flag, Request
 from orchestrator.server.shapes import View
 
 
@@ -26,6 +29,28 @@ class IssuerKeysView(View):
 
 class KeyListView(View):
     issuers: list[IssuerKeysView]
+
+
+class RotateKeysQuery(Request):
+    issuer: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    """Name or URL of the issuer; absent: all of them."""
+    at_once: Flag = "false"
+    """Sign with the new keys now, before others can have fetched them."""
+
+
+class IssuerRotatedView(View):
+    """What a rotation came to for one issuer. `changed` is false when one was asked for before and still waits;
+    `signs_at` is when the new keys sign, null for now."""
+
+    issuer: str
+    url: str
+    changed: bool
+    signs_at: str | None
+    keys: list[KeyView]
+
+
+class KeysRotatedView(View):
+    issuers: list[IssuerRotatedView]
 
 
 class KeyRevokedView(View):

@@ -81,6 +81,8 @@ REASONS: Mapping[str, Kind] = {
     "job_not_found": Kind(404, "There is no such job"),
     "pool_unknown": Kind(404, "There is no such pool"),
     "key_unknown": Kind(404, "There is no such signing key"),
+    "key_issuer_unknown": Kind(404, "There is no such issuer here"),
+    "keys_too_many": Kind(409, "Too many old signing keys are published"),
     "endpoint_unknown": Kind(404, "There is no such endpoint of notifications"),
     "secret_unknown": Kind(404, "There is no such secret"),
     "secret_retired": Kind(409, "The secret is retired"),

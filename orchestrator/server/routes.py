@@ -143,6 +143,15 @@ OPERATIONS: tuple[Operation, ...] = (
         problems=(403,),
     ),
     Operation(
+        "rotate_keys",
+        "POST",
+        "/v1/keys/rotate",
+        "Have signing keys followed by others, without waiting for their time; for operators",
+        {200: Answer("What it came to, for each issuer", key_shapes.KeysRotatedView)},
+        query=key_shapes.RotateKeysQuery,
+        problems=(403, 404, 409, 503),
+    ),
+    Operation(
         "revoke_key",
         "POST",
         "/v1/keys/{kid}/revoke",

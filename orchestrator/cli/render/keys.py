@@ -14,6 +14,17 @@ from orchestrator.cli.render.words import age, plain
 _COLOURS = {"active": "green", "revoked": "red", "retiring": "dim"}
 
 
+def rotated_line(issuer: Mapping[str, Any]) -> str:
+    """What a rotation came to for one issuer."""
+    url, signs_at = plain(issuer["url"]), issuer["signs_at"]
+    state = "active" if signs_at is None else "next"
+    keys = [f"{plain(key['kid'])} ({plain(key['algorithm'])})" for key in issuer["keys"] if key["state"] == state]
+    if signs_at is None:
+        return f"{url}: signs with {', '.join(keys)}"
+    when = "will sign" if issuer["changed"] else "was asked for before, and will sign"
+    return f"{url}: {', '.join(keys)} {when} from {plain(signs_at)} on"
+
+
 def key_table(issuers: Sequence[Mapping[str, Any]], now: datetime) -> Table:
     """One line for each key of each issuer. Ids are whole, to be copied."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))

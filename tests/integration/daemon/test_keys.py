@@ -113,6 +113,36 @@ async def test_the_command_lines_own_token_goes_on(world):
     assert (await revoked(world, kid, headers=renewed))["changed"] is False
 
 
+async def test_a_rotation_is_told_before_it_happens_and_breaks_nobodys_token(open_world):
+    async with open_world(identity=IDENTITY) as world:
+        old, keys = world.operator, world.rooms.issuer.keys
+        kid = keys.signing_key("ES256").kid
+        async with world.client.post(f"{world.url}/v1/keys/rotate?issuer={world.url}", headers=old) as answer:
+            (done,) = (await answer.json())["issuers"]
+        assert done["changed"]
+        assert done["signs_at"]
+        assert keys.signing_key("ES256").kid == kid
+        async with world.client.post(
+            f"{world.url}/v1/keys/rotate?issuer={world.url}&at_once=true", headers=old
+        ) as answer:
+            (done,) = (await answer.json())["issuers"]
+        assert done["signs_at"] is None
+        assert keys.signing_key("ES256").kid != kid
+        assert kid in await world.get("/jwks.json")
+        assert (await revoked(world, "A" * 43, 404, headers=old))["reason"] == "key_unknown", "the old token counts"
+        state = world.state
+    about = [one for one in records(state) if one["kind"] in ("keys.rotation_asked", "keys.rotated")]
+    assert [one["kind"] for one in about] == ["keys.rotation_asked", "keys.rotated"] * 2
+    assert [one["data"]["at_once"] for one in about[::2]] == [False, True]
+    assert {one["actor"] for one in about} == {about[0]["actor"]}
+    assert about[0]["actor"].startswith("hmac-sha256:")
+    assert about[1]["data"]["created"] == ["RS256 next", "ES256 next"]
+    assert len(about[3]["data"]["activated"]) == len(about[3]["data"]["retired"]) == 2
+    checked(state)
+    async with open_world(identity=IDENTITY) as world:
+        assert kid in await world.get("/jwks.json")
+
+
 @pytest.mark.slow
 async def test_nothing_is_withdrawn_that_cannot_be_told(world, monkeypatch):
     kid = world.rooms.issuer.keys.signing_key("RS256").kid
@@ -120,6 +150,9 @@ async def test_nothing_is_withdrawn_that_cannot_be_told(world, monkeypatch):
         await world.offer("finds out", "true")
         await world.until(lambda: not world.rooms.audit.log.healthy)
         assert (await revoked(world, kid, 503))["reason"] == "audit_unavailable"
+        async with world.client.post(f"{world.url}/v1/keys/rotate", headers=world.operator) as answer:
+            assert (answer.status, (await answer.json())["reason"]) == (503, "audit_unavailable")
+        assert len(world.rooms.issuer.keys.states()) == 2
         assert world.rooms.issuer.keys.publishes(kid)
     await world.until(lambda: world.rooms.audit.log.healthy)
     assert (await revoked(world, kid))["changed"] is True

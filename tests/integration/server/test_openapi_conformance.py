@@ -66,6 +66,12 @@ parameters = { "path.kid" = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" }
 warnings = false
 
 [[operations]]
+# The keys are those of all tests here.
+include-name = "POST /v1/keys/rotate"
+parameters = { "query.issuer" = "nobody" }
+warnings = false
+
+[[operations]]
 include-path-regex = "issuers/"
 parameters = { "path.issuer" = "prod" }
 

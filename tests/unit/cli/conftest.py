@@ -61,6 +61,7 @@ class FakeDaemon:
         self.receipt = ""
         self.evidence_key = ""
         self.issuers: list[dict[str, Any]] = []
+        self.rotations = 0
         self.sources: list[dict[str, Any]] = []
         self.trust: dict[str, Any] = {}
         self.checked: dict[str, Any] = {}
@@ -90,6 +91,7 @@ class FakeDaemon:
         app.router.add_get("/v1/sources", self._sources)
         app.router.add_get("/v1/keys", self._keys)
         app.router.add_post("/v1/keys/{kid}/revoke", self._revoke)
+        app.router.add_post("/v1/keys/rotate", self._rotate)
         app.router.add_get("/v1/jobs/{id}/trust", self._trust)
         app.router.add_get("/v1/trust", self._inventory)
         app.router.add_post("/v1/policy/check", self._check)
@@ -220,6 +222,16 @@ class FakeDaemon:
                     changed, key["state"] = key["state"] != "revoked", "revoked"
                     return web.json_response(issuer | {"kid": kid, "changed": changed})
         return problem(404, "key_unknown", "No issuer has a key of this kid.", fix="see `orchestrator keys`")
+
+    async def _rotate(self, request: web.Request) -> web.StreamResponse:
+        wanted, at_once = request.query.get("issuer"), request.query.get("at_once") == "true"
+        issuers = [one for one in self.issuers if wanted in (None, one["issuer"] or one["url"], one["url"])]
+        if not issuers:
+            return problem(404, "key_issuer_unknown", "No issuer of this daemon has this name or URL.")
+        signs_at = None if at_once else "2026-01-03T03:04:05.000000Z"
+        done = [one | {"changed": not self.rotations, "signs_at": signs_at} for one in issuers]
+        self.rotations += 1
+        return web.json_response({"issuers": done})
 
     async def _sources(self, _request: web.Request) -> web.StreamResponse:
         return web.json_response({"sources": self.sources})

@@ -8,9 +8,9 @@ import shlex
 import pytest
 from typer.testing import CliRunner
 
-from orchestrator.cli.keys import EXAMPLES, REVOKE_EXAMPLES
+from orchestrator.cli.keys import EXAMPLES, REVOKE_EXAMPLES, ROTATE_EXAMPLES
 from orchestrator.cli.main import app
-from orchestrator.server.key_shapes import KeyListView, KeyRevokedView
+from orchestrator.server.key_shapes import KeyListView, KeyRevokedView, KeysRotatedView
 
 KID = "Kx3vJ0lqv8Jr1M0hQbYkT7m2c9w5tZsE4dFgUaLnPqo"
 OTHER = "b" * 43
@@ -33,6 +33,7 @@ def posts(desk) -> list[str]:
 
 def test_the_test_server_fits_the_schemas(cli, desk):
     KeyListView.model_validate(json.loads(cli("keys", "--json").stdout))
+    KeysRotatedView.model_validate(json.loads(cli("keys", "rotate", "--json").stdout))
     KeyRevokedView.model_validate(json.loads(cli("keys", "revoke", KID, "--yes", "--json").stdout))
 
 
@@ -61,6 +62,34 @@ def test_yes_withdraws_and_says_whom_to_tell(cli, desk):
     assert posts(desk) == [f"/v1/keys/{KID}/revoke"] * 2
 
 
+def test_a_rotation_says_when_the_new_keys_sign(cli, desk):
+    desk.issuers[0]["keys"].append(key("n" * 43, "next"))
+    done = cli("keys", "rotate", "--issuer", "https://ci.example")
+    assert done.exit_code == 0, done.stderr
+    line = f"https://ci.example: {'n' * 43} (ES256) will sign from 2026-01-03T03:04:05.000000Z on"
+    assert done.stdout.split() == line.split()
+    again = cli("keys", "rotate")
+    assert "was asked for before, and will sign" in again.stdout
+    assert "https://ci.example/issuers/prod" in again.stdout
+
+
+def test_keys_that_sign_at_once_are_asked_about(cli, desk):
+    done = cli("keys", "rotate", "--at-once", stdin="n\n")
+    assert done.exit_code == 1
+    assert "until they fetch it anew" in done.stderr
+    assert posts(desk) == []
+    done = cli("keys", "rotate", "--at-once", "--yes", "--issuer", "prod")
+    assert done.exit_code == 0, done.stderr
+    assert "https://ci.example/issuers/prod: signs with" in done.stdout
+    assert desk.requests[-1] == ("POST", "/v1/keys/rotate", {"at_once": "true", "issuer": "prod"})
+
+
+def test_an_issuer_that_is_not_there(cli, desk):
+    done = cli("keys", "rotate", "--issuer", "staging")
+    assert done.exit_code == 1
+    assert "key_issuer_unknown" in done.stderr
+
+
 def test_an_id_may_begin_with_a_dash(cli, desk):
     kid = "-" + KID[1:]
     desk.issuers[0]["keys"].append(key(kid, "next"))
@@ -81,6 +110,6 @@ def test_no_key_is_no_key(cli, desk):
     assert posts(desk) == []
 
 
-@pytest.mark.parametrize("line", EXAMPLES + REVOKE_EXAMPLES)
+@pytest.mark.parametrize("line", EXAMPLES + REVOKE_EXAMPLES + ROTATE_EXAMPLES)
 def test_examples_are_accepted(desk, line):
     assert CliRunner().invoke(app, shlex.split(line)[1:], input="y\n").exit_code == 0

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -266,3 +269,73 @@ def test_no_key_for_an_algorithm_we_do_not_sign(keys):
     for algorithm in ("HS256", "none", "EdDSA", ""):
         with pytest.raises(GiveUpError):
             keys.signing_key(algorithm)
+
+
+def test_a_rotation_that_was_asked_for_goes_on_after_a_restart(keys, tmp_path):
+    first = kids(keys, KeyState.ACTIVE)
+    plan = keys.ask(NOW + 60)
+    assert sorted(plan.create) == [("ES256", KeyState.NEXT), ("RS256", KeyState.NEXT)]
+    following = kids(keys, KeyState.NEXT)
+    again = KeyStore.open(tmp_path / "keys", SCHEDULE, NOW + 120)
+    assert not again.ask(NOW + 180), "it waits already"
+    assert (kids(again, KeyState.ACTIVE), kids(again, KeyState.NEXT)) == (first, following)
+    assert not again.rotate(NOW + 60 + DAY - 1)
+    again.rotate(NOW + 60 + DAY)
+    assert (kids(again, KeyState.ACTIVE), kids(again, KeyState.RETIRING)) == (following, first)
+    assert not any(key.asked for key in again.states()), "the next one takes its time again"
+    over = KeyStore.open(tmp_path / "keys", SCHEDULE, NOW + 60 + DAY + SCHEDULE.retire_seconds - 1)
+    assert first < {jwk["kid"] for jwk in over.published()}
+
+
+def test_at_once_another_key_signs_and_old_signatures_still_verify(keys, tmp_path):
+    first = kids(keys, KeyState.ACTIVE)
+    keys.ask(NOW + 60, at_once=True)
+    assert kids(keys, KeyState.RETIRING) == first
+    assert keys.signing_key("RS256").kid not in first
+    again = KeyStore.open(tmp_path / "keys", SCHEDULE, NOW + 60 + SCHEDULE.retire_seconds - 1)
+    assert again.states() == keys.states()
+    assert all(again.verify_key(kid) for kid in first)
+
+
+def test_old_keys_do_not_pile_up(keys):
+    for number in range(8):
+        keys.ask(NOW + number, at_once=True)
+    before = keys.states()
+    with pytest.raises(GiveUpError) as caught:
+        keys.ask(NOW + 9, at_once=True)
+    assert caught.value.reason == "keys_too_many"
+    assert keys.states() == before
+    keys.rotate(NOW + 8 + SCHEDULE.retire_seconds)
+    assert keys.ask(NOW + 9 + SCHEDULE.retire_seconds, at_once=True)
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from orchestrator import private_file
+from orchestrator.identity.keys import KeyStore
+from orchestrator.identity.rotation import RotationSchedule
+
+store = KeyStore.open(Path(sys.argv[1]), RotationSchedule(), float(sys.argv[2]))
+def killed(*_given, **_more):
+    os.kill(os.getpid(), signal.SIGKILL)
+target = {"write": (private_file.os, "fsync"), "name": (Path, "rename"), "keep": (private_file, "sync_folder")}
+setattr(*target[sys.argv[3]], killed)
+store.ask(float(sys.argv[2]) + 60, at_once=sys.argv[4] == "True")
+"""
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("step", ["write", "name", "keep"])
+def test_killed_at_any_step_a_rotation_has_happened_or_not(keys, tmp_path, step, at_once):
+    first = kids(keys, KeyState.ACTIVE)
+    words = [sys.executable, "-c", _KILLED, str(tmp_path / "keys"), str(NOW), step, str(at_once)]
+    assert subprocess.run(words, check=False, timeout=60).returncode == -signal.SIGKILL
+    again = KeyStore.open(tmp_path / "keys", SCHEDULE, NOW + 120)
+    happened = step == "keep"
+    assert len(kids(again, KeyState.ACTIVE)) == 2
+    assert (kids(again, KeyState.ACTIVE) == first) is not (happened and at_once)
+    assert bool(kids(again, KeyState.NEXT)) is (happened and not at_once)
+    assert first <= {jwk["kid"] for jwk in again.published()}
+    if not at_once:
+        assert bool(again.ask(NOW + 180)) is not happened

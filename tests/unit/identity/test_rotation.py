@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.identity.rotation import KeyFacts, KeyState, RotationPlan, RotationSchedule, plan_rotation
+from orchestrator.identity.rotation import (
+    KeyFacts,
+    KeyState,
+    RotationPlan,
+    RotationSchedule,
+    plan_asked,
+    plan_rotation,
+)
 
 SCHEDULE = RotationSchedule(rotation_seconds=1000, publish_ahead_seconds=100, retire_seconds=300)
 
@@ -67,16 +76,54 @@ def test_times_must_be_positive(field):
         RotationSchedule(**{field: 0})
 
 
-@given(steps=st.lists(st.floats(min_value=0.1, max_value=400), min_size=1, max_size=200))
+def asked(keys: list[KeyFacts], now: float, *, at_once: bool = False) -> RotationPlan:
+    return plan_asked(keys, SCHEDULE, ["RS256"], now, at_once=at_once)
+
+
+def test_what_is_asked_for_is_published_first_and_signs_when_it_is_known():
+    active = key("a", KeyState.ACTIVE, 0)
+    assert asked([active], 10) == RotationPlan(create=(("RS256", KeyState.NEXT),))
+    waits = replace(key("n", KeyState.NEXT, 10), asked=True)
+    assert not asked([active, waits], 11)
+    assert not plan([active, waits], 109)
+    assert plan([active, waits], 110) == RotationPlan(activate=("n",), retire=("a",))
+
+
+def test_a_key_that_was_published_by_plan_is_asked_for_too():
+    active, following = key("a", KeyState.ACTIVE, 0), key("n", KeyState.NEXT, 900)
+    assert asked([active, following], 950) == RotationPlan(ask=("n",))
+    assert asked([active, following], 1000) == RotationPlan(activate=("n",), retire=("a",))
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_at_once_the_follower_signs_and_the_old_key_stays_published(waits):
+    active, following = key("a", KeyState.ACTIVE, 0), key("n", KeyState.NEXT, 9)
+    expected = {"activate": ("n",)} if waits else {"create": (("RS256", KeyState.ACTIVE),)}
+    found = asked([active, following] if waits else [active], 10, at_once=True)
+    assert found == RotationPlan(**expected, retire=("a",))
+
+
+def test_without_a_key_that_signs_there_is_one_soon_all_the_same():
+    assert asked([], 5) == RotationPlan(create=(("RS256", KeyState.NEXT),))
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.floats(min_value=0.1, max_value=400), st.sampled_from([False, False, False, True])),
+        min_size=1,
+        max_size=200,
+    )
+)
 def test_however_the_clock_steps_verifiers_keep_up(steps):
-    """One key signs at any time; none signs before it was published long enough; none leaves too early."""
+    """One key signs at any time; none signs before it was published long enough; none leaves too early. Whenever
+    somebody asks for a rotation, too."""
     keys: dict[str, KeyFacts] = {}
     published_at: dict[str, float] = {}
     stopped_signing_at: dict[str, float] = {}
     now, made = 0.0, 0
-    for step in [0.0, *steps]:
+    for step, asks in [(0.0, False), *steps]:
         now += step
-        found = plan(list(keys.values()), now)
+        found = (asked if asks else plan)(list(keys.values()), now)
         for kid in found.remove:
             assert now - stopped_signing_at[kid] >= SCHEDULE.retire_seconds
             del keys[kid]
@@ -90,7 +137,11 @@ def test_however_the_clock_steps_verifiers_keep_up(steps):
             assert state is KeyState.NEXT or made == 0
             made += 1
             kid = f"k{made}"
-            keys[kid], published_at[kid] = key(kid, state, now), now
+            keys[kid], published_at[kid] = replace(key(kid, state, now), asked=asks), now
+        for kid in found.ask:
+            keys[kid] = replace(keys[kid], asked=True)
+        assert sum(k.state is KeyState.NEXT for k in keys.values()) <= 1
         assert [k.state for k in keys.values()].count(KeyState.ACTIVE) == 1
         # Removal is judged in the same plan as a take-over, so applying it again changes nothing more.
-        assert not plan(list(keys.values()), now)
+        assert asks or not plan(list(keys.values()), now)
+        assert not asks or not asked(list(keys.values()), now) or found.activate
