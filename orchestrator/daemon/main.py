@@ -75,10 +75,10 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread
     listener = listen(settings)
     address = listener.getsockname()
     url = slices.public_url(settings, settings.server.host, int(address[1]))
-    drain = Drain()
+    drain, hung_up = Drain(), asyncio.Event()
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
-        with until_told_to_stop():
+        with until_told_to_stop(hung_up.set):
             await lead(settings, listener, stack)
             rooms = await open_rooms(settings, url, stack)
         await asyncio.to_thread(keep_port, settings.state_dir, int(address[1]))
@@ -86,6 +86,8 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread
         watched = rooms.policy_engine, rooms.trust, rooms.decisions
         reload = Reload(*watched, rooms.notes, rooms.metrics, live, _loaded_again(rooms))
         stack.enter_context(_signals(drain, reload))
+        if hung_up.is_set():  # what has been read by now may be older than the wish
+            reload.signalled()
         configure(settings.logs.level, settings.logs.format, rooms.masker.text)
         stack.callback(rooms.journal.subscribe(rooms.metrics.observe))
         stack.callback(rooms.journal.subscribe(rooms.egress_keeper.observe))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+from orchestrator.daemon.reload import has_terminal
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -15,8 +17,9 @@ class ToldToStopError(Exception):
 
 
 @contextlib.contextmanager
-def until_told_to_stop() -> Iterator[None]:
-    """Cancel what the current task does inside at the first SIGTERM or SIGINT.
+def until_told_to_stop(hung_up: Callable[[], None]) -> Iterator[None]:
+    """Cancel what the current task does inside at the first SIGTERM or SIGINT; also at a SIGHUP of a terminal that was
+    closed over us. At any other `hung_up` is called, for there is nothing yet that could be loaded again.
 
     A container's first process must have a handler to notice a signal at all: the kernel drops those that would have
     their default effect on it, and whoever sent one waits for the SIGKILL.
@@ -26,7 +29,7 @@ def until_told_to_stop() -> Iterator[None]:
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    told = False
+    told, began_on_terminal = False, has_terminal()
 
     def signalled() -> None:
         nonlocal told
@@ -34,10 +37,14 @@ def until_told_to_stop() -> Iterator[None]:
             told = True
             task.cancel()
 
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, signalled)
+    def hangup() -> None:
+        (signalled if began_on_terminal and not has_terminal() else hung_up)()
+
+    handlers = {**dict.fromkeys(STOP_SIGNALS, signalled), signal.SIGHUP: hangup}
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
     # Who started us may have left them blocked, which a program inherits.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)
     try:
         yield
     except asyncio.CancelledError:
@@ -45,7 +52,7 @@ def until_told_to_stop() -> Iterator[None]:
             raise
         raise ToldToStopError from None
     finally:
-        for number in STOP_SIGNALS:
+        for number in handlers:
             loop.remove_signal_handler(number)
     if told:
         task.uncancel()

@@ -84,6 +84,33 @@ def test_a_daemon_that_is_told_to_stop_while_it_starts_stops(program, number):
     assert not (daemon.folder / "state" / "daemon.json").exists()
 
 
+def deny(asking: socket.socket) -> None:
+    """Hear one question out as an OPA server, and say no."""
+    with asking, asking.makefile("rb") as question:
+        head = b"".join(iter(question.readline, b"\r\n")).decode().lower()
+        question.read(int(head.partition("content-length:")[2].split()[0]))
+        body = b'{"result": {"allow": false}}'
+        kind = b"Content-Type: application/json\r\nConnection: close\r\n"
+        asking.sendall(b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b" % (kind, len(body), body))
+
+
+@pytest.mark.slow
+def test_a_daemon_that_is_told_to_reload_while_it_starts_does_so_when_it_has_started(program):
+    """It starts for as long as the policy server does not answer, and a reload asks that once more."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        opa = {"engine": "opa", "opa_url": f"http://127.0.0.1:{server.getsockname()[1]}", "timeout_seconds": 60}
+        daemon = program(policy=opa).start(wait=False)
+        held, _ = server.accept()
+        daemon.signal(signal.SIGHUP)
+        deny(held)
+        again, _ = server.accept()
+        daemon.until(lambda: (daemon.folder / "state" / "daemon.json").exists())
+        deny(again)
+        daemon.said("policy belongs to the OPA server")
+        assert daemon.end() == 0
+
+
 def test_a_daemon_that_is_told_to_stop_before_it_has_read_its_settings_stops(program):
     """It reads them for as long as nothing comes, which is held until the end."""
     daemon = program()
