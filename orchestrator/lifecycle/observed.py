@@ -10,33 +10,49 @@ from orchestrator.model.events import (
     JobFinished,
     JobWaited,
     RunnerBound,
+    RunnerCreated,
     RunnerExited,
     RunnerObserved,
     RunnerVanished,
 )
-from orchestrator.model.journey import Journey
+from orchestrator.model.journey import Journey, RunnerStage
 from orchestrator.model.record import Record
 
 _BORDERS = (JobWaited, RunnerBound, RunnerVanished, RunnerExited, JobEnded, JobFinished)
 """Facts with which a part of a runner's way is over, or is known to take long."""
+_OF_CLUSTERS = (RunnerStage.SCHEDULE, RunnerStage.PULL_AGENT)
 
 
 def tells(facts: Sequence[Event]) -> bool:
     """Whether what was seen of the runner should go on record with these facts."""
-    return any(isinstance(fact, _BORDERS) for fact in facts)
+    return any(isinstance(fact, (*_BORDERS, RunnerCreated)) for fact in facts)
 
 
 def with_journey(record: Record, journey: Journey | None, facts: Sequence[Event]) -> Sequence[Event]:
-    """The facts, with a note before the first border of what is news about the runner.
+    """The facts, with a note of what is news about the runner: before the first border, or behind the making of a
+    runner that lives on without us.
 
     The finish alone is no reason for a note where there is one already: all that can be news then is how the runner
     was taken down.
     """
-    at = next((number for number, fact in enumerate(facts) if isinstance(fact, _BORDERS)), len(facts))
-    if at == len(facts) or (record.observed and isinstance(facts[at], JobFinished)):
-        return facts
-    note = unrecorded(record, journey)
+    at = _place_of_note(record, journey, facts)
+    note = unrecorded(record, journey) if at is not None else None
     return (*facts[:at], note, *facts[at:]) if note is not None else facts
+
+
+def _place_of_note(record: Record, journey: Journey | None, facts: Sequence[Event]) -> int | None:
+    for number, fact in enumerate(facts):
+        if isinstance(fact, RunnerCreated) and _lives_on(journey, fact.uid):
+            return number + 1
+        if isinstance(fact, _BORDERS):
+            return None if record.observed and isinstance(fact, JobFinished) else number
+    return None
+
+
+def _lives_on(journey: Journey | None, uid: str) -> bool:
+    """Whether a cluster keeps this runner, whatever becomes of this daemon. When it was asked for, nobody could tell
+    the next one."""
+    return journey is not None and journey.uid == uid and any(one.stage in _OF_CLUSTERS for one in journey.stages)
 
 
 def unrecorded(record: Record, journey: Journey | None) -> RunnerObserved | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
+import psutil
 import yaml
 
 from orchestrator.evidence.approvals.statements import SECOND, moment
@@ -101,6 +102,13 @@ class Stage:
         self._process.kill()
         self._process.wait()
 
+    def part(self, word: str) -> psutil.Process:
+        """The daemon's own child whose command line holds `word`: `orchestrator.egress` or `launcher`."""
+        assert self._process is not None
+        children = psutil.Process(self._process.pid).children()
+        (part,) = (child for child in children if word in " ".join(child.cmdline()))
+        return part
+
     def end(self) -> None:
         """Now: its jobs are not waited for."""
         if self._process is not None and self._process.poll() is None:
@@ -174,6 +182,11 @@ class Stage:
 
     def log(self, job_id: str) -> bytes:
         return self._send("GET", f"/v1/jobs/{job_id}/log", None, {})
+
+    def facts(self, job_id: str) -> list[str]:
+        """The kinds of the job's facts so far."""
+        told = self._send("GET", f"/v1/jobs/{job_id}/events", None, {}).decode()
+        return [line.removeprefix("event: ") for line in told.splitlines() if line.startswith("event: ")]
 
     def command(self, *words: str) -> str:
         """What a command prints, as an operator on this machine would run it."""

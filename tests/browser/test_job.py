@@ -41,6 +41,34 @@ def test_everything_about_a_finished_job(stage, look):
     assert receipt == stage.ask("GET", f"/v1/jobs/{job_id}/receipt")
 
 
+def test_a_runner_that_starts_shows_how_far_it_is_before_any_fact_tells(own_stage, look):
+    stage = own_stage()
+    launcher, gateway = stage.part("launcher"), stage.part("orchestrator.egress")
+    launcher.suspend()
+    gateway.suspend()
+    try:
+        job_id = stage.dispatch("starts slowly")
+        page = look(stage).go(f"jobs/{job_id}")
+
+        def bar(name):
+            return (
+                page.locator(".wf-line").filter(has=page.get_by_role("button", name=name, exact=True)).locator(".bar")
+            )
+
+        expect(bar("create")).to_have_attribute("data-open", "true")
+        before = stage.facts(job_id)
+        launcher.resume()
+        expect(bar("start")).to_have_attribute("data-open", "true")
+        expect(bar("create")).to_have_attribute("data-open", "false")
+        assert stage.facts(job_id) == before
+    finally:
+        launcher.resume()
+        gateway.resume()
+    expect(page.locator(".job-title .badge")).to_have_text("Succeeded")
+    expect(bar("start")).to_have_attribute("data-open", "false")
+    expect(bar("run")).to_have_attribute("data-open", "false")
+
+
 def test_a_running_job_is_followed(stage, look):
     job_id = stage.dispatch("followed", "echo first; sleep 600")
     sight = look(stage)

@@ -83,6 +83,15 @@ async def test_what_is_under_way_is_told_until_it_is_on_record() -> None:
     await daemon.kill()
 
 
+def test_of_a_runner_that_lives_on_it_is_noted_at_once_when_it_was_asked_for() -> None:
+    """The daemon may be killed next, and only it knows; of a sandbox, which ends with it, nobody will ask."""
+    made = record()
+    assert noted(made, way(S.CREATE, S.SCHEDULE), stories.CREATED) == [stories.CREATED, [S.CREATE, S.SCHEDULE]]
+    assert noted(made, way(S.CREATE, S.START), stories.CREATED) == [stories.CREATED]
+    assert noted(made, way(S.CREATE, S.SCHEDULE, uid="uid-9"), stories.CREATED) == [stories.CREATED]
+    assert noted(made, None, stories.CREATED) == [stories.CREATED]
+
+
 def test_the_finish_is_noted_with_nothing_but_what_nobody_had_noted() -> None:
     before = record(stories.CREATED, ENDED)
     assert noted(before, way(S.CREATE), stories.FINISHED) == [[S.CREATE], stories.FINISHED]
@@ -93,7 +102,7 @@ def test_the_finish_is_noted_with_nothing_but_what_nobody_had_noted() -> None:
 def test_a_job_without_a_runner_has_no_way() -> None:
     waiting = fold(facts_for(stories.offer(), [stories.ADMITTED]))
     assert noted(waiting, way(S.CREATE), ENDED) == [ENDED]
-    assert not tells([stories.ADMITTED, stories.STARTED, stories.CREATED, stories.DELETED, stories.ISSUED])
+    assert not tells([stories.ADMITTED, stories.STARTED, stories.DELETED, stories.ISSUED])
 
 
 async def told(daemon: Daemon) -> list[str]:
