@@ -176,19 +176,37 @@ def main() -> None:
     try:
         app(prog_name="orchestrator")
     except Exception as error:  # the last line of defence: a defect is told in one line, too
-        if isinstance(error, OSError) and error.filename is None and error.errno in _NO_ROOM:
-            sys.stderr.write(f"error: what this prints cannot be written: {error.strerror}\n")
-            sys.stderr.write("  fix: free space where standard output goes, or send it elsewhere\n")
-        else:
-            sys.stderr.write(f"error: internal error: {type(error).__name__}: {error}\n")
-            sys.stderr.write("  fix: this is a defect; python -X dev -m orchestrator ARGUMENTS shows where\n")
+        sys.stderr.write("".join(f"{line}\n" for line in _told(error)))
         if sys.flags.dev_mode:
             raise
         sys.exit(ExitCode.FAILURE)
 
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-"""How writing to a stream fails when there is no place for more."""
+"""How writing fails when there is no place for more."""
+_IN_THE_WAY = _NO_ROOM | {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ELOOP, errno.ENAMETOOLONG, errno.ESTALE),
+}
+"""How a path fails that somebody named."""
+
+
+def _told(error: Exception) -> tuple[str, str]:
+    """What is wrong, and what to do about it: a path or a disk in the way is not ours to mend."""
+    if isinstance(error, OSError) and error.filename is not None and error.errno in _IN_THE_WAY:
+        return (
+            f"error: {error.filename}: {error.strerror}",
+            "  fix: check the path, its permissions and its disk",
+        )
+    if isinstance(error, OSError) and error.filename is None and error.errno in _NO_ROOM:
+        return (
+            f"error: what this prints cannot be written: {error.strerror}",
+            "  fix: free space where standard output goes, or send it elsewhere",
+        )
+    return (
+        f"error: internal error: {type(error).__name__}: {error}",
+        "  fix: this is a defect; python -X dev -m orchestrator ARGUMENTS shows where",
+    )
 
 
 def _keep_standard_streams() -> None:

@@ -167,6 +167,22 @@ def test_every_exit_code_is_documented():
     assert set(EXIT_CODE_MEANINGS) == set(ExitCode)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("init", "{}/x"), ("backup", "{}/"), ("audit", "verify", "{}"), ("notifications", "new-key", "{}/k")],
+)
+def test_a_path_in_the_way_is_no_defect(tmp_path, command):
+    """A name that is longer than any: also root, who may go anywhere, cannot go there."""
+    way = tmp_path / ("n" * 300)
+    done = subprocess.run(
+        [*PROGRAM, *(part.format(way) for part in command)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode in (ExitCode.FAILURE, ExitCode.USAGE)
+    assert "File name too long" in done.stderr
+    assert "fix:" in done.stderr
+    assert "defect" not in done.stderr
+
+
 def test_a_full_disk_behind_standard_output_is_no_defect():
     command = [*PROGRAM, "monitoring", "rules"]
     with Path("/dev/full").open("w") as full:
