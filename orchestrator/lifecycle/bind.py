@@ -8,7 +8,17 @@ from orchestrator.lifecycle.ending import ended
 from orchestrator.lifecycle.observation import SECOND, Action, Deadlines, Observation, Step
 from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model.egress import EgressProof
-from orchestrator.model.events import AlarmRaised, Event, JobEnded, JobWaited, RunnerBound, RunnerVanished, WaitReason
+from orchestrator.model.events import (
+    AlarmRaised,
+    Event,
+    JobEnded,
+    JobWaited,
+    RunnerBound,
+    RunnerObserved,
+    RunnerVanished,
+    WaitReason,
+)
+from orchestrator.model.journey import RunnerStage, StageBegan, TimeSource
 from orchestrator.model.outcome import EndReason, Outcome, Result
 from orchestrator.model.phase import Phase
 from orchestrator.model.pool import Pool
@@ -82,8 +92,15 @@ def judge_claim(record: Record, pool: Pool | None, identity: RunnerIdentity, pro
         alarm = AlarmRaised("foreign_runner", f"runner uid {identity.uid} claimed for {record.runner_uid}")
         raise Refusal("runner_unknown", "another runner has this name now", alarm)
     if (pool is None or pool.require_egress_proof) and not proof.holds:
-        raise Refusal("egress_unproven", _unproven(proof), _end_unproven(proof))
+        raise Refusal("egress_unproven", _unproven(proof), *_tried(identity, proof), _end_unproven(proof))
     return RunnerBound(identity.name, identity.uid, proof)
+
+
+def _tried(identity: RunnerIdentity, proof: EgressProof) -> tuple[RunnerObserved, ...]:
+    """When the agent began, and when it began to try: nobody else tells of a proof that failed."""
+    told = ((RunnerStage.START, proof.agent_began_ns), (RunnerStage.PROVE, proof.began_ns))
+    stages = tuple(StageBegan(stage, at_ns, TimeSource.AGENT) for stage, at_ns in told if at_ns)
+    return (RunnerObserved(identity.name, identity.uid, stages),) if stages else ()
 
 
 def _unproven(proof: EgressProof) -> str:

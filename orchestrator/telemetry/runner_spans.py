@@ -21,6 +21,7 @@ from orchestrator.telemetry.stages import STAGE_NAMES, Stretch, before_work, wit
 
 _UNOBSERVED = f"{OWN}runner.unobserved"
 _NO_ROOM = (WaitReason.QUOTA_EXHAUSTED, WaitReason.GUARD_MISSING, WaitReason.BACKEND_UNAVAILABLE)
+_NOT_TOLD = RunnerPlace()
 _PULLS = (RunnerStage.PULL_AGENT, RunnerStage.PULL_JOB)
 _NOT_YET = 1 << 62
 """The end of what goes on, in Unix nanoseconds: later than anything that has happened."""
@@ -66,7 +67,7 @@ class RunnerSpans:
         news = not self._begun
         for one in event.stages:
             self._begun.setdefault(one.stage, one)
-        self._place, self._uid = event.place, event.uid
+        self._place, self._uid = event.place if event.place != _NOT_TOLD else self._place, event.uid
         if self._phases:
             self._phases[-1].attributes |= self._where()
         if news and self._over is not None:  # who recorded the end had not seen any of it

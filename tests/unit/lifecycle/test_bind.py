@@ -33,6 +33,7 @@ from orchestrator.lifecycle.observation import SECOND, Action, Step
 from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model import events as e
 from orchestrator.model.egress import EgressProof
+from orchestrator.model.journey import RunnerStage, StageBegan, TimeSource
 from orchestrator.model.outcome import EndReason, Result
 from orchestrator.model.runner import ExitCause, RunnerState
 from orchestrator.testing import stories
@@ -136,3 +137,14 @@ def test_without_proof_the_job_ends_where_the_pool_demands_it(proof):
         assert end.outcome.reason is EndReason.EGRESS_UNPROVEN
     lenient = replace(POOL, require_egress_proof=False)
     assert judge_claim(BINDING, lenient, ME, proof).proof == proof
+
+
+def test_when_a_proof_that_failed_was_tried_goes_on_record_before_the_end():
+    tried = EgressProof((), ("tcp:192.0.2.1:80",), 36, 37, 39)
+    note, end = refused(BINDING, proof=tried, pool=POOL).facts
+    assert isinstance(end, e.JobEnded)
+    assert note == e.RunnerObserved(
+        ME.name,
+        ME.uid,
+        (StageBegan(RunnerStage.START, 36, TimeSource.AGENT), StageBegan(RunnerStage.PROVE, 37, TimeSource.AGENT)),
+    )

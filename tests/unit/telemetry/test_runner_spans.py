@@ -86,6 +86,21 @@ def test_stages_are_below_the_phase_in_which_they_ended(story: str, lines: list[
     assert drawn(WHOLE[story]) == lines
 
 
+def test_a_job_whose_proof_failed_ends_in_it() -> None:
+    """The daemon that refused the claim notes what the agent said; the backend's own note comes with it."""
+    tried = e.RunnerObserved(RUNNER, "uid-1", (StageBegan(S.START, T0 + 34 * MS), StageBegan(S.PROVE, T0 + 37 * MS)))
+    whole = seen(20, (S.CREATE, 2), (S.SCHEDULE, 9), (S.PULL_AGENT, 11), **POD)
+    unproven = [stories.ADMITTED, stories.STARTED, stories.CREATED, whole, tried]
+    unproven += [end(Result.ERROR, EndReason.EGRESS_UNPROVEN), stories.DELETED, stories.FINISHED]
+    provision, bind, teardown = drawn(unproven)
+    assert provision == "provision 20-30: create 22-29"
+    assert bind == "bind! 30-60: schedule 30-31, image.pull 31-34, start 34-37, egress.proof! 37-60"
+    spans = {span.name: span for span in spans_of(facts_for(offer(), unproven))}
+    assert spans["egress.proof"].attributes["error.type"] == "egress_unproven"
+    assert spans["teardown"].attributes["k8s.pod.name"] == POD["name"], "a note without a place takes none away"
+    assert teardown.startswith("teardown 60-80")
+
+
 def looked_at(steps: list[e.Event], under_way: e.RunnerObserved | None = None) -> list[str]:
     """The open phase of a job that goes on and what is below it, with times in milliseconds; `…` for what is open."""
     root, *spans = trace_of(facts_for(offer(), steps), under_way=under_way).spans
