@@ -9,11 +9,19 @@ from orchestrator.lifecycle.observation import SECOND
 from orchestrator.lifecycle.provision import run_limit_seconds
 from orchestrator.lifecycle.why_words import Progress, Surroundings, Why, clause, words
 from orchestrator.model.events import JobWaited, WaitReason
+from orchestrator.model.journey import RunnerStage
 from orchestrator.model.phase import Phase
 from orchestrator.model.platform import PlatformState
 from orchestrator.model.record import Record
 
 _NOT_BEGUN = frozenset({Phase.QUEUED, Phase.WAITING})
+
+_STANDS_AT: Mapping[RunnerStage | None, str] = {
+    RunnerStage.SCHEDULE: "The runner is made and waits for a machine",
+    RunnerStage.SANDBOX: "The runner has a machine, which makes its isolation and network",
+    RunnerStage.PULL_AGENT: "The runner has a machine, which gets the agent's image and makes its container",
+}
+"""What a runner is at whose agent has not begun."""
 
 _PATIENT = frozenset({WaitReason.QUOTA_EXHAUSTED, WaitReason.GUARD_MISSING})
 """Reasons of a job in provisioning that are waiting for capacity, not for an answer."""
@@ -72,8 +80,11 @@ def _provisioning(record: Record, around: Surroundings) -> Why:
 
 def _binding(record: Record, around: Surroundings) -> Why:
     trouble = clause(around.trouble, "; the last look at it failed: ")
-    sentence = f"The runner is made and starts: its agent has not yet proven its egress and claimed the job{trouble}."
+    starts = "The runner is made and starts: its agent has not yet proven its egress and claimed the job"
+    sentence = f"{_STANDS_AT.get(around.stage, starts)}{trouble}."
     step = "Wait; operators: if it lasts, the machine is overloaded or the agent cannot reach the runner API."
+    if around.stage in _STANDS_AT:
+        step = "Wait; operators: if it lasts, look at the cluster's machines and the way to its images."
     until = _since(record) + around.deadlines.bind_ns
     return Why(sentence, step, Progress.CLAIM_PENDING, _since(record), until)
 
@@ -84,7 +95,10 @@ def _running(record: Record, around: Surroundings) -> Why:
     until = record.began_at_ns + limit * SECOND if limit else 0
     step = f"Wait, or follow its output: `orchestrator logs {record.id} --follow`."
     trouble = clause(around.trouble, "; the last look at its runner failed: ")
-    return Why(f"The job is running{bound}{trouble}.", step, Progress.RUNNING, record.began_at_ns, until)
+    runs = "The job is running"
+    if around.stage is RunnerStage.PULL_JOB:
+        runs = "The runner has its work, and its machine gets the job's image and makes its container"
+    return Why(f"{runs}{bound}{trouble}.", step, Progress.RUNNING, record.began_at_ns, until)
 
 
 def _attended(record: Record, state: PlatformState, around: Surroundings) -> Why:

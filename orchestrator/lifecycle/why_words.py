@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from orchestrator.lifecycle.observation import Deadlines
 from orchestrator.model.events import WaitReason
+from orchestrator.model.journey import RunnerStage
 from orchestrator.model.pool import Pool
 
 _LONGEST = 300
@@ -35,7 +36,8 @@ class Surroundings:
 
     `in_use` of the `pool`'s places are taken; `before` jobs get a place of it earlier than this one. `obstacle_ns` are
     the longest times that a runner may be kept from starting, by reason. `trouble` is what the last try to move the job
-    on ran into. `hints` are facts of the job that may explain its end, see `why_hints`.
+    on ran into. `stage` is what its runner is at, by what was seen of it. `hints` are facts of the job that may explain
+    its end, see `why_hints`.
     """
 
     deadlines: Deadlines = field(default_factory=Deadlines)
@@ -45,6 +47,7 @@ class Surroundings:
     draining: bool = False
     obstacle_ns: Mapping[WaitReason, int] = field(default_factory=dict)
     trouble: str = ""
+    stage: RunnerStage | None = None
     hints: tuple[str, ...] = ()
 
 

@@ -21,6 +21,7 @@ from orchestrator.lifecycle.why import Surroundings
 from orchestrator.lifecycle.workqueue import WorkQueue
 from orchestrator.model.events import AlarmRaised, Event, Fact, ProvisionStarted
 from orchestrator.model.job import JobId
+from orchestrator.model.journey import RunnerStage
 from orchestrator.model.phase import Phase
 from orchestrator.model.record import Record, apply
 
@@ -72,7 +73,15 @@ class Worker:
             before=slots.before(record.id) if slots else None,
             draining=self.draining,
             trouble=job.trouble if job else "",
+            stage=self._stage(record),
         )
+
+    def _stage(self, record: Record) -> RunnerStage | None:
+        """What the job's runner is at, as far as was seen without asking anybody."""
+        journey = self._performer.journey(record) if record.outcome is None else None
+        if journey is None or not journey.stages or journey.uid != (record.bound_uid or record.runner_uid):
+            return None
+        return journey.stages[-1].stage
 
     async def _work(self, job_id: JobId) -> None:
         job = self._jobs.get(job_id)

@@ -52,6 +52,23 @@ async def test_a_trace_has_the_stages_that_are_no_facts_yet(api, job_id):
     reach(api, job_id, S.SCHEDULE, S.PULL_AGENT, S.START)
     assert await below(api, job_id, "bind") == {"schedule": False, "image.pull": False, "start": True}
     assert await api.journal.facts_of(JobId(job_id)) == facts, "a look leaves nothing behind"
+
+
+async def test_why_says_what_the_runner_is_at(api, job_id):
+    async def sentence():
+        answer = await api.client.get(f"{api.url}/v1/jobs/{job_id}/why", headers=api.operator)
+        return (await answer.json())["sentence"]
+
+    reach(api, job_id, S.SCHEDULE, S.PULL_AGENT)
+    assert "gets the agent's image" in await sentence()
+    reach(api, job_id, S.SCHEDULE, S.PULL_AGENT, S.START)
+    assert "its agent has not yet proven its egress" in await sentence()
+    await api.run(job_id)
+    reach(api, job_id, S.SCHEDULE, S.PULL_AGENT, S.START, S.PULL_JOB)
+    assert "gets the job's image" in await sentence()
+
+
+async def test_a_trace_of_a_job_with_its_work_has_them_until_its_end(api, job_id):
     await api.run(job_id)
     reach(api, job_id, S.SCHEDULE, S.PULL_AGENT, S.START, S.PULL_JOB)
     assert await below(api, job_id, "execute") == {"image.pull": True}

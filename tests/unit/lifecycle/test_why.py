@@ -18,6 +18,7 @@ from orchestrator.lifecycle.why_words import Progress, words
 from orchestrator.model import events as e
 from orchestrator.model.decision import Decision, Reason, Stage, Verdict
 from orchestrator.model.job import PoolName
+from orchestrator.model.journey import RunnerStage
 from orchestrator.model.outcome import EndReason, Outcome, Result
 from orchestrator.model.phase import Phase
 from orchestrator.model.pool import Pool
@@ -84,6 +85,24 @@ def test_of_many_reasons_of_policy_the_sentence_has_the_first_and_the_number_of_
 
 def test_no_reason_of_an_end_is_without_its_own_next_step():
     assert set(NEXT_STEPS) == set(EndReason)
+
+
+@pytest.mark.parametrize(
+    ("steps", "stage", "said"),
+    [
+        (records.TO_BINDING, None, "The runner is made and starts"),
+        (records.TO_BINDING, RunnerStage.SCHEDULE, "waits for a machine."),
+        (records.TO_BINDING, RunnerStage.SANDBOX, "isolation and network."),
+        (records.TO_BINDING, RunnerStage.PULL_AGENT, "gets the agent's image and makes its container."),
+        (records.TO_BINDING, RunnerStage.START, "The runner is made and starts"),
+        (records.TO_RUNNING, RunnerStage.PULL_JOB, "its machine gets the job's image and makes its container"),
+        (records.TO_RUNNING, RunnerStage.RUN, "The job is running"),
+    ],
+)
+def test_a_runner_that_starts_says_what_it_is_at(steps: list[e.Event], stage: RunnerStage | None, said: str):
+    answer = why(records.record(*steps), replace(AROUND, stage=stage))
+    assert said in answer.sentence
+    fits(answer)
 
 
 @pytest.mark.parametrize("progress", Progress)
