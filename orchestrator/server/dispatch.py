@@ -6,6 +6,7 @@ sees only their own, and another's job answers exactly as one that does not exis
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 
@@ -145,7 +146,9 @@ class Jobs:
     async def read_trace(self, request: web.Request) -> web.Response:
         read_query(request, schemas.NoQuery)
         _, facts = await self.visible_facts(request)
-        return json_response(self._deps.trace(facts, self._deps.engine.under_way(fold(facts))))
+        under_way = self._deps.engine.under_way(fold(facts))
+        # A job can cause as many spans and events as take a tenth of a second.
+        return await asyncio.to_thread(lambda: json_response(self._deps.trace(facts, under_way)))
 
     async def list_pools(self, request: web.Request) -> web.Response:
         read_query(request, schemas.NoQuery)

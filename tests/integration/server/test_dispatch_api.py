@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import aiohttp
@@ -12,6 +13,7 @@ from orchestrator.model.events import JobCompacted
 from orchestrator.model.job import JobId
 from orchestrator.server.deps import Limits
 from orchestrator.server.shapes import JobListView, JobView, PoolListView, ProblemView, TraceView
+from orchestrator.telemetry import waterfall
 from orchestrator.telemetry.ids import parse_traceparent, trace_id
 
 CANARY = "c4n4ry-Zx81"
@@ -52,6 +54,19 @@ async def test_a_job_is_taken_in_and_can_be_read_listed_and_traced(api):
     assert TraceView.model_validate(await traced.json()).trace_id == view.trace_id
     pools = await api.client.get(f"{api.url}/v1/pools", headers=api.operator)
     assert PoolListView.model_validate(await pools.json()).pools[0].capacity == 2
+
+
+async def test_a_trace_is_drawn_beside_the_event_loop(api, monkeypatch):
+    drawn_by = []
+    real = waterfall.trace_of
+    monkeypatch.setattr(
+        waterfall, "trace_of", lambda *facts, **how: drawn_by.append(threading.current_thread()) or real(*facts, **how)
+    )
+    job_id = await api.job("k")
+    traced = await api.client.get(f"{api.url}/v1/jobs/{job_id}/trace", headers=api.operator)
+    assert traced.status == 200
+    assert drawn_by
+    assert threading.current_thread() not in drawn_by
 
 
 async def test_the_same_key_and_body_is_the_same_job_and_another_body_is_refused(api):
