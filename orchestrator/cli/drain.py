@@ -80,7 +80,10 @@ def _until_empty(daemon: Operating, state: Document, *, silent: bool) -> Documen
             output.say(told)
             shown = told
         if not state["draining"]:
-            raise CommandError("somebody took the drain back", fix="`orchestrator drain --status` shows how it stands")
+            raise CommandError(
+                "the daemon does not drain any more: somebody took it back, or another daemon was started",
+                fix="`orchestrator drain --status` shows how it stands",
+            )
         if not state["jobs_left"]:
             return state
         time.sleep(_LOOK_SECONDS)

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +17,7 @@ from orchestrator.daemon.audit_notes import BY_SIGNAL, AuditNotes
 from orchestrator.daemon.decision_log import DecisionRoom
 from orchestrator.daemon.live_settings import LiveSettings, Loaded
 from orchestrator.daemon.trust import TrustHolder
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import GiveUpError, OrchestratorError
 from orchestrator.evidence.audit.facts import DAEMON
 from orchestrator.policy.bundle import BundleHolder
 from orchestrator.policy.decision_log.deny_watch import Jump
@@ -67,7 +68,8 @@ class Reload:
         self._live = live
         self._also = also or {}
         self._asked = asyncio.Event()
-        self._requests: list[tuple[str, asyncio.Future[Mapping[str, Outcome]]]] = []
+        self._requests: deque[tuple[str, asyncio.Future[Mapping[str, Outcome]]]] = deque()
+        self._over = False
         self._signalled = False
         self._jump: Jump | None = None
         decisions.on_jump = self.jumped
@@ -77,7 +79,13 @@ class Reload:
         self._asked.set()
 
     async def ask(self, actor: str) -> Mapping[str, Outcome]:
-        """As `reload`, in its turn; it is done to the end, also when nobody waits for it any more."""
+        """As `reload`, in its turn; it is done to the end, also when nobody waits for it any more.
+
+        Raises:
+            GiveUpError: reason `daemon_stopping`.
+        """
+        if self._over:
+            raise _stopping()
         answer: asyncio.Future[Mapping[str, Outcome]] = asyncio.get_running_loop().create_future()
         self._requests.append((actor, answer))
         self._asked.set()
@@ -89,20 +97,31 @@ class Reload:
         self._asked.set()
 
     async def run_for_ever(self) -> None:
-        while True:
-            await self._asked.wait()
-            self._asked.clear()
-            jump, self._jump = self._jump, None
-            if jump is not None:
-                await self._answer(jump)
-            if self._signalled:
-                self._signalled = False
-                await self.reload()
-            requests, self._requests = self._requests, []
-            for actor, answer in requests:
-                outcomes = await self.reload(actor)
-                if not answer.done():  # who asked may have gone
-                    answer.set_result(outcomes)
+        """Until it is cancelled, which refuses all that still wait: they would hold up the stop."""
+        try:
+            while True:
+                await self._asked.wait()
+                self._asked.clear()
+                await self._do_what_is_asked()
+        finally:
+            self._over = True
+            for _, answer in self._requests:
+                if not answer.done():
+                    answer.set_exception(_stopping())
+
+    async def _do_what_is_asked(self) -> None:
+        jump, self._jump = self._jump, None
+        if jump is not None:
+            await self._answer(jump)
+        if self._signalled:
+            self._signalled = False
+            await self.reload()
+        while self._requests:
+            actor, answer = self._requests[0]
+            outcomes = await self.reload(actor)
+            self._requests.popleft()
+            if not answer.done():  # who asked may have gone
+                answer.set_result(outcomes)
 
     async def reload(self, actor: str = BY_SIGNAL) -> Mapping[str, Outcome]:
         """Load what there is to load: `settings`, `policy`, `policy candidate`, `trust map` and the others, each with
@@ -189,6 +208,12 @@ class Reload:
         with contextlib.suppress(OrchestratorError):  # nothing comes of it
             await self._notes.refused(what, refused.reason, actor)
         return refused
+
+
+def _stopping() -> GiveUpError:
+    return GiveUpError(
+        "the daemon stops, and its next start reads everything again", reason="daemon_stopping", fix="start it"
+    )
 
 
 def has_terminal() -> bool:

@@ -12,7 +12,11 @@ class OperatingDesk(Protocol):
     """Answers are JSON's types; see `operating_shapes`."""
 
     async def reload(self, caller: Caller) -> Mapping[str, Any]:
-        """Read settings and rules again, in the caller's name. See `ReloadView`. What is refused is in the answer."""
+        """Read settings and rules again, in the caller's name. See `ReloadView`. What is refused is in the answer.
+
+        Raises:
+            GiveUpError: reason `daemon_stopping`.
+        """
         ...
 
     def draining(self) -> Mapping[str, Any]:

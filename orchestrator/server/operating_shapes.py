@@ -63,7 +63,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "/v1/reload",
         "Read settings, policy, trust map and keys again; for operators",
         {200: Answer("What came of each part; what was refused changed nothing", ReloadView)},
-        problems=(403, 404),
+        problems=(403, 404, 409),
     ),
     Operation(
         "read_drain",

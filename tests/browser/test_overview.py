@@ -39,3 +39,15 @@ def test_a_phase_leads_to_its_jobs(stage, look):
     expect(sight.row("runs for a while")).to_be_visible()
     expect(page.get_by_role("button", name=re.compile("^Running"))).to_have_attribute("aria-pressed", "true")
     stage.cancel(held)
+
+
+def test_a_drain_is_told_once_and_not_as_an_end(own_stage, look):
+    stage = own_stage()
+    sight = look(stage)
+    page = sight.go()
+    notice = page.locator("#notice")
+    stage.command("drain")
+    expect(notice).to_contain_text("The daemon begins no job now; those that run go on.")
+    expect(page.get_by_role("list", name="Needs attention")).to_have_count(0)
+    stage.command("drain", "--resume")
+    expect(notice).to_be_empty()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from orchestrator.daemon.drain import Drain, Drainage
 from orchestrator.daemon.live_settings import LiveSettings
 from orchestrator.daemon.operating import OperatingDesk
 from orchestrator.daemon.reload import Reload
-from orchestrator.errors import ConfigurationError
+from orchestrator.errors import ConfigurationError, GiveUpError
 from orchestrator.model.egress import EgressRule
 from orchestrator.model.events import JobEnded
 from orchestrator.model.outcome import EndReason
@@ -161,6 +162,54 @@ async def test_the_answer_names_all_and_what_is_refused(site, disk, desk, live, 
     assert site.rooms.engine.slots("default").capacity == 3, "one that is refused keeps the others from nothing"
     write_bundle(tmp_path / "policy", POLICY)
     assert (await desk._reload.reload("tester"))["policy"].word == "unchanged"
+
+
+async def test_whoever_waits_for_a_reload_does_not_hold_up_the_stop(site):
+    """One is held in the middle, another waits for its turn, and a third comes too late."""
+    rooms, begun, held = site.rooms, asyncio.Event(), asyncio.Event()
+    actors: list[str] = []
+
+    async def hold(actor: str) -> bool:
+        actors.append(actor)
+        begun.set()
+        await held.wait()
+        return False
+
+    reload = Reload(
+        rooms.policy_engine, rooms.trust, rooms.decisions, rooms.notes, rooms.metrics, None, {"signers": hold}
+    )
+    running = asyncio.ensure_future(reload.run_for_ever())
+    asked = [asyncio.ensure_future(reload.ask(name)) for name in ("first", "second")]
+    await begun.wait()
+    running.cancel()
+    for one in (*asked, reload.ask("third")):
+        with pytest.raises(GiveUpError) as refused:
+            await one
+        assert refused.value.reason == "daemon_stopping"
+    assert actors == ["first"]
+
+
+async def test_reloads_that_are_asked_for_at_once_come_one_after_the_other(site):
+    rooms, inside = site.rooms, []
+
+    async def alone(actor: str) -> bool:
+        inside.append(actor)
+        await asyncio.sleep(0)
+        assert inside[-1] == actor
+        return False
+
+    reload = Reload(
+        rooms.policy_engine, rooms.trust, rooms.decisions, rooms.notes, rooms.metrics, None, {"signers": alone}
+    )
+    running = asyncio.ensure_future(reload.run_for_ever())
+    names = [f"operator-{number}" for number in range(5)]
+    gone = asyncio.ensure_future(reload.ask("gone"))
+    await asyncio.sleep(0)
+    gone.cancel()
+    outcomes = await asyncio.gather(*map(reload.ask, names))
+    assert [one["signers"].word for one in outcomes] == ["unchanged"] * 5
+    assert inside == ["gone", *names]
+    running.cancel()
 
 
 async def test_drained_and_resumed(site, desk, caplog):

@@ -82,7 +82,7 @@ function lastHour(finished) {
 
 /** What a person must look at: checks that fail, pools without their guards. */
 function needs(overview) {
-  const failing = Object.entries(overview?.checks ?? {}).filter(([, told]) => told !== "ok");
+  const failing = Object.entries(overview?.checks ?? {}).filter(([, told]) => told !== "ok" && told !== "draining"); // which the notice says
   const unguarded = (overview?.pools ?? []).filter((pool) => pool.guards_missing?.length);
   if (!failing.length && !unguarded.length) return [];
   return h("ul.needs", { "aria-label": "Needs attention" },
