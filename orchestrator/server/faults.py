@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
-
-from pydantic_core import ErrorDetails
+from typing import Any, Final
 
 from orchestrator.server import schemas
 
@@ -22,11 +20,11 @@ _FORMS: Final[Mapping[str, str]] = {
 """What may stand in a text, by the pattern that says so."""
 
 
-def wrong(item: ErrorDetails) -> str:
+def wrong(item: Mapping[str, Any]) -> str:
     """What is wrong in one place, without the value that stands there."""
     if item["type"] == "extra_forbidden":
         return "there is no such key"
     if item["type"] == "string_pattern_mismatch":
         form = _FORMS.get(item.get("ctx", {}).get("pattern", ""))
-        return f"may hold only {form}" if form else item["msg"]
-    return item["msg"].removeprefix("Value error, ")
+        return f"may hold only {form}" if form else str(item["msg"])
+    return str(item["msg"]).removeprefix("Value error, ")

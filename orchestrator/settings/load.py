@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 from pydantic_settings import PydanticBaseSettingsSource, SettingsError
 
 from orchestrator import strict_yaml
@@ -103,12 +102,12 @@ _OUT_OF_RANGE = frozenset({"greater_than", "greater_than_equal", "less_than", "l
 """Errors of pydantic that only something which was read as a number can have."""
 
 
-def _wrong(item: ErrorDetails, tree: type[BaseModel]) -> str:
+def _wrong(item: Mapping[str, Any], tree: type[BaseModel]) -> str:
     if item["type"] == "extra_forbidden":
         near = similar_key(tree, item["loc"])
         return "there is no such key" + (f"; did you mean {near}?" if near else "")
     value = f", not {item['input']}" if item["type"] in _OUT_OF_RANGE else ""
-    return item["msg"].removeprefix("Value error, ") + value
+    return str(item["msg"]).removeprefix("Value error, ") + value
 
 
 def invalid_settings(error: ValidationError, path: Path | None, tree: type[BaseModel] = Settings) -> ConfigurationError:
