@@ -22,14 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from orchestrator.errors import GiveUpError
 from orchestrator.identity.jwks import ALGORITHMS, Jwk, VerifyKey, public_jwk
-from orchestrator.identity.rotation import (
-    KeyFacts,
-    KeyState,
-    RotationPlan,
-    RotationSchedule,
-    plan_asked,
-    plan_rotation,
-)
+from orchestrator.identity.rotation import KeyFacts, KeyState, RotationPlan, RotationSchedule, plan_asked, plan_rotation
 from orchestrator.private_file import damaged, private_folder, read_private_file, write_private_file
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
