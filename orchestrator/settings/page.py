@@ -79,7 +79,7 @@ class PageProviderSettings(Group):
 
 class PageSessionSettings(Group):
     idle_seconds: float = Field(default=4 * 3600, ge=60, le=30 * 86400)
-    """Without a request for so long a session ends. An open page asks now and then only when somebody uses it."""
+    """Unused for so long a session ends. What an open page asks by itself while nobody touches it is no use."""
     absolute_seconds: float = Field(default=12 * 3600, ge=60, le=30 * 86400)
     """After so long a session ends in any case. Roles are those at the sign-in, so this is also how long somebody who
     was removed at the provider can go on."""

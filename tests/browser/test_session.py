@@ -64,6 +64,18 @@ def test_a_link_signs_in_once(stage, look):
     assert sight.context.cookies() == []
 
 
+def test_a_page_that_nobody_touches_says_so(stage, look):
+    sight = look(stage)
+    sight.page.clock.install()
+    page = sight.go()
+    ask = "import('/page/seal.js').then(seal => 'X-Orchestrator-Unattended' in seal.sealed())"
+    assert page.evaluate(ask) is False
+    page.clock.fast_forward(61_000)
+    assert page.evaluate(ask) is True
+    page.keyboard.press("Shift")
+    assert page.evaluate(ask) is False
+
+
 class Thief(BaseHTTPRequestHandler):
     """Somebody else's server on the same machine: it writes down what browsers bring."""
 

@@ -12,7 +12,14 @@ from orchestrator.errors import GiveUpError
 from orchestrator.identity.sign_in.provider import SignInProvider
 from orchestrator.model.job import Caller
 from orchestrator.server.operation import Operation
-from orchestrator.server.page.guard import PAGE_HEADER, Names, check_host, check_site, names_loopback
+from orchestrator.server.page.guard import (
+    PAGE_HEADER,
+    UNATTENDED_HEADER,
+    Names,
+    check_host,
+    check_site,
+    names_loopback,
+)
 from orchestrator.server.page.roles import VISITOR, Role, Visitor
 from orchestrator.server.page.sessions import Sessions
 from orchestrator.server.problems import ProblemError
@@ -94,8 +101,10 @@ class Door:
     def visitor(self, request: web.Request) -> Visitor | None:
         """Who a request's cookie and seal show, or nobody in particular where they may look."""
         value, seal = request.cookies.get(self.cookie, ""), request.headers.get(PAGE_HEADER, "")
-        if value and max(len(value), len(seal)) <= _MAX_COOKIE and (known := self.sessions.visitor(value, seal)):
-            return known
+        if value and max(len(value), len(seal)) <= _MAX_COOKIE:
+            known = self.sessions.visitor(value, seal, used=UNATTENDED_HEADER not in request.headers)
+            if known is not None:
+                return known
         return Visitor(Role.VIEWER) if self._may_look(request) else None
 
     def reads_logs(self, visitor: Visitor) -> bool:

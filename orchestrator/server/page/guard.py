@@ -15,6 +15,8 @@ from orchestrator.server.problems import ProblemError
 
 PAGE_HEADER = "X-Orchestrator-Page"
 """The seal of a page. A page of another origin cannot add it without asking us first, which we never answer (CORS)."""
+UNATTENDED_HEADER = "X-Orchestrator-Unattended"
+"""On what an open page asks by itself while nobody touches it, which keeps no session alive."""
 
 _SAFE = frozenset({"GET", "HEAD"})
 

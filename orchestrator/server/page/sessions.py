@@ -20,6 +20,8 @@ from orchestrator.server.page.roles import Role, Visitor
 
 MAX_SESSIONS = 2000
 """Sessions at once; the one unused for longest goes first. With so many a new sign-in is all that is lost."""
+MAX_OF_ONE = 50
+"""Of one person, so that nobody ends everybody else's."""
 MAX_LINKS = 64
 """Sign-in links that wait to be used."""
 SEAL = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -63,20 +65,25 @@ class Sessions:
         name = _digest(value)
         now = self._monotonic()
         self._sessions[name] = _Session(replace(visitor, session=name), seal, now, now)
+        own = [one for one, session in self._sessions.items() if session.visitor.caller == visitor.caller]
+        for one in own[:-MAX_OF_ONE]:
+            del self._sessions[one]
         while len(self._sessions) > MAX_SESSIONS:
             self._sessions.popitem(last=False)
         return value
 
-    def visitor(self, value: str, seal: str) -> Visitor | None:
-        """Who has this cookie and seal; counts as use. None when the session is over, never was, or is another's."""
+    def visitor(self, value: str, seal: str, *, used: bool = True) -> Visitor | None:
+        """Who has this cookie and seal; counts as use unless nobody has `used` the page. None when the session is over,
+        never was, or is another's."""
         name = _digest(value)
         if not self.alive(name):
             return None
         session = self._sessions[name]
         if not hmac.compare_digest(session.seal, seal_digest(seal)):
             return None
-        session.used = self._monotonic()
-        self._sessions.move_to_end(name)
+        if used:
+            session.used = self._monotonic()
+            self._sessions.move_to_end(name)
         return session.visitor
 
     def alive(self, name: str) -> bool:

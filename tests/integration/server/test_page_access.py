@@ -15,8 +15,9 @@ from orchestrator.model.events import AlarmRaised
 from orchestrator.model.job import JobId
 from orchestrator.server.deps import Limits
 from orchestrator.server.page.door import Anonymous, Door
-from orchestrator.server.page.guard import PAGE_HEADER, Names
-from orchestrator.server.page.sessions import SessionLife, Sessions
+from orchestrator.server.page.guard import PAGE_HEADER, UNATTENDED_HEADER, Names
+from orchestrator.server.page.roles import Role, Visitor
+from orchestrator.server.page.sessions import MAX_OF_ONE, SessionLife, Sessions, local_operator, seal_digest
 
 HERE = Anonymous(looks=True, reads_logs=True, local=True)
 SEAL = "s" * 43
@@ -221,6 +222,11 @@ async def test_sessions_end_by_hand_without_use_and_in_any_case(api: Any, clock:
     unused = await signed_in(api)
     clock.seconds += 600
     assert (await api.client.get(pools, headers=unused)).status == 401
+    unattended = await signed_in(api)
+    clock.seconds += 500
+    assert (await api.client.get(pools, headers=unattended | {UNATTENDED_HEADER: "1"})).status == 200
+    clock.seconds += 100
+    assert (await api.client.get(pools, headers=unattended)).status == 401
     used = await signed_in(api)
     for _ in range(7):
         clock.seconds += 500
@@ -256,6 +262,15 @@ async def test_a_session_is_of_the_page_that_made_it(api: Any) -> None:
         assert (await api.client.post(f"{api.url}/v1/session/code", json={"code": code}, headers=OURS)).status == 200
     planted = {"Cookie": mine["Cookie"], PAGE_HEADER: "v" * 43}
     assert (await (await api.client.get(f"{api.url}/v1/session", headers=planted)).json())["signed_in"] is False
+
+
+def test_nobody_ends_the_sessions_of_others_by_signing_in() -> None:
+    sessions, seal = Sessions(SessionLife(600, 3600, 60), lambda: 0.0), seal_digest(SEAL)
+    ada = sessions.begin(Visitor(Role.OPERATOR, "Ada", "https://idp.example", "u-1"), seal)
+    mine = [sessions.begin(local_operator("https://ci.example", "operator"), seal) for _ in range(3000)]
+    assert sessions.visitor(ada, SEAL) is not None
+    assert [sessions.visitor(one, SEAL) is not None for one in mine].count(True) == MAX_OF_ONE
+    assert sessions.visitor(mine[-1], SEAL) is not None
 
 
 @pytest.mark.slow

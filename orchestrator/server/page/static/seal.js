@@ -2,11 +2,18 @@
 // together with what is kept here, which no page of another origin can read.
 
 const HEADER = "X-Orchestrator-Page";
+const UNATTENDED = "X-Orchestrator-Unattended";
 const KEY = "seal";
+const UNATTENDED_MS = 60_000;
 
 const base64url = (bytes) => btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 
 let seal = "";
+let touched = Date.now();
+
+for (const event of ["pointerdown", "pointermove", "keydown", "wheel", "touchstart"]) {
+  addEventListener(event, () => { touched = Date.now(); }, { capture: true, passive: true });
+}
 
 /** The secret, made when it is first asked for. */
 function mine() {
@@ -23,8 +30,8 @@ function mine() {
   return seal;
 }
 
-/** The header that shows a request to be of this page. */
-export const sealed = () => ({ [HEADER]: mine() });
+/** The headers that show a request to be of this page, and whether anybody is there. */
+export const sealed = () => ({ [HEADER]: mine(), ...(Date.now() - touched > UNATTENDED_MS ? { [UNATTENDED]: "1" } : {}) });
 
 /** What a sign-in elsewhere is told of the secret. */
 export async function sealDigest() {
