@@ -7,10 +7,9 @@ job or what surrounds it changes. `Why.told` adds how long it has been so, and w
 
 from __future__ import annotations
 
-from orchestrator.lifecycle.observation import SECOND
 from orchestrator.lifecycle.why_ended import why_ended
 from orchestrator.lifecycle.why_pending import why_pending
-from orchestrator.lifecycle.why_words import Surroundings, Why
+from orchestrator.lifecycle.why_words import Progress, Surroundings, Why, figure
 from orchestrator.model.record import Record
 
 __all__ = ["Surroundings", "Why", "figure", "told", "why"]
@@ -29,15 +28,7 @@ def told(answer: Why, now_ns: int) -> str:
     if answer.pending and answer.since_ns and now_ns > answer.since_ns:
         figures.append(f"for {figure(now_ns - answer.since_ns)}")
     if answer.pending and answer.gives_up_at_ns > now_ns:
-        figures.append(f"given up in {figure(answer.gives_up_at_ns - now_ns)} at the earliest")
+        left = figure(answer.gives_up_at_ns - now_ns)
+        running = answer.reason == Progress.RUNNING
+        figures.append(f"ended in {left} at the latest" if running else f"given up in {left} at the earliest")
     return f"{answer.sentence[:-1]} ({'; '.join(figures)})." if figures else answer.sentence
-
-
-def figure(span_ns: int) -> str:
-    """A span of time in its two largest units: `42 s`, `3 min 5 s`, `2 h 57 min`, `1 d 4 h`."""
-    seconds = max(0, span_ns) // SECOND
-    for size, unit, part_size, part in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if seconds >= size:
-            rest = seconds % size // part_size
-            return f"{seconds // size} {unit} {rest} {part}" if rest else f"{seconds // size} {unit}"
-    return f"{seconds} s"

@@ -7,7 +7,7 @@ from functools import partial
 
 from orchestrator.lifecycle.observation import SECOND
 from orchestrator.lifecycle.provision import run_limit_seconds
-from orchestrator.lifecycle.why_words import Progress, Surroundings, Why, clause, words
+from orchestrator.lifecycle.why_words import Progress, Surroundings, Why, clause, figure, words
 from orchestrator.model.events import JobWaited, WaitReason
 from orchestrator.model.journey import RunnerStage
 from orchestrator.model.phase import Phase
@@ -91,7 +91,7 @@ def _binding(record: Record, around: Surroundings) -> Why:
 
 def _running(record: Record, around: Surroundings) -> Why:
     limit, owner = _limit(record, around)
-    bound = f", for at most {limit} s by {owner}" if limit else ""
+    bound = f", for at most {figure(limit * SECOND)} by {owner}" if limit else ""
     until = record.began_at_ns + limit * SECOND if limit else 0
     step = f"Wait, or follow its output: `orchestrator logs {record.id} --follow`."
     trouble = clause(around.trouble, "; the last look at its runner failed: ")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from orchestrator.lifecycle.observation import Deadlines
+from orchestrator.lifecycle.observation import SECOND, Deadlines
 from orchestrator.model.events import WaitReason
 from orchestrator.model.journey import RunnerStage
 from orchestrator.model.pool import Pool
@@ -79,3 +79,13 @@ def clause(text: str, lead: str = ": ") -> str:
     """The same after `lead`, or nothing where there is nothing to say."""
     said = words(text)
     return f"{lead}{said}" if said else ""
+
+
+def figure(span_ns: int) -> str:
+    """A span of time in its two largest units: `42 s`, `3 min 5 s`, `2 h 57 min`, `1 d 4 h`."""
+    seconds = max(0, span_ns) // SECOND
+    for size, unit, part_size, part in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if seconds >= size:
+            rest = seconds % size // part_size
+            return f"{seconds // size} {unit} {rest} {part}" if rest else f"{seconds // size} {unit}"
+    return f"{seconds} s"

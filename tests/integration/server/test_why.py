@@ -32,7 +32,7 @@ async def test_a_job_in_the_line_says_how_full_its_pool_is_and_how_many_are_befo
     assert last.since < last.gives_up_at
     runs = await told(api, first[0])
     assert (runs.reason, runs.pool.before) == ("running", None)
-    assert "running, for at most 600 s by its pool's limit" in runs.sentence
+    assert "running, for at most 10 min by its pool's limit" in runs.sentence
 
 
 async def test_an_ended_job_says_why_and_what_may_explain_it(api):

@@ -230,8 +230,8 @@ def test_another_wording_of_the_same_reason_does_not_begin_the_wait_again():
 @pytest.mark.parametrize(
     ("wish", "policy", "owner"),
     [
-        (0, None, "600 s by its pool's limit"),
-        (60, None, "60 s by its own wish"),
+        (0, None, "10 min by its pool's limit"),
+        (60, None, "1 min by its own wish"),
         (60, 30, "30 s by policy"),
     ],
 )
@@ -279,6 +279,8 @@ def test_the_figures_are_told_for_what_goes_on_and_not_for_what_is_over():
     assert told(answer, 300 * SECOND) == "The job waits (for 4 min 50 s)."
     assert told(answer, 10 * SECOND) == "The job waits (given up in 4 min at the earliest)."
     assert told(replace(answer, pending=False), 70 * SECOND) == "The job waits."
+    runs = replace(answer, sentence="The job runs.", reason=Progress.RUNNING)
+    assert told(runs, 70 * SECOND) == "The job runs (for 1 min; ended in 3 min at the latest).", "it is no wait"
 
 
 @pytest.mark.parametrize(
