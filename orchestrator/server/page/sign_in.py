@@ -1,4 +1,4 @@
-"""Signing in at an OpenID provider, over HTTP: the way there, the way back, and what is remembered meanwhile.
+"""Signing in at an OpenID provider, over HTTP: the way there and the way back.
 
 The browser that comes back must be the one that went: it has a cookie of its own for that. Whatever goes wrong ends on
 the page, with a reason in the address; a person gets to see no problem document.
@@ -6,22 +6,16 @@ the page, with a reason in the address; a person gets to see no problem document
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
-import secrets
-import time
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from aiohttp import web
 
 from orchestrator.errors import GiveUpError, OrchestratorError
-from orchestrator.identity.sign_in.provider import Attempt, SignInError
+from orchestrator.identity.sign_in.provider import SignInError
 from orchestrator.identity.sign_in.rules import Person
 from orchestrator.server.body import read_query
 from orchestrator.server.deps import ServerDeps
+from orchestrator.server.page.attempts import ATTEMPT_SECONDS, MAX_COOKIE, Attempts
 from orchestrator.server.page.door import Door, SignInWay
 from orchestrator.server.page.guard import check_host, plain
 from orchestrator.server.page.live_shapes import CallbackQuery, SignInQuery
@@ -30,54 +24,9 @@ from orchestrator.server.page.session_api import begin, not_across_a_network, se
 
 log = logging.getLogger("orchestrator.server.page")
 
-ATTEMPT_SECONDS = 600
-"""From the page to the provider and back."""
-MAX_ATTEMPTS = 10_000
-"""Sign-ins under way; the oldest is forgotten first."""
 REFUSED_PATH = "/#signin-refused="
 BEGIN_PATH = "/#signin="
 """Where the page begins the sign-in at this provider, with its seal."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    attempt: Attempt
-    browser: str
-    seal: str
-    until: float
-
-
-class Attempts:
-    """Sign-ins under way, by their state; each is taken once."""
-
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
-        self._begun: OrderedDict[str, _Begun] = OrderedDict()
-
-    def begin(self, attempt: Attempt, seal: str) -> str:
-        """Remember it, with the digest of the page's seal; returns what the browser must show when it comes back."""
-        browser = secrets.token_urlsafe(32)
-        self._begun[attempt.state] = _Begun(attempt, _digest(browser), seal, self._monotonic() + ATTEMPT_SECONDS)
-        while len(self._begun) > MAX_ATTEMPTS:
-            self._begun.popitem(last=False)
-        return browser
-
-    def take(self, provider: str, state: str, browser: str) -> tuple[Attempt, str]:
-        """The attempt that this browser began with this provider, and the digest of the page's seal; it is over with
-        that.
-
-        Raises:
-            SignInError: `sign_in_unknown`: there is none, it was taken, it is too old, or another browser's.
-        """
-        begun = self._begun.pop(state, None)
-        if (
-            begun is None
-            or self._monotonic() >= begun.until
-            or begun.attempt.provider != provider
-            or not hmac.compare_digest(begun.browser, _digest(browser))
-        ):
-            raise SignInError("This browser has begun no such sign-in, or too long ago.", reason="sign_in_unknown")
-        return begun.attempt, begun.seal
 
 
 class SignIn:
@@ -97,13 +46,13 @@ class SignIn:
             return _to(f"{base}{BEGIN_PATH}{way.provider.config.name}")
         try:
             not_across_a_network(door, request)
-            attempt = Attempt(way.provider.config.name)
+            attempt, shown = self._attempts.begin(way.provider.config.name, seal)
             response = _to(await way.provider.address(attempt))
         except OrchestratorError as error:
             return _refused(error)
         response.set_cookie(
             _cookie(door),
-            self._attempts.begin(attempt, seal),
+            shown,
             path="/",
             secure=door.names.secure,
             httponly=True,
@@ -117,8 +66,8 @@ class SignIn:
         door, way = self._way(request)
         try:
             not_across_a_network(door, request)
-            browser = request.cookies.get(_cookie(door), "")[:128]
-            attempt, seal = self._attempts.take(way.provider.config.name, answer.state, browser)
+            shown = request.cookies.get(_cookie(door), "")[:MAX_COOKIE]
+            attempt, seal = self._attempts.take(way.provider.config.name, answer.state, shown)
             visitor = _visitor(await way.provider.finish(attempt, answer.model_dump(exclude_none=True)))
             session = await begin(door, request, visitor, way.provider.config.name, seal)
         except OrchestratorError as error:
@@ -156,7 +105,3 @@ def _to(address: str) -> web.Response:
 
 def _cookie(door: Door) -> str:
     return f"{door.cookie}-sign-in"
-
-
-def _digest(value: str) -> str:
-    return hashlib.sha256(value.encode(errors="replace")).hexdigest()

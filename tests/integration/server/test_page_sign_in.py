@@ -18,7 +18,6 @@ from orchestrator.model.job import Caller
 from orchestrator.server.page.door import Anonymous, Door, SignInWay
 from orchestrator.server.page.guard import PAGE_HEADER, Names
 from orchestrator.server.page.sessions import SessionLife, Sessions, seal_digest
-from orchestrator.server.page.sign_in import ATTEMPT_SECONDS, Attempts
 from orchestrator.testing.openid import OpenIdProvider
 
 
@@ -192,15 +191,3 @@ async def test_a_name_that_browsers_write_in_another_way_is_the_same(api: Any, c
     corp.door.url = "http://LOCALHOST:80"
     answer = await Browser(api).get("/signin/corp", Host="localhost")
     assert answer.headers["Location"] == "/#signin=corp"
-
-
-def test_attempts_are_forgotten_in_time() -> None:
-    from orchestrator.identity.sign_in.provider import Attempt, SignInError
-
-    now = [0.0]
-    attempts = Attempts(lambda: now[0])
-    attempt = Attempt("corp")
-    shown = attempts.begin(attempt, "")
-    now[0] = ATTEMPT_SECONDS
-    with pytest.raises(SignInError):
-        attempts.take("corp", attempt.state, shown)

@@ -1,0 +1,68 @@
+"""Sign-ins under way. The browser keeps each of them, under our mark, so that nobody can make us forget another's.
+
+What the provider and the way back must fit is made from the state with a key that only this process has: a cookie that
+somebody else reads holds no secret of the exchange.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from orchestrator.identity.sign_in.provider import Attempt, SignInError
+
+ATTEMPT_SECONDS = 600
+"""From the page to the provider and back."""
+MAX_TAKEN = 10_000
+"""States that are known to have come back; the oldest is forgotten first. Its code is worth nothing any more anyway."""
+MAX_COOKIE = 128
+"""Characters of what a browser keeps."""
+
+
+class Attempts:
+    """`monotonic` gives seconds that never run backwards. A restart of the daemon ends every attempt."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._key = secrets.token_bytes(32)
+        self._taken: OrderedDict[str, None] = OrderedDict()
+
+    def begin(self, provider: str, seal: str) -> tuple[Attempt, str]:
+        """An attempt from the page whose seal has this digest, and what the browser must show when it comes back."""
+        state = secrets.token_urlsafe(32)
+        note = f"{int(self._monotonic()) + ATTEMPT_SECONDS}.{seal}"
+        return self._attempt(provider, state), f"{note}.{self._mark('browser', provider, state, note)}"
+
+    def take(self, provider: str, state: str, shown: str) -> tuple[Attempt, str]:
+        """The attempt that this browser began with this provider, and the digest of the page's seal; it is over with
+        that.
+
+        Raises:
+            SignInError: `sign_in_unknown`: there is none, it was taken, it is too old, or another browser's.
+        """
+        note, _, mark = shown[:MAX_COOKIE].rpartition(".")
+        ours = self._mark("browser", provider, state, note)
+        until, _, seal = note.partition(".")
+        if (
+            not hmac.compare_digest(mark.encode(errors="replace"), ours.encode())
+            or self._monotonic() >= int(until)
+            or state in self._taken
+        ):
+            raise SignInError("This browser has begun no such sign-in, or too long ago.", reason="sign_in_unknown")
+        self._taken[state] = None
+        while len(self._taken) > MAX_TAKEN:
+            self._taken.popitem(last=False)
+        return self._attempt(provider, state), seal
+
+    def _attempt(self, provider: str, state: str) -> Attempt:
+        return Attempt(provider, state, self._mark("nonce", provider, state), self._mark("verifier", provider, state))
+
+    def _mark(self, *parts: str) -> str:
+        """43 letters; as many as a verifier must have (RFC 7636, section 4.1)."""
+        text = "\0".join(parts).encode(errors="replace")
+        return base64.urlsafe_b64encode(hmac.digest(self._key, text, hashlib.sha256)).decode().rstrip("=")
