@@ -188,6 +188,11 @@ FIRING = (
         {"job": "orchestrator-gateway", "instance": "10.0.0.7:8457"},
     ),
     Case(
+        "OrchestratorGatewayStale",
+        {'orchestrator_gateway_table_fresh{job="orchestrator-gateway",instance="10.0.0.7:8457"}': "1x40 _x80"},
+        {"job": "orchestrator-gateway"},
+    ),
+    Case(
         "OrchestratorGatewayVerdictsLost",
         {'orchestrator_gateway_verdict_lost_total{job="orchestrator-gateway",instance="10.0.0.7:8457"}': "0+1x120"},
         {"job": "orchestrator-gateway", "instance": "10.0.0.7:8457"},
@@ -293,6 +298,7 @@ WELL = _UP | {
     _API + 'verb="get",status="4xx"}': "0+5x120",
     _API + 'verb="get",status="2xx"}': "0+5x120",
     'orchestrator_gateway_table_fresh{job="orchestrator-gateway",instance="10.0.0.7:8457"}': "1x120",
+    'orchestrator_gateway_table_fresh{job="orchestrator-gateway",instance="10.0.0.8:8457"}': "1x20 _x100",
     'orchestrator_gateway_verdict_lost_total{job="orchestrator-gateway",instance="10.0.0.7:8457"}': "0x120",
     'orchestrator_gateway_credential_misuse_total{job="orchestrator-gateway"}': "0x120",
     'orchestrator_journal_healthy{job="orchestrator"}': "1x120",

@@ -39,5 +39,10 @@ def grew(selector: str, window: str) -> str:
     return f"{grown(selector, window)} > 0"
 
 
+def gone(metric: str) -> str:
+    """All targets of a `job` that had it within six hours are silent; others do not make up for them."""
+    return f"(group by (job) (last_over_time({metric}[6h])) unless group by (job) ({metric}))"
+
+
 def ratio(part: str, whole: str, least: float) -> str:
     return f"sum by (job) (rate({part}[15m])) / sum by (job) (rate({whole}[15m])) > {least}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from orchestrator.telemetry.monitoring.alert import Alert, Severity, grew, grown, increase
+from orchestrator.telemetry.monitoring.alert import Alert, Severity, gone, grew, grown, increase
 
 _STUCK: Final = "unschedulable|image_pull|start_failing|quota_exhausted|runner_vanished"
 _ENDED: Final = "orchestrator_job_duration_seconds_count"
@@ -19,8 +19,7 @@ _BUILD: Final = "orchestrator_build_info"
 JOBS: Final = (
     Alert(
         "OrchestratorDown",
-        f"absent_over_time({_BUILD}[6h]) or "
-        f"(group by (job) (last_over_time({_BUILD}[6h])) unless group by (job) ({_BUILD}))",
+        f"absent_over_time({_BUILD}[6h]) or {gone(_BUILD)}",
         "2m",
         _PAGE,
         "The daemon {{ $labels.job }} does not answer Prometheus",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from orchestrator.telemetry.monitoring.alert import Alert, Severity, grew, increase, ratio
+from orchestrator.telemetry.monitoring.alert import Alert, Severity, gone, grew, increase, ratio
 from orchestrator.telemetry.monitoring.job_alerts import ACCESS, JOBS
 
 _API: Final = "orchestrator_kubernetes_request_duration_seconds_count"
@@ -13,6 +13,7 @@ _LOST: Final = (
     "orchestrator_trace_spans_rejected_total",
     "orchestrator_trace_events_refused_total",
 )
+_FRESH: Final = "orchestrator_gateway_table_fresh"
 _APPEND: Final = "rate(orchestrator_journal_append_duration_seconds_bucket[5m])"
 _PAGE, _TICKET = Severity.PAGE, Severity.TICKET
 
@@ -60,10 +61,10 @@ PLATFORMS: Final = (
     ),
     Alert(
         "OrchestratorGatewayStale",
-        "orchestrator_gateway_table_fresh == 0",
+        f"{_FRESH} == 0 or {gone(_FRESH)}",
         "2m",
         _PAGE,
-        "Egress gateway {{ $labels.instance }} has no fresh table of runners",
+        "Egress gateway {{ $labels.instance }} has no fresh table of runners, or none answers",
         "It lets nobody through.",
     ),
     Alert(
