@@ -186,6 +186,10 @@ async def test_attempts_are_linked_and_joined(site: GitHubSite, receiver: OtlpRe
     run = site.dispatch(red)
     site.witness.open_gate()
     await site.done(run)
+    await site.at_rest()
+    assert await site.here.stop() == 0  # so that it is noted that the first trace was sent, and it comes once
+    await site.here.start()
+    await site.listening()
     site.witness.shut_gate()
     site.github.state.rerun(run)
     await site.gated(2)
