@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 _META: Final = "__meta_kubernetes_pod"
+_NAMESPACE: Final = "__meta_kubernetes_namespace"
 _PORTS: Final = {"daemon": "http", "gateway": "probes"}
 """Component to the name of the port that answers `/metrics`."""
 
@@ -19,15 +20,18 @@ def scrape_configs() -> dict[str, Any]:
 
 
 def _config(component: str, port: str) -> dict[str, Any]:
+    """The label `job` has the namespace too: several installations in a cluster are told apart by it."""
+    name = f"orchestrator-{component}" if component != "daemon" else "orchestrator"
     return {
-        "job_name": f"orchestrator-{component}" if component != "daemon" else "orchestrator",
+        "job_name": name,
         "scrape_interval": "15s",
         "kubernetes_sd_configs": [{"role": "pod"}],
         "relabel_configs": [
             _keep("label_app_kubernetes_io_name", "orchestrator"),
             _keep("label_app_kubernetes_io_component", component),
             _keep("container_port_name", port),
-            {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
+            {"source_labels": [_NAMESPACE], "target_label": "namespace"},
+            {"source_labels": [_NAMESPACE], "target_label": "job", "replacement": f"$1/{name}"},
             {"source_labels": [f"{_META}_name"], "target_label": "pod_name"},
         ],
     }

@@ -169,3 +169,40 @@ def test_a_link_that_is_none_is_refused(arguments: list[str]) -> None:
 
 def test_the_dashboard_is_the_same_each_time() -> None:
     assert json.dumps(dashboard()) == json.dumps(dashboard())
+
+
+def discovered(pod: dict, namespace: str) -> list[dict[str, str]]:
+    """What Prometheus' discovery of pods tells of one: a target for each port that a container declares."""
+    labels = {re.sub(r"[^a-zA-Z0-9_]", "_", key): value for key, value in pod["metadata"]["labels"].items()}
+    told = {f"__meta_kubernetes_pod_label_{key}": value for key, value in labels.items()}
+    told |= {"__meta_kubernetes_namespace": namespace, "__meta_kubernetes_pod_name": "a-pod"}
+    ports = [port for one in pod["spec"]["containers"] for port in one.get("ports", ())]
+    return [told | {"__meta_kubernetes_pod_container_port_name": port["name"]} for port in ports]
+
+
+def relabelled(target: dict[str, str], config: dict) -> dict[str, str] | None:
+    """The labels that a target gets, as far as the rules use what there is; None where it is not scraped."""
+    labels = {"job": config["job_name"]}
+    for rule in config["relabel_configs"]:
+        value = ";".join(target.get(name, "") for name in rule["source_labels"])
+        match = re.fullmatch(rule.get("regex", "(.*)"), value)
+        if rule.get("action") == "keep":
+            if match is None:
+                return None
+        elif match is not None:
+            labels[rule["target_label"]] = rule.get("replacement", "$1").replace("$1", match[1])
+    return labels
+
+
+def test_the_scrape_configuration_finds_one_port_of_each_rendered_pod() -> None:
+    files = [ROOT / "manifests/base" / name for name in ("daemon.yaml", "gateway.yaml")]
+    objects = [one for file in files for one in yaml.safe_load_all(file.read_text()) if one]
+    pods = [one["spec"]["template"] for one in objects if one["kind"] in ("Deployment", "StatefulSet")]
+    targets = [target for pod in pods for target in discovered(pod, "ci")]
+    printed = yaml.safe_load(CliRunner().invoke(app, ["monitoring", "scrape"]).stdout)
+    found = [relabelled(target, config) for config in printed["scrape_configs"] for target in targets]
+    assert [labels for labels in found if labels] == [
+        {"job": f"ci/{name}", "namespace": "ci", "pod_name": "a-pod"}
+        for name in ("orchestrator", "orchestrator-gateway")
+    ]
+    assert len(targets) > 2, "others are passed over"
