@@ -18,6 +18,9 @@ import urllib.request
 
 MAX_ANSWER = 1 << 20
 MAX_DOCUMENT = 4 << 20
+PATIENCE_SECONDS = 120.0
+"""How long the runner API of a cluster may be away: jobs run on while the daemon is replaced."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 CYCLONEDX = "https://cyclonedx.org/bom"
 SPDX = "https://spdx.dev/Document"
 VULNERABILITIES = "https://cosign.sigstore.dev/attestation/vuln/v1"
@@ -164,9 +167,19 @@ def send(url: str, report: Document) -> bytes:
         data=json.dumps(report).encode(),
         headers={"Content-Type": "application/json", "Authorization": "Bearer " + token},
     )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), *trust())
-    with opener.open(request, timeout=30) as response:
-        return bytes(response.read(MAX_ANSWER))
+    trusted = trust()
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), *trusted)
+    until, pause = time.monotonic() + (PATIENCE_SECONDS if trusted else 0.0), FIRST_PAUSE
+    while True:
+        try:
+            with opener.open(request, timeout=30) as response:
+                return bytes(response.read(MAX_ANSWER))
+        except urllib.error.URLError as error:
+            # Of anything but a refused connection nobody knows whether the report came, and it is not made twice.
+            if not isinstance(error.reason, ConnectionRefusedError) or time.monotonic() + pause > until:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def trust() -> list[urllib.request.BaseHandler]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -13,6 +14,10 @@ GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 TOKEN_TYPE = "urn:ietf:params:oauth:token-type:"
 MAX_ANSWER = 1 << 20
 TIMEOUT_SECONDS = 30
+PATIENCE_SECONDS = 120.0
+"""How long the runner API of a cluster may be away: jobs run on while the daemon is replaced. In a sandbox they end
+with it, so there is nothing to wait for."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 
 
 class RefusedError(Exception):
@@ -74,14 +79,27 @@ def credential() -> str:
 
 
 def ask(url: str, body: bytes, headers: dict[str, str]) -> dict[str, object]:
-    """The runner API's answer to a POST; never through a proxy.
+    """The runner API's answer to a POST that may arrive twice; never through a proxy.
 
     Raises:
         RefusedError: it said no, and why.
         OSError, ValueError: no usable answer.
     """
-    request = urllib.request.Request(url, data=body, headers=headers)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), *trust())
+    trusted = trust()
+    until, pause = time.monotonic() + (PATIENCE_SECONDS if trusted else 0.0), FIRST_PAUSE
+    while True:
+        try:
+            return _asked(urllib.request.Request(url, data=body, headers=headers), trusted)
+        except OSError as error:
+            # A certificate that is not who it should be is both an OSError and a ValueError; that stays so.
+            if isinstance(getattr(error, "reason", error), ValueError) or time.monotonic() + pause > until:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _asked(request: urllib.request.Request, trusted: list[urllib.request.BaseHandler]) -> dict[str, object]:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), *trusted)
     try:
         with opener.open(request, timeout=TIMEOUT_SECONDS) as response:
             document = json.loads(response.read(MAX_ANSWER))
