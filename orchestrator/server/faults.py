@@ -15,6 +15,8 @@ _FORMS: Final[Mapping[str, str]] = {
     schemas.POOL: "small letters (a to z), digits and hyphens, at most 63, the first and the last no hyphen",
     schemas.TICKET: "letters (A to Z), digits and ._/#-, at most 128, the first a letter or a digit",
     schemas.ARTIFACT: "sha256: and 64 hexadecimal digits in small letters",
+    schemas.LINE: "one line, without control characters",
+    schemas.SHORT_LINE: "one line of at most 200 characters, without control characters",
     schemas.JOB_ID_PATTERN: "a whole job id, such as `orchestrator jobs --json` shows",
 }
 """What may stand in a text, by the pattern that says so."""

@@ -29,6 +29,8 @@ POOL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 ARTIFACT = r"^(sha256:[0-9a-f]{64})?$"
 TICKET = r"^([A-Za-z0-9][A-Za-z0-9._/#-]{0,127})?$"
 _MEDIA_TYPE = r"^([a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63})?$"
+LINE = r"^[^\x00-\x1f\x7f]+$"
+SHORT_LINE = r"^[^\x00-\x1f\x7f]{0,200}$"
 _NO_NUL = r"^[^\x00]*$"
 _ENVIRONMENT_NAME = r"^(?!ORCHESTRATOR_|LD_)[A-Za-z_][A-Za-z0-9_]{0,127}$"
 _CLAIMED_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}$"
@@ -172,12 +174,12 @@ class EventsQuery(Request):
 
 
 class CancelQuery(Request):
-    reason: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{0,200}$")] = ""
+    reason: Annotated[str, Field(pattern=SHORT_LINE)] = ""
     """Why, for people; one line."""
 
 
 class TrustQuery(Request):
-    audience: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    audience: Annotated[str, Field(min_length=1, max_length=255, pattern=LINE)]
     """Who the token would be for."""
     role: Annotated[str, Field(pattern=r"^[!#-\[\]-~]{0,512}$")] = ""
     """The role that the job would ask for; empty for none."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.server.body import strict_json, validated
 from orchestrator.server.problems import ProblemError
-from orchestrator.server.schemas import JobRequest
+from orchestrator.server.schemas import CancelQuery, JobRequest
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 JSON = st.recursive(
@@ -70,6 +70,14 @@ def test_the_least_request_has_documented_defaults():
     request = validated(JobRequest, {"name": "n", "script": "s"})
     assert request.model_dump(exclude_defaults=True) == {"name": "n", "script": "s"}
     assert (request.pool, request.environment, request.timeout_seconds) == ("default", {}, 0)
+
+
+def test_a_reason_that_is_too_long_is_told_how_long_it_may_be():
+    with pytest.raises(ProblemError) as refused:
+        validated(CancelQuery, {"reason": "x" * 201})
+    assert (
+        refused.value.faults[0].detail == "may hold only one line of at most 200 characters, without control characters"
+    )
 
 
 @pytest.mark.parametrize(
