@@ -12,8 +12,8 @@ from orchestrator.errors import TryAgainError
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """`name` is stable for somebody who has shown who they are; it is empty for nobody in particular, of whom there is
-    only the `address` that they come from."""
+    """`name` is that of somebody who has shown who they are; nobody in particular has only the `address` that they come
+    from."""
 
     name: str
     address: str = ""
@@ -41,20 +41,19 @@ class Places:
         Raises:
             TryAgainError: `too_many_streams`: no place is left, or none for this reader.
         """
-        one = Reader(reader.name) if reader.name else reader
         left = self._most - self.count
-        if not one.name:
+        if not reader.name:
             left = min(left, self._unnamed - self._nameless)
-        held = self._taken[one]
+        held = self._taken[reader]
         if left <= held:
             said = f"{held} streams of yours are open: that is your share" if held else "Too many streams are open"
             raise TryAgainError(f"{said}.", reason="too_many_streams", retry_after_seconds=5)
-        self._taken[one] += 1
-        self._nameless += not one.name
+        self._taken[reader] += 1
+        self._nameless += not reader.name
         try:
             yield
         finally:
-            self._taken[one] -= 1
-            self._nameless -= not one.name
-            if not self._taken[one]:
-                del self._taken[one]
+            self._taken[reader] -= 1
+            self._nameless -= not reader.name
+            if not self._taken[reader]:
+                del self._taken[reader]

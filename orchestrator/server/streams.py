@@ -137,10 +137,11 @@ class Streams:
 
 
 def reader_of(request: web.Request) -> Reader:
-    """Who takes a place among the answers that stay open."""
-    visitor = request.get(VISITOR)
-    nobody = visitor is not None and visitor.anonymous
-    return Reader("" if nobody else request[CALLER].id, request.remote or "")
+    """Who takes a place among the answers that stay open. Somebody's programs take none of those of their page."""
+    visitor, caller = request.get(VISITOR), request[CALLER]
+    if visitor is None:
+        return Reader(f"token {caller.id}")
+    return Reader("", request.remote or "") if visitor.anonymous else Reader(f"page {caller.id}")
 
 
 async def write(response: web.StreamResponse, data: bytes, timeout_seconds: float) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,12 +28,6 @@ def test_one_reader_alone_gets_half_and_the_next_half_of_the_rest() -> None:
     with ExitStack() as stack:
         assert [fill(places, Reader(name), stack) for name in ("ada", "bob", "eve")] == [128, 64, 32]
     assert (places.count, len(places._taken)) == (0, 0)
-
-
-def test_a_name_is_the_same_from_everywhere() -> None:
-    places = Places(2, 1)
-    with places.take(Reader("ada", "192.0.2.1")), pytest.raises(TryAgainError), places.take(Reader("ada", "192.0.2.2")):
-        pass
 
 
 @given(st.integers(8, 300), st.lists(st.integers(0, 40), max_size=200))
