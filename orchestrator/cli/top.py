@@ -43,7 +43,7 @@ def top(
     look = _look(client)
     if json:
         output.print_json({"overview": look.overview, "jobs": list(look.jobs)})
-    elif once or not output.console().is_terminal:
+    elif once or not output.console().is_interactive:  # a dumb terminal cannot be drawn over either
         output.show(top_screen(look, datetime.now(UTC), output.console().width))
     else:
         _watch(_Glance(client, look).again, look, interval)

@@ -147,7 +147,12 @@ def test_more_broken_things_than_fit_are_counted():
     assert "job-1" in text
 
 
-def test_into_a_pipe_it_is_drawn_once(cli, busy, monkeypatch):
+@pytest.mark.parametrize("dumb", [False, True])
+def test_into_a_pipe_it_is_drawn_once(cli, busy, monkeypatch, dumb: bool):
+    if dumb:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("TERM", "dumb")
+
     def sleep(_: float) -> None:
         raise AssertionError("nobody sees a second one")
 
