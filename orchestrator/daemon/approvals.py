@@ -218,8 +218,9 @@ def _asked(question: Question) -> Asked:
 
 def watch_approvals(metrics: Metrics, approvals: Approvals) -> None:
     """Add what is known of exceptions to the rules."""
-    ledger, now_ns = approvals.book.ledger, approvals.clock.now_ns
-    metrics.watch_count("exception_use", "Decisions that stood on an exception.", lambda: ledger.use_count)
+    book, now_ns = approvals.book, approvals.clock.now_ns
+    ledger = book.ledger
+    metrics.watch_count("exception_use", "Decisions that stood on an exception.", lambda: book.use_count)
     metrics.watch("exception_open", "Exceptions that count now.", lambda: float(len(ledger.open_exceptions(now_ns()))))
     unreviewed = "Exceptions that were used and that nobody has reviewed."
     metrics.watch("exception_unreviewed", unreviewed, lambda: float(len(ledger.unreviewed(now_ns()))))

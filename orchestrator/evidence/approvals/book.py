@@ -82,6 +82,7 @@ class Book:
         self._one_by_one = asyncio.Lock()
         self._told: set[tuple[str, str, str, str]] = set()
         self.ledger = Ledger(people, limits)
+        self.use_count = 0  # since it was opened
 
     @classmethod
     async def open(cls, path: Path, people: People, limits: Limits, key: PrivateKey, now_ns: int) -> Book:
@@ -232,6 +233,7 @@ class Book:
 
     async def _count(self, uses: Sequence[Use]) -> None:
         await asyncio.to_thread(self._store.use, uses)
+        self.use_count += len(uses)
         for use in uses:
             self.ledger.used(use)
 

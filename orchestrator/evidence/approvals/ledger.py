@@ -86,8 +86,6 @@ class Ledger:
         """Environment to the objects that count there, or did."""
         self._people = people
         self._signers: dict[str, frozenset[str]] = {}
-        self.use_count = 0
-        """Uses that this ledger was ever told of, those kept from before among them: it never falls."""
 
     @property
     def people(self) -> People:
@@ -119,9 +117,7 @@ class Ledger:
                 raise AssertionError("endorsements are kept with what they endorse")
 
     def used(self, use: Use) -> None:
-        known = self._uses.setdefault(use.exception, {})
-        self.use_count += use.key not in known
-        known[use.key] = use
+        self._uses.setdefault(use.exception, {})[use.key] = use
 
     def use_of(self, key: tuple[str, str, str, str]) -> Use | None:
         return self._uses.get(key[0], {}).get(key)

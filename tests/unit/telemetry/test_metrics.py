@@ -269,7 +269,7 @@ DECISIONS: Any = SimpleNamespace(
 
 APPROVALS: Any = SimpleNamespace(
     book=SimpleNamespace(
-        ledger=SimpleNamespace(use_count=0, open_exceptions=lambda _: (), unreviewed=lambda _, overdue=False: ())
+        use_count=0, ledger=SimpleNamespace(open_exceptions=lambda _: (), unreviewed=lambda _, overdue=False: ())
     ),
     clock=SimpleNamespace(now_ns=lambda: T0),
 )
