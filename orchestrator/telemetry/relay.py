@@ -214,7 +214,7 @@ class _Sieve:
         return stamped
 
     def text(self, text: str) -> str:
-        return self._redact(clip(text, self._limits.string_chars))
+        return clip(self._redact(text), self._limits.string_chars)
 
     def _acceptable(self, span: Span) -> bool:
         return (

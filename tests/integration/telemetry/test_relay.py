@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from orchestrator.errors import GiveUpError, TryAgainError
+from orchestrator.journal.redact import Masker
 from orchestrator.model.events import SpansRelayed
 from orchestrator.model.record import begin
 from orchestrator.telemetry import ids
@@ -173,6 +174,18 @@ async def test_known_secrets_are_masked() -> None:
         await relay.relay(JOB, request(poisoned, resource=resource))
         assert b"[masked]" in receiver.bodies[0]
         assert b"s3cret" not in receiver.bodies[0]
+
+
+async def test_a_secret_is_masked_before_a_cut_could_halve_it() -> None:
+    secret = "hunter2-" + "s" * 40
+    long = "x" * (RelayLimits().string_chars - 20) + secret
+    masker = Masker()
+    masker.register(JOB, secret)
+    async with OtlpReceiver() as receiver, relaying(receiver, redact=masker.text) as relay:
+        await relay.relay(JOB, request(span(name=long, attributes=[text("note", long), text(long, "x")])))
+        (got,) = receiver.spans
+        assert "hunter2" not in str(got)
+        assert got.name.endswith("x***")
 
 
 async def test_a_job_has_a_bounded_number_of_spans() -> None:
