@@ -112,7 +112,7 @@ socket.getaddrinfo = _guarded_getaddrinfo
 
 # --- nothing left running -----------------------------------------------------------------------------------
 
-_GRACE_SECONDS = 2.0
+_GRACE_SECONDS = 10.0
 
 
 def _children() -> dict[int, str]:

@@ -23,7 +23,8 @@ async def lived(site) -> Path:
     """A site that had a life: jobs admitted and denied, a token; stopped. Its audit log's folder."""
     await site.installation.start()
     await site.result(await site.play("clock.py"))
-    await site.dispatch_as(site.platform.token("acme/app-fork", fork="true"), "denied")
+    denied = await site.dispatch_as(site.platform.token("acme/app-fork", fork="true"), "denied")
+    await site.installation.finished(denied.body["id"])
     job_id = await site.play("spill.py", environment={"AUDIENCE": CACHE})
     await site.installation.finished(job_id)
     assert await site.installation.stop() == 0

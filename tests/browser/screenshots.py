@@ -5,7 +5,6 @@ Sources are those of the stand-in for GitHub. Names are chosen; everything else 
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,8 @@ from playwright.sync_api import Browser, Page
 from sight import PHONE, Sight, launched
 from stage import GITHUB, UNFINISHED, Stage
 
+from orchestrator.testing.ports import free_port
+
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 DESKTOP = (1120, 760)
 MOST_BYTES = 150_000
@@ -30,9 +31,7 @@ for n in $(seq 1 400); do echo "ok $n"; sleep 2; done"""
 @contextmanager
 def github(folder: Path) -> Iterator[dict[str, Any]]:
     """A stand-in for GitHub with a few jobs for the label `linux`; settings of the daemon for it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     key = folder / "app.pem"
     program = subprocess.Popen(
         [sys.executable, "-m", "orchestrator.testing.github", "--port", port, "--runner-url", f"http://{GITHUB}:{port}",

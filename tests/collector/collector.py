@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -22,6 +21,8 @@ from typing import Any
 import aiohttp
 from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from orchestrator.testing.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PLACE = ROOT / "build" / "collector" / "python"
@@ -34,12 +35,6 @@ RESOURCE = f"openinference.project.name={PROJECT},deployment.environment.name=te
 def missing() -> str:
     """Why these programs cannot be used here; nothing when they can."""
     return "" if (PLACE.parent / ".ready").exists() else f"{PLACE} is not there (make build/collector/.ready says why)"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

@@ -16,13 +16,14 @@ from pathlib import Path
 import aiohttp
 import yaml
 from api import Api
-from machine import SANDBOX_UIDS, free_port, perform, running_daemon, told_left
+from machine import SANDBOX_UIDS, perform, running_daemon, told_left
 from pipeline import DemoError, console
 from residue import Residue
 
 from orchestrator.testing.github.model import Job, JobPlan, Run, Step
 from orchestrator.testing.github.runner_folder import lay_out
 from orchestrator.testing.github.server import GitHubServer
+from orchestrator.testing.ports import free_port
 
 HOST, SET, AUDIENCE = "github.demo.internal", "demo", "https://deploy.example"
 POLICY = Path(__file__).with_name("github_policy")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -19,12 +18,6 @@ from residue import OWN_PREFIX, Residue
 
 SANDBOX_UIDS = range(199_999, 265_536)
 """The gateway's and the sandboxes' users when the daemon runs as root: `host_uid_base` and what it derives from it."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 from ci import Platform, PlatformApi
 from gate_site import HEAD, REPOSITORY, Site, configuration, history
-from machine import SANDBOX_UIDS, free_port, perform, running_daemon, told_left
+from machine import SANDBOX_UIDS, perform, running_daemon, told_left
 from pipeline import console, deploy_target, served_repository
 from release import Cosign
 from residue import Residue
@@ -22,6 +22,7 @@ from store import artifact_store
 from turns import Release
 
 from orchestrator.testing.github.server import GitHubServer
+from orchestrator.testing.ports import free_port
 from orchestrator.testing.tracker import TrackerServer
 
 

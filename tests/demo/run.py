@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import yaml
 from api import Api
-from machine import SANDBOX_UIDS, free_port, perform, running_daemon, told_left
+from machine import SANDBOX_UIDS, perform, running_daemon, told_left
 from pipeline import (
     PROD,
     STAGING,
@@ -31,6 +31,7 @@ from pipeline import (
 from residue import Residue
 
 from orchestrator.testing.otlp import OtlpReceiver
+from orchestrator.testing.ports import free_port
 
 
 def configuration(folder: Path, git_port: int, target_port: int, otlp: str, port: int) -> Path:

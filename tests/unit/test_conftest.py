@@ -41,7 +41,7 @@ async def test_loopback_works():
 
 def test_a_process_left_running_fails_its_test(pytester: pytest.Pytester):
     guards = Path(__file__).parents[1] / "conftest.py"
-    pytester.makeconftest(guards.read_text().replace("_GRACE_SECONDS = 2.0", "_GRACE_SECONDS = 0.05"))
+    pytester.makeconftest(guards.read_text().replace("_GRACE_SECONDS = 10.0", "_GRACE_SECONDS = 0.05"))
     pytester.makepyfile(
         """
         import subprocess, sys, pytest

@@ -26,7 +26,6 @@ from cluster import (
     config,
     empty_namespace,
     figure,
-    free_port,
     kubeconfig,
     make_namespace,
     request_counts,
@@ -37,6 +36,7 @@ from verdict import Figures, figures_of, judge
 
 from orchestrator.backends.kubernetes.client import ApiClient
 from orchestrator.model.runner import RunnerName
+from orchestrator.testing.ports import free_port
 
 POOL = "pods"
 HERE = Path(__file__).parent

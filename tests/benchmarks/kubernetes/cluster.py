@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -44,12 +43,6 @@ def config() -> KubernetesConfig:
     return KubernetesConfig(
         "bench", {}, "agent", "https://127.0.0.1:1", "", "http://127.0.0.1:2", kubeconfig=kubeconfig()
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def make_namespace(client: ApiClient, name: str, account: str = "runner") -> None:

@@ -34,7 +34,6 @@ from cluster import (
     config,
     empty_namespace,
     figure,
-    free_port,
     make_namespace,
     others_cpu,
     percentile,
@@ -53,6 +52,7 @@ from orchestrator.identity.serving_certificate import ServingCertificate
 from orchestrator.model.events import Fact
 from orchestrator.model.job import PoolName
 from orchestrator.model.runner import runner_name
+from orchestrator.testing.ports import free_port
 
 Figures = dict[str, dict[str, object]]
 AT_ONCE = 64

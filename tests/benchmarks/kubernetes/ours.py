@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from cluster import free_port, kubeconfig
+from cluster import kubeconfig
 
 from orchestrator.backends.kubernetes.backend import KubernetesBackend
 from orchestrator.backends.kubernetes.client import ApiClient
@@ -42,6 +42,7 @@ from orchestrator.model.outcome import Result
 from orchestrator.model.runner import RunnerName
 from orchestrator.settings import Settings
 from orchestrator.testing.policy import FixedPolicy
+from orchestrator.testing.ports import free_port
 from orchestrator.testing.source import MemorySource
 
 PROOF = EgressProof(denied=("metadata", "direct", "resolver"), reached=())

@@ -30,7 +30,6 @@ from cluster import (
     cpu_of,
     empty_namespace,
     figure,
-    free_port,
     make_namespace,
     request_counts,
     rss_mib,
@@ -39,6 +38,7 @@ from cluster import (
 from ours import Core, settings_document
 
 from orchestrator.backends.kubernetes.client import ApiClient
+from orchestrator.testing.ports import free_port
 
 POOL = "scale"
 UNBOUND_AT_MOST = 96

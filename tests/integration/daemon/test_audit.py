@@ -327,15 +327,16 @@ async def test_key_rotation_is_told(open_world):
 async def test_checkpoints_are_kept_elsewhere_and_work_waits_for_that_where_it_must(open_world, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    audit = {"anchors": [{"file": str(elsewhere / "kept")}], "anchor_required_seconds": 5, "checkpoint_seconds": 0.05}
+    audit = {"anchors": [{"file": str(elsewhere / "kept")}], "anchor_required_seconds": 60, "checkpoint_seconds": 0.05}
     async with open_world(audit=audit) as world:
         await world.finished(await world.offer("anchored", "true"))
         room = world.rooms.audit.anchors
         await world.until(lambda: room.states()[0].size > 3)
         assert world.rooms.audit.checks()["audit_anchor"] == "ok"
+        patient = room._settings
         elsewhere.rename(tmp_path / "away")
-        room._settings = room._settings.model_copy(update={"anchor_required_seconds": 0.01})
         await world.finished(await world.offer("makes a record", "true"))
+        room._settings = patient.model_copy(update={"anchor_required_seconds": 0.01})
         await world.until(lambda: bool(room.lacking()))
         refused = await world.offer("refused", "true")
         await world.finished(refused)
@@ -346,6 +347,7 @@ async def test_checkpoints_are_kept_elsewhere_and_work_waits_for_that_where_it_m
         assert float(_metric(await world.get("/metrics"), "orchestrator_audit_unanchored_seconds")) > 0
         (tmp_path / "away").rename(elsewhere)
         await world.until(lambda: not room.lacking())
+        room._settings = patient  # else its own records, not kept there at once, would keep it from running
         accepted = await world.offer("again", "true")
         await world.finished(accepted)
         state = world.state

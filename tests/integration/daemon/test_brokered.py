@@ -184,7 +184,7 @@ async def test_a_job_is_not_over_while_its_token_lives(world, platform):
 
 
 async def test_a_job_that_ends_while_its_token_is_made_gets_none_and_none_lives(world, platform):
-    platform.server.faults.add(Fault.DELAY, MAKING, seconds=0.5)
+    platform.server.faults.add(Fault.DELAY, MAKING, seconds=1.5)
     job_id = await world.offer("late", HOLD, platform.caller(platform.shop))
     await platform.server.until(lambda: platform.server.counters[MAKING] == 1)
     await world.rooms.engine.cancel(job_id, "test")

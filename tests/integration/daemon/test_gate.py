@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import ssl
 from contextlib import AsyncExitStack
 
@@ -14,6 +13,7 @@ from orchestrator.daemon.cluster_gate import deployment_gate, open_cluster_gate
 from orchestrator.daemon.kubernetes import CA_FILE
 from orchestrator.policy.bundle import default_bundle
 from orchestrator.server.admission import REVIEW_PATH
+from orchestrator.testing.ports import free_port
 from tests.integration.daemon.test_deploy import AUDIENCE, POOLS, build, deploy
 from tests.unit.server.test_admission_review import review
 
@@ -23,12 +23,6 @@ PERSON = "ada.lovelace@people.example"
 UNKNOWN = "sha256:" + "0" * 64
 OF_JOBS = {"source_mismatch", "trust_tier_too_low", "isolation_not_approved"}
 """Codes of rules about who asks and where a job runs, of which a cluster's question has neither."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

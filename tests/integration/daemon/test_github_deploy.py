@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -20,6 +19,7 @@ from orchestrator.model.decision import Stage
 from orchestrator.model.record import fold
 from orchestrator.testing.github.model import Job, JobPlan
 from orchestrator.testing.github.server import GitHubServer
+from orchestrator.testing.ports import free_port
 
 pytestmark = pytest.mark.sandbox
 
@@ -36,9 +36,7 @@ OTHER = "sha256:" + "2" * 64
 
 @pytest.fixture
 async def github() -> AsyncIterator[GitHubServer]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     async with GitHubServer(port=port, runner_url=f"http://{HOST}:{port}") as made:
         made.add_repository("acme/shop", branches={"main": True})
         yield made

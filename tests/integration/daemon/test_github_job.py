@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -23,6 +22,7 @@ from orchestrator.server.webhooks import Webhooks
 from orchestrator.testing.github.model import JobPlan, Step
 from orchestrator.testing.github.server import GitHubServer
 from orchestrator.testing.github.webhooks import Hook
+from orchestrator.testing.ports import free_port
 from orchestrator.testing.receipts import wrong_receipts
 
 pytestmark = pytest.mark.sandbox
@@ -56,12 +56,6 @@ STEPS = (
     "orchestrator-token --audience https://cache.example | cut -c1-3",
     "curl --silent --output /dev/null --write-out 'cache %{http_code}\\n' http://cache.test:PORT/healthz",
 )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

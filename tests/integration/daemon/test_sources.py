@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 import orchestrator.testing.github
 from orchestrator.testing.github.model import JobPlan
 from orchestrator.testing.github.server import GitHubServer
+from orchestrator.testing.ports import free_port
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]  # the client tries for some ten seconds before it gives up
 
@@ -87,9 +87,7 @@ class Asked:
 
 
 async def test_away_and_back(program, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     github = GitHubServer(port=port, runner_url=f"http://{HOST}:{port}")
     daemon = program(**settings(tmp_path, port, github.personal_token))
 

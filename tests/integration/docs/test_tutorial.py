@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from walkthrough import PROJECT, Walk, commands, environment, follow, free_port, plain
+from walkthrough import PROJECT, Walk, commands, environment, follow, plain
+
+from orchestrator.testing.ports import free_port
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.timeout(180)]
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from walkthrough import PROJECT, Walk, environment, follow, free_port
+from walkthrough import PROJECT, Walk, environment, follow
+
+from orchestrator.testing.ports import free_port
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.timeout(120)]
 

@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -179,12 +178,6 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     fixed = {"PATH": path, "SOURCE": str(PROJECT), "COLUMNS": "120", "NO_COLOR": "1", "GIT_CEILING_DIRECTORIES": "/"}
     return kept | fixed | {"ORCHESTRATOR_STATE_DIR": str(folder / "state")} | more
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def follow(walk: Walk, page: str) -> int:

@@ -121,11 +121,12 @@ async def test_a_bad_chunk_cuts_the_request_off(lab, gateway):
 
 
 async def test_half_a_body_does_not_look_whole(lab, gateway):
-    ended = asyncio.get_running_loop().create_future()
+    begun, ended = asyncio.Event(), asyncio.get_running_loop().create_future()
 
     async def upload(reader, writer):
         try:
             await reader.readuntil(b"abc")
+            begun.set()
             ended.set_result(await reader.read(-1))
         except ConnectionError as error:
             ended.set_result(type(error))
@@ -136,7 +137,7 @@ async def test_half_a_body_does_not_look_whole(lab, gateway):
         head = f"PUT http://site.test:{destination}/ HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc".encode()
         writer.write(port.request(head))
         await writer.drain()
-        await asyncio.sleep(0.1)
+        await asyncio.wait_for(begun.wait(), 10)
         writer.write_eof()
         assert await asyncio.wait_for(ended, 10) is ConnectionResetError
         (verdict,) = await gateway.told(1)

@@ -303,7 +303,7 @@ async def test_unreachable_and_unknown_hosts(lab, gateway):
 
 
 async def test_slow_heads_are_cut_off(lab):
-    async with lab.egress(head_timeout_seconds=0.4) as gateway, lab.serving(lab.echo) as destination:
+    async with lab.egress(head_timeout_seconds=1.5) as gateway, lab.serving(lab.echo) as destination:
         port = await gateway.open([lab.tls(destination)])
         reader, writer = await lab.dial(port)
 
@@ -337,14 +337,14 @@ async def test_too_large_a_head(lab, gateway):
 
 
 async def test_idle_tunnels_end(lab):
-    async with lab.egress(idle_timeout_seconds=0.4) as gateway, lab.serving(lab.echo) as destination:
+    async with lab.egress(idle_timeout_seconds=2) as gateway, lab.serving(lab.echo) as destination:
         port = await gateway.open([lab.tls(destination)])
         reader, writer, _ = await lab.connect(port, f"{lab.HOST}:{destination}")
         flight = lab.client_hello(lab.HOST)
         writer.write(flight)
         await reader.readexactly(len(flight))
         for _ in range(12):  # longer than the timeout, but never idle
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
             writer.write(b"x")
             assert await reader.readexactly(1) == b"x"
         with pytest.raises(RESET):

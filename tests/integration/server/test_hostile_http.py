@@ -297,7 +297,7 @@ class TestWhatHangsBehindUs:
 
     async def test_a_stream_lives_longer_than_that(self, api):
         job_id = await api.job("k")
-        async with asyncio.timeout(0.8):
+        async with asyncio.timeout(10):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.6):
                     answer = await api.client.get(f"{api.url}/v1/jobs/{job_id}/log?follow=true", headers=api.operator)

@@ -339,7 +339,7 @@ async def test_a_closed_runner_is_not_served_and_its_connections_are_cut(runners
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     await runners.runner_api.close(runner.name)
     await runners.runner_api.close(runner.name)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(15):
         assert await reader.read() == b""
     writer.close()
     with pytest.raises(aiohttp.ClientConnectionError):
@@ -352,7 +352,7 @@ async def test_connections_of_one_runner_are_bounded_and_do_not_starve_another(r
     port = int(runners.urls[a.name].split(":")[2].split("/")[0])
     held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
     assert (await runners.post(b, "claim", json=PROOF))[0].status == 200
-    async with asyncio.timeout(3):  # six are refused at once, four when they stay idle
+    async with asyncio.timeout(15):  # six are refused at once, four when they stay idle
         for reader, writer in held:
             with contextlib.suppress(ConnectionResetError):
                 assert await reader.read() == b""

@@ -79,7 +79,7 @@ async def test_an_idle_event_stream_has_a_heartbeat(api):
     job_id = await api.job("k")
     await api.run(job_id)
     async with api.client.get(f"{api.url}/v1/jobs/{job_id}/events?follow=true", headers=api.operator) as answer:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while await answer.content.readline() != b": alive\n":
                 pass
 
@@ -88,7 +88,7 @@ async def test_streams_end_when_the_server_stops(api):
     job_id = await api.job("k")
     await api.run(job_id)
     async with api.client.get(f"{api.url}/v1/jobs/{job_id}/log?follow=true", headers=api.operator) as answer:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(15):
             await api.server.stop()
             # Cut, not closed: a part must not be taken for the whole.
             with pytest.raises(aiohttp.ClientError):
@@ -108,7 +108,7 @@ class TestFewStreams:
             full = await api.client.get(url, headers=api.operator)
             assert (full.status, (await full.json())["reason"]) == (503, "too_many_streams")
             assert full.headers["Retry-After"] == "5"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while True:  # the heartbeat finds out that the reader has gone
                 answer = await api.client.get(url, headers=api.operator)
                 answer.close()
@@ -134,7 +134,7 @@ class TestSlowReader:
         try:
             await reader.readline()
             assert connections() == before + 1
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while connections() > before:
                     await asyncio.sleep(0.05)
         finally:
