@@ -52,6 +52,7 @@ class LiveSettings:
         if not change.changed:
             return Loaded(restart=change.restart, closed=closed_ports(rooms.settings, self.current))
         ready = [await room.prepare(change.in_force) for room in rooms.backends.values()]
+        ready.append(await rooms.notifications.prepare(change.in_force))
         await rooms.notes.settings_loaded(change.changed, change.restart, actor)
         for put_in_force in ready:
             put_in_force()

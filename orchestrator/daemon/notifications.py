@@ -6,83 +6,150 @@ import random
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.closing import push_closing
+from orchestrator.daemon.notification_views import COUNTS, GAUGES, endpoint_view
 from orchestrator.daemon.storage import Store
 from orchestrator.egress.addresses import is_public
 from orchestrator.errors import ConfigurationError, GiveUpError, TryAgainError
-from orchestrator.evidence.provenance import timestamp
-from orchestrator.identity.webhook_keys import PrivateKey, WebhookSigner
+from orchestrator.identity.webhook_keys import WebhookSigner
 from orchestrator.journal.trail import KeptJournal
+from orchestrator.model.events import Fact
 from orchestrator.notifications.endpoint import Endpoint, EndpointState, Filter, Format
 from orchestrator.notifications.messages import Origin
 from orchestrator.notifications.notifier import Notifier, Surroundings
 from orchestrator.notifications.outbox import Bounds
-from orchestrator.notifications.schedule import SECOND, Schedule
+from orchestrator.notifications.schedule import Schedule
 from orchestrator.settings import Settings
-from orchestrator.settings.notifications import NotificationEndpointSettings
+from orchestrator.settings.notifications import NotificationEndpointSettings, NotificationSettings
 from orchestrator.telemetry.ids import traceparent
 from orchestrator.telemetry.metrics import Metrics
 
 OUTBOX = "notifications.db"
 """In the state folder."""
 
-_Reading = tuple[str, str, Callable[[EndpointState], float]]
 
-_GAUGES: Sequence[_Reading] = (
-    ("outbox_messages", "Messages that wait for the endpoint.", lambda one: one.waiting),
-    ("outbox_bytes", "Bytes of the messages that wait for the endpoint.", lambda one: one.waiting_bytes),
-    (
-        "oldest_timestamp_seconds",
-        "Unix time of what the oldest waiting message tells; 0: none.",
-        lambda one: one.oldest_at_ns / SECOND,
-    ),
-    ("endpoint_failing", "1 while the last try of the endpoint failed.", lambda one: float(one.failing is not None)),
-    ("endpoint_disabled", "1 while the endpoint is gone and nothing is sent.", lambda one: float(bool(one.disabled))),
-)
-_COUNTS: Sequence[_Reading] = (
-    ("delivered", "Messages that the endpoint took.", lambda one: one.delivered),
-    ("failed", "Tries that failed.", lambda one: one.failed),
-    ("dropped", "Messages that were given up.", lambda one: one.dropped),
-)
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """Settings of notifications in the room's words."""
+
+    endpoints: Sequence[Endpoint]
+    bounds: Bounds
+    tls: Mapping[str, ssl.SSLContext]
+    signers: Mapping[str, WebhookSigner]
 
 
 class NotificationDesk:
     """Implements `server.notification_port.NotificationDesk`. Without endpoints nothing is opened or done."""
 
-    def __init__(self, notifier: Notifier | None, signers: Mapping[str, WebhookSigner]) -> None:
-        self._notifier = notifier
-        self._signers = signers
+    def __init__(self, path: Path, near: Surroundings) -> None:
+        self._path = path
+        self._near = near
+        self._given = NotificationSettings()
+        self._signers: Mapping[str, WebhookSigner] = {}
+        self._notifier: Notifier | None = None
+        self._prepared: Notifier | None = None
+        self._started = False
+
+    async def open(self, given: NotificationSettings) -> None:
+        """As configured. Nothing is sent yet.
+
+        Raises:
+            ConfigurationError: reason `notifications_unusable`, `notification_ca_unusable`, or a key's.
+        """
+        ready = self._ready(given)
+        if ready.endpoints:
+            self._notifier = await self._opened(ready)
+        self._given, self._signers = given, ready.signers
 
     def start(self, journal: KeptJournal, stack: AsyncExitStack) -> None:
         """Begin to tell. At the end what can be sent soon is sent; the rest waits on disk."""
+        stack.callback(journal.subscribe(self._observe))
+        self._started = True
         if self._notifier is not None:
-            stack.callback(journal.subscribe(self._notifier.observe))
             self._notifier.start()
+
+    async def prepare(self, settings: Settings) -> Callable[[], None]:
+        """Have everything ready for other endpoints; what is returned puts them in force, and cannot fail.
+
+        Raises:
+            ConfigurationError, TryAgainError: as `open`, and `notifications_unwritable`; nothing has changed.
+        """
+        given = settings.notifications
+        if given == self._given:
+            return _nothing
+        ready = self._ready(given)
+        if self._prepared is not None:  # for settings that were refused in the end
+            prepared, self._prepared = self._prepared, None
+            await prepared.stop(0)
+        if self._notifier is not None:
+            await self._notifier.prepare(ready.endpoints)
+        elif ready.endpoints:
+            self._prepared = await self._opened(ready)
+
+        def put_in_force() -> None:
+            if self._notifier is not None:
+                self._notifier.change(ready.endpoints, ready.bounds, ready.tls)
+            elif self._prepared is not None:
+                self._notifier, self._prepared = self._prepared, None
+                if self._started:
+                    self._notifier.start()
+            self._given, self._signers = given, ready.signers
+
+        return put_in_force
+
+    async def stop(self) -> None:
+        for notifier in (self._prepared, self._notifier):
+            if notifier is not None:
+                await notifier.stop()
+
+    def _observe(self, facts: Sequence[Fact]) -> None:
+        if self._notifier is not None:
+            self._notifier.observe(facts)
+
+    async def _opened(self, ready: _Ready) -> Notifier:
+        return await Notifier.open(self._path, ready.endpoints, ready.bounds, replace(self._near, tls=ready.tls))
+
+    def _ready(self, given: NotificationSettings) -> _Ready:
+        """Raises ConfigurationError."""
+        before = {one.name: one for one in self._given.endpoints}
+        signers = {
+            one.name: self._signers[one.name] if before.get(one.name) == one else WebhookSigner(one.key_files)
+            for one in given.endpoints
+        }
+        return _Ready(
+            [endpoint_of(one, signers[one.name]) for one in given.endpoints],
+            Bounds(given.max_messages, given.max_bytes, given.max_age_seconds),
+            {one.name: _tls(one.name, one.ca_file) for one in given.endpoints if one.ca_file},
+            signers,
+        )
 
     def watch(self, metrics: Metrics) -> None:
         """Add the metrics; docs/reference/metrics.md lists them."""
-        notifier = self._notifier
 
         def read(of: Callable[[EndpointState], float]) -> Callable[[], Mapping[str, float]]:
-            return lambda: {one.endpoint.name: of(one) for one in notifier.states()} if notifier else {}
+            return lambda: {one.endpoint.name: of(one) for one in self._states()}
 
         def count(of: Callable[[EndpointState], float]) -> Callable[[], Mapping[tuple[str, ...], float]]:
-            return lambda: {(one.endpoint.name,): of(one) for one in notifier.states()} if notifier else {}
+            return lambda: {(one.endpoint.name,): of(one) for one in self._states()}
 
-        for name, documentation, of in _GAUGES:
+        for name, documentation, of in GAUGES:
             metrics.watch_words(f"notification_{name}", documentation, "endpoint", read(of))
-        for name, documentation, of in _COUNTS:
+        for name, documentation, of in COUNTS:
             metrics.watch_counts(f"notification_{name}", documentation, ("endpoint",), count(of))
         lag = "Facts that were not looked at yet for notifications."
-        metrics.watch("notification_lag_facts", lag, lambda: notifier.lag if notifier else 0)
+        metrics.watch("notification_lag_facts", lag, lambda: self._notifier.lag if self._notifier else 0)
 
     def listed(self) -> Sequence[Mapping[str, Any]]:
         """See `notification_shapes.EndpointView`."""
-        return [self._view(one) for one in self._notifier.states()] if self._notifier else []
+        return [self._view(one) for one in self._states()]
+
+    def _states(self) -> Sequence[EndpointState]:
+        return self._notifier.states() if self._notifier is not None else ()
 
     async def test(self, name: str) -> Mapping[str, Any]:
         """Send a test message now. GiveUpError `endpoint_unknown`."""
@@ -111,40 +178,11 @@ class NotificationDesk:
         return self._notifier
 
     def _view(self, state: EndpointState) -> Mapping[str, Any]:
-        endpoint, failing = state.endpoint, state.failing
-        return {
-            "name": endpoint.name,
-            "host": endpoint.host,
-            "format": endpoint.format.value,
-            "state": "disabled" if state.disabled else "failing" if failing else "active",
-            "disabled_at": _moment(state.disabled_at_ns),
-            "events": list(endpoint.filter.events),
-            "pools": sorted(endpoint.filter.pools),
-            "results": sorted(endpoint.filter.results),
-            "waiting": state.waiting,
-            "waiting_bytes": state.waiting_bytes,
-            "oldest_at": _moment(state.oldest_at_ns),
-            "delivered": state.delivered,
-            "failed": state.failed,
-            "dropped": state.dropped_ever,
-            "delivered_at": _moment(state.delivered_at_ns),
-            "next_try_at": _moment(state.next_try_ns) if failing else None,
-            "failure": {
-                "reason": failing.reason,
-                "message": failing.message,
-                "fix": failing.fix,
-                "since": _moment(failing.since_ns),
-            }
-            if failing
-            else None,
-            "public_keys": self._public_keys(endpoint.name),
-        }
+        return endpoint_view(state, self._signers.get(state.endpoint.name))
 
-    def _public_keys(self, name: str) -> list[str]:
-        try:
-            return [key.public for key in self._signers[name].present() if isinstance(key, PrivateKey)]
-        except TryAgainError:
-            return []  # what is wrong with the files is said where a message could not be signed
+
+def _nothing() -> None:
+    """To put in force."""
 
 
 async def open_notifications(
@@ -155,10 +193,6 @@ async def open_notifications(
     Raises:
         ConfigurationError: reason `notifications_unusable`, `notification_ca_unusable`, or a key's.
     """
-    given = settings.notifications
-    if not given.endpoints:
-        return NotificationDesk(None, {})
-    signers = {one.name: WebhookSigner(one.key_files) for one in given.endpoints}
     near = Surroundings(
         journal=store.journal,
         origin=Origin(url, traceparent),
@@ -166,13 +200,11 @@ async def open_notifications(
         public=is_public,
         now_ns=clock.now_ns,
         schedule=Schedule(random.random),
-        tls={one.name: _tls(one.name, one.ca_file) for one in given.endpoints if one.ca_file},
     )
-    bounds = Bounds(given.max_messages, given.max_bytes, given.max_age_seconds)
-    endpoints = [endpoint_of(one, signers[one.name]) for one in given.endpoints]
-    notifier = await Notifier.open(settings.state_dir / OUTBOX, endpoints, bounds, near)
-    push_closing(stack, "notifications", notifier.stop)
-    return NotificationDesk(notifier, signers)
+    desk = NotificationDesk(settings.state_dir / OUTBOX, near)
+    push_closing(stack, "notifications", desk.stop)
+    await desk.open(settings.notifications)
+    return desk
 
 
 def endpoint_of(given: NotificationEndpointSettings, signer: WebhookSigner) -> Endpoint:
@@ -222,7 +254,3 @@ def _tls(name: str, ca_file: Path) -> ssl.SSLContext:
             fix="name a PEM file with the certificates of the endpoint's CA",
         ) from error
     return context
-
-
-def _moment(at_ns: int) -> str | None:
-    return timestamp(at_ns) if at_ns else None

@@ -155,12 +155,14 @@ class Follower:
             self._read = facts[-1].seq
 
     async def _store(self, rows: Sequence[tuple[str, Message]], cursor: int) -> None:
-        dropped = await self.outbox.add(rows, cursor)
+        dropped = await self.outbox.add([row for row in rows if row[0] in self.senders], cursor)
         self._stored, self._stored_at = cursor, asyncio.get_running_loop().time()
         for name in {name for name, _ in rows}:
-            if lost := dropped.get(name):
-                self.senders[name].dropped(lost, "too many waited")
-            self.senders[name].wake()
+            sender = self.senders.get(name)
+            if sender is not None:
+                if lost := dropped.get(name):
+                    sender.dropped(lost, "too many waited")
+                sender.wake()
 
     async def _notice(self, fact: Fact) -> Notice | None:
         if isinstance(fact.event, events.JobCompacted):
@@ -203,12 +205,13 @@ class Follower:
                 continue
             told = clean(notice, self.mask, sentence=endpoint.sentences and live)
             message_id = _message_id(self.outbox.origin, name, notice)
+            number = numbers.setdefault(name, self.outbox.shelves[name].number) + 1
             try:
-                message = message_of(told, message_id, numbers[name] + 1, endpoint.format, self.origin)
+                message = message_of(told, message_id, number, endpoint.format, self.origin)
             except ValueError:  # text that is no Unicode: one job's names must not keep all others from being told
                 _log.exception("notifications_untellable", job_id=notice.job.id, type=notice.type.value)
                 continue
-            numbers[name] += 1
+            numbers[name] = number
             rows.append((name, message))
         return rows
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.errors import GiveUpError
+import structlog
+
+from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.model.events import Fact
 from orchestrator.notifications.client import Delivery, Poster
 from orchestrator.notifications.endpoint import Endpoint, EndpointState
@@ -20,6 +22,8 @@ from orchestrator.notifications.names import Public
 from orchestrator.notifications.outbox import Bounds, Outbox
 from orchestrator.notifications.schedule import Schedule
 from orchestrator.notifications.sender import Sender
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +43,14 @@ class Surroundings:
 class Notifier:
     """Made by `open`; `observe` is for the journal's feed. `start` it once, `stop` it at the end."""
 
-    def __init__(self, outbox: Outbox, senders: Mapping[str, Sender], follower: Follower, near: Surroundings) -> None:
+    def __init__(self, outbox: Outbox, senders: dict[str, Sender], follower: Follower, near: Surroundings) -> None:
         self._outbox = outbox
         self._senders = senders
         self._follower = follower
         self._near = near
-        self._tasks: list[asyncio.Task[None]] = []
+        self._reading: asyncio.Task[None] | None = None
+        self._sending: dict[str, asyncio.Task[None]] = {}
+        self._changing: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def open(cls, path: Path, endpoints: Sequence[Endpoint], bounds: Bounds, near: Surroundings) -> Notifier:
@@ -67,30 +73,81 @@ class Notifier:
 
     def start(self) -> None:
         """Begin to read on and to send."""
-        self._tasks = [
-            asyncio.create_task(self._follower.run(), name="notifications"),
-            *(asyncio.create_task(one.run(), name=f"notifications {name}") for name, one in self._senders.items()),
-        ]
+        self._reading = asyncio.create_task(self._follower.run(), name="notifications")
+        for name in self._senders:
+            self._send(name)
+
+    async def prepare(self, endpoints: Sequence[Endpoint]) -> None:
+        """What `change` to these needs and can fail.
+
+        Raises:
+            TryAgainError: reason `notifications_unwritable`; nothing has changed.
+        """
+        await asyncio.gather(*self._changing)
+        await self._outbox.welcome(endpoints)
+
+    def change(self, endpoints: Sequence[Endpoint], bounds: Bounds, tls: Mapping[str, ssl.SSLContext]) -> None:
+        """Tell these from now on, and nobody else. Quick, and never raises; `prepare` with them first."""
+        self._outbox.bounds = bounds
+        for name in self._senders.keys() - {one.name for one in endpoints}:
+            self._in_background(self._leave(self._senders.pop(name), self._sending.pop(name, None)))
+        for one in endpoints:
+            known = self._senders.get(one.name)
+            if known is not None and known.endpoint == one and one.name not in tls:
+                continue
+            poster = Poster(one, self._near.public, tls.get(one.name))
+            if known is not None:
+                known.change(one, poster)
+                continue
+            self._senders[one.name] = Sender(one, self._outbox, poster, self._near.schedule, self._near.now_ns)
+            if self._reading is not None:
+                self._send(one.name)
+        self._in_background(self._tidy(endpoints))
+
+    def _send(self, name: str) -> None:
+        self._sending[name] = asyncio.create_task(self._senders[name].run(), name=f"notifications {name}")
+
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work, name="notifications change")
+        self._changing.add(task)
+        task.add_done_callback(self._changing.discard)
+
+    async def _leave(self, sender: Sender, task: asyncio.Task[None] | None) -> None:
+        """What it was just sending is not waited for: nobody wants it there any more."""
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        await sender.close()
+
+    async def _tidy(self, endpoints: Sequence[Endpoint]) -> None:
+        try:
+            await self._outbox.keep_only(endpoints)
+        except TryAgainError as error:  # the next start does it
+            _log.warning("notifications_untidy", reason=error.reason, detail=str(error))
+        for sender in self._senders.values():
+            sender.wake()
 
     async def stop(self, flush_seconds: float = 3) -> None:
         """Store what is to be told, try once to send it, for so long at most; the rest waits for the next daemon."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._outbox.close)
             for sender in self._senders.values():
-                stack.push_async_callback(sender.poster.close)
+                stack.push_async_callback(sender.close)
             stack.push_async_callback(self._ended)
+            await asyncio.gather(*self._changing, return_exceptions=True)
             self._follower.finish()
-            if self._tasks:
-                await asyncio.wait(self._tasks[:1], timeout=flush_seconds)
+            if self._reading is not None:
+                await asyncio.wait([self._reading], timeout=flush_seconds)
             for sender in self._senders.values():
                 sender.finish()
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=flush_seconds)
+            if self._sending:
+                await asyncio.wait(self._sending.values(), timeout=flush_seconds)
 
     async def _ended(self) -> None:
-        for task in self._tasks:
+        tasks = [*self._sending.values(), *([self._reading] if self._reading is not None else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
     def names(self) -> Sequence[str]:
@@ -110,7 +167,7 @@ class Notifier:
         return self._sender(name).state()
 
     def states(self) -> Sequence[EndpointState]:
-        return [sender.state() for sender in self._senders.values()]
+        return [sender.state() for sender in list(self._senders.values())]
 
     async def trial(self, name: str) -> tuple[str, Delivery]:
         """Send a test message now; its id and how it went.

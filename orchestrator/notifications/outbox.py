@@ -76,7 +76,7 @@ class Outbox:
     def __init__(self, connection: sqlite3.Connection, endpoints: Iterable[Endpoint], bounds: Bounds) -> None:
         self._connection = connection
         self._run = connection.execute
-        self._bounds = bounds
+        self.bounds = bounds
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="notifications")
         self.shelves: Mapping[str, Shelf] = {one.name: Shelf() for one in endpoints}
         self.cursor: int | None = None
@@ -117,15 +117,27 @@ class Outbox:
 
     async def expire(self, endpoint: str, now_ns: int) -> int:
         """Drop what is too old; how many."""
-        before = now_ns - int(self._bounds.age_seconds * 1e9)
-        shelf = self.shelves[endpoint]
-        if not shelf.waiting or shelf.oldest_ns >= before:
+        before = now_ns - int(self.bounds.age_seconds * 1e9)
+        shelf = self.shelves.get(endpoint)
+        if shelf is None or not shelf.waiting or shelf.oldest_ns >= before:
             return 0
         return await self._on_thread(lambda: self._transaction(lambda: self._expire(endpoint, before)))
 
     async def enable(self, endpoint: str) -> None:
         """Have everything that waits tried now, and take back that the endpoint is gone."""
         await self._on_thread(lambda: self._transaction(lambda: self._enable(endpoint)))
+
+    async def welcome(self, endpoints: Iterable[Endpoint]) -> None:
+        """Have a shelf for each of these too, beside those that are there."""
+        targets = {one.name: one.target for one in endpoints if one.name not in self.shelves}
+        await self._on_thread(lambda: self._transaction(lambda: self._welcome(targets)))
+
+    async def keep_only(self, endpoints: Iterable[Endpoint]) -> None:
+        """Throw away what waits for others. For an endpoint whose address has changed what the old one said counts no
+        more."""
+        targets = {one.name: one.target for one in endpoints}
+        await self._on_thread(lambda: self._transaction(lambda: self._keep_only(targets)))
+        self.shelves = {name: shelf for name, shelf in self.shelves.items() if name in targets}
 
     async def close(self) -> None:
         """When what was asked of it is done. Idempotent."""
@@ -161,6 +173,13 @@ class Outbox:
         self.cursor = int(meta["cursor"]) if "cursor" in meta else None
         self.origin = meta.get("origin") or secrets.token_hex(8)
         self._run("INSERT OR REPLACE INTO meta VALUES ('origin', ?)", (self.origin,))
+        self._keep_only(targets)
+
+    def _welcome(self, targets: Mapping[str, str]) -> None:
+        self._connection.executemany("INSERT OR IGNORE INTO endpoints (name, target) VALUES (?, ?)", targets.items())
+        self.shelves = {**self.shelves, **{name: Shelf() for name in targets}}
+
+    def _keep_only(self, targets: Mapping[str, str]) -> None:
         known = dict(self._run("SELECT name, target FROM endpoints").fetchall())
         for name in known.keys() - targets.keys():
             self._run("DELETE FROM messages WHERE endpoint = ?", (name,))
@@ -202,7 +221,7 @@ class Outbox:
         count, size = self._run("SELECT waiting, bytes FROM endpoints WHERE name = ?", (name,)).fetchone()
         last = lost = 0
         oldest = self._run("SELECT number, size FROM messages WHERE endpoint = ? ORDER BY number", (name,))
-        while count > self._bounds.messages or size > self._bounds.bytes:
+        while count > self.bounds.messages or size > self.bounds.bytes:
             last, freed = oldest.fetchone()
             count, size, lost = count - 1, size - freed, lost + 1
         oldest.close()
@@ -251,7 +270,9 @@ class Outbox:
         oldest = "(SELECT at_ns FROM messages WHERE endpoint = name ORDER BY number LIMIT 1)"
         columns = f"name, number, waiting, bytes, coalesce({oldest}, 0), dropped, disabled, disabled_ns"
         for name, *values in self._run(f"SELECT {columns} FROM endpoints").fetchall():  # noqa: S608 -- constants
-            shelf = self.shelves[name]
+            shelf = self.shelves.get(name)
+            if shelf is None:
+                continue
             shelf.number, shelf.waiting, shelf.bytes, shelf.oldest_ns = values[:4]
             shelf.dropped_ever, shelf.disabled, shelf.disabled_ns = values[4:]
 

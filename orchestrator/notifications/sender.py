@@ -18,7 +18,7 @@ from orchestrator.model.source import Failure
 from orchestrator.notifications.client import CONNECTIONS, Delivery, Poster
 from orchestrator.notifications.endpoint import Endpoint, EndpointState
 from orchestrator.notifications.messages import Message
-from orchestrator.notifications.outbox import Due, Outbox, Results
+from orchestrator.notifications.outbox import Due, Outbox, Results, Shelf
 from orchestrator.notifications.schedule import SECOND, Schedule
 
 _log = structlog.get_logger(__name__)
@@ -67,6 +67,7 @@ class Sender:
         self._woken = asyncio.Event()
         self._stopping = False
         self._unsettled: Results | None = None
+        self._worn: list[Poster] = []
         self._untold = 0
         self._tell_ns = 0
 
@@ -82,6 +83,18 @@ class Sender:
         """Try now, whatever failed before."""
         self.tally.failures, self.tally.paused_until_ns = 0, 0
         self.wake()
+
+    def change(self, endpoint: Endpoint, poster: Poster) -> None:
+        """Send to this one of the same name from the next message on: what is on its way is waited for."""
+        self._worn.append(self.poster)
+        self.endpoint, self.poster = endpoint, poster
+        self.tally.failing = None
+        self.hurry()
+
+    async def close(self) -> None:
+        """When `run` has ended."""
+        for poster in (*self._worn, self.poster):
+            await poster.close()
 
     async def run(self) -> None:
         """Until `finish` or cancellation."""
@@ -109,10 +122,12 @@ class Sender:
     async def turn(self) -> float:
         """Send what is due, as much of it as goes at once; the seconds until there is something to do again."""
         name, now = self.endpoint.name, self.now_ns()
+        while self._worn:
+            await self._worn.pop().close()
         await self._settle(now)
         if lost := await self.outbox.expire(name, now):
             self.dropped(lost, "too old")
-        if self.outbox.shelves[name].disabled or not self.outbox.shelves[name].waiting:
+        if self._shelf.disabled or not self._shelf.waiting:
             return UPKEEP_SECONDS
         if self.tally.paused_until_ns > now:
             return (self.tally.paused_until_ns - now) / SECOND
@@ -200,14 +215,19 @@ class Sender:
     async def trial(self, message: Message) -> Delivery:
         """Send one message at once, outside of the queue; an endpoint that takes it works again."""
         delivery = await self.poster.post(message)
-        if delivery.delivered and not self.outbox.shelves[self.endpoint.name].disabled:
+        if delivery.delivered and not self._shelf.disabled:
             self._works(self.now_ns())
             self.wake()
         return delivery
 
+    @property
+    def _shelf(self) -> Shelf:
+        """An empty one for an endpoint that is no more."""
+        return self.outbox.shelves.get(self.endpoint.name) or Shelf()
+
     def state(self) -> EndpointState:
         """How the endpoint is doing."""
-        tally, shelf = self.tally, self.outbox.shelves[self.endpoint.name]
+        tally, shelf = self.tally, self._shelf
         return EndpointState(
             endpoint=self.endpoint,
             waiting=shelf.waiting,

@@ -58,6 +58,7 @@ def plan_change(running: Settings, found: Settings, backends: Collection[str]) -
         "pools": tuple(_pools(running, found, backends)),
         "deadlines": _taken(running.deadlines, found.deadlines, _DEADLINES),
         "logs": _taken(running.logs, found.logs, _LOGS),
+        "notifications": found.notifications,
     }
     given: dict[str, Any] = {name: getattr(running, name) for name in Settings.model_fields} | wanted
     try:

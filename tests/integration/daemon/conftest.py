@@ -145,6 +145,7 @@ async def opened(folder: Path, **given: Any) -> AsyncIterator[World]:
         stack.callback(rooms.journal.subscribe(rooms.accounts.keeper.observe))
         rooms.exporter.start()
         stack.push_async_callback(rooms.exporter.stop)
+        rooms.notifications.start(rooms.journal, stack)
         server = api_server(rooms, Drain(), Presence(settings.state_dir, url, rooms.issuer))
         await server.serve(listener)
         stack.push_async_callback(server.stop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +12,15 @@ from orchestrator.daemon.drain import Drain, Drainage
 from orchestrator.daemon.live_settings import LiveSettings
 from orchestrator.daemon.operating import OperatingDesk
 from orchestrator.daemon.reload import Reload
-from orchestrator.errors import ConfigurationError, GiveUpError
+from orchestrator.errors import ConfigurationError, GiveUpError, TryAgainError
+from orchestrator.identity.webhook_keys import new_shared_key
 from orchestrator.model.egress import EgressRule
 from orchestrator.model.events import JobEnded
 from orchestrator.model.outcome import EndReason
 from orchestrator.model.phase import Phase
 from orchestrator.server.operating_shapes import DrainView, ReloadView
 from orchestrator.settings import Settings
+from orchestrator.testing.hook_receiver import HookReceiver
 
 from .conftest import POLICY, write_bundle
 
@@ -233,3 +236,61 @@ def test_the_shapes_are_the_documented_ones():
     part = {"what": "settings", "outcome": "loaded", "changed": ["pools.a"], "needs_restart": [], "jobs_ending": {}}
     more = {"ports_closed": {"a": [8443]}, "reason": "", "detail": "", "fix": ""}
     ReloadView.model_validate({"outcome": "loaded", "parts": [part | more]})
+
+
+def told(hooks: HookReceiver, key: Path, name: str = "ops") -> dict[str, Any]:
+    return {"name": name, "url": hooks.url, "key_files": [key], "events": ["job.queued"], "allow_private": True}
+
+
+async def test_others_are_told_without_a_restart_or_all_stays_as_it_was(site, disk, live, tmp_path):
+    """From none to one, then to another, then to none; what does not fit refuses the pools beside it too."""
+    key = tmp_path / "key"
+    key.write_text(new_shared_key())
+    async with HookReceiver() as ops, HookReceiver() as dev:
+        disk.write(POOL, notifications={"endpoints": [told(ops, key)]})
+        assert (await live.load("tester")).changed == ("notifications.endpoints.ops",)
+        await site.offer("first", "true")
+        await ops.wait_for(1)
+        listed = site.rooms.notifications.listed()
+        assert [one["name"] for one in listed] == ["ops"]
+        assert 'orchestrator_notification_delivered_total{endpoint="ops"}' in await site.get("/metrics")
+
+        bad = told(dev, tmp_path / "no such key", "dev")
+        disk.write(POOL | {"capacity": 3}, notifications={"endpoints": [bad]})
+        with pytest.raises(ConfigurationError, match="dev: the webhook key"):
+            await live.load("tester")
+        assert 'orchestrator_pool_capacity_runners{pool="default"} 1.0' in await site.get("/metrics")
+        await site.offer("second", "true")
+        await ops.wait_for(2)
+
+        disk.write(POOL, notifications={"endpoints": [told(dev, key, "dev")]})
+        await live.load("tester")
+        await site.offer("third", "true")
+        await dev.wait_for(1)
+        disk.write(POOL, notifications={})
+        await live.load("tester")
+        assert site.rooms.notifications.listed() == []
+        assert [len(hooks.taken) for hooks in (ops, dev)] == [2, 1]
+
+
+async def test_a_first_endpoint_that_was_refused_in_the_end_leaves_nothing_in_force(
+    site, disk, live, tmp_path, monkeypatch
+):
+    key = tmp_path / "key"
+    key.write_text(new_shared_key())
+
+    async def untold(*_given: object) -> None:
+        raise TryAgainError("the audit log cannot store records", reason="audit_unavailable")
+
+    async with HookReceiver() as ops:
+        disk.write(POOL, notifications={"endpoints": [told(ops, key)]})
+        with monkeypatch.context() as patched:
+            patched.setattr(site.rooms.notes, "settings_loaded", untold)
+            with pytest.raises(TryAgainError):
+                await live.load("tester")
+        assert site.rooms.notifications.listed() == []
+        await site.offer("untold", "true")
+        await live.load("tester")
+        job_id = await site.offer("told", "true")
+        await ops.wait_for(1)
+        assert [hook.json["data"]["job"]["id"] for hook in ops.taken] == [job_id]

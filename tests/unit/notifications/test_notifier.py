@@ -8,6 +8,7 @@ import time
 import pytest
 
 from orchestrator.daemon.clock import SystemClock
+from orchestrator.errors import TryAgainError
 from orchestrator.journal.sqlite import SqliteJournal
 from orchestrator.model import events as e
 from orchestrator.notifications import follower, sender
@@ -358,3 +359,119 @@ async def test_a_flood_of_dropped_messages_is_one_alarm(tmp_path, capsys):
             await until(lambda: notifier.state("ops").dropped == 10)
             assert notifier.state("ops").waiting == 2
         assert capsys.readouterr().out.count("notifications_dropped") == 1
+
+
+async def change(notifier, *endpoints, bounds=Bounds()):  # noqa: B008 -- frozen
+    await notifier.prepare(endpoints)
+    notifier.change(endpoints, bounds, {})
+
+
+async def test_endpoints_come_and_go_while_it_runs(plant):
+    async with HookReceiver() as ops, HookReceiver() as dev:
+        first, second = endpoint(ops.url, filter=ENDS), endpoint(dev.url, "dev", filter=ENDS)
+        async with plant.notifier(first) as notifier:
+            await plant.jobs(1)
+            await ops.wait_for(1)
+            await change(notifier, first, second)
+            await plant.jobs(1, start=1)
+            await ops.wait_for(2)
+            await dev.wait_for(1)
+            assert numbers(dev.taken) == [1], "of what was before it, it is not told"
+            await change(notifier, second)
+            assert notifier.names == ("dev",)
+            await plant.jobs(1, start=2)
+            await dev.wait_for(2)
+            await change(notifier, first, second)
+            await plant.jobs(1, start=3)
+            await ops.wait_for(3)
+            assert numbers(ops.taken) == [1, 2, 1], "it is another endpoint by now"
+        with contextlib.closing(sqlite3.connect(plant.folder / "notifications.db")) as kept:
+            assert kept.execute("SELECT name FROM endpoints ORDER BY 1").fetchall() == [("dev",), ("ops",)]
+            assert kept.execute("SELECT count(*) FROM messages").fetchone() == (0,)
+
+
+async def test_what_waits_goes_to_the_new_address_of_its_endpoint(plant):
+    async with HookReceiver() as dead, HookReceiver() as new:
+        dead.always = HookFault.UNAVAILABLE
+        async with plant.notifier(endpoint(dead.url, filter=ENDS)) as notifier:
+            await plant.jobs(2)
+            await until(lambda: notifier.state("ops").waiting == 2)
+            await change(notifier, endpoint(new.url, filter=ENDS))
+            await new.wait_for(2)
+            assert sorted(numbers(new.taken)) == [1, 2]
+            await until(lambda: notifier.state("ops").failing is None)
+
+
+async def test_an_endpoint_that_had_enough_is_told_at_its_new_address(plant):
+    async with HookReceiver() as gone, HookReceiver() as new:
+        gone.always = HookFault.GONE
+        async with plant.notifier(endpoint(gone.url, filter=ENDS)) as notifier:
+            await plant.jobs(1)
+            await until(lambda: notifier.state("ops").disabled)
+            await change(notifier, endpoint(new.url, filter=ENDS))
+            await until(lambda: not notifier.state("ops").disabled)
+            await plant.jobs(1, start=1)
+            await new.wait_for(1)
+
+
+async def test_a_message_on_its_way_is_waited_for_when_its_endpoint_changes(plant):
+    """With another filter it is still the same receiver: what it is just taking is not sent to it twice."""
+    async with HookReceiver() as slow:
+        slow.always = HookFault.HANG
+        async with plant.notifier(endpoint(slow.url, filter=ENDS)) as notifier:
+            await plant.jobs(1)
+            await until(lambda: slow.seen)
+            await change(notifier, endpoint(slow.url, filter=Filter(("job.*",))))
+            slow.always = None
+            slow.release()
+            await until(lambda: notifier.state("ops").waiting == 0)
+            assert len(slow.seen) == 1
+
+
+async def test_a_change_that_cannot_be_stored_is_refused_and_changes_nothing(plant):
+    async with HookReceiver() as ops, HookReceiver() as dev:
+        first, second = endpoint(ops.url, filter=ENDS), endpoint(dev.url, "dev", filter=ENDS)
+        async with plant.notifier(first) as notifier:
+            with contextlib.closing(sqlite3.connect(plant.folder / "notifications.db")) as broken:
+                broken.execute(
+                    "CREATE TRIGGER full BEFORE INSERT ON endpoints BEGIN SELECT RAISE(FAIL, 'no room'); END"
+                )
+                broken.commit()
+                with pytest.raises(TryAgainError) as caught:
+                    await notifier.prepare([first, second])
+                assert caught.value.reason == "notifications_unwritable"
+                broken.execute("DROP TRIGGER full")
+                broken.commit()
+            assert notifier.names == ("ops",)
+            await plant.jobs(1)
+            await ops.wait_for(1)
+            await change(notifier, first, second)
+            await plant.jobs(1, start=1)
+            await dev.wait_for(1)
+
+
+async def test_what_cannot_be_tidied_up_is_left_to_the_next_start(plant, capsys):
+    async with HookReceiver() as ops, HookReceiver() as dev:
+        ops.always = HookFault.UNAVAILABLE
+        second = endpoint(dev.url, "dev", filter=ENDS)
+        async with plant.notifier(endpoint(ops.url, filter=ENDS), second) as notifier:
+            await plant.jobs(1)
+            await dev.wait_for(1)
+            await until(lambda: notifier.state("ops").waiting == 1)
+            with contextlib.closing(sqlite3.connect(plant.folder / "notifications.db")) as broken:
+                broken.execute(
+                    "CREATE TRIGGER full BEFORE DELETE ON messages WHEN old.endpoint = 'ops'"
+                    " BEGIN SELECT RAISE(FAIL, 'no room'); END"
+                )
+                broken.commit()
+                await change(notifier, second)
+                await until(lambda: "notifications_untidy" in capsys.readouterr().out)
+                await plant.jobs(1, start=1)
+                await dev.wait_for(2)
+                broken.execute("DROP TRIGGER full")
+                broken.commit()
+        async with plant.notifier(second):
+            pass
+        with contextlib.closing(sqlite3.connect(plant.folder / "notifications.db")) as kept:
+            assert kept.execute("SELECT name FROM endpoints").fetchall() == [("dev",)]
+            assert kept.execute("SELECT count(*) FROM messages").fetchone() == (0,)

@@ -35,6 +35,17 @@ def test_what_a_local_pool_is_can_change(change, paths):
     assert planned.in_force.pools[0] == settings({"name": "default", **change}).pools[0]
 
 
+def test_who_is_told_can_change_and_no_address_is_named():
+    ops = {"name": "ops", "url": "https://hooks.example/secret", "format": "cdevents"}
+    found = settings(notifications={"endpoints": [ops]})
+    planned = plan_change(settings(), found, BOTH)
+    assert (planned.changed, planned.restart) == (("notifications.endpoints.ops",), ())
+    moved = settings(notifications={"endpoints": [ops | {"url": "https://hooks.example/other"}], "max_messages": 5})
+    planned = plan_change(found, moved, BOTH)
+    assert planned.changed == ("notifications.endpoints.ops.url", "notifications.max_messages")
+    assert planned.in_force.notifications == moved.notifications
+
+
 @pytest.mark.parametrize(
     ("change", "paths"),
     [
