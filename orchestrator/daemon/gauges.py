@@ -31,8 +31,8 @@ def watch_rooms(
     metrics.watch("trace_outbox_jobs", "Finished jobs whose trace waits; counted to 1000.", lambda: counts.depth)
     metrics.watch_count("trace_exported", "Jobs whose trace the receiver took.", lambda: counts.exported)
     metrics.watch_count("trace_refused", "Jobs whose trace can never be sent.", lambda: counts.refused)
-    rejected = "Spans that the receiver left out of a trace that it took."
-    metrics.watch_count("trace_spans_rejected", rejected, lambda: counts.rejected_spans)
+    rejected = "Spans and events that the receiver left out of a trace that it took."
+    metrics.watch_count("trace_items_rejected", rejected, lambda: counts.rejected_items)
     no_events = "Jobs whose events the receiver will never take."
     metrics.watch_count("trace_events_refused", no_events, lambda: counts.refused_events)
     metrics.watch_count("trace_export_failed", "Passes over the outbox that failed.", lambda: counts.failed_passes)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -71,11 +71,21 @@ def encode_events(events: tuple[LogRecordData, ...], resource: Attributes, redac
 def rejected_spans(answer: bytes) -> int:
     """How many spans a receiver's success was not for; an answer that is no protobuf still was a success."""
     response = ExportTraceServiceResponse()
+    return max(int(response.partial_success.rejected_spans), 0) if _parsed(response, answer) else 0
+
+
+def rejected_events(answer: bytes) -> int:
+    """The same of events."""
+    response = ExportLogsServiceResponse()
+    return max(int(response.partial_success.rejected_log_records), 0) if _parsed(response, answer) else 0
+
+
+def _parsed(response: Message, answer: bytes) -> bool:
     try:
         response.ParseFromString(answer)
     except DecodeError:
-        return 0
-    return max(int(response.partial_success.rejected_spans), 0)
+        return False
+    return True
 
 
 def put(target: KeyValues, attributes: Attributes, redact: Redact) -> None:

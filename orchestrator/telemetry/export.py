@@ -60,13 +60,13 @@ class ExportOptions:
 
 @dataclass(slots=True)
 class ExportCounts:
-    """Since the start, jobs unless the name says otherwise. `depth` is the outbox as last looked at, and stops counting
-    at 1000; `refused_events` are jobs whose events the receiver will never take."""
+    """Since the start, in jobs, but `rejected_items` are spans and events. `depth` is the outbox as last looked at, and
+    stops counting at 1000; `refused_events` are jobs whose events the receiver will never take."""
 
     depth: int = 0
     exported: int = 0
     refused: int = 0
-    rejected_spans: int = 0
+    rejected_items: int = 0
     refused_events: int = 0
     failed_passes: int = 0
 
@@ -177,21 +177,16 @@ class TraceExporter:
         try:
             return await self.outbox.facts_of(job_id)
         except GiveUpError as error:
-            self._unreadable(job_id, error.reason)
+            self._refused(job_id, "trace.unreadable", error=error.reason)
             return None
 
-    def _unreadable(self, job_id: JobId, error: str) -> None:
-        """One job's damaged facts must not keep the traces of all others from leaving."""
-        if self._refused(job_id):
-            _log.error("trace.unreadable", job_id=job_id, error=error)
-
-    def _refused(self, job_id: JobId) -> bool:
-        """Whether that is news: what is behind it in the outbox may have to be tried many times."""
-        if job_id in self._settled:
-            return False
-        self._settled.add(job_id)
-        self.counts.refused += 1
-        return True
+    def _refused(self, job_id: JobId, how: str, **told: str) -> None:
+        """One job that can never be sent must not keep the others from leaving, and counts once however often these
+        have to be tried."""
+        if job_id not in self._settled:
+            self._settled.add(job_id)
+            self.counts.refused += 1
+            _log.error(how, job_id=job_id, **told)
 
     def _encode(self, facts: Sequence[tuple[JobId, Sequence[Fact]]]) -> list[_Encoded]:
         encoded = []
@@ -201,7 +196,7 @@ class TraceExporter:
                 spans = encode.encode_spans(trace.spans, self.resource, self.redact) if trace.spans else b""
                 events = encode.encode_events(trace.events, self.resource, self.redact)
             except (MissingOfferError, ValueError, TypeError) as error:
-                self._unreadable(job_id, type(error).__name__)
+                self._refused(job_id, "trace.unreadable", error=type(error).__name__)
                 continue
             encoded.append(_Encoded(job_id, spans, events))
         return encoded
@@ -219,23 +214,19 @@ class TraceExporter:
                 for job in batch:
                     await self._send_spans(client, [job])
                 return
-            self._refused(batch[0].job_id)
-            _log.error("trace.refused", job_id=batch[0].job_id, reason=error.reason, detail=str(error))
+            self._refused(batch[0].job_id, "trace.refused", reason=error.reason, detail=str(error))
             return
         self.counts.exported += len(batch)
         self._settled.update(job.job_id for job in batch)
-        rejected = encode.rejected_spans(answer)
-        if rejected:
-            # Partial success may not be retried (OTLP specification): what was rejected stays so.
-            self.counts.rejected_spans += rejected
-            _log.warning("trace.partly_rejected", spans=rejected, jobs=[job.job_id for job in batch][:16])
+        self._left_out(encode.rejected_spans(answer), batch)
 
     async def _send_events(self, client: OtlpClient, batch: Sequence[_Encoded]) -> None:
         body = b"".join(job.events for job in batch)
         if not body or not self._logs_wanted:
             return
         try:
-            await self._post(client, otlp_http.LOGS, body)
+            answer = await self._post(client, otlp_http.LOGS, body)
+            self._left_out(encode.rejected_events(answer), batch)
         except ConfigurationError as error:
             # A receiver of traces only (Jaeger) is a fine receiver; the events stay readable in the journal.
             self._logs_wanted = False
@@ -248,6 +239,12 @@ class TraceExporter:
             self._eventless.add(batch[0].job_id)
             self.counts.refused_events += 1
             _log.error("trace.events_refused", job_id=batch[0].job_id, detail=str(error))
+
+    def _left_out(self, rejected: int, batch: Sequence[_Encoded]) -> None:
+        """Partial success may not be retried (OTLP specification): what was rejected stays so."""
+        if rejected:
+            self.counts.rejected_items += rejected
+            _log.warning("trace.partly_rejected", items=rejected, jobs=[job.job_id for job in batch][:16])
 
     async def _post(self, client: OtlpClient, path: str, body: bytes) -> bytes:
         attempts = 1 if self._stopping.is_set() else self.options.attempts

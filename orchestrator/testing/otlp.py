@@ -28,7 +28,7 @@ PROTOBUF = "application/x-protobuf"
 
 
 class Fault(StrEnum):
-    """What becomes of one request. Only `SLOW`, `PARTIAL` (all but one span) and `KEPT_RESET` keep its data."""
+    """What becomes of one request. Only `SLOW`, `PARTIAL` (all but one item) and `KEPT_RESET` keep its data."""
 
     TOO_MANY = "too_many"
     UNAVAILABLE = "unavailable"
@@ -158,6 +158,10 @@ class OtlpReceiver:
         fault, refusal = await self._begin(request, self.log_faults, message)
         if refusal is not None:
             return refusal
+        if fault is Fault.PARTIAL:
+            scope = next(scope for group in message.resource_logs for scope in group.scope_logs if scope.log_records)
+            del scope.log_records[-1]
+            answer.partial_success.rejected_log_records = 1
         self.log_requests.append(message)
         return await self._end(request, fault, answer.SerializeToString())
 

@@ -227,7 +227,7 @@ FIRING = (
         90,
     ),
     Case("OrchestratorTracesLost", {_TRACES.format("refused_total"): "0x50 1x70"}, _J),
-    Case("OrchestratorTracesLost", {_TRACES.format("spans_rejected_total"): "0x50 3x70"}, _J),
+    Case("OrchestratorTracesLost", {_TRACES.format("items_rejected_total"): "0x50 3x70"}, _J),
     Case("OrchestratorTracesLost", {_TRACES.format("events_refused_total"): "0x50 1x70"}, _J),
     Case(
         "OrchestratorNotificationsFailing",
@@ -313,7 +313,7 @@ WELL = _UP | {
     _TRACES.format("outbox_jobs"): "0x20 3x70 600x10 0x20",
     _TRACES.format("exported_total"): "0+1x120",
     _TRACES.format("refused_total"): "4x120",
-    _TRACES.format("spans_rejected_total"): "0x120",
+    _TRACES.format("items_rejected_total"): "0x120",
     _TRACES.format("events_refused_total"): "0x120",
     _USES: "0+1x5 5x115",
     _DECIDED: "0+20x120",

@@ -10,7 +10,7 @@ from orchestrator.telemetry.monitoring.job_alerts import ACCESS, JOBS
 _API: Final = "orchestrator_kubernetes_request_duration_seconds_count"
 _LOST: Final = (
     "orchestrator_trace_refused_total",
-    "orchestrator_trace_spans_rejected_total",
+    "orchestrator_trace_items_rejected_total",
     "orchestrator_trace_events_refused_total",
 )
 _FRESH: Final = "orchestrator_gateway_table_fresh"

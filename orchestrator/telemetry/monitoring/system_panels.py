@@ -234,7 +234,7 @@ DAEMON: Final = Row(
             (
                 Query(rate("orchestrator_trace_exported_total", "job", "$J"), "taken"),
                 Query(rate("orchestrator_trace_refused_total", "job", "$J"), "refused"),
-                Query(rate("orchestrator_trace_spans_rejected_total", "job", "$J"), "spans left out"),
+                Query(rate("orchestrator_trace_items_rejected_total", "job", "$J"), "spans and events left out"),
                 Query(rate("orchestrator_trace_events_refused_total", "job", "$J"), "without events"),
             ),
             unit="ops",

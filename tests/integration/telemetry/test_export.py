@@ -201,7 +201,14 @@ async def test_partial_success_is_counted_and_not_repeated() -> None:
         async with exporting(outbox, receiver.endpoint) as exporter:
             await emptied(outbox)
         assert len(receiver.trace_requests) == 1
-        assert exporter.counts.rejected_spans == 1
+        assert exporter.counts.rejected_items == 1
+        whole = len(receiver.logs)
+        receiver.log_faults.append(Fault.PARTIAL)
+        outbox = Outbox(job())
+        async with exporting(outbox, receiver.endpoint) as exporter:
+            await emptied(outbox)
+        assert exporter.counts.rejected_items == 1
+        assert len(receiver.logs) == 2 * whole - 1
 
 
 async def test_one_trace_that_is_refused_for_ever_does_not_hold_the_others() -> None:
