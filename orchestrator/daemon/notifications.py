@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,8 @@ class NotificationDesk:
         ready = self._ready(given)
         if ready.endpoints:
             self._notifier = await self._opened(ready)
+        elif self._path.exists():
+            await self._emptied(ready)
         self._given, self._signers = given, ready.signers
 
     def start(self, journal: KeptJournal, stack: AsyncExitStack) -> None:
@@ -113,6 +115,12 @@ class NotificationDesk:
 
     async def _opened(self, ready: _Ready) -> Notifier:
         return await Notifier.open(self._path, ready.endpoints, ready.bounds, replace(self._near, tls=ready.tls))
+
+    async def _emptied(self, ready: _Ready) -> None:
+        """Whoever is told again one day is told of what happens from then on. Nobody is told now, so what is wrong with
+        the file is told then."""
+        with suppress(ConfigurationError):
+            await (await self._opened(ready)).stop(0)
 
     def _ready(self, given: NotificationSettings) -> _Ready:
         """Raises ConfigurationError."""

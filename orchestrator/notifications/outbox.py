@@ -173,6 +173,10 @@ class Outbox:
         self.cursor = int(meta["cursor"]) if "cursor" in meta else None
         self.origin = meta.get("origin") or secrets.token_hex(8)
         self._run("INSERT OR REPLACE INTO meta VALUES ('origin', ?)", (self.origin,))
+        if not targets.keys() & {name for (name,) in self._run("SELECT name FROM endpoints")}:
+            # Who was told last month is told no more, and nobody new is told of last month.
+            self._run("DELETE FROM meta WHERE key = 'cursor'")
+            self.cursor = None
         self._keep_only(targets)
 
     def _welcome(self, targets: Mapping[str, str]) -> None:

@@ -147,6 +147,17 @@ async def test_what_is_given_up_is_counted_once_though_it_was_noted_twice(tmp_pa
     await outbox.close()
 
 
+async def test_where_nobody_is_left_of_those_who_were_told_the_next_begin_at_the_end(tmp_path):
+    outbox = await opened(tmp_path, (OPS, DEV))
+    await outbox.add([("ops", message(1))], 17)
+    origin = outbox.origin
+    await outbox.close()
+    for endpoints, cursor in (((DEV,), 17), ((), None), ((DEV,), None)):
+        again = await opened(tmp_path, endpoints)
+        assert (again.cursor, again.origin) == (cursor, origin)
+        await again.close()
+
+
 async def test_a_write_that_fails_changes_nothing(tmp_path):
     outbox = await opened(tmp_path)
     await outbox.add([("ops", message(1))], 1)
