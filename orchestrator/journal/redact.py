@@ -55,11 +55,6 @@ _PATTERNS: Sequence[tuple[tuple[bytes, ...], re.Pattern[bytes]]] = [
         re.compile(rb"(?i)(?:secret_?access_?key|session_?token)[\"' ]{0,4}[:=][\"' ]{0,4}([A-Za-z0-9/+=]{40,})"),
     ),
     ((b"whs",), re.compile(rb"\bwhs(?:ec|k)_[A-Za-z0-9+/]{24,}={0,2}")),
-    ((b"xox",), re.compile(rb"\bxox[a-z]-[A-Za-z0-9-]{16,}")),
-    ((b"_live_", b"_test_"), re.compile(rb"\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}")),
-    ((b"AIza",), re.compile(rb"\bAIza[A-Za-z0-9_-]{35}")),
-    ((b"npm_",), re.compile(rb"\bnpm_[A-Za-z0-9]{36}")),
-    ((b"pypi-",), re.compile(rb"\bpypi-[A-Za-z0-9_-]{32,}")),
     ((b"PRIVATE KEY",), re.compile(rb"-----BEGIN [A-Z ]{0,32}PRIVATE KEY(?: BLOCK)?-----[^\r\n]{0,16384}")),
 ]
 BEGIN_KEY = re.compile(rb"-----BEGIN [A-Z ]{0,32}PRIVATE KEY(?: BLOCK)?-----")

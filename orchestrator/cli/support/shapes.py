@@ -24,6 +24,12 @@ _HOOKS: Final = re.compile(
 )
 """Addresses whose path is the secret."""
 
+_SERVICES: Final = re.compile(
+    r"\b(?:xox[a-z]-[A-Za-z0-9-]{16,}|[rs]k_(?:live|test)_[A-Za-z0-9]{16,}|AIza[A-Za-z0-9_-]{35}|npm_[A-Za-z0-9]{36}"
+    r"|pypi-[A-Za-z0-9_-]{32,}|hf_[A-Za-z0-9]{30,}|dckr_pat_[A-Za-z0-9_-]{20,})"
+)
+"""Tokens of services that know them by how they begin: each of them would cost every line of every job's log."""
+
 _KEY_ALWAYS: Final = re.compile(r"(?i)(?:authorization|cookie|password|passwd|passphrase)s?$")
 _KEY_WHEN_RANDOM: Final = re.compile(r"(?i)(?:secret|token|credential|api[_-]?key|access[_-]?key|private[_-]?key)s?$")
 
@@ -38,7 +44,7 @@ def looks_random(value: str) -> bool:
 
 def masked_shapes(text: str) -> str:
     """One line without what is given to a name that tells of a secret."""
-    text = _HOOKS.sub(rf"\1{MASK}", text)
+    text = _SERVICES.sub(MASK, _HOOKS.sub(rf"\1{MASK}", text))
     if ":" not in text and "=" not in text:
         return text
     for shape in (_TO_THE_END, _ALWAYS):

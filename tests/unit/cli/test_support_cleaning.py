@@ -178,6 +178,13 @@ LEAKS = [
     "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0vq7.c2lnvq7",
     "AccountName=a;AccountKey=vq7Abcdefghij1==;EndpointSuffix=x",
     "env: {AWS_SESSION_TOKEN: vq7Abc1defgh}",
+    "xoxb-" + "123456789012-vq7abcdefghijkl",
+    "sk_" + "live_vq7abcdefghijklmnop1234",
+    "AIza" + "vq7-1234567890abcdefghijklmnopqrstuA",
+    "npm_" + "vq7defghijklmnopqrstuvwxyz0123456789",
+    "pypi-" + "vq7IcHlwaS5vcmcCJDAxMjM0NTY3LTg5YWI",
+    "hf_" + "vq7defghijklmnopqrstuvwxyzABCDEFGH",
+    "dckr_pat_" + "vq7defghijklmnopqrstuv",
 ]
 
 
@@ -208,6 +215,7 @@ def test_what_somebody_who_helps_needs_stays() -> None:
         "kid": "Kx3vJ0lqv8Jr1M0hQbYkT7m2c9w5tZsE4dFgUaLnPqo",
         "line": 'orchestrator_token_exchanges_total{audience="sts.amazonaws.com"} 5.0',
         "detail": "secret_without_value: its file is missing; code=exit_nonzero",
+        "words": "AIza, xox-ray, npm_config, pypi-server, risk_test_of_something_else_entirely",
         "digest": "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     }
     assert Cleaner().document(harmless) == harmless

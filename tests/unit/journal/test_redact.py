@@ -141,11 +141,6 @@ def test_secrets_without_a_gap_never_show_their_end() -> None:
         ("-----BEGIN RSA PRIVATE KEY-----\\nMIIEpAIBAAKCAQEA\\n-----END RSA PRIVATE KEY-----", "MIIEpAIBAAKCAQEA"),
         ("whsec_MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY=", "MDEyMzQ1Njc4OWFi"),
         ("whsk_MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY=", "MDEyMzQ1Njc4OWFi"),
-        ("xoxb-" + "123456789012-abcdefghijkl", "abcdefghijkl"),
-        ("sk_" + "live_abcdefghijklmnop1234", "abcdefghijklmnop"),
-        ("AIza" + "SyA-1234567890abcdefghijklmnopqrstu", "1234567890abcdef"),
-        ("npm_" + "abcdefghijklmnopqrstuvwxyz0123456789", "abcdefghijkl"),
-        ("pypi-" + "AgEIcHlwaS5vcmcCJDAxMjM0NTY3LTg5YWI", "AgEIcHlwaS5v"),
     ],
 )
 def test_the_pattern_net(text: str, secret: str) -> None:
@@ -170,7 +165,7 @@ def test_the_masked_url_stays_readable() -> None:
         "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
         "the secret is out",
-        "whpk_ and whsec_short, AIza, xox-ray, npm_config, pypi-server, risk_test_of_something_else_entirely",
+        "whpk_ and whsec_short",
     ],
 )
 def test_innocent_text_stays(text: str) -> None:
