@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -19,12 +20,14 @@ from orchestrator.daemon.backup.archive import Entry, Manifest, Writer, read_all
 from orchestrator.daemon.backup.copying import Copied, copy_database, is_database
 from orchestrator.daemon.backup.places import STATE, Source, places, sources
 from orchestrator.errors import ConfigurationError, GiveUpError, OrchestratorError, TryAgainError
-from orchestrator.private_file import sync_folder
+from orchestrator.private_file import create_private_file, sync_folder
 from orchestrator.settings import Settings
 
 Progress = Callable[[int, int], None]
 """Bytes copied so far, and of all files as they were at the beginning."""
 
+_NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""What file systems without hard links say, such as FAT and some that are mounted by a network or a bucket."""
 _LOCK: Final = "lock"
 _PART: Final = "part"
 _JOURNAL: Final = f"{STATE}/journal.db"
@@ -53,7 +56,7 @@ def back_up(settings: Settings, target: Path, *, logs: bool, progress: Progress)
                 os.fsync(out.fileno())
             with part.open("rb") as file:
                 read_all(file, lambda _: _nothing)
-            os.link(part, target)
+            _name(part, target)
             sync_folder(target.parent)
     except FileExistsError:
         raise _exists(target) from None
@@ -176,6 +179,27 @@ def _size(path: Path) -> int:
         return 0
 
 
+def _name(part: Path, target: Path) -> None:
+    """Give a whole backup its name, and take nobody else's.
+
+    Raises:
+        FileExistsError: the name is taken.
+        OSError: it has none.
+    """
+    try:
+        os.link(part, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # The name is taken first, for a rename alone would replace what somebody else has made meanwhile.
+        create_private_file(target, b"")
+        try:
+            part.rename(target)
+        except BaseException:
+            target.unlink()
+            raise
+
+
 def _nothing(_data: bytes) -> None:
     """Read to be hashed, and for nothing else."""
 
@@ -249,8 +273,9 @@ def _exists(target: Path) -> OrchestratorError:
 
 
 def _unwritable(error: OSError, target: Path) -> OrchestratorError:
+    where = f"{error.filename}: " if error.filename and str(error.filename) != str(target) else ""
     return TryAgainError(
-        f"the backup cannot be written to {target}: {error.strerror or error}",
+        f"the backup cannot be written to {target}: {where}{error.strerror or error}",
         reason="backup_unwritable",
         fix="check free space and permissions there; nothing that was begun is left",
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import gzip
+import os
 import sqlite3
 import tarfile
 from contextlib import closing
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.daemon.backup import restoring
+from orchestrator.daemon.backup import making, restoring
 from orchestrator.daemon.backup.archive import Manifest
 from orchestrator.daemon.backup.copying import check_database
 from orchestrator.daemon.backup.making import back_up
@@ -236,3 +238,40 @@ def test_a_backup_that_is_not_there_is_no_matter_of_free_space(tmp_path: Path, n
     with pytest.raises(ConfigurationError, match=why):
         restore(settings, file, keep_jobs=False, newer_audit=None, progress=lambda _: None)
     assert not (settings.state_dir / "journal.db").exists()
+
+
+def without_links(*_given: Any, **_more: Any) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+def test_a_file_system_without_hard_links_has_backups_too(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_journal(state)
+    (tmp_path / "backups").mkdir()
+    monkeypatch.setattr(os, "link", without_links)
+    backed_up(state, tmp_path / "backups" / "b")
+    assert [path.name for path in (tmp_path / "backups").iterdir()] == ["b"]
+    assert (tmp_path / "backups" / "b").stat().st_mode & 0o777 == 0o600
+    restored(tmp_path / "backups" / "b", tmp_path / "new")
+    (tmp_path / "backups" / "c").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigurationError, match="is there already"):
+        backed_up(state, tmp_path / "backups" / "c")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_an_empty_file_that_a_killed_backup_left_is_none(tmp_path: Path) -> None:
+    (tmp_path / "b").touch()
+    with pytest.raises(GiveUpError, match="no whole backup"):
+        restored(tmp_path / "b", tmp_path / "new")
+
+
+def test_what_cannot_be_read_is_named(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_journal(state)
+
+    def unreadable(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(making, "is_database", unreadable)
+    with pytest.raises(TryAgainError, match=r"state/journal\.db: Permission denied"):
+        backed_up(state, tmp_path / "b")
