@@ -57,7 +57,7 @@ CONTROLLERS_SECONDS = 60.0
 """A controller answers in milliseconds, or when its informers have come back: they back off by up to a minute."""
 
 
-async def until(condition, seconds: float = 15.0, every: float = 0.01):
+async def until(condition, seconds: float = 40.0, every: float = 0.01):
     """The first true value of a condition (a coroutine function or a plain one)."""
     async with asyncio.timeout(seconds):
         while True:
@@ -204,7 +204,7 @@ class World:
                 }
             )
         )
-        return made, self.config(kubeconfig=str(kubeconfig), request_timeout=2.0)
+        return made, self.config(kubeconfig=str(kubeconfig), request_timeout=4.0)
 
     def daemon(self, backend: KubernetesBackend, **more) -> Daemon:
         made = Daemon(backend, **more)
@@ -291,14 +291,14 @@ class Daemon:
     async def record(self, job: JobId):
         return fold(await self.journal.facts_of(job))
 
-    async def finished(self, job: JobId, seconds: float = 20):
+    async def finished(self, job: JobId, seconds: float = 60):
         async def done():
             record = await self.record(job)
             return record if record.phase is Phase.FINISHED else None
 
         return await until(done, seconds)
 
-    async def at(self, job: JobId, phase: Phase, seconds: float = 20):
+    async def at(self, job: JobId, phase: Phase, seconds: float = 60):
         async def there():
             record = await self.record(job)
             return record if record.phase is phase else None

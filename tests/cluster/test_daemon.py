@@ -12,7 +12,6 @@ import importlib.util
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from orchestrator.evidence.signing_key import open_evidence_key
 from orchestrator.testing.kubelet import Script
 from orchestrator.testing.otlp import OtlpReceiver
 from orchestrator.testing.pod_states import End
+from orchestrator.testing.ports import free_port
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
@@ -65,12 +65,6 @@ AGENT = (
     "e.FORBIDDEN = (('tcp:closed', socket.AF_INET, socket.SOCK_STREAM, ('127.0.0.1', {closed})),); "
     "sys.exit(p.main())"
 )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -187,7 +181,7 @@ class Installation:
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
         return (await self.world.call("POST", path, {"spec": spec}))["status"]["token"]
 
-    async def until(self, done, seconds: float = 30) -> None:
+    async def until(self, done, seconds: float = 60) -> None:
         async with asyncio.timeout(seconds):
             while not (await value if asyncio.iscoroutine(value := done()) else value):
                 if self.daemon is not None and self.daemon.returncode is not None:
@@ -267,7 +261,7 @@ class Installation:
         answer = await self.call("POST", "/v1/jobs", json=body, headers={"Idempotency-Key": key})
         return answer["id"]
 
-    async def phase(self, job: str, phase: str, seconds: float = 30) -> dict:
+    async def phase(self, job: str, phase: str, seconds: float = 60) -> dict:
         found: dict = {}
 
         async def there() -> bool:
@@ -478,7 +472,7 @@ async def test_a_drained_daemon_leaves_running_pods_alone(installed):
     await here.phase(job, "running")
     pod = await here.pod_of(job)
     here.daemon.terminate()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(40):
         assert await here.daemon.wait() == 0
     assert pod in await here.world.pod_names()
     here.kubelet.end(pod)  # it ends while nobody looks
@@ -609,7 +603,7 @@ async def test_a_standby_that_is_told_to_stop_stops(installed):
 
     await here.until(waiting)
     here.daemon.terminate()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         assert await here.daemon.wait() == 0
     assert leader.returncode is None
 
@@ -630,7 +624,7 @@ async def test_a_daemon_that_lost_the_lease_stops_at_once(installed):
     lease = await here.world.call("GET", path)
     lease["spec"]["holderIdentity"] = "another"
     await here.world.call("PUT", path, lease)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(40):
         assert await here.daemon.wait() == 1
     assert "another holds the Lease now [lease_lost]" in here.log
 
@@ -639,7 +633,7 @@ async def test_an_image_without_a_digest_is_refused_at_start_where_the_pool_dema
     here = installed
     here.configure(require_digest=True)
     await here.start(ready=False)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         assert await here.daemon.wait() == 1
     assert "[image_not_pinned]" in here.log
 

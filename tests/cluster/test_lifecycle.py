@@ -18,7 +18,7 @@ from orchestrator.testing.pod_states import End
 pytestmark = pytest.mark.cluster
 
 
-async def life(world, script, seconds=20, **config):
+async def life(world, script, seconds=60, **config):
     backend = await world.backend(world.config(**config))
     daemon = world.daemon(backend)
     world.script = lambda _: script
@@ -82,7 +82,7 @@ async def test_what_ends_a_job_before_it_has_the_work(world, script, reason):
     ],
 )
 async def test_an_obstacle_is_a_waiting_state_and_then_an_end(world, script, wait, reason, bound):
-    record, waits, _ = await life(world, script, image_pull_seconds=0.5, unschedulable_seconds=0.5)
+    record, waits, _ = await life(world, script, image_pull_seconds=2, unschedulable_seconds=2)
     # A scheduler may look at the pod before the kubelet binds it, and find no node.
     assert waits[-1] == wait
     assert waits.count(wait) == 1
@@ -113,7 +113,7 @@ async def test_a_lost_node_ends_the_job_and_is_told_as_stuck_until_the_pod_is_go
 
 async def test_a_full_quota_is_waiting_until_a_place_is_free(world):
     await world.quota(1)
-    short = replace(Deadlines(), provision_ns=SECOND // 2, capacity_ns=60 * SECOND)
+    short = replace(Deadlines(), provision_ns=3 * SECOND, capacity_ns=60 * SECOND)
     daemon = world.daemon(await world.backend(), deadlines=short)
     world.script = lambda _: Script(End.HOLD)
     kubelet = await world.kubelet(agent=daemon.agent)
@@ -126,7 +126,7 @@ async def test_a_full_quota_is_waiting_until_a_place_is_free(world):
         return record.wait is not None and record.wait.reason is e.WaitReason.QUOTA_EXHAUSTED
 
     await world.until(waits)
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(4.0)
     assert (await daemon.record(second)).phase is Phase.PROVISIONING
     kubelet.end(runner_name(first))
     kubelet.end(runner_name(second))
@@ -140,7 +140,7 @@ async def test_a_full_quota_is_waiting_until_a_place_is_free(world):
 
 async def test_a_quota_that_never_frees_ends_by_the_capacity_deadline(world):
     await world.quota(0)
-    deadlines = replace(Deadlines(), provision_ns=SECOND // 4, capacity_ns=2 * SECOND)
+    deadlines = replace(Deadlines(), provision_ns=3 * SECOND, capacity_ns=5 * SECOND)
     daemon = world.daemon(await world.backend(), deadlines=deadlines)
     record = await daemon.finished(await daemon.offer(1))
     assert record.outcome.reason is EndReason.CAPACITY_TIMEOUT

@@ -33,7 +33,7 @@ from orchestrator.testing.traces import (
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
 
-SETTINGS = {"image_pull_seconds": 1, "unschedulable_seconds": 1, "lease": False}
+SETTINGS = {"image_pull_seconds": 3, "unschedulable_seconds": 3, "lease": False}
 """Without a Lease the next daemon need not wait until that of a killed one has run out."""
 
 

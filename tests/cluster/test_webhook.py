@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ import yaml
 
 from orchestrator.errors import GiveUpError, OrchestratorError
 from orchestrator.policy.bundle import default_bundle
+from orchestrator.testing.ports import free_port
 
 pytestmark = [pytest.mark.cluster, pytest.mark.sandbox, pytest.mark.timeout(120)]
 
@@ -33,12 +33,6 @@ BUILD = """printf '%s' "$CONTENT" > image.json
 printf '%s' "$BOM" > bom.json
 orchestrator-artifact image.json --sbom bom.json
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
