@@ -31,7 +31,7 @@ def check_config(
     settings = load_settings(config)
     _try_files(settings)
     idle = _try_trust_map(settings)
-    warnings = [*warnings_for(settings), *idle]
+    warnings = [*warnings_for(settings), *idle, *_try_sandboxes(settings)]
     document = shown(settings)
     if json:
         print_json({"settings": document, "warnings": warnings})
@@ -58,6 +58,7 @@ def _try_files(settings: Settings) -> None:
     from orchestrator.errors import ConfigurationError
     from orchestrator.evidence.approvals.people import read_people
     from orchestrator.identity.issuer_keys import FileKeys
+    from orchestrator.telemetry.otlp_http import Receiver
 
     for number, caller in enumerate(settings.callers):
         if caller.jwks_file and not caller.jwks_file.is_file():
@@ -75,6 +76,8 @@ def _try_files(settings: Settings) -> None:
         connection_of(settings.promotion.tickets)
     _try_gate(settings)
     _try_secrets(settings)
+    if settings.telemetry.otlp_endpoint:
+        Receiver(settings.telemetry.otlp_endpoint)
     try_endpoints(settings)
     for anchor in settings.audit.anchors if settings.audit.enabled else ():
         open_anchor(anchor)
@@ -86,6 +89,28 @@ def _try_files(settings: Settings) -> None:
         from orchestrator.daemon.decision_log import load_candidate
 
         load_candidate(settings.policy.candidate)
+
+
+def _try_sandboxes(settings: Settings) -> Iterator[str]:
+    """Warns of tools that are not on this machine: the file may be checked on another one than it is for.
+
+    Raises:
+        ConfigurationError: sizes that do not fit each other, or a folder that no pool may show on any machine.
+    """
+    from dataclasses import replace
+
+    from orchestrator.backends.sandbox.plan import check_sizes
+    from orchestrator.backends.sandbox.toolchain import resolve
+    from orchestrator.daemon import slices
+
+    pools = slices.sandbox_pools(settings)
+    check_sizes(pools)
+    for name, pool in pools.items():
+        elsewhere = [folder for folder in pool.toolchain if folder.is_absolute() and not folder.is_dir()]
+        for folder in elsewhere:
+            yield f"pool {name}: toolchain folder {folder} is not a folder; on this machine the daemon would not start"
+        here = tuple(folder for folder in pool.toolchain if folder not in elsewhere)
+        resolve(replace(pool, toolchain=here), (settings.state_dir,))
 
 
 def _try_gate(settings: Settings) -> None:

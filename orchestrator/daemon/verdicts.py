@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from orchestrator.egress.hostname import MAX_HOST
 from orchestrator.errors import GiveUpError
 from orchestrator.lifecycle.engine import Engine
 from orchestrator.model.events import EgressDecided, Event
+from orchestrator.model.hostname import MAX_HOST
 from orchestrator.model.runner import RunnerName
 
 _log = logging.getLogger(__name__)

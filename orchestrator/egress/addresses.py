@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from orchestrator.egress.hostname import BadHostError, normalise_host, printable
 from orchestrator.errors import ConfigurationError
+from orchestrator.model.hostname import BadHostError, normalise_host, printable
 
 # IANA special-purpose registries (RFC 6890 and updates), spelled out: `ipaddress.is_global` has changed its mind
 # between Python releases, and it lets translation prefixes through that lead back to private IPv4.

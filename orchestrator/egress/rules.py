@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.egress.hostname import BadHostError, normalise_host, printable
 from orchestrator.errors import ConfigurationError
 from orchestrator.model.egress import EgressProtocol, EgressRule
+from orchestrator.model.hostname import BadHostError, is_host, normalise_host, printable
 
 CANARY_HOST = "egress-canary.invalid"
 """The name that the agent tries in order to prove that refusal works; `.invalid` never resolves (RFC 6761)."""
@@ -48,7 +48,7 @@ class RuleSet:
             wildcard = rule.host.startswith("*.")
             name = rule.host.removeprefix("*.")
             # `*.com` is a mistake, not a wish; a lone label cannot be asked for at all.
-            if not _is_normal(name) or not 1 <= rule.port <= 65535:
+            if not is_host(name) or not 1 <= rule.port <= 65535:
                 raise ConfigurationError(
                     f"egress rule {printable(str(rule))} can never match",
                     reason="egress_rule_invalid",
@@ -96,10 +96,3 @@ def allow_line(host: str, port: int, protocol: EgressProtocol) -> str:
     """What to add where the refusal is a mistake."""
     line = f"- {{host: {host}, port: {port}, protocol: {protocol.value}}}"
     return f"add this line to the pool's egress to allow it (policy may still narrow it): {line}"
-
-
-def _is_normal(name: str) -> bool:
-    try:
-        return normalise_host(name) == name
-    except BadHostError:
-        return False

@@ -17,7 +17,7 @@ from pydantic_settings import (
 )
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.settings.fields import Bytes, HostPattern, Seconds
+from orchestrator.settings.fields import Address, Bytes, HostName, Seconds
 from orchestrator.settings.load import invalid_settings, read_settings_file
 
 PREFIX = "EGRESS_GATEWAY_"
@@ -48,7 +48,7 @@ class GatewaySettings(BaseSettings):
     """Address for probes and metrics; empty for every address."""
     probe_port: int = Field(default=8457, ge=0, le=65535)
     """TCP port of `/healthz`, `/readyz` and `/metrics`; 0 takes a free one."""
-    names: dict[HostPattern, str] = Field(default_factory=dict)
+    names: dict[HostName, Address] = Field(default_factory=dict)
     """Host name to the IP address it stands for, instead of DNS; the only way to allow a private address."""
     connect_timeout_seconds: Seconds = 10
     """Longest wait for a connection to a destination."""

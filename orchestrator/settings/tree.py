@@ -14,7 +14,7 @@ from orchestrator.settings.approvals import ApprovalsSettings
 from orchestrator.settings.audit import AuditSettings
 from orchestrator.settings.commits import check_sources
 from orchestrator.settings.deployment import DeploymentSettings
-from orchestrator.settings.fields import Bytes, EgressRuleSettings, Group, HostPattern, Name, Seconds
+from orchestrator.settings.fields import Address, Bytes, EgressRuleSettings, Group, HostName, Name, Seconds
 from orchestrator.settings.github import GitHubSettings
 from orchestrator.settings.identity import IdentitySettings
 from orchestrator.settings.kubernetes import KubernetesSettings, PodSettings
@@ -82,7 +82,7 @@ class CallerIssuer(Group):
 
 
 class EgressSettings(Group):
-    names: dict[HostPattern, str] = Field(default_factory=dict)
+    names: dict[HostName, Address] = Field(default_factory=dict)
     """Host name to the IP address it stands for, instead of DNS; the only way to allow a private address."""
     connect_timeout_seconds: Seconds = 10
     """Longest wait for a connection to a destination."""

@@ -46,8 +46,7 @@ class Plans:
             ConfigurationError: no bubblewrap, a bad toolchain folder, sizes that do not fit each other.
         """
         bwrap = toolchain.find_bwrap(config.bwrap)
-        for name, pool in config.pools.items():
-            _check_sizes(name, pool)
+        check_sizes(config.pools)
         toolchains = {name: toolchain.resolve(pool, config.private) for name, pool in config.pools.items()}
         folders = [folder for chain in toolchains.values() for folder in chain.folders]
         staging = toolchain.plan_staging(folders, bwrap, privileged=os.geteuid() == 0)
@@ -137,12 +136,14 @@ def _agent_file(name: str) -> bytes:
     return (folder / name).read_bytes()
 
 
-def _check_sizes(name: str, pool: SandboxPool) -> None:
-    total = pool.workspace_bytes + pool.tmp_bytes + pool.shm_bytes
-    if total >= pool.memory_bytes:
-        raise ConfigurationError(
-            f"pool {name}: workspace, /tmp and /dev/shm together ({total} bytes) must stay below its memory "
-            f"({pool.memory_bytes} bytes): they lie in memory, and a full workspace would end the sandbox",
-            reason="sandbox_sizes_invalid",
-            fix="raise memory_bytes or lower workspace_bytes",
-        )
+def check_sizes(pools: Mapping[str, SandboxPool]) -> None:
+    """Raises ConfigurationError, reason `sandbox_sizes_invalid`: what lies in memory does not fit in it."""
+    for name, pool in pools.items():
+        total = pool.workspace_bytes + pool.tmp_bytes + pool.shm_bytes
+        if total >= pool.memory_bytes:
+            raise ConfigurationError(
+                f"pool {name}: workspace, /tmp and /dev/shm together ({total} bytes) must stay below its memory "
+                f"({pool.memory_bytes} bytes): they lie in memory, and a full workspace would end the sandbox",
+                reason="sandbox_sizes_invalid",
+                fix="raise memory_bytes or lower workspace_bytes",
+            )

@@ -176,8 +176,6 @@ def test_every_problem_is_named_without_its_value(check):
         ("callers: [{issuer: 'https://i.example', audience: a, require: {sub: x}, single_use: false}]", "single_use"),
         ("pools: [{name: p, require_egress_proof: false}]", "pools.0.require_egress_proof"),
         ("pools: [{name: p, egress: [{host: a.example, protocol: http, port: 80}]}]", "pools.0.egress.0"),
-        ("pools: [{name: p, egress: [{host: '*.example'}]}]", "top-level domain"),
-        ("pools: [{name: p, sandbox: {toolchain: [/etc]}}]", "pools.0.sandbox.toolchain"),
         ("audit: {enabled: false}", "audit.enabled"),
         ("identity: {issuers: {prod: {}}}", "identity.issuers: without a trust map"),
         ("audit: {anchors: [{http: {url: 'http://log.example'}}]}", "audit.anchors.0"),
@@ -314,3 +312,29 @@ def test_a_secret_that_could_not_be_handed_out_is_named_and_not_shown(check, tmp
     done = check(settings)
     assert done.exit_code == 0, done.stderr
     assert "long-enough" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("pools: [{name: p, sandbox: {memory_bytes: 100000000}}]", "must stay below its memory"),
+        ("pools: [{name: p, sandbox: {toolchain: [/etc]}}]", "lies in a place that every sandbox makes for itself"),
+        ("pools: [{name: p, sandbox: {toolchain: [/]}}]", "is too wide"),
+        ("pools: [{name: p, sandbox: {toolchain: [tools]}}]", "must be an absolute path"),
+        ("telemetry: {otlp_endpoint: 'ftp://x'}", "the OTLP endpoint is not a base URL"),
+        ("telemetry: {otlp_endpoint: 'http://'}", "the OTLP endpoint is not a base URL"),
+    ],
+)
+def test_what_would_keep_the_daemon_from_starting_is_found_without_one(check, text, words):
+    done = check(text)
+    assert done.exit_code == 1, done.output
+    assert words in done.stderr
+    assert "fix:" in done.stderr
+
+
+def test_tools_that_are_not_on_this_machine_are_a_warning_for_it_may_be_another(check, tmp_path):
+    text = f"pools: [{{name: p, sandbox: {{toolchain: [{tmp_path}/none]}}}}]"
+    done = check(text)
+    assert done.exit_code == 0, done.stderr
+    assert f"pool p: toolchain folder {tmp_path}/none is not a folder; on this machine" in done.stderr
+    assert check(text, "--strict").exit_code == 1

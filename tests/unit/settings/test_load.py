@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from orchestrator.egress.rules import RuleSet
 from orchestrator.errors import ConfigurationError
+from orchestrator.model.egress import EgressRule
 from orchestrator.settings import Settings, load_settings
+from orchestrator.settings.fields import EgressRuleSettings
 
 
 @pytest.fixture
@@ -199,3 +202,30 @@ def test_a_running_daemon_takes_no_empty_file_for_the_wish_to_lose_every_pool(tm
     assert "{}" in caught.value.fix
     file.write_text("{}")
     assert load_settings(file, again=True) == load_settings(file)
+
+
+@pytest.mark.parametrize(
+    "host", ["1.2.3.4", "localhost", "*.com", "*", "0x7f.1", "a..example", "-a.example", "*.*.example"]
+)
+def test_a_host_that_no_job_could_ever_reach_is_refused_before_a_job_meets_it(load, host):
+    with pytest.raises(ConfigurationError, match=r"pools\.0\.egress\.0\.host: must be a full host name"):
+        load(f"pools: [{{name: a, egress: [{{host: '{host}'}}]}}]")
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [("{a.example: 1.2.3}", "one IPv4 or IPv6 address"), ("{'*.example.org': 10.0.0.1}", "full host name"),
+     ("{registry: 10.0.0.1}", "full host name")],
+)  # fmt: skip
+def test_a_pinned_name_is_one_and_has_an_address(load, names, words):
+    with pytest.raises(ConfigurationError, match=words):
+        load(f"egress: {{names: {names}}}")
+
+
+@given(st.from_regex(r"(\*\.)?[a-z0-9_.-]{1,20}", fullmatch=True))
+def test_every_host_that_settings_take_is_one_that_the_gateway_can_match(host):
+    try:
+        rule = EgressRuleSettings(host=host)
+    except ValidationError:
+        return
+    RuleSet([EgressRule(rule.host, rule.port, rule.protocol)])

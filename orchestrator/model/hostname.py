@@ -47,6 +47,14 @@ def normalise_host(raw: str) -> str:
     return host
 
 
+def is_host(text: str) -> bool:
+    """Whether `text` is a host name, in its one spelling."""
+    try:
+        return normalise_host(text) == text
+    except BadHostError:
+        return False
+
+
 def printable(raw: str) -> str:
     """`raw` made safe and short enough to be kept as a fact: for hosts that were refused unread."""
     return "".join(c if "!" <= c <= "~" else "?" for c in raw[: MAX_HOST + 1])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.egress.hostname import MAX_HOST, BadHostError, normalise_host, printable
+from orchestrator.model.hostname import MAX_HOST, BadHostError, normalise_host, printable
 
 LABEL = st.from_regex(r"[a-z_]([a-z0-9_-]{0,10}[a-z0-9])?", fullmatch=True)
 NAME = st.lists(LABEL, min_size=2, max_size=5).map(".".join)
