@@ -21,7 +21,7 @@ document.addEventListener("securitypolicyviolation", (event) =>
   window.refusedByPolicy.push(`${event.violatedDirective}: ${event.blockedURI}`));
 """
 VIEWS = ("", "jobs", "activity", "pools", "sources", "approvals")
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=30_000)
 
 
 def executable() -> str | None:
@@ -52,7 +52,7 @@ class Sight:
             **{"timezone_id": "Europe/Berlin"} | context,
         )
         self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(40_000)
         self.page.add_init_script(WATCH)
         self.faults: list[str] = []
         self._moved = False
