@@ -227,10 +227,11 @@ async def here(world, tmp_path) -> AsyncIterator[Installation]:
 
 
 async def jobs_everywhere(here: Installation) -> None:
-    """One that runs on, one that ends when its gate opens, one whose agent has not claimed, one that waits for a place,
-    one whose admission nobody has decided."""
+    """One that will ask for a token and report an artifact, one that ends when its gate opens, one whose agent has not
+    claimed, one that waits for a place, one whose admission nobody has decided."""
     begun = BEGUN.format(ran=here.folder / "ran")
-    for name, then in (("long", f"orchestrator-token --audience {AUDIENCE} | cut -c1-3"), ("short", "exit 3")):
+    asking = f"orchestrator-token --audience {AUDIENCE} | cut -c1-3; echo x > f; orchestrator-artifact f | cut -c1-7"
+    for name, then in (("long", asking), ("short", "exit 3")):
         await here.job_named(name, begun + WAIT.format(gate=here.folder / f"open-{name}") + then)
         await here.phase(here.jobs[name], "running")
     await here.until(lambda: len(ran(here)) == 2)
@@ -298,19 +299,20 @@ async def test_the_next_daemon_takes_over_jobs_in_every_state_and_no_call_is_los
     async with asyncio.timeout(60):
         assert await leader.wait() == (0 if number is signal.SIGTERM else -number)
     before = len(callers.accepted)
-    (here.folder / "open-short").touch()  # it ends while nobody looks, or nearly
+    for name in ("short", "long"):  # they end, and ask the daemon, while there is none, or nearly
+        (here.folder / f"open-{name}").touch()
     here.let_claim.set()
     await here.until(here.leads, 60)
     await here.until(lambda: len(callers.accepted) >= before + 5)
     here.opa.let_go()
-    (here.folder / "open-long").touch()
 
     results = {name: await here.phase(job, "finished", 60) for name, job in here.jobs.items()}
     assert {name: (view["result"], view["exit_code"]) for name, view in results.items()} == {
         "long": ("success", 0), "short": ("failure", 3), "binding": ("success", 0), "waiting": ("success", 0),
         "held": ("success", 0),
     }  # fmt: skip
-    assert here.said[results["long"]["runner"]["name"]] == "eyJ\n", "the next daemon signs for jobs of the last one's"
+    assert here.said[results["long"]["runner"]["name"]] == "eyJ\nsha256:\n", "the next daemon answers its jobs"
+    assert [one["name"] for one in results["long"]["artifacts"]] == ["f"]
     assert sorted(ran(here)) == sorted(here.jobs.values()), "each script began once"
     await callers.end()
     for job in callers.accepted.values():
