@@ -26,6 +26,8 @@ import psutil
 import pytest
 import yaml
 
+from orchestrator import __version__
+
 pytestmark = [pytest.mark.cluster, pytest.mark.node, pytest.mark.timeout(280)]
 
 PROJECT = Path(__file__).parents[2]
@@ -290,6 +292,64 @@ def test_a_new_daemon_reads_its_volume_and_goes_on_with_what_runs(site: Site) ->
     assert (shown["result"], shown["runner"]["uid"]) == ("success", uid)
     assert site.daemon("logs", job["id"]) == "begun\nthrough\n"
     assert len(json.loads(site.daemon("jobs", "--json"))["jobs"]) >= 2
+
+
+def test_a_new_image_is_pulled_and_started_on_the_daemons_node_before_the_upgrade(
+    site: Site, images: dict[str, str]
+) -> None:
+    """The guide's own command, with this installation's names."""
+    page = (PROJECT / "docs" / "how-to" / "operate-on-kubernetes.md").read_text(encoding="utf-8")
+    (_, tail) = page.split("   image=", 1)
+    command = "image=" + tail.split("   ```", 1)[0].replace("--namespace orchestrator", f"--namespace {site.name}")
+    command = command.replace(command.split("\n", 1)[0], f"image={images['daemon']}")
+    shell = os.environ | {"PATH": f"{Path(KUBECTL or '').parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["/bin/sh", "-euc", command], capture_output=True, text=True, timeout=90, check=False, env=shell
+    )
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, f"orchestrator {__version__}"), done
+    assert "try-orchestrator" not in kubectl("get", "pods", "-o", "name")
+
+
+def test_a_version_that_cannot_start_costs_no_job_and_the_rendering_before_is_the_way_back(
+    site: Site, images: dict[str, str]
+) -> None:
+    script = "echo begun; until [ -e go ]; do sleep 0.2; done; echo through"
+    job = json.loads(site.daemon("submit", "--name", "job", "--script", script, "--no-follow", "--json"))
+    until(lambda: json.loads(site.daemon("show", job["id"], "--json"))["phase"] == "running")
+    runner = json.loads(site.daemon("show", job["id"], "--json"))["runner"]
+    pods = json.loads(kubectl("--namespace", site.runners, "get", "pods", "-o", "json"))["items"]
+    (pod,) = [one["metadata"]["name"] for one in pods if one["metadata"]["uid"] == runner["uid"]]
+    gateway, before = running(site, "gateway"), site.settings.read_text()
+    site.configure(images | {"daemon": "runner.local/no-such-image:1"})
+    site.render()
+    kubectl("apply", "-k", str(site.folder / "trial"))
+    until(lambda: "ImagePull" in waits_for(site, "daemon"))
+    assert set(gateway) <= set(running(site, "gateway")), "a new one that cannot start replaces none"
+    site.settings.write_text(before)
+    site.render()
+    kubectl("apply", "-k", str(site.folder / "trial"))
+    site.ready("orchestrator")
+    kubectl("--namespace", site.runners, "exec", pod, "-c", "job", "--", "touch", "go")
+    shown = json.loads(site.daemon("show", job["id"], "--wait", "--json"))
+    assert (shown["result"], shown["runner"]) == ("success", runner)
+    assert site.daemon("logs", job["id"]) == "begun\nthrough\n"
+    assert json.loads(site.daemon("audit", "verify", "--json"))["ok"] is True
+
+
+def running(site: Site, component: str) -> list[str]:
+    """Pods of this component that run and are not asked to go."""
+    pods = json.loads(site.kubectl("get", "pods", "-l", f"app.kubernetes.io/component={component}", "-o", "json"))
+    return [
+        one["metadata"]["name"]
+        for one in pods["items"]
+        if one["status"]["phase"] == "Running" and "deletionTimestamp" not in one["metadata"]
+    ]
+
+
+def waits_for(site: Site, component: str) -> str:
+    """Why containers of these pods do not run."""
+    where = "jsonpath={.items[*].status.containerStatuses[*].state.waiting.reason}"
+    return site.kubectl("get", "pods", "-l", f"app.kubernetes.io/component={component}", "-o", where)
 
 
 def test_removal_leaves_nothing(site: Site) -> None:
