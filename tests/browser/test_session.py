@@ -105,7 +105,8 @@ def test_a_server_on_another_port_gets_a_cookie_that_opens_nothing(own_stage, lo
     request = urllib.request.Request(f"{stage.url}/v1/pools", headers={"Cookie": Thief.brought[-1]})
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request, timeout=30)
-    assert refused.value.code == 401
+    with refused.value as answer:
+        assert answer.code == 401
     page.reload()
     expect(page.get_by_role("button", name="Sign out")).to_be_visible()
 

@@ -32,22 +32,19 @@ class Attempts:
         self._key = secrets.token_bytes(32)
         self._taken: OrderedDict[str, None] = OrderedDict()
 
-    def begin(self, provider: str, seal: str) -> tuple[Attempt, str]:
-        """An attempt from the page whose seal has this digest, and what the browser must show when it comes back."""
-        state = secrets.token_urlsafe(32)
-        note = f"{int(self._monotonic()) + ATTEMPT_SECONDS}.{seal}"
-        return self._attempt(provider, state), f"{note}.{self._mark('browser', provider, state, note)}"
+    def begin(self, provider: str) -> tuple[Attempt, str]:
+        """An attempt, and what the browser must show when it comes back."""
+        state, until = secrets.token_urlsafe(32), str(int(self._monotonic()) + ATTEMPT_SECONDS)
+        return self._attempt(provider, state), f"{until}.{self._mark('browser', provider, state, until)}"
 
-    def take(self, provider: str, state: str, shown: str) -> tuple[Attempt, str]:
-        """The attempt that this browser began with this provider, and the digest of the page's seal; it is over with
-        that.
+    def take(self, provider: str, state: str, shown: str) -> Attempt:
+        """The attempt that this browser began with this provider; it is over with that.
 
         Raises:
             SignInError: `sign_in_unknown`: there is none, it was taken, it is too old, or another browser's.
         """
-        note, _, mark = shown[:MAX_COOKIE].rpartition(".")
-        ours = self._mark("browser", provider, state, note)
-        until, _, seal = note.partition(".")
+        until, _, mark = shown[:MAX_COOKIE].rpartition(".")
+        ours = self._mark("browser", provider, state, until)
         if (
             not hmac.compare_digest(mark.encode(errors="replace"), ours.encode())
             or self._monotonic() >= int(until)
@@ -57,7 +54,7 @@ class Attempts:
         self._taken[state] = None
         while len(self._taken) > MAX_TAKEN:
             self._taken.popitem(last=False)
-        return self._attempt(provider, state), seal
+        return self._attempt(provider, state)
 
     def _attempt(self, provider: str, state: str) -> Attempt:
         return Attempt(provider, state, self._mark("nonce", provider, state), self._mark("verifier", provider, state))

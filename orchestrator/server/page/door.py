@@ -73,6 +73,7 @@ class Door:
         self.url = url
         self._anonymous = anonymous
         self.cookie = "__Host-orchestrator" if names.secure else f"orchestrator-{port}"
+        self.sign_in_cookie = f"{self.cookie}-sign-in"
 
     def admit(self, request: web.Request, operation: Operation) -> Visitor:
         """Whom a request without a bearer token shows, if they may have what it asks for.

@@ -36,12 +36,6 @@ class ActivityQuery(Request):
     """`next` of the page before."""
 
 
-class SignInQuery(Request):
-    seal: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")] | None = None
-    """SHA-256, in base64url, of the secret that the page will show with the cookie; without it the page is asked for
-    it."""
-
-
 class CallbackQuery(Request):
     """OAuth 2.0's answer; a provider may add more to it, which is left alone."""
 
@@ -55,7 +49,7 @@ class CallbackQuery(Request):
 
 class CodeRequest(Request):
     code: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")]
-    """From the link of `orchestrator page`."""
+    """From the address to which a link of `orchestrator page`, or a provider, has sent the browser."""
 
 
 class JobRow(View):
@@ -182,7 +176,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "begin_sign_in", "GET", "/signin/{provider}", "Sign in at a provider: sends the browser there",
         {303: Answer("To the provider, or back to the page with a reason", media_type="")},
-        protected=False, query=SignInQuery, problems=(404, 421),
+        protected=False, problems=(404, 421),
     ),
     Operation(
         "finish_sign_in", "GET", "/signin/{provider}/callback", "Where a provider sends the browser back to",

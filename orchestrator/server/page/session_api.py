@@ -1,4 +1,4 @@
-"""Signing in and out of the page over HTTP, except by providers (see `sign_in`)."""
+"""Signing in and out of the page over HTTP. Every sign-in ends here: with a code, once, for the page that shows it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestrator.server.page.door import Door
 from orchestrator.server.page.guard import PAGE_HEADER, check_host, check_site, cross_site_refused, names_loopback
 from orchestrator.server.page.live_shapes import CodeRequest
 from orchestrator.server.page.roles import Role, Visitor
-from orchestrator.server.page.sessions import SEAL, local_operator, seal_digest
+from orchestrator.server.page.sessions import SEAL, Link, local_operator
 
 log = logging.getLogger("orchestrator.server.page")
 
@@ -70,16 +70,17 @@ class SessionApi:
         seal = request.headers.get(PAGE_HEADER, "")
         if not SEAL.fullmatch(seal):
             raise cross_site_refused()
-        visitor = door.sessions.redeem(given.code)
-        if visitor is None:
+        link = door.sessions.redeem(given.code, request.cookies.get(door.sign_in_cookie, ""))
+        if link is None:
             raise GiveUpError(
-                "The sign-in link was used already, or is too old.",
+                "This sign-in was used already, is too old, or was begun in another browser.",
                 reason="sign_in_link_invalid",
-                fix="make another one: orchestrator page",
+                fix="sign in again, or make another link: orchestrator page",
             )
-        value = await begin(door, request, visitor, "link", seal_digest(seal))
+        value = await _begin(door, request, link, seal)
         response = json_response(session_view(door, door.sessions.visitor(value, seal)))
-        set_cookie(door, response, value)
+        _set_cookie(door, response, value)
+        response.del_cookie(door.sign_in_cookie, path="/", secure=door.names.secure, httponly=True, samesite="Lax")
         return response
 
     async def end_session(self, request: web.Request) -> web.Response:
@@ -105,20 +106,20 @@ def not_across_a_network(door: Door, request: web.Request) -> None:
         )
 
 
-async def begin(door: Door, request: web.Request, visitor: Visitor, way: str, seal: str) -> str:
-    """A session of its own, never one that the browser had before, which ends; the cookie's value. `seal` is the digest
-    of the page's.
+async def _begin(door: Door, request: web.Request, link: Link, seal: str) -> str:
+    """A session of its own, never one that the browser had before, which ends; the cookie's value.
 
     Raises:
         TryAgainError: it cannot be recorded who it is.
     """
-    await door.notes.page_signed_in(way, visitor.role.value, visitor.caller)
+    visitor = link.visitor
+    await door.notes.page_signed_in(link.way, visitor.role.value, visitor.caller)
     door.sessions.end(request.cookies.get(door.cookie, ""))
     log.info("signed in", extra={"issuer": visitor.issuer, "subject": visitor.subject, "role": visitor.role.value})
     return door.sessions.begin(visitor, seal)
 
 
-def set_cookie(door: Door, response: web.StreamResponse, value: str) -> None:
+def _set_cookie(door: Door, response: web.StreamResponse, value: str) -> None:
     """Sent to us only, never to scripts, and never with a request that another site began."""
     response.set_cookie(
         door.cookie,

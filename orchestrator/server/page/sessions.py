@@ -7,7 +7,6 @@ it. The seal is a secret that the page makes and keeps where only its own origin
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import re
@@ -22,10 +21,10 @@ MAX_SESSIONS = 2000
 """Sessions at once; the one unused for longest goes first. With so many a new sign-in is all that is lost."""
 MAX_OF_ONE = 50
 """Of one person, so that nobody ends everybody else's."""
-MAX_LINKS = 64
-"""Sign-in links that wait to be used."""
+MAX_LINKS = 1000
+"""Sign-ins that wait for the page; each is of somebody who has a role."""
 SEAL = re.compile(r"[A-Za-z0-9_-]{43}")
-"""What a seal looks like, and its digest too: 32 random bytes, or a SHA-256, in base64url."""
+"""What a seal looks like: 32 random bytes in base64url."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +44,17 @@ class _Session:
     used: float
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A sign-in that waits for its page: whose, in which `way`, and for which `browser` alone: the digest of what that
+    must show, empty for any."""
+
+    visitor: Visitor
+    way: str
+    browser: str
+    until: float
+
+
 class Sessions:
     """`monotonic` gives seconds that never run backwards. A restart of the daemon ends every session."""
 
@@ -52,19 +62,18 @@ class Sessions:
         self._life = life
         self._monotonic = monotonic
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
-        self._links: OrderedDict[str, tuple[float, Visitor]] = OrderedDict()
+        self._links: OrderedDict[str, Link] = OrderedDict()
 
     @property
     def life(self) -> SessionLife:
         return self._life
 
     def begin(self, visitor: Visitor, seal: str) -> str:
-        """Sign somebody in on the page whose seal has this digest; returns the cookie's value, which is nowhere
-        else."""
+        """Sign somebody in on the page with this seal; returns the cookie's value, which is nowhere else."""
         value = secrets.token_urlsafe(32)
         name = _digest(value)
         now = self._monotonic()
-        self._sessions[name] = _Session(replace(visitor, session=name), seal, now, now)
+        self._sessions[name] = _Session(replace(visitor, session=name), _digest(seal), now, now)
         own = [one for one, session in self._sessions.items() if session.visitor.caller == visitor.caller]
         for one in own[:-MAX_OF_ONE]:
             del self._sessions[one]
@@ -79,7 +88,7 @@ class Sessions:
         if not self.alive(name):
             return None
         session = self._sessions[name]
-        if not hmac.compare_digest(session.seal, seal_digest(seal)):
+        if not hmac.compare_digest(session.seal, _digest(seal)):
             return None
         if used:
             session.used = self._monotonic()
@@ -107,28 +116,25 @@ class Sessions:
         session = self._sessions.pop(_digest(value), None)
         return session.visitor if session else None
 
-    def link(self, visitor: Visitor) -> str:
-        """A code that signs this visitor in once, and soon."""
-        code = secrets.token_urlsafe(32)
-        self._links[_digest(code)] = (self._monotonic() + self._life.link, visitor)
+    def link(self, visitor: Visitor, way: str = "link", browser: str = "") -> str:
+        """A code that signs this visitor in once, and soon; only where the browser shows the same, if that is given."""
+        code, until = secrets.token_urlsafe(32), self._monotonic() + self._life.link
+        self._links[_digest(code)] = Link(visitor, way, _digest(browser) if browser else "", until)
         while len(self._links) > MAX_LINKS:
             self._links.popitem(last=False)
         return code
 
-    def redeem(self, code: str) -> Visitor | None:
-        """Whom the code signs in; None when it is none, was used, or is too old."""
-        until, visitor = self._links.pop(_digest(code), (0.0, None))
-        return visitor if visitor is not None and self._monotonic() < until else None
+    def redeem(self, code: str, browser: str) -> Link | None:
+        """Whom the code signs in; None when it is none, was used, is too old, or another browser's."""
+        link = self._links.pop(_digest(code), None)
+        if link is None or self._monotonic() >= link.until:
+            return None
+        return link if not link.browser or hmac.compare_digest(link.browser, _digest(browser)) else None
 
 
 def local_operator(issuer: str, subject: str) -> Visitor:
     """Whoever can read the daemon's state folder, by the link that the command line made for them."""
     return Visitor(Role.OPERATOR, "local operator", issuer, subject)
-
-
-def seal_digest(seal: str) -> str:
-    """As the page makes it too."""
-    return base64.urlsafe_b64encode(hashlib.sha256(seal.encode(errors="replace")).digest()).decode().rstrip("=")
 
 
 def _digest(value: str) -> str:

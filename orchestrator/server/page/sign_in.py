@@ -13,20 +13,19 @@ from aiohttp import web
 from orchestrator.errors import GiveUpError, OrchestratorError
 from orchestrator.identity.sign_in.provider import SignInError
 from orchestrator.identity.sign_in.rules import Person
+from orchestrator.server import schemas
 from orchestrator.server.body import read_query
 from orchestrator.server.deps import ServerDeps
 from orchestrator.server.page.attempts import ATTEMPT_SECONDS, MAX_COOKIE, Attempts
 from orchestrator.server.page.door import Door, SignInWay
 from orchestrator.server.page.guard import check_host, plain
-from orchestrator.server.page.live_shapes import CallbackQuery, SignInQuery
+from orchestrator.server.page.live_shapes import CallbackQuery
 from orchestrator.server.page.roles import Role, Visitor
-from orchestrator.server.page.session_api import begin, not_across_a_network, set_cookie
+from orchestrator.server.page.session_api import LINK_PATH, not_across_a_network
 
 log = logging.getLogger("orchestrator.server.page")
 
 REFUSED_PATH = "/#signin-refused="
-BEGIN_PATH = "/#signin="
-"""Where the page begins the sign-in at this provider, with its seal."""
 
 
 class SignIn:
@@ -37,21 +36,19 @@ class SignIn:
         self._attempts = Attempts()
 
     async def begin_sign_in(self, request: web.Request) -> web.Response:
-        seal = read_query(request, SignInQuery).seal
+        read_query(request, schemas.NoQuery)
         door, way = self._way(request)
-        if seal is None:
-            # The provider sends people back to our URL, where the cookie must be, and the seal.
-            elsewhere = plain(f"http://{request.headers.get('Host', '')}") != plain(door.url)
-            base = door.url if elsewhere and not door.names.secure else ""
-            return _to(f"{base}{BEGIN_PATH}{way.provider.config.name}")
+        if not door.names.secure and plain(f"http://{request.headers.get('Host', '')}") != plain(door.url):
+            # The provider sends people back to our URL, and the cookie goes to the host that gave it.
+            return _to(f"{door.url}{request.path}")
         try:
             not_across_a_network(door, request)
-            attempt, shown = self._attempts.begin(way.provider.config.name, seal)
+            attempt, shown = self._attempts.begin(way.provider.config.name)
             response = _to(await way.provider.address(attempt))
         except OrchestratorError as error:
             return _refused(error)
         response.set_cookie(
-            _cookie(door),
+            door.sign_in_cookie,
             shown,
             path="/",
             secure=door.names.secure,
@@ -66,17 +63,15 @@ class SignIn:
         door, way = self._way(request)
         try:
             not_across_a_network(door, request)
-            shown = request.cookies.get(_cookie(door), "")[:MAX_COOKIE]
-            attempt, seal = self._attempts.take(way.provider.config.name, answer.state, shown)
+            shown = request.cookies.get(door.sign_in_cookie, "")[:MAX_COOKIE]
+            attempt = self._attempts.take(way.provider.config.name, answer.state, shown)
             visitor = _visitor(await way.provider.finish(attempt, answer.model_dump(exclude_none=True)))
-            session = await begin(door, request, visitor, way.provider.config.name, seal)
         except OrchestratorError as error:
             response = _refused(error)
-        else:
-            response = _to("/")
-            set_cookie(door, response, session)
-        response.del_cookie(_cookie(door), path="/", secure=door.names.secure, httponly=True, samesite="Lax")
-        return response
+            response.del_cookie(door.sign_in_cookie, path="/", secure=door.names.secure, httponly=True, samesite="Lax")
+            return response
+        # The page that has its seal, in the browser that went there, is whom this signs in.
+        return _to(LINK_PATH + door.sessions.link(visitor, way.provider.config.name, shown))
 
     def _way(self, request: web.Request) -> tuple[Door, SignInWay]:
         door = self._deps.page
@@ -101,7 +96,3 @@ def _refused(error: OrchestratorError) -> web.Response:
 
 def _to(address: str) -> web.Response:
     return web.Response(status=303, headers={"Location": address})
-
-
-def _cookie(door: Door) -> str:
-    return f"{door.cookie}-sign-in"

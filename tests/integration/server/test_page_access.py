@@ -17,7 +17,7 @@ from orchestrator.server.deps import Limits
 from orchestrator.server.page.door import Anonymous, Door
 from orchestrator.server.page.guard import PAGE_HEADER, UNATTENDED_HEADER, Names
 from orchestrator.server.page.roles import Role, Visitor
-from orchestrator.server.page.sessions import MAX_OF_ONE, SessionLife, Sessions, local_operator, seal_digest
+from orchestrator.server.page.sessions import MAX_OF_ONE, SessionLife, Sessions, local_operator
 
 HERE = Anonymous(looks=True, reads_logs=True, local=True)
 SEAL = "s" * 43
@@ -265,7 +265,7 @@ async def test_a_session_is_of_the_page_that_made_it(api: Any) -> None:
 
 
 def test_nobody_ends_the_sessions_of_others_by_signing_in() -> None:
-    sessions, seal = Sessions(SessionLife(600, 3600, 60), lambda: 0.0), seal_digest(SEAL)
+    sessions, seal = Sessions(SessionLife(600, 3600, 60), lambda: 0.0), SEAL
     ada = sessions.begin(Visitor(Role.OPERATOR, "Ada", "https://idp.example", "u-1"), seal)
     mine = [sessions.begin(local_operator("https://ci.example", "operator"), seal) for _ in range(3000)]
     assert sessions.visitor(ada, SEAL) is not None

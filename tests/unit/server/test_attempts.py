@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from orchestrator.identity.sign_in.provider import SignInError
 from orchestrator.server.page.attempts import ATTEMPT_SECONDS, MAX_COOKIE, MAX_TAKEN, Attempts
 
-SEAL, OTHER = "s" * 43, "t" * 43
-
 
 def refused(attempts: Attempts, provider: str, state: str, shown: str) -> bool:
     try:
@@ -24,25 +22,24 @@ def refused(attempts: Attempts, provider: str, state: str, shown: str) -> bool:
 
 def test_it_is_for_the_browser_the_provider_and_the_state_it_was_begun_with_and_once():
     attempts = Attempts(lambda: 1e9)
-    begun, shown = attempts.begin("corp", SEAL)
-    another, others = attempts.begin("corp", OTHER)
+    begun, shown = attempts.begin("corp")
+    another, others = attempts.begin("corp")
     for provider, state, cookie in (
         ("other", begun.state, shown),
         ("corp", another.state, shown),
         ("corp", begun.state, others),
-        ("corp", begun.state, shown.replace(SEAL, OTHER)),
         ("corp", begun.state, shown.replace("1000000600", "1000000601")),
         ("corp", begun.state, shown + "x"),
     ):
         assert refused(attempts, provider, state, cookie), (provider, state, cookie)
         assert refused(Attempts(lambda: 1e9), "corp", begun.state, shown), "another process has another key"
-    assert attempts.take("corp", begun.state, shown) == (begun, SEAL)
+    assert attempts.take("corp", begun.state, shown) == begun
     assert refused(attempts, "corp", begun.state, shown)
-    assert attempts.take("corp", another.state, others) == (another, OTHER)
+    assert attempts.take("corp", another.state, others) == another
 
 
 def test_what_is_kept_elsewhere_tells_nothing_of_the_exchange():
-    begun, shown = Attempts().begin("corp", SEAL)
+    begun, shown = Attempts().begin("corp")
     secrets = {begun.state, begun.nonce, begun.verifier}
     assert len(secrets) == 3
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{43}", one) for one in secrets)
@@ -53,19 +50,19 @@ def test_what_is_kept_elsewhere_tells_nothing_of_the_exchange():
 def test_they_end_in_time():
     now = [0.0]
     attempts = Attempts(lambda: now[0])
-    begun, shown = attempts.begin("corp", SEAL)
+    begun, shown = attempts.begin("corp")
     now[0] = ATTEMPT_SECONDS
     assert refused(attempts, "corp", begun.state, shown)
 
 
 def test_nobody_makes_us_forget_that_of_another():
     attempts = Attempts()
-    begun, shown = attempts.begin("corp", SEAL)
+    begun, shown = attempts.begin("corp")
     for _ in range(MAX_TAKEN + 100):
-        flood, cookie = attempts.begin("corp", OTHER)
+        flood, cookie = attempts.begin("corp")
         attempts.take("corp", flood.state, cookie)
     assert len(attempts._taken) == MAX_TAKEN
-    assert attempts.take("corp", begun.state, shown) == (begun, SEAL)
+    assert attempts.take("corp", begun.state, shown) == begun
 
 
 @given(st.text(max_size=200), st.text(max_size=200), st.text(max_size=200))

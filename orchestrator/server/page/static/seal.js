@@ -32,8 +32,3 @@ function mine() {
 
 /** The headers that show a request to be of this page, and whether anybody is there. */
 export const sealed = () => ({ [HEADER]: mine(), ...(Date.now() - touched > UNATTENDED_MS ? { [UNATTENDED]: "1" } : {}) });
-
-/** What a sign-in elsewhere is told of the secret. */
-export async function sealDigest() {
-  return base64url(new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(mine()))));
-}

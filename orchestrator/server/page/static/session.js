@@ -3,13 +3,11 @@
 import { ask } from "/page/api.js";
 import { fill, h } from "/page/dom.js";
 import { plain } from "/page/format.js";
-import { sealDigest } from "/page/seal.js";
 
 /** `{signed_in, name, roles, may_read, may_operate, sign_in, anonymous}` of the daemon. */
 export const loadSession = () => ask("/v1/session");
 
 const REFUSED = "#signin-refused=";
-const BEGIN = "#signin=";
 const REFUSALS = {
   sign_in_no_role: ["You are signed in there, but have no role here.", "Ask whoever runs the daemon for one."],
   sign_in_denied: ["The sign-in was not finished at the provider.", "Try again, or with another account."],
@@ -17,8 +15,8 @@ const REFUSALS = {
   sign_in_unknown: ["This sign-in was begun elsewhere, or too long ago.", "Try again from this page."],
 };
 
-/** Whether the address tells of a sign-in: the code of a link, the way to a provider, or what came of one. */
-export const tellsOfSignIn = () => ["#code=", BEGIN, REFUSED].some((one) => location.hash.startsWith(one));
+/** Whether the address tells of a sign-in: the code of a link, or what came of one at a provider. */
+export const tellsOfSignIn = () => location.hash.startsWith("#code=") || location.hash.startsWith(REFUSED);
 
 function refusal() {
   const reason = location.hash.slice(REFUSED.length).replace(/[^a-z_]/g, "").slice(0, 64);
@@ -26,7 +24,7 @@ function refusal() {
   return Object.assign(new Error(message), { reason, fix });
 }
 
-/** Takes what the address tells of a sign-in out of it, and signs in by a link's code; returns a problem, or null. */
+/** Takes what the address tells of a sign-in out of it, and signs in by its code; returns a problem, or null. */
 export async function takeSignIn() {
   if (!tellsOfSignIn()) return null;
   if (location.hash.startsWith(REFUSED)) {
@@ -34,15 +32,10 @@ export async function takeSignIn() {
     history.replaceState(null, "", "#/");
     return problem;
   }
-  const value = location.hash.slice(location.hash.indexOf("=") + 1);
-  const toProvider = location.hash.startsWith(BEGIN);
+  const code = location.hash.slice("#code=".length);
   history.replaceState(null, "", "#/");
   try {
-    if (toProvider) {
-      location.replace(`/signin/${encodeURIComponent(value)}?seal=${await sealDigest()}`);
-      await new Promise(() => {}); // this page is left
-    }
-    await ask("/v1/session/code", { method: "POST", body: { code: value } });
+    await ask("/v1/session/code", { method: "POST", body: { code } });
     return null;
   } catch (error) {
     return error;
