@@ -11,11 +11,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from github_site import GitHubSite, github_server
-from installation import Installation, free_port
+from installation import Installation
 from witness import Witness
 
 from orchestrator.testing.github.server import GitHubServer
 from orchestrator.testing.otlp import OtlpReceiver
+from orchestrator.testing.ports import free_port
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ class GitHubSite:
 
     async def gated(self, count: int = 1) -> None:
         """So many jobs stand at the witness's gate."""
-        await self.witness.until(lambda: sum(visit.word == "gate" for visit in self.witness.visits) >= count, 40)
+        await self.witness.until(lambda: sum(visit.word == "gate" for visit in self.witness.visits) >= count, 60)
 
     async def done(self, run: Run, seconds: float = 60) -> None:
         try:
@@ -148,7 +148,7 @@ class GitHubSite:
         listed = (await self.here.call("GET", "/v1/jobs?limit=200")).body["jobs"]
         return [line for line in listed if line["id"].startswith(f"{SOURCE}.")]
 
-    async def records_until(self, reached: Callable[[list[dict[str, Any]]], bool], seconds: float = 40) -> None:
+    async def records_until(self, reached: Callable[[list[dict[str, Any]]], bool], seconds: float = 60) -> None:
         found: list[dict[str, Any]] = []
         try:
             async with asyncio.timeout(seconds):
@@ -157,11 +157,11 @@ class GitHubSite:
         except TimeoutError:
             raise AssertionError(f"not within {seconds} s: {found}; {self.tail()}") from None
 
-    async def at_rest(self, seconds: float = 40) -> None:
+    async def at_rest(self, seconds: float = 60) -> None:
         """Every record of the source is finished, and so are GitHub's registrations."""
         await self.records_until(lambda lines: all(line["phase"] == "finished" for line in lines), seconds)
         try:
-            await self.github.until(lambda: not self.github.state.runners, 5)
+            await self.github.until(lambda: not self.github.state.runners, 20)
         except TimeoutError:
             raise AssertionError(f"registered: {[one.name for one in self.runners]}; {self.tail()}") from None
 
@@ -249,7 +249,7 @@ def github_server(port: int, **options: Any) -> GitHubServer:
     return server
 
 
-async def eventually(true: Callable[[], bool], seconds: float = 20) -> None:
+async def eventually(true: Callable[[], bool], seconds: float = 60) -> None:
     """Look until it is true; for what nobody tells of."""
     until = time.monotonic() + seconds
     while not true():

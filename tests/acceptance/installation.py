@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -31,10 +30,11 @@ from orchestrator.model.events import Fact, RunnerBound
 from orchestrator.model.job import JobId
 from orchestrator.testing.checker import World, broken_promises
 from orchestrator.testing.otlp import OtlpReceiver
+from orchestrator.testing.ports import free_port
 from orchestrator.testing.receipts import wrong_receipts
 
 PROGRAM = (sys.executable, "-m", "orchestrator")
-GONE_SECONDS = 5.0
+GONE_SECONDS = 20.0
 """The bound of *nothing left behind* after the end of a daemon, however it ended."""
 
 STAGING_PLACES = ("/mnt", "/media", "/srv", "/var/empty", "/boot", "/home", "/opt")
@@ -68,12 +68,6 @@ class NotStartedError(Exception):
         super().__init__(f"exit code {code}: {said}")
         self.code = code
         self.said = said
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Installation:
@@ -140,7 +134,7 @@ class Installation:
         before = self.log.stat().st_size if self.log.exists() else 0
         process = self.process = await self.launch()
         about = self.seen(self.state / "daemon.json")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while process.returncode is None and _pid_in(about) != process.pid:
                 await asyncio.sleep(0.01)
         if process.returncode is not None:
@@ -168,6 +162,13 @@ class Installation:
                 found += [child] * (word in " ".join(child.cmdline()))
         (part,) = found
         return part
+
+    async def agent_begun(self) -> None:
+        """Wait until some sandbox has its agent as PID 1: in those that nobody uses bubblewrap waits there."""
+        launcher = self.part("launcher")
+        async with asyncio.timeout(30):
+            while not any(_is_agent(one) for outer in launcher.children() for one in outer.children()):
+                await asyncio.sleep(0.01)
 
     async def kill(self) -> None:
         """SIGKILL, as the kernel's out-of-memory killer or an impatient operator does."""
@@ -276,7 +277,7 @@ class Installation:
         return answer.body
 
     async def until(
-        self, job_id: str, reached: Callable[[dict[str, Any]], bool], seconds: float = 30
+        self, job_id: str, reached: Callable[[dict[str, Any]], bool], seconds: float = 60
     ) -> dict[str, Any]:
         """Look at a job until its view is as wanted; the view."""
         view: dict[str, Any] = {}
@@ -291,7 +292,7 @@ class Installation:
     async def phase(self, job_id: str, *phases: str) -> dict[str, Any]:
         return await self.until(job_id, lambda view: view["phase"] in phases)
 
-    async def finished(self, job_id: str, seconds: float = 30) -> dict[str, Any]:
+    async def finished(self, job_id: str, seconds: float = 60) -> dict[str, Any]:
         return await self.until(job_id, lambda view: view["phase"] == "finished", seconds)
 
     async def command(self, *arguments: str) -> Done:
@@ -340,7 +341,7 @@ class Installation:
         ]
 
 
-async def broken_traces(receiver: OtlpReceiver, views: Sequence[dict[str, Any]], seconds: float = 10) -> list[str]:
+async def broken_traces(receiver: OtlpReceiver, views: Sequence[dict[str, Any]], seconds: float = 30) -> list[str]:
     """What is wrong with the traces of these finished jobs, as the receiver got them; empty is what we promise."""
     wanted = {view["trace_id"]: view["id"] for view in views}
     async with asyncio.timeout(seconds):
@@ -363,6 +364,13 @@ async def broken_traces(receiver: OtlpReceiver, views: Sequence[dict[str, Any]],
             if not 0 < span.start_time_unix_nano <= span.end_time_unix_nano
         ]
     return problems
+
+
+def _is_agent(process: psutil.Process) -> bool:
+    try:
+        return process.name().startswith("python")
+    except psutil.Error:
+        return False
 
 
 def _pid_in(about: Path) -> int:

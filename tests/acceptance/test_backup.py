@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -124,6 +125,7 @@ async def test_a_backup_that_is_killed_leaves_none(here: Installation, tmp_path:
     async with asyncio.timeout(60):
         while not (scratch / "part").exists() or (scratch / "part").stat().st_size < 1 << 20:
             await asyncio.sleep(0.01)
+    process.send_signal(signal.SIGSTOP)  # else it may be done before the next one looks
     second = await command(here, "backup", str(target))
     assert second.code == 1
     assert "another backup" in second.err

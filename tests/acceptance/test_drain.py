@@ -64,7 +64,7 @@ async def test_a_second_signal_does_not_wait(number: signal.Signals, here: Insta
     here.signal(number)
     await draining(here)
     here.signal(number)
-    assert await here.exit_code(10) == 0
+    assert await here.exit_code(30) == 0
     assert await here.left() == []
     assert witness.words(job_id) == ["started", GATE]
 
@@ -82,7 +82,7 @@ async def test_draining_has_a_limit(here: Installation, witness: Witness, receiv
     await here.start()
     job_id = await here.dispatch("long", GATED)
     await witness.told(job_id, GATE)
-    assert await here.stop(10) == 0
+    assert await here.stop(30) == 0
     (facts,) = [facts for job, facts in (await here.history()).items() if job == job_id]
     assert type(facts[-1].event).__name__ == "JobFinished"
     assert await here.broken_promises() == []
@@ -118,7 +118,7 @@ async def test_work_that_cannot_be_ended_is_left_and_said(here: Installation, wi
 @pytest.mark.slow
 async def test_an_idle_daemon_stops_at_once(here: Installation) -> None:
     await here.start()
-    assert await here.stop(5) == 0
+    assert await here.stop(20) == 0
     with pytest.raises(aiohttp.ClientError):
         async with aiohttp.ClientSession() as session, session.get(here.url + "/healthz"):
             pass

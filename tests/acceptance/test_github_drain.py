@@ -25,7 +25,7 @@ async def test_an_idle_runner_does_not_hold_it_up(site: GitHubSite) -> None:
     await site.github.until(lambda: any(one.online for one in site.runners))
     begun = time.monotonic()
     assert await site.here.stop() == 0
-    assert time.monotonic() - begun < 10, "not the 60 s of drain_seconds, nor the grace of a surplus"
+    assert time.monotonic() - begun < 13, "not the 60 s of drain_seconds, nor the 15 s of a surplus"
     assert await site.here.left() == []
     assert await site.wrong() == []
     (record,) = await site.records()
@@ -67,12 +67,14 @@ async def test_a_runner_that_is_being_made_is_not_waited_for(site: GitHubSite) -
     run = site.dispatch()
     await site.records_until(lambda lines: [line["phase"] for line in lines] in (["provisioning"], ["binding"]))
     site.here.signal(signal.SIGTERM)
+    while (await site.here.call("GET", "/readyz")).status == 200:  # else the runner may be quicker
+        pass
     site.stopped.pop().resume()
     begun = time.monotonic()
     assert await site.here.exit_code() == 0
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 40
     site.witness.open_gate()
-    if not run.done:  # it may have been quicker
+    if not run.done:
         await site.here.start()
         await site.done(run)
         await site.at_rest()

@@ -21,7 +21,7 @@ FORGOTTEN_SECONDS = 130
 def sites(
     github: GitHubServer, installed: Callable[..., Installation], witness: Witness
 ) -> tuple[GitHubSite, GitHubSite]:
-    deadlines = {"naming_seconds": 6.0}
+    deadlines = {"naming_seconds": 12.0}
     return (
         GitHubSite(installed(), github, witness, deadlines=deadlines),
         GitHubSite(installed(), github, witness, deadlines=deadlines),

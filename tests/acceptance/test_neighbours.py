@@ -16,12 +16,15 @@ pytestmark = pytest.mark.sandbox
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """What is in the folder, without what the first daemon changes meanwhile: memory that SQLite's readers share, and
-    its log of decisions, which is written a while after them."""
+    """What is in the folder, without what the first daemon changes meanwhile: memory that SQLite's readers share, its
+    log of decisions, which is written a while after them, and the scores that it keeps by the clock."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix != ".db-shm" and path.parent.name != "decisions"
+        if path.is_file()
+        and path.suffix != ".db-shm"
+        and path.parent.name != "decisions"
+        and path.name != "scores.json"
     }
 
 
@@ -30,6 +33,7 @@ async def test_a_state_folder_has_one_daemon(installed: Callable[..., Installati
     await first.start()
     job_id = await first.dispatch("job", "visit started; visit gate; visit done")
     await witness.told(job_id, "gate")
+    await first.until(job_id, lambda view: any(not one["canary"] for one in view["egress"]))  # the last fact for now
     before = digests(first.state)
 
     second = installed(state_dir=str(first.state))

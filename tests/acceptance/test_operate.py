@@ -77,7 +77,7 @@ async def test_drained_taken_back_and_stopped(here: Installation, witness: Witne
     assert (await here.command("drain", "--cancel", "--wait", "--json")).code == 0
     view = await here.job(long)
     assert (view["result"], "drained" in view["message"]) == ("cancellation", True)
-    assert await here.stop(5) == 0
+    assert await here.stop(30) == 0
     assert await here.broken_promises() == []
 
 

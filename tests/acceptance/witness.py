@@ -23,7 +23,7 @@ PYTHON = (
 
 _VISIT = """
 import http.client, os, sys
-connection = http.client.HTTPConnection(*os.environ["http_proxy"].removeprefix("http://").split(":"), timeout=60)
+connection = http.client.HTTPConnection(*os.environ["http_proxy"].removeprefix("http://").split(":"), timeout=600)
 connection.request("POST", "/".join([os.environ["WITNESS"], os.environ["ORCHESTRATOR_JOB_ID"], *sys.argv[1:]]))
 sys.exit(0 if connection.getresponse().status == 200 else 9)
 """
@@ -77,7 +77,7 @@ class Witness:
     def shut_gate(self) -> None:
         self._gate.clear()
 
-    async def until(self, seen: Callable[[], bool], seconds: float = 20) -> None:
+    async def until(self, seen: Callable[[], bool], seconds: float = 60) -> None:
         """Wait for a visit that makes `seen` true.
 
         Raises:

@@ -17,7 +17,7 @@ MARK = "victims-own-" + "mark"
 for folder in ("/tmp", "/dev/shm", os.getcwd()):
     with tempfile.NamedTemporaryFile("w", dir=folder, prefix="victim-", delete=False) as kept:
         kept.write(f"{MARK} {id_token}")
-child = subprocess.Popen(["sleep", "60"], env={"MARK": MARK, "ID_TOKEN": id_token})
+child = subprocess.Popen(["sleep", "600"], env={"MARK": MARK, "ID_TOKEN": id_token})
 
 import http.client
 
@@ -26,7 +26,7 @@ RUN = open("/proc/sys/kernel/random/uuid").read().strip()
 
 def visit(word):
     host, port = os.environ["http_proxy"].removeprefix("http://").split(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=60)
+    connection = http.client.HTTPConnection(host, int(port), timeout=600)
     connection.request("POST", "/".join([os.environ["WITNESS"], os.environ["ORCHESTRATOR_JOB_ID"], RUN, word]))
     return connection.getresponse().status
 
