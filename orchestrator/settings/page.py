@@ -84,7 +84,8 @@ class PageSessionSettings(Group):
     """After so long a session ends in any case. Roles are those at the sign-in, so this is also how long somebody who
     was removed at the provider can go on."""
     link_seconds: float = Field(default=120, ge=10, le=3600)
-    """How long a sign-in link that `orchestrator page` prints is good for; it works once."""
+    """How long a sign-in link that `orchestrator page` prints is good for, and the way back from a provider; each works
+    once."""
 
 
 class PageSettings(Group):
