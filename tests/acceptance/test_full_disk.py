@@ -32,20 +32,20 @@ async def fill_by_jobs(here: Installation) -> Answer:
     for number in range(400):
         body = here.body(f"big-{number}", GATED + PADDING)
         answer = await here.call("POST", "/v1/jobs", body, Idempotency_Key=f"big-{number}")
-        if answer.status != 202:
+        if answer.status not in (200, 202):
             return answer
-        here.accepted.append(answer.body["id"])
+        if answer.status == 202:
+            here.accepted.append(answer.body["id"])
     raise AssertionError("the disk never got full")
 
 
 async def until_not_ready(here: Installation) -> Answer:
-    """The answer of `/readyz` once the journal is found wanting: a small fact may still have fitted in."""
-    for _ in range(20):
-        ready = await here.call("GET", "/readyz")
-        if ready.status == 503:
-            return ready
-        await fill_by_jobs(here)
-    raise AssertionError("the daemon says that it is ready while its journal takes nothing")
+    """The answer of `/readyz` once the journal is found wanting: small facts may still have fitted in, of which each
+    takes a page, and the journal looks by one whether it is well again."""
+    async with asyncio.timeout(60):
+        while (ready := await here.call("GET", "/readyz")).status != 503:
+            await fill_by_jobs(here)
+    return ready
 
 
 async def the_disk_gets_full(
@@ -155,8 +155,8 @@ async def test_a_full_file_system(
             ballast.unlink(missing_ok=True)
 
     async def restart() -> None:
+        await here.kill()  # which gives back what it had open
         ballast = fill(state)
-        await here.kill()
         with pytest.raises(NotStartedError) as refusal:
             await here.start()
         assert refusal.value.code == 1
