@@ -160,19 +160,16 @@ def describe(path: str, name: str | None, media_type: str | None) -> Document:
 
 
 def send(url: str, report: Document) -> bytes:
-    with open(os.environ["ORCHESTRATOR_TOKEN_FILE"], encoding="ascii") as file:
-        token = file.read().strip()
-    request = urllib.request.Request(
-        url,
-        data=json.dumps(report).encode(),
-        headers={"Content-Type": "application/json", "Authorization": "Bearer " + token},
-    )
+    body = json.dumps(report).encode()
     trusted = trust()
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), *trusted)
     until, pause = time.monotonic() + (PATIENCE_SECONDS if trusted else 0.0), FIRST_PAUSE
     while True:
+        with open(os.environ["ORCHESTRATOR_TOKEN_FILE"], encoding="ascii") as file:  # it changes while we wait
+            token = file.read().strip()
+        headers = {"Content-Type": "application/json", "Authorization": "Bearer " + token}
         try:
-            with opener.open(request, timeout=30) as response:
+            with opener.open(urllib.request.Request(url, data=body, headers=headers), timeout=30) as response:
                 return bytes(response.read(MAX_ANSWER))
         except urllib.error.URLError as error:
             # Of anything but a refused connection nobody knows whether the report came, and it is not made twice.

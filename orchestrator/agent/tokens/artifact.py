@@ -7,8 +7,9 @@ import hashlib
 import json
 import os
 import re
+import urllib.request
 
-from .exchange import ask, credential
+from .exchange import ask
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -33,8 +34,13 @@ def name_artifact(given: str) -> str:
     """
     digest = digest_of(given)
     url = os.environ["ORCHESTRATOR_EXCHANGE_URL"].rpartition("/")[0] + "/deployment"
-    headers = {"Content-Type": "application/json", "Authorization": "Bearer " + credential()}
-    ask(url, json.dumps({"artifact_digest": digest}).encode(), headers)
+    body = json.dumps({"artifact_digest": digest}).encode()
+
+    def request(token: str) -> urllib.request.Request:
+        headers = {"Content-Type": "application/json", "Authorization": "Bearer " + token}
+        return urllib.request.Request(url, data=body, headers=headers)
+
+    ask(request)
     return digest
 
 

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from http.client import HTTPException
 
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -60,16 +61,19 @@ def exchange(audience: str, role: str = "") -> Answer:
     """
     fields = {
         "grant_type": GRANT,
-        "subject_token": credential(),
         "subject_token_type": TOKEN_TYPE + "access_token",
         "audience": audience,
         "requested_token_type": TOKEN_TYPE + "id_token",
     }
     if role:
         fields["scope"] = role
-    body = urllib.parse.urlencode(fields).encode()
-    headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-    return Answer(ask(os.environ["ORCHESTRATOR_EXCHANGE_URL"], body, headers), role)
+
+    def request(token: str) -> urllib.request.Request:
+        body = urllib.parse.urlencode({**fields, "subject_token": token}).encode()
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+        return urllib.request.Request(os.environ["ORCHESTRATOR_EXCHANGE_URL"], data=body, headers=headers)
+
+    return Answer(ask(request), role)
 
 
 def credential() -> str:
@@ -78,18 +82,21 @@ def credential() -> str:
         return file.read().strip()
 
 
-def ask(url: str, body: bytes, headers: dict[str, str]) -> dict[str, object]:
-    """The runner API's answer to a POST that may arrive twice; never through a proxy.
+def ask(made: Callable[[str], urllib.request.Request]) -> dict[str, object]:
+    """The runner API's answer to a POST that may arrive twice, made with the runner's own token; never through a proxy.
+
+    It is made anew for each try: a token may be too old by the time that somebody answers.
 
     Raises:
         RefusedError: it said no, and why.
-        OSError, ValueError: no usable answer.
+        OSError, ValueError, KeyError: no usable answer, or this is no job.
     """
     trusted = trust()
     until, pause = time.monotonic() + (PATIENCE_SECONDS if trusted else 0.0), FIRST_PAUSE
     while True:
+        request = made(credential())
         try:
-            return _asked(urllib.request.Request(url, data=body, headers=headers), trusted)
+            return _asked(request, trusted)
         except OSError as error:
             # A certificate that is not who it should be is both an OSError and a ValueError; that stays so.
             if isinstance(getattr(error, "reason", error), ValueError) or time.monotonic() + pause > until:

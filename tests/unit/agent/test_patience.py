@@ -13,6 +13,7 @@ import pytest
 
 from orchestrator.agent import artifact
 from orchestrator.agent.tokens import exchange
+from orchestrator.agent.tokens.artifact import name_artifact
 from orchestrator.testing.ports import free_port
 
 TOKEN = {"access_token": "a.b.c", "expires_in": 600}
@@ -40,6 +41,7 @@ class Place:
     def __init__(self) -> None:
         self.port = free_port()
         self.asked = 0
+        self.heard = ""
         self._server: HTTPServer | None = None
         self._thread: threading.Thread | None = None
 
@@ -53,7 +55,8 @@ class Place:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 place.asked += 1
-                self.rfile.read(int(self.headers["Content-Length"]))
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                place.heard = f"{self.headers['Authorization']} {body}"
                 self.send_response(200)
                 self.end_headers()
                 self.wfile.write(json.dumps(TOKEN).encode())
@@ -101,6 +104,27 @@ def test_a_token_is_asked_for_until_the_next_daemon_is_there(monkeypatch, clock,
     clock.at_first = place.open
     assert exchange.exchange("https://cache.example").token == "a.b.c"
     assert (clock.slept, place.asked) == ([exchange.FIRST_PAUSE], 1)
+
+
+@pytest.mark.parametrize("how", ["token", "deployment", "report"])
+def test_the_next_daemon_is_shown_the_token_of_now(monkeypatch, clock, place, tmp_path, how):
+    """It is renewed while nobody answers, and what was there before is too old by then."""
+    for module in (exchange, artifact):
+        in_a_cluster(monkeypatch, module)
+
+    def renewed() -> None:
+        (tmp_path / "token").write_text("fresh")
+        place.open()
+
+    clock.at_first = renewed
+    ask = {
+        "token": lambda: exchange.exchange("https://cache.example"),
+        "deployment": lambda: name_artifact("sha256:" + 64 * "0"),
+        "report": lambda: artifact.send(place.url, {"name": "f"}),
+    }
+    ask[how]()
+    assert "fresh" in place.heard
+    assert "runner" not in place.heard
 
 
 def test_an_artifact_is_reported_to_the_next_daemon_once(monkeypatch, clock, place):
