@@ -48,6 +48,7 @@ class Notifier:
         self._senders = senders
         self._follower = follower
         self._near = near
+        self._tls = near.tls
         self._reading: asyncio.Task[None] | None = None
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._changing: set[asyncio.Task[None]] = set()
@@ -93,7 +94,7 @@ class Notifier:
             self._in_background(self._leave(self._senders.pop(name), self._sending.pop(name, None)))
         for one in endpoints:
             known = self._senders.get(one.name)
-            if known is not None and known.endpoint == one and one.name not in tls:
+            if known is not None and known.endpoint == one and not {one.name} & (tls.keys() | self._tls.keys()):
                 continue
             poster = Poster(one, self._near.public, tls.get(one.name))
             if known is not None:
@@ -102,6 +103,7 @@ class Notifier:
             self._senders[one.name] = Sender(one, self._outbox, poster, self._near.schedule, self._near.now_ns)
             if self._reading is not None:
                 self._send(one.name)
+        self._tls = tls
         self._in_background(self._tidy(endpoints))
 
     def _send(self, name: str) -> None:

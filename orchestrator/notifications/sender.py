@@ -89,6 +89,8 @@ class Sender:
         self._worn.append(self.poster)
         self.endpoint, self.poster = endpoint, poster
         self.tally.failing = None
+        if self._unsettled is not None:
+            self._unsettled.disabled = ""
         self.hurry()
 
     async def close(self) -> None:
@@ -139,13 +141,17 @@ class Sender:
         return UPKEEP_SECONDS if next_ns is None else max(next_ns - now, SECOND // 1000) / SECOND
 
     async def _send(self, due: Sequence[Due]) -> None:
+        poster = self.poster
         async with asyncio.TaskGroup() as group:
-            tries = [group.create_task(self.poster.post(one.message)) for one in due]
+            tries = [group.create_task(poster.post(one.message)) for one in due]
         results, now = Results(), self.now_ns()
         deliveries = [task.result() for task in tries]
         for one, delivery in zip(due, deliveries, strict=True):
             self._judge(one, delivery, results, now)
-        self._remember(deliveries, now)
+        if poster is self.poster:
+            self._remember(deliveries, now)
+        else:  # of the endpoint as it is now, the one before it has nothing to say
+            results.disabled = ""
         self._unsettled = results
         await self._settle(now)
 

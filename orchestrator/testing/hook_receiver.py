@@ -21,12 +21,14 @@ from aiohttp import web
 
 
 class HookFault(StrEnum):
-    """What goes wrong with one answer. `LOST` takes the message, and its answer never arrives."""
+    """What goes wrong with one answer. `LOST` takes the message, and its answer never arrives; `LATE_GONE` is
+    `GONE` when it is released."""
 
     UNAVAILABLE = "unavailable"
     REFUSED = "refused"
     RATE_LIMITED = "rate_limited"
     GONE = "gone"
+    LATE_GONE = "late_gone"
     MOVED = "moved"
     HANG = "hang"
     RESET = "reset"
@@ -126,6 +128,9 @@ class HookReceiver:
         if fault is HookFault.HANG:
             await self._released.wait()
             fault = None if self._takes_late else fault
+        if fault is HookFault.LATE_GONE:
+            await self._released.wait()
+            fault = HookFault.GONE
         if fault in (HookFault.RESET, HookFault.LOST):
             if fault is HookFault.LOST:
                 self._take(hook)

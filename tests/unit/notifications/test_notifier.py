@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
+import ssl
 import time
 
 import pytest
@@ -12,6 +13,7 @@ from orchestrator.errors import TryAgainError
 from orchestrator.journal.sqlite import SqliteJournal
 from orchestrator.model import events as e
 from orchestrator.notifications import follower, sender
+from orchestrator.notifications import notifier as notifier_module
 from orchestrator.notifications.endpoint import Filter
 from orchestrator.notifications.notifier import Notifier
 from orchestrator.notifications.outbox import Bounds
@@ -426,6 +428,37 @@ async def test_a_message_on_its_way_is_waited_for_when_its_endpoint_changes(plan
             slow.release()
             await until(lambda: notifier.state("ops").waiting == 0)
             assert len(slow.seen) == 1
+
+
+async def test_what_the_old_address_says_late_is_not_said_of_the_new_one(plant):
+    async with HookReceiver() as gone, HookReceiver() as new:
+        gone.always = HookFault.LATE_GONE
+        async with plant.notifier(endpoint(gone.url, filter=ENDS)) as notifier:
+            await plant.jobs(1)
+            await gone.wait_until(lambda gone: gone.seen)
+            await change(notifier, endpoint(new.url, filter=ENDS))
+            gone.release()
+            await new.wait_for(1)
+            state = notifier.state("ops")
+            assert (state.disabled, state.failing) == ("", None)
+
+
+async def test_certificates_of_its_own_are_taken_back(plant, monkeypatch):
+    """Which ones a try trusts is tested with the client; here is whether the endpoint is made anew."""
+    made = []
+
+    class Poster(notifier_module.Poster):
+        def __init__(self, endpoint, public, tls=None):
+            made.append(tls)
+            super().__init__(endpoint, public, tls)
+
+    monkeypatch.setattr(notifier_module, "Poster", Poster)
+    own = ssl.create_default_context()
+    async with HookReceiver() as ops, plant.notifier(endpoint(ops.url, filter=ENDS)) as notifier:
+        for tls in ({"ops": own}, {}, {}):
+            await notifier.prepare([endpoint(ops.url, filter=ENDS)])
+            notifier.change([endpoint(ops.url, filter=ENDS)], plant.bounds, tls)
+        assert made == [None, own, None], "and not again when nothing changes"
 
 
 async def test_a_change_that_cannot_be_stored_is_refused_and_changes_nothing(plant):
