@@ -166,8 +166,9 @@ class KeyStore:
         """
         with self._lock:
             plan = plan_asked(self.states(), self.schedule, ALGORITHMS, now, at_once=at_once)
-            retiring = sum(key.state is KeyState.RETIRING for key in self._keys) + len(plan.retire)
-            if plan.retire and retiring > _MOST_RETIRING:
+            # Those that sign now retire later, where they do not at once.
+            retiring = sum(key.state is KeyState.RETIRING for key in self._keys) + len(ALGORITHMS)
+            if plan and retiring > _MOST_RETIRING:
                 raise GiveUpError(
                     "As many old signing keys as may be are still published.",
                     reason="keys_too_many",

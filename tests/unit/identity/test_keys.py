@@ -309,6 +309,20 @@ def test_old_keys_do_not_pile_up(keys):
     assert keys.ask(NOW + 9 + SCHEDULE.retire_seconds, at_once=True)
 
 
+def test_old_keys_do_not_pile_up_however_soon_their_followers_sign(tmp_path, monkeypatch):
+    """The keys that a rotation now asks for take over later, when nobody asks whether there is room."""
+    monkeypatch.setattr("orchestrator.identity.keys._MOST_RETIRING", 4)
+    store = KeyStore.open(tmp_path / "keys", RotationSchedule(publish_ahead_seconds=1), NOW)
+    for number in range(2):
+        store.ask(NOW + 2 * number)
+        store.rotate(NOW + 2 * number + 1)
+    assert len(kids(store, KeyState.RETIRING)) == 4
+    with pytest.raises(GiveUpError) as caught:
+        store.ask(NOW + 4)
+    assert caught.value.reason == "keys_too_many"
+    assert not kids(store, KeyState.NEXT)
+
+
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
