@@ -105,7 +105,7 @@ def _forms(piece: bytes) -> Iterable[bytes]:
 class Masker:
     """The registry of live secrets, by job. Register before the secret is handed out, drop when the job is gone.
 
-    For one thread (the event loop's).
+    For one thread (the event loop's), but `text` and what goes through it for any.
     """
 
     def __init__(self) -> None:
@@ -166,7 +166,8 @@ class Masker:
         found: list[Found] = []
         for at in range(len(raw) - _KEY + 1) if filed else ():
             if forms := filed.get(raw[at : at + _KEY]):
-                found += [(at, at, at + len(form)) for form in forms if raw.startswith(form, at)]
+                # A copy, for the event loop may register and drop secrets meanwhile.
+                found += [(at, at, at + len(form)) for form in tuple(forms) if raw.startswith(form, at)]
         return found
 
     def redact_mapping(self, values: Mapping[str, object]) -> dict[str, object]:

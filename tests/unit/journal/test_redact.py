@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import re
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -271,3 +276,28 @@ def test_text_without_secrets_comes_back_unless_a_pattern_matched(text: str, sec
     assert (
         secret.splitlines()[0] not in masker.text(f"{text}{secret}{text}") or len(secret.splitlines()[0].encode()) < 8
     )
+
+
+def test_a_secret_that_is_registered_while_another_thread_masks_a_text_is_no_fault_there():
+    """Traces are drawn beside the event loop. What the loop does in between happens here at every step of the other."""
+    masker, count = Masker(), itertools.count()
+    masker.register("job", "secret-0123456789")
+
+    def step(frame: FrameType, _event: str, _argument: object) -> Callable[..., Any] | None:
+        if frame.f_code.co_filename != redact.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if frame.f_code is not Masker.register.__code__ and next(count) < 2000:
+            sys.settrace(None)
+            masker.register("other", f"secret-of-another-{next(count)}")
+            sys.settrace(step)
+        return step
+
+    before = sys.gettrace()
+    sys.settrace(step)
+    try:
+        shown = masker.text("is secret-0123456789 here?")
+    finally:
+        sys.settrace(before)
+    assert shown == f"is {MASK} here?"
+    assert next(count) > 100
