@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from orchestrator.model.job import JobId
+from orchestrator.model.journey import StageBegan
 from orchestrator.server.deps import JobEngine
 from orchestrator.server.views import timestamp
 from orchestrator.telemetry.stages import STAGE_NAMES
@@ -22,18 +23,18 @@ class StageMarks:
     def __init__(self, engine: JobEngine, job_id: JobId) -> None:
         self._engine = engine
         self._job_id = job_id
-        self._told: tuple[str, int] = ("", 0)
+        self._told: tuple[str, tuple[StageBegan, ...]] = ("", ())
 
     def news(self) -> bytes:
-        """A server-sent event with all stages that are not on record yet; empty when there are no more than were told.
+        """A server-sent event with all stages that are not on record yet; empty when they were told.
 
         It has no `id`: it is no fact, and nobody can go on from it.
         """
         record = self._engine.record(self._job_id)
         note = self._engine.under_way(record) if record is not None else None
-        if note is None or (note.uid, len(note.stages)) == self._told:
+        if note is None or (note.uid, note.stages) == self._told:
             return b""
-        self._told = note.uid, len(note.stages)
+        self._told = note.uid, note.stages
         stages = [
             {"name": STAGE_NAMES[one.stage], "began_at": timestamp(one.at_ns), "time_source": one.source.value}
             for one in note.stages

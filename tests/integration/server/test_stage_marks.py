@@ -8,6 +8,8 @@ import pytest
 
 from orchestrator.model.job import JobId
 from orchestrator.model.journey import Journey, RunnerPlace, RunnerStage, StageBegan, TimeSource
+from orchestrator.server.stage_marks import StageMarks
+from orchestrator.telemetry.stages import STAGE_NAMES
 
 S = RunnerStage
 PLACE = RunnerPlace("runners", "runner-1", "node-1", "registry.example/agent", "registry.example/build")
@@ -96,6 +98,17 @@ async def test_a_follower_is_told_each_stage_once_and_no_fact_less(api, job_id):
         assert kinds == ["RunnerObserved", "RunnerBound"], "nothing more of it: it is on record"
         await api.finish(job_id)
         assert b"event: stages" not in await answer.content.read()
+
+
+async def test_as_many_stages_as_before_are_news_when_they_are_others(api, job_id):
+    await api.run(job_id)
+    marks = StageMarks(api.engine, JobId(job_id))
+    assert not marks.news()
+    for stages in ((S.SCHEDULE, S.PULL_AGENT), (S.START, S.PULL_JOB)):  # the first are on record by the second look
+        reach(api, job_id, *stages)
+        told = json.loads(marks.news().partition(b"data: ")[2])
+        assert [one["name"] for one in told["stages"]] == [STAGE_NAMES[stage] for stage in stages]
+        assert not marks.news()
 
 
 async def test_who_does_not_ask_is_told_facts_only(api, job_id):
