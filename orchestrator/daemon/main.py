@@ -81,7 +81,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread
         with until_told_to_stop(hung_up.set):
             await lead(settings, listener, stack)
             rooms = await open_rooms(settings, url, stack)
-        await asyncio.to_thread(keep_port, settings.state_dir, int(address[1]))
+            await asyncio.to_thread(keep_port, settings.state_dir, int(address[1]))
         live = LiveSettings(rooms, reread) if reread else None
         watched = rooms.policy_engine, rooms.trust, rooms.decisions
         reload = Reload(*watched, rooms.notes, rooms.metrics, live, _loaded_again(rooms))

@@ -166,10 +166,14 @@ class Program:
     def write(self, **settings: Any) -> None:
         self.config.write_text(yaml.safe_dump(document(self.folder, **settings)))
 
-    def start(self, *, wait: bool = True) -> Program:
+    def start(self, *, wait: bool = True, fault: str = "") -> Program:
+        """With a `fault` that is Python to be done first."""
+        begin = [sys.executable, "-m", "orchestrator"]
+        if fault:
+            begin[1:] = ["-c", f"import runpy\n{fault}\nrunpy.run_module('orchestrator', run_name='__main__')"]
         with self.errors.open("wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "orchestrator", "run", "--config", str(self.config)],
+                [*begin, "run", "--config", str(self.config)],
                 stderr=errors,
                 start_new_session=True,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},

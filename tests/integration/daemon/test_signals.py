@@ -84,6 +84,22 @@ def test_a_daemon_that_is_told_to_stop_while_it_starts_stops(program, number):
     assert not (daemon.folder / "state" / "daemon.json").exists()
 
 
+@pytest.mark.slow
+def test_a_daemon_is_told_to_stop_until_the_very_end_of_its_start(program):
+    """Every room is open when it keeps its port, which is held until the end."""
+    daemon = program()
+    held = daemon.folder / "held"
+    os.mkfifo(held)
+    daemon.start(
+        wait=False,
+        fault=f"from orchestrator.daemon import main\nmain.keep_port = lambda *_: open({str(held)!r}).read()",
+    )
+    writer = os.open(held, os.O_WRONLY)  # returns when it reads
+    daemon.signal(signal.SIGTERM)
+    os.close(writer)
+    assert daemon.process.wait(30) == 0, daemon.errors.read_text()
+
+
 def deny(asking: socket.socket) -> None:
     """Hear one question out as an OPA server, and say no."""
     with asking, asking.makefile("rb") as question:
