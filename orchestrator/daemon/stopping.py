@@ -21,6 +21,8 @@ def until_told_to_stop(hung_up: Callable[[], None]) -> Iterator[None]:
     """Cancel what the current task does inside at the first SIGTERM or SIGINT; also at a SIGHUP of a terminal that was
     closed over us. At any other `hung_up` is called, for there is nothing yet that could be loaded again.
 
+    At a good end the handlers stay until others replace them, which is to be done before anything is awaited.
+
     A container's first process must have a handler to notice a signal at all: the kernel drops those that would have
     their default effect on it, and whoever sent one waits for the SIGKILL.
 
@@ -29,7 +31,7 @@ def until_told_to_stop(hung_up: Callable[[], None]) -> Iterator[None]:
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    told, began_on_terminal = False, has_terminal()
+    told, began_on_terminal, begun = False, has_terminal(), False
 
     def signalled() -> None:
         nonlocal told
@@ -47,12 +49,14 @@ def until_told_to_stop(hung_up: Callable[[], None]) -> Iterator[None]:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)
     try:
         yield
+        begun = not told
     except asyncio.CancelledError:
         if not told or task.uncancel():
             raise
         raise ToldToStopError from None
     finally:
-        for number in handlers:
+        # At a good end they stay: without any, a signal would end us there and then.
+        for number in () if begun else handlers:
             loop.remove_signal_handler(number)
     if told:
         task.uncancel()

@@ -100,6 +100,15 @@ def test_a_daemon_is_told_to_stop_until_the_very_end_of_its_start(program):
     assert daemon.process.wait(30) == 0, daemon.errors.read_text()
 
 
+@pytest.mark.slow
+def test_no_moment_of_a_start_is_without_ears_for_signals(program):
+    """It is told to load everything again, and to stop, between all rooms being open and its being of use."""
+    signals = "from orchestrator.daemon import main; import os, signal; made = main.LiveSettings"
+    told = "[os.kill(os.getpid(), number) for number in (signal.SIGHUP, signal.SIGTERM)]"
+    daemon = program().start(wait=False, fault=f"{signals}\nmain.LiveSettings = lambda *given: {told} and made(*given)")
+    assert daemon.process.wait(30) == 0, daemon.errors.read_text()
+
+
 def deny(asking: socket.socket) -> None:
     """Hear one question out as an OPA server, and say no."""
     with asking, asking.makefile("rb") as question:
