@@ -13,7 +13,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -29,16 +28,13 @@ import yaml
 from node import ROOT, Json, Node, kubectl
 
 from orchestrator.identity.serving_certificate import ServingCertificate
+from orchestrator.testing.ports import free_port
 
 STAGING, PROD = "https://staging.deploy.example", "https://prod.deploy.example"
 ALLOWED = "witness.test.internal"
 """The host that jobs may reach, by the gateway only: a server of the test."""
-
-
-def free_port(address: str = "127.0.0.1") -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
+HELD = "until [ -e go ]; do sleep 0.2; done"
+"""In a job's script: wait until the test lets it go on."""
 
 
 class DaemonEndedError(AssertionError):
@@ -325,6 +321,11 @@ class Product:
         found = self.job(job)
         (pod,) = [one for one in self.pods_of(found["pool"]) if one["metadata"]["uid"] == found["runner"]["uid"]]
         return pod
+
+    def let_go(self, pod: Json) -> None:
+        """End the wait of the job in this pod."""
+        names = pod["metadata"]
+        kubectl("--namespace", names["namespace"], "exec", names["name"], "-c", "job", "--", "touch", "go")
 
     def left(self) -> list[str]:
         """Pods of this installation that there still are, in all pools."""

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 from node import PYTHON, RUN_SH, Node
-from product import ALLOWED, Product, free_port, installed
+from product import ALLOWED, Product, installed
 
 from orchestrator.testing.github.faults import Fault
 from orchestrator.testing.github.model import JobPlan, Run
 from orchestrator.testing.github.routes_service import jit_blob
 from orchestrator.testing.github.server import GitHubServer
+from orchestrator.testing.ports import free_port
 
 pytestmark = [pytest.mark.cluster, pytest.mark.node, pytest.mark.timeout(240)]
 

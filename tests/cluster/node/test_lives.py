@@ -7,17 +7,20 @@ import json
 import signal
 
 import pytest
-from product import Product, free_port
+from product import HELD, Product
+
+from orchestrator.testing.ports import free_port
 
 pytestmark = [pytest.mark.cluster, pytest.mark.node, pytest.mark.timeout(240)]
 
-LINES = 80
-TALK = f"i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); sleep 0.1; done; exit 3"
-"""Eight seconds of output at least."""
+LINES = 60
+TALK = f"i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); sleep 0.1; done; {HELD}; exit 3"
+"""Six seconds of output at least, and no end before it is let go."""
 
 
 def whole(product: Product, job: str) -> None:
-    """The job ran once, to its own end, and every line of it is here once."""
+    """The job runs once, to its own end, and every line of it is here once."""
+    product.let_go(product.pod_of(job))
     found = product.finished(job)
     assert (found["result"], found["exit_code"]) == ("failure", 3), (found, product.log)
     assert product.output(job).splitlines() == [f"line {number}" for number in range(LINES)]
@@ -41,9 +44,11 @@ def test_the_next_daemon_finishes_what_runs(product: Product, number: signal.Sig
 
 
 def test_a_pod_that_ended_while_no_daemon_looked(product: Product):
-    job = product.submit("shell", "echo begun; sleep 3; echo over; exit 3")
+    job = product.submit("shell", f"echo begun; {HELD}; echo over; exit 3")
     product.says(job, "begun")
+    pod = product.pod_of(job)
     product.end(signal.SIGKILL)
+    product.let_go(pod)
     product.until(lambda: product.pods_of("shell")[0]["status"]["phase"] == "Failed")
     product.start()
     found = product.finished(job)
@@ -52,7 +57,7 @@ def test_a_pod_that_ended_while_no_daemon_looked(product: Product):
 
 
 def test_a_standby_takes_over_from_a_killed_leader(product: Product):
-    job = product.submit("shell", "echo begun; sleep 15; exit 3")
+    job = product.submit("shell", f"echo begun; {HELD}; exit 3")
     product.says(job, "begun")
     leader = product.daemons[-1]
     product.port = free_port()
@@ -62,6 +67,7 @@ def test_a_standby_takes_over_from_a_killed_leader(product: Product):
     leader.kill()
     leader.wait()
     product.until(lambda: product._leads(standby), 60)
+    product.let_go(product.pod_of(job))
     found = product.finished(job)
     assert (found["result"], found["exit_code"]) == ("failure", 3), (found, product.log)
     assert standby.poll() is None

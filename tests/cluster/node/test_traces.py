@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from product import Product, installed
+from product import HELD, Product, installed
 
 from orchestrator.testing.otlp import OtlpReceiver
 from orchestrator.testing.traces import ERRORS, POD_TO_WORK, TEARDOWN, ReceivedTrace, attributes_of, received
@@ -129,10 +129,11 @@ def test_an_image_that_cannot_be_pulled(site: Product, receiver: OtlpReceiver) -
 
 
 def test_a_daemon_that_is_killed_while_the_job_runs(site: Product, receiver: OtlpReceiver) -> None:
-    job = site.submit("shell", "echo begun; while [ ! -e stop ]; do sleep 1; [ -e go ] && break; touch go; done")
+    job = site.submit("shell", f"echo begun; {HELD}")
     site.says(job, "begun")
     site.end(signal.SIGKILL)
     site.start()
+    site.let_go(site.pod_of(job))
     trace = trace_of(site, receiver, job)
     assert without_work(trace) == tree(site.job(job)["name"], "success", "completed", " restarts=1", flushed=False)
     assert "orchestrator.daemon.gap_seconds" in attributes_of(trace.one("execute").attributes)
