@@ -280,14 +280,16 @@ def test_the_canary_sees_a_network_that_denies_nothing(site: Site) -> None:
 
 
 def test_a_new_daemon_reads_its_volume_and_goes_on_with_what_runs(site: Site) -> None:
-    script = "echo begun; sleep 25; echo through"
+    script = "echo begun; until [ -e go ]; do sleep 0.2; done; echo through"
     job = json.loads(site.daemon("submit", "--name", "job", "--script", script, "--no-follow", "--json"))
     until(lambda: json.loads(site.daemon("show", job["id"], "--json"))["phase"] == "running")
     uid = json.loads(site.daemon("show", job["id"], "--json"))["runner"]["uid"]
     site.kubectl("rollout", "restart", "deployment/orchestrator")
     site.ready("orchestrator")
     pods = json.loads(kubectl("--namespace", site.runners, "get", "pods", "-o", "json"))["items"]
-    assert [one["status"]["phase"] for one in pods if one["metadata"]["uid"] == uid] == ["Running"]
+    (pod,) = [one for one in pods if one["metadata"]["uid"] == uid]
+    assert pod["status"]["phase"] == "Running"
+    kubectl("--namespace", site.runners, "exec", pod["metadata"]["name"], "-c", "job", "--", "touch", "go")
     shown = json.loads(site.daemon("show", job["id"], "--wait", "--json"))
     assert (shown["result"], shown["runner"]["uid"]) == ("success", uid)
     assert site.daemon("logs", job["id"]) == "begun\nthrough\n"
