@@ -8,6 +8,7 @@ give is fencing; the journal has an owner of its own for that.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -137,7 +138,7 @@ class LeaderLease:
             if holder not in ("", self._holder) and self._monotonic() < self._seen_at + duration:
                 self.waits_for = f"{holder} leads"
                 return False
-            self._ours = await self._put(lease, self._holder)
+            self._ours = await self._taken(lease, began)
         except ConflictError:
             self.waits_for = "another daemon was quicker"
             return False
@@ -152,6 +153,18 @@ class LeaderLease:
             ) from error
         self._renewed_at = began
         return True
+
+    async def _taken(self, lease: _Lease, began: float) -> _Lease:
+        """Who is told to end while the cluster is asked gives back what came of it: nobody else would for as long as a
+        Lease lasts."""
+        asked = asyncio.ensure_future(self._put(lease, self._holder))
+        try:
+            return await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            with contextlib.suppress(OrchestratorError):
+                self._ours, self._renewed_at = await asked, began
+            await self.release()
+            raise
 
     def _last_holder(self, lease: _Lease) -> str:
         """Whose the Lease is. One that was deleted and made anew is nobody's, and yet whoever held the one before
