@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.backends.kubernetes.render.groups import kustomization
-from orchestrator.cli.monitoring import Part, text_of
-from orchestrator.daemon.manifests import KUSTOMIZATION, documents, yaml_text
+from orchestrator.cli.operations.monitoring import Part, text_of
+from orchestrator.daemon.cluster.manifests import KUSTOMIZATION, documents, yaml_text
 from orchestrator.settings import load_settings
 
 ROOT = Path(__file__).parent

@@ -23,7 +23,7 @@ def check_config(
 ) -> None:
     """Check settings, print the effective ones (file, environment and defaults together), warn of insecure choices."""
     from orchestrator.cli.exits import ExitCode
-    from orchestrator.cli.insecure import warnings_for
+    from orchestrator.cli.insecure.settings import warnings_for
     from orchestrator.cli.output import note, print_json
     from orchestrator.cli.shown_settings import shown
     from orchestrator.settings import load_settings
@@ -51,10 +51,10 @@ def _try_files(settings: Settings) -> None:
     Raises:
         ConfigurationError: the daemon could not start with it.
     """
-    from orchestrator.daemon.audit_anchors import open_anchor
     from orchestrator.daemon.notifications import try_endpoints
-    from orchestrator.daemon.signers import try_signers
-    from orchestrator.daemon.tickets import connection_of
+    from orchestrator.daemon.promotion.signers import try_signers
+    from orchestrator.daemon.promotion.tickets import connection_of
+    from orchestrator.daemon.records.audit_anchors import open_anchor
     from orchestrator.errors import ConfigurationError
     from orchestrator.evidence.approvals.people import read_people
     from orchestrator.identity.issuer_keys import FileKeys
@@ -86,7 +86,7 @@ def _try_files(settings: Settings) -> None:
 
         load_configured(settings.policy.bundle)
     if settings.policy.candidate:
-        from orchestrator.daemon.decision_log import load_candidate
+        from orchestrator.daemon.records.decision_log import load_candidate
 
         load_candidate(settings.policy.candidate)
 
@@ -117,7 +117,7 @@ def _try_gate(settings: Settings) -> None:
     """Raises ConfigurationError for a CA of API servers that is none."""
     import ssl
 
-    from orchestrator.daemon.cluster_gate import demand_certificates
+    from orchestrator.daemon.cluster.gate import demand_certificates
 
     given = settings.deployment
     if given.namespaces and given.webhook.client_ca_file:
@@ -128,7 +128,7 @@ def _try_secrets(settings: Settings) -> None:
     """Raises ConfigurationError: a secret's file holds nothing that could be handed out, or a hook is no program."""
     import os
 
-    from orchestrator.daemon.secrets_slice import registry
+    from orchestrator.daemon.secrets.slice import registry
     from orchestrator.errors import ConfigurationError, TryAgainError
     from orchestrator.identity.secrets.state import SecretState
     from orchestrator.identity.secrets.value import present
@@ -152,7 +152,7 @@ def _try_trust_map(settings: Settings) -> list[str]:
     """
     if not settings.identity.trust_maps:
         return []
-    from orchestrator.cli.idle_grants import idle_grants
+    from orchestrator.cli.trust.idle_grants import idle_grants
     from orchestrator.daemon import slices
     from orchestrator.daemon.trust import check_fit, facts_given
     from orchestrator.identity.trust.trust_map import TrustMap

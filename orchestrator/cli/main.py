@@ -16,50 +16,36 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from orchestrator.cli import (
+from orchestrator.cli import check_config, init, reference, run, version
+from orchestrator.cli.approvals import commands as approvals
+from orchestrator.cli.artifacts import attest, verify
+from orchestrator.cli.artifacts import commands as artifacts
+from orchestrator.cli.audit import commands as audit
+from orchestrator.cli.cluster import gateway, manifests, preflight, runner_api_ca
+from orchestrator.cli.exits import CommandError, ExitCode
+from orchestrator.cli.jobs import cancel, logs, receipt, show, submit, trace, why
+from orchestrator.cli.jobs import listing as jobs
+from orchestrator.cli.operations import (
     activity,
-    approvals,
-    artifacts,
-    attest,
-    audit,
     backup,
-    cancel,
-    check_config,
     drain,
-    gateway,
-    init,
     inventory,
-    jobs,
     keys,
-    logs,
-    manifests,
     monitoring,
     notifications,
     page,
-    policy,
     pools,
-    preflight,
-    receipt,
-    reference,
     reload,
     restore,
-    run,
-    runner_api_ca,
     scorecard,
     secrets,
-    show,
     sources,
-    submit,
     support_bundle,
     top,
-    trace,
-    trust,
-    verify,
-    version,
-    why,
 )
-from orchestrator.cli.exits import CommandError, ExitCode
+from orchestrator.cli.policy import commands as policy
 from orchestrator.cli.session import Session, examples
+from orchestrator.cli.trust import commands as trust
 from orchestrator.errors import OrchestratorError
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from orchestrator.cli.client import DaemonClient
+    from orchestrator.cli.link.client import DaemonClient
 
 
 def examples(lines: tuple[str, ...]) -> str:
@@ -27,8 +27,8 @@ class Session:
 
     def client(self) -> DaemonClient:
         """A client for the daemon meant; see `target.find_target` for the order of search and its errors."""
-        from orchestrator.cli.client import DaemonClient
-        from orchestrator.cli.target import find_target
+        from orchestrator.cli.link.client import DaemonClient
+        from orchestrator.cli.link.target import find_target
 
         return DaemonClient(find_target(self.url, self.token_file, allow_http=self.allow_http))
 

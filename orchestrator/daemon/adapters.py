@@ -32,7 +32,7 @@ from orchestrator.model.events import (
 from orchestrator.model.job import JobId
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
-from orchestrator.server.runner_api import RunnerApi
+from orchestrator.server.runner.listeners import RunnerApi
 
 _log = logging.getLogger(__name__)
 

@@ -7,17 +7,17 @@ from functools import partial
 from typing import Protocol
 
 from orchestrator.daemon.adapters import LogReaderAdapter
-from orchestrator.daemon.artifacts import ArtifactDesk
-from orchestrator.daemon.deployment import PolicyDesk
-from orchestrator.daemon.page import open_door
+from orchestrator.daemon.operations.page import open_door
+from orchestrator.daemon.operations.signing_keys import SigningKeys
 from orchestrator.daemon.presence import Presence
+from orchestrator.daemon.promotion.artifacts import ArtifactDesk
+from orchestrator.daemon.promotion.deployment import PolicyDesk
 from orchestrator.daemon.rooms import Rooms
-from orchestrator.daemon.signing_keys import SigningKeys
 from orchestrator.daemon.surroundings import surroundings
 from orchestrator.daemon.trust import TrustReader
 from orchestrator.server.app import ApiServer, build_app
 from orchestrator.server.deps import Limits, PoolState, ServerDeps
-from orchestrator.server.operating_port import OperatingDesk
+from orchestrator.server.operating.port import OperatingDesk
 from orchestrator.telemetry.waterfall import trace_document
 
 

@@ -15,7 +15,7 @@ from orchestrator.lifecycle.ports import Attester, Backend, Revoker, RunnerCrede
 from orchestrator.model.api import ApiCounts
 from orchestrator.model.events import Fact
 from orchestrator.model.record import Record
-from orchestrator.server.runner_handlers import RunnerDeps
+from orchestrator.server.runner.handlers import RunnerDeps
 from orchestrator.settings import Settings
 
 

@@ -21,7 +21,7 @@ from orchestrator.lifecycle.ports import Attester, Revoker, RunnerCredentials, R
 from orchestrator.model.api import ApiCounts
 from orchestrator.model.events import Fact
 from orchestrator.model.record import Record
-from orchestrator.server.runner_handlers import RunnerDeps
+from orchestrator.server.runner.handlers import RunnerDeps
 from orchestrator.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ Opener = Callable[[Neighbours, AsyncExitStack], Awaitable[BackendRoom]]
 
 
 async def _kubernetes(near: Neighbours, stack: AsyncExitStack) -> BackendRoom:
-    from orchestrator.daemon.kubernetes import KubernetesRoom  # its client takes long to import
+    from orchestrator.daemon.cluster.room import KubernetesRoom  # its client takes long to import
 
     return await KubernetesRoom.open(near, stack)
 

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from orchestrator.daemon import slices
-from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.closing import push_closing
+from orchestrator.daemon.records.audit_notes import AuditNotes
 from orchestrator.daemon.trust import TrustHolder, facts_given
 from orchestrator.errors import ConfigurationError
 from orchestrator.evidence.audit.facts import DAEMON

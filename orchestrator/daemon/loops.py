@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any
 
-from orchestrator.daemon.cluster_gate import ClusterGate
+from orchestrator.daemon.cluster.gate import ClusterGate
 from orchestrator.daemon.egress_keeper import LOOK_SECONDS
 from orchestrator.daemon.presence import Presence
 from orchestrator.daemon.rooms import Rooms

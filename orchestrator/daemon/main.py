@@ -16,17 +16,17 @@ from orchestrator import __version__
 from orchestrator.daemon import slices
 from orchestrator.daemon.api import api_server
 from orchestrator.daemon.closing import push_closing
-from orchestrator.daemon.cluster_gate import deployment_gate, open_cluster_gate
+from orchestrator.daemon.cluster.gate import deployment_gate, open_cluster_gate
+from orchestrator.daemon.cluster.leadership import lead
 from orchestrator.daemon.collector import spare_the_loop
-from orchestrator.daemon.drain import Drain, Drainage
-from orchestrator.daemon.leadership import lead
 from orchestrator.daemon.listening import keep_port, listen
-from orchestrator.daemon.live_settings import LiveSettings, Reread
 from orchestrator.daemon.loops import periodic_loops
-from orchestrator.daemon.operating import OperatingDesk
+from orchestrator.daemon.operations.drain import Drain, Drainage
+from orchestrator.daemon.operations.live_settings import LiveSettings, Reread
+from orchestrator.daemon.operations.operators import OperatingDesk
+from orchestrator.daemon.operations.reload import Load, Reload, has_terminal
 from orchestrator.daemon.platform_log import PlatformLog
 from orchestrator.daemon.presence import Presence
-from orchestrator.daemon.reload import Load, Reload, has_terminal
 from orchestrator.daemon.rooms import Rooms, open_rooms, prepare_state_dir
 from orchestrator.daemon.stopping import ToldToStopError, until_told_to_stop
 from orchestrator.errors import OrchestratorError

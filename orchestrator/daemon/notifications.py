@@ -44,7 +44,7 @@ class _Ready:
 
 
 class NotificationDesk:
-    """Implements `server.notification_port.NotificationDesk`. Without endpoints nothing is opened or done."""
+    """Implements `server.notifications.port.NotificationDesk`. Without endpoints nothing is opened or done."""
 
     def __init__(self, path: Path, near: Surroundings) -> None:
         self._path = path

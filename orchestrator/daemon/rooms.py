@@ -11,28 +11,28 @@ from pathlib import Path
 
 from orchestrator import __version__
 from orchestrator.daemon import slices
-from orchestrator.daemon.accounts import Accounts
 from orchestrator.daemon.adapters import ForgettingSource, Later, ListenersAdapter, masked_note
-from orchestrator.daemon.approvals import Approvals
-from orchestrator.daemon.audit import Audit
-from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.daemon.backend_room import BackendRoom, Neighbours
 from orchestrator.daemon.backends import AnyCredentials, open_backends
 from orchestrator.daemon.backup.places import RESTORING
-from orchestrator.daemon.brokered import GitHubBroker, open_broker
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.closing import push_closing
-from orchestrator.daemon.decision_log import DecisionRoom
 from orchestrator.daemon.egress_keeper import EgressKeeper
-from orchestrator.daemon.gate import PolicyEngine, open_gate, watch_gate
-from orchestrator.daemon.gauges import watch_rooms, watch_work
-from orchestrator.daemon.github import GitHubSources, open_github
+from orchestrator.daemon.github.brokered import GitHubBroker, open_broker
+from orchestrator.daemon.github.sources import GitHubSources, open_github
 from orchestrator.daemon.identity import exchange_of, open_identity
 from orchestrator.daemon.notifications import NotificationDesk, open_notifications
-from orchestrator.daemon.promotion import Promotion
-from orchestrator.daemon.receipt import Receipts
+from orchestrator.daemon.operations.gauges import watch_rooms, watch_work
+from orchestrator.daemon.promotion.approvals import Approvals
+from orchestrator.daemon.promotion.gate import PolicyEngine, open_gate, watch_gate
+from orchestrator.daemon.promotion.room import Promotion
+from orchestrator.daemon.records.audit import Audit
+from orchestrator.daemon.records.audit_notes import AuditNotes
+from orchestrator.daemon.records.decision_log import DecisionRoom
+from orchestrator.daemon.records.receipt import Receipts
 from orchestrator.daemon.runner_requests import runner_api_for, runner_deps
-from orchestrator.daemon.secrets import SecretsRoom
+from orchestrator.daemon.secrets.accounts import Accounts
+from orchestrator.daemon.secrets.room import SecretsRoom
 from orchestrator.daemon.storage import open_store
 from orchestrator.daemon.trust import TrustHolder
 from orchestrator.errors import ConfigurationError
@@ -52,8 +52,8 @@ from orchestrator.lifecycle.ports import JobSource, Revoker
 from orchestrator.lifecycle.sweep import Sweep
 from orchestrator.model.job import JobId
 from orchestrator.policy.decide import PolicyDecider
-from orchestrator.server.runner_api import RunnerApi
-from orchestrator.server.runner_handlers import RunnerDeps
+from orchestrator.server.runner.handlers import RunnerDeps
+from orchestrator.server.runner.listeners import RunnerApi
 from orchestrator.settings import Settings
 from orchestrator.telemetry import relay as spans
 from orchestrator.telemetry.export import ExportOptions, TraceExporter

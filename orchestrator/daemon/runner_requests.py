@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 
-from orchestrator.daemon.attest import ReportDesk
 from orchestrator.daemon.egress_keeper import EgressKeeper
-from orchestrator.daemon.github import GitHubSources
-from orchestrator.daemon.secrets import SecretsRoom
+from orchestrator.daemon.github.sources import GitHubSources
+from orchestrator.daemon.records.attest import ReportDesk
+from orchestrator.daemon.secrets.room import SecretsRoom
 from orchestrator.identity.exchange import Exchange
 from orchestrator.journal.redact import Masker
 from orchestrator.lifecycle.engine import Engine
 from orchestrator.lifecycle.pools import Pools
 from orchestrator.lifecycle.ports import RunnerCredentials
 from orchestrator.model.record import Record
-from orchestrator.server.runner_api import RunnerApi, RunnerApiDeps
-from orchestrator.server.runner_handlers import RunnerDeps
-from orchestrator.server.token import token_exchange
-from orchestrator.server.work import RunnerEndpoints
+from orchestrator.server.runner.handlers import RunnerDeps
+from orchestrator.server.runner.listeners import RunnerApi, RunnerApiDeps
+from orchestrator.server.runner.token import token_exchange
+from orchestrator.server.runner.work import RunnerEndpoints
 from orchestrator.telemetry import relay as spans
 from orchestrator.telemetry.ids import traceparent
 from orchestrator.telemetry.joining import sent_traceparent

@@ -7,7 +7,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 
-from orchestrator.daemon.reload import has_terminal
+from orchestrator.daemon.operations.reload import has_terminal
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

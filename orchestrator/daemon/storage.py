@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from orchestrator.daemon.audit import Audit, open_audit
-from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.closing import push_closing
+from orchestrator.daemon.records.audit import Audit, open_audit
+from orchestrator.daemon.records.audit_notes import AuditNotes
 from orchestrator.journal.logs import LogStore
 from orchestrator.journal.redact import Masker
 from orchestrator.journal.sqlite import SqliteJournal

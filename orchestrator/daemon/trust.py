@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.daemon import github_slice
+from orchestrator.daemon.github import slice as github_slice
 from orchestrator.errors import ConfigurationError
 from orchestrator.identity.github_oidc import JOB_CLAIMS
 from orchestrator.identity.issuers import IssuerSet

@@ -12,22 +12,22 @@ from aiohttp import web
 from orchestrator import __version__
 from orchestrator.errors import ConfigurationError
 from orchestrator.server import schemas
-from orchestrator.server.accounts import Accounts
-from orchestrator.server.approvals import Approvals
-from orchestrator.server.artifacts import Artifacts
+from orchestrator.server.accounts.handlers import Accounts
+from orchestrator.server.approvals.handlers import Approvals
+from orchestrator.server.artifacts.handlers import Artifacts
 from orchestrator.server.audit import Audit
-from orchestrator.server.body import read_query
-from orchestrator.server.connection import ConnectionLimits, connection_factory
 from orchestrator.server.deps import Limits, ServerDeps
 from orchestrator.server.dispatch import Jobs, json_response
-from orchestrator.server.edge import add_headers, make_edge
+from orchestrator.server.entrance.body import read_query
+from orchestrator.server.entrance.connection import ConnectionLimits, connection_factory
+from orchestrator.server.entrance.edge import add_headers, make_edge
 from orchestrator.server.feed import FactFeed
 from orchestrator.server.health import Health
-from orchestrator.server.keys import Keys
-from orchestrator.server.notifications import Notifications
+from orchestrator.server.keys.handlers import Keys
+from orchestrator.server.notifications.handlers import Notifications
 from orchestrator.server.oidc import Oidc
 from orchestrator.server.openapi import document
-from orchestrator.server.operating import Operating
+from orchestrator.server.operating.handlers import Operating
 from orchestrator.server.page.board import Board
 from orchestrator.server.page.broadcast import Broadcast
 from orchestrator.server.page.files import Files
@@ -35,13 +35,13 @@ from orchestrator.server.page.live_api import LiveApi
 from orchestrator.server.page.overview import Overview
 from orchestrator.server.page.session_api import SessionApi
 from orchestrator.server.page.sign_in import SignIn
-from orchestrator.server.policy_check import PolicyCheck
+from orchestrator.server.policy.handlers import PolicyCheck
 from orchestrator.server.receipts import Receipts
 from orchestrator.server.routes import OPERATIONS
-from orchestrator.server.sources import Sources
+from orchestrator.server.sources.handlers import Sources
+from orchestrator.server.sources.webhooks import Webhooks
 from orchestrator.server.streams import Streams
-from orchestrator.server.trust import Trust
-from orchestrator.server.webhooks import Webhooks
+from orchestrator.server.trust.handlers import Trust
 from orchestrator.server.why import Reasons
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

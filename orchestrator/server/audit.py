@@ -6,8 +6,8 @@ from aiohttp import web
 
 from orchestrator.errors import GiveUpError
 from orchestrator.server import schemas
-from orchestrator.server.body import read_query
 from orchestrator.server.deps import AuditDocuments, ServerDeps
+from orchestrator.server.entrance.body import read_query
 from orchestrator.server.operation import TEXT
 
 

@@ -19,11 +19,11 @@ from orchestrator.model.pool import Pool
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
 from orchestrator.model.source import SourceState
-from orchestrator.server.account_desks import Books, SecretDesk
-from orchestrator.server.approval_port import ApprovalDesk
-from orchestrator.server.key_port import KeyDesk
-from orchestrator.server.notification_port import NotificationDesk
-from orchestrator.server.operating_port import OperatingDesk
+from orchestrator.server.accounts.desks import Books, SecretDesk
+from orchestrator.server.approvals.port import ApprovalDesk
+from orchestrator.server.keys.port import KeyDesk
+from orchestrator.server.notifications.port import NotificationDesk
+from orchestrator.server.operating.port import OperatingDesk
 from orchestrator.server.page.door import Door
 
 Authenticate = Callable[[str, str | None], Awaitable[Caller]]
@@ -41,7 +41,7 @@ class TokenAnswer:
 
 
 Exchange = Callable[[RunnerIdentity, list[tuple[str, str]]], Awaitable[TokenAnswer]]
-"""RFC 8693 for a verified runner; the form's fields come in order, duplicates included. See `server.token`."""
+"""RFC 8693 for a verified runner; the form's fields come in order, duplicates included. See `server.runner.token`."""
 
 
 @dataclass(frozen=True, slots=True)

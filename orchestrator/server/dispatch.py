@@ -21,9 +21,9 @@ from orchestrator.model.events import Fact
 from orchestrator.model.job import Caller, JobId, JobOffer
 from orchestrator.model.record import fold
 from orchestrator.server import schemas, views
-from orchestrator.server.body import read_model, read_query
 from orchestrator.server.deps import CALLER, ServerDeps
-from orchestrator.server.edge import one_header
+from orchestrator.server.entrance.body import read_model, read_query
+from orchestrator.server.entrance.edge import one_header
 from orchestrator.server.page.roles import VISITOR
 from orchestrator.telemetry.ids import parse_traceparent, trace_id, traceparent
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from aiohttp import web
 
 from orchestrator.server import schemas
-from orchestrator.server.body import read_query
 from orchestrator.server.deps import ServerDeps
 from orchestrator.server.dispatch import json_response
+from orchestrator.server.entrance.body import read_query
 
 
 class Health:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from aiohttp import web
 
 from orchestrator.server import schemas
-from orchestrator.server.body import read_form, read_query
 from orchestrator.server.deps import Documents, ServerDeps
 from orchestrator.server.dispatch import json_response
-from orchestrator.server.problems import Fault, ProblemError
+from orchestrator.server.entrance.body import read_form, read_query
+from orchestrator.server.entrance.problems import Fault, ProblemError
 
 MAX_FORM_BYTES = 32 * 1024
 MAX_INTROSPECTED_CHARS = 16 * 1024

@@ -13,9 +13,9 @@ from pydantic.json_schema import models_json_schema
 
 from orchestrator import __version__
 from orchestrator.server import schemas, shapes
-from orchestrator.server.artifact_shapes import DIGEST_PATTERN
+from orchestrator.server.artifacts.shapes import DIGEST_PATTERN
+from orchestrator.server.entrance.problems import MEDIA_TYPE as PROBLEM
 from orchestrator.server.operation import JSON, SSE, Answer, Operation
-from orchestrator.server.problems import MEDIA_TYPE as PROBLEM
 from orchestrator.server.routes import OPERATIONS
 
 _REF = "#/components/schemas/{model}"

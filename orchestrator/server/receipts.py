@@ -7,11 +7,11 @@ from aiohttp import web
 from orchestrator.evidence.receipts.signing import envelope_of
 from orchestrator.model import events
 from orchestrator.server import schemas
-from orchestrator.server.body import read_query
 from orchestrator.server.deps import ServerDeps
 from orchestrator.server.dispatch import Jobs
+from orchestrator.server.entrance.body import read_query
+from orchestrator.server.entrance.problems import ProblemError
 from orchestrator.server.operation import JSON, PEM
-from orchestrator.server.problems import ProblemError
 
 
 class Receipts:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.server import (
-    account_shapes,
-    approval_shapes,
-    artifact_shapes,
-    key_shapes,
-    notification_shapes,
-    operating_shapes,
-    policy_shapes,
-    schemas,
-    shapes,
-    source_shapes,
-    trust_shapes,
-)
+from orchestrator.server import schemas, shapes
+from orchestrator.server.accounts import shapes as account_shapes
+from orchestrator.server.approvals import shapes as approval_shapes
+from orchestrator.server.artifacts import shapes as artifact_shapes
+from orchestrator.server.keys import shapes as key_shapes
+from orchestrator.server.notifications import shapes as notification_shapes
+from orchestrator.server.operating import shapes as operating_shapes
 from orchestrator.server.operation import PEM, SSE, TEXT, Answer, Operation
 from orchestrator.server.page import live_shapes
 from orchestrator.server.page.roles import Role
+from orchestrator.server.policy import shapes as policy_shapes
+from orchestrator.server.sources import shapes as source_shapes
+from orchestrator.server.trust import shapes as trust_shapes
 
 _JOB = Answer("The job", shapes.JobView)
 _REPLAYED = {"Idempotency-Replayed": "`true`: the job of an earlier request with this key"}

@@ -13,9 +13,9 @@ from aiohttp import web
 from orchestrator.model.events import Event, Fact, JobCompacted, JobFinished, LogClosed
 from orchestrator.model.job import JobId
 from orchestrator.server import schemas, views
-from orchestrator.server.body import read_query
 from orchestrator.server.deps import CALLER, ServerDeps
 from orchestrator.server.dispatch import Jobs
+from orchestrator.server.entrance.body import read_query
 from orchestrator.server.feed import FactFeed, FollowEndedError, Follower
 from orchestrator.server.page.door import may_stay
 from orchestrator.server.page.roles import VISITOR

@@ -15,9 +15,9 @@ from orchestrator.lifecycle.why import Surroundings, Why, told, why
 from orchestrator.lifecycle.why_hints import hints
 from orchestrator.model.record import Record, fold
 from orchestrator.server import schemas
-from orchestrator.server.body import read_query
 from orchestrator.server.deps import ServerDeps
 from orchestrator.server.dispatch import Jobs, json_response
+from orchestrator.server.entrance.body import read_query
 from orchestrator.server.views import timestamp
 
 

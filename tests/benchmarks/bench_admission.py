@@ -21,10 +21,10 @@ from typing import Any
 import aiohttp
 from bench_gate import DIGEST, ROUNDS, WallClock, on_disk, release, times
 
-from orchestrator.daemon.audit import open_audit
-from orchestrator.daemon.audit_notes import AuditNotes
 from orchestrator.daemon.clock import SystemClock
-from orchestrator.daemon.deployment import DeploymentGate
+from orchestrator.daemon.promotion.deployment import DeploymentGate
+from orchestrator.daemon.records.audit import open_audit
+from orchestrator.daemon.records.audit_notes import AuditNotes
 from orchestrator.evidence.signing_key import generate_evidence_key
 from orchestrator.identity.serving_certificate import ADMISSION, ServingCertificate
 from orchestrator.journal.sqlite import SqliteJournal
@@ -33,8 +33,8 @@ from orchestrator.policy.bundle import BundleHolder, default_bundle
 from orchestrator.policy.decide import PolicyDecider
 from orchestrator.policy.enquiry import Enquiry
 from orchestrator.policy.lookups import Lookups
-from orchestrator.server.admission import REVIEW_PATH, AdmissionServer
 from orchestrator.server.app import bind_listener
+from orchestrator.server.cluster.admission import REVIEW_PATH, AdmissionServer
 from orchestrator.settings import Settings
 
 AT_ONCE = 32

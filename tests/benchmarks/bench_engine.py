@@ -28,9 +28,9 @@ from pathlib import Path
 
 import uvloop
 
-from orchestrator.daemon.audit import FactTrail
 from orchestrator.daemon.clock import SystemClock
-from orchestrator.daemon.receipt import Receipts
+from orchestrator.daemon.records.audit import FactTrail
+from orchestrator.daemon.records.receipt import Receipts
 from orchestrator.evidence.audit.facts import JobFacts
 from orchestrator.evidence.audit.keyed import KeyedHash
 from orchestrator.evidence.audit.log import AuditLog

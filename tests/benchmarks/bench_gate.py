@@ -21,9 +21,9 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from orchestrator.daemon.attest import EvidenceKeeping
-from orchestrator.daemon.promotion import ArtifactLookup
-from orchestrator.daemon.signers import SignersHolder
+from orchestrator.daemon.promotion.room import ArtifactLookup
+from orchestrator.daemon.promotion.signers import SignersHolder
+from orchestrator.daemon.records.attest import EvidenceKeeping
 from orchestrator.evidence.attestation_store import AttestationStore, Standing
 from orchestrator.evidence.attestations.making import SIGNATURE_TYPE, signature_statement, statement
 from orchestrator.evidence.attestations.reading import read_attestation

@@ -37,7 +37,7 @@ from orchestrator.egress.process import GatewayProcess
 from orchestrator.egress.proxy_credential import credential_digest
 from orchestrator.model.egress import EgressRule
 from orchestrator.model.runner import RunnerName
-from orchestrator.server.gateway_api import GatewayApi
+from orchestrator.server.cluster.gateway_api import GatewayApi
 
 OUTPUT = Path("build/bench/gateway.json")
 HOST = "site.test"

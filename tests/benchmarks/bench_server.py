@@ -27,7 +27,7 @@ from orchestrator.model.job import Caller, JobId, PoolName
 from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.server.app import ApiServer, build_app
 from orchestrator.server.deps import Limits, ServerDeps, TokenAnswer
-from orchestrator.server.runner_api import RunnerApi, RunnerApiDeps
+from orchestrator.server.runner.listeners import RunnerApi, RunnerApiDeps
 from orchestrator.telemetry.waterfall import trace_document
 from orchestrator.testing.backend import MemoryBackend
 from orchestrator.testing.clock import SteppedClock

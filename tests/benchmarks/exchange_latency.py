@@ -20,8 +20,8 @@ from typing import Any
 
 import yaml
 
-from orchestrator.daemon.audit import FactTrail
 from orchestrator.daemon.clock import SystemClock
+from orchestrator.daemon.records.audit import FactTrail
 from orchestrator.evidence.audit.facts import JobFacts
 from orchestrator.evidence.audit.keyed import KeyedHash
 from orchestrator.evidence.audit.log import AuditLog

@@ -18,9 +18,9 @@ from orchestrator.backends.kubernetes.canary import try_egress
 from orchestrator.backends.kubernetes.client import ApiClient
 from orchestrator.backends.kubernetes.guard_watch import GuardWatch
 from orchestrator.backends.kubernetes.guards import Severity
-from orchestrator.daemon.guards import cluster_preflight
-from orchestrator.daemon.kubernetes_slice import kubernetes_config
-from orchestrator.daemon.manifests import KUSTOMIZATION, documents, installation
+from orchestrator.daemon.cluster.guards import cluster_preflight
+from orchestrator.daemon.cluster.manifests import KUSTOMIZATION, documents, installation
+from orchestrator.daemon.cluster.slice import kubernetes_config
 from orchestrator.errors import TryAgainError
 from orchestrator.model import events as e
 from orchestrator.model.job import JobId, PoolName

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import distribution, packages_distributions
@@ -20,6 +21,7 @@ PACKAGE = ROOT / "orchestrator"
 
 MAX_MODULE_LINES = 300
 MAX_FUNCTION_LINES = 60
+MAX_FOLDER_MODULES = 40
 
 LONG_MODULES: dict[str, str] = {
     "orchestrator/agent/main.py": "goes into a sandbox as one compiled file and may import nothing of ours",
@@ -35,26 +37,26 @@ TASK_MAKERS: dict[str, str] = {
     "orchestrator/backends/sandbox/backend.py": "one task for each sandbox that starts or is removed, kept by its name",
     "orchestrator/backends/sandbox/sandbox.py": "the end of a sandbox, kept by it",
     "orchestrator/backends/sandbox/output.py": "a reader callback cannot wait; the drain is kept by its pipe",
-    "orchestrator/daemon/audit_anchors.py": "one task for each anchor of the audit log, kept and ended by the room",
-    "orchestrator/daemon/brokered.py": "a credential being made outlives who asked; kept by its job, awaited",
-    "orchestrator/daemon/pod_logs.py": "one task for each log that is read, kept by its runner and ended with it",
-    "orchestrator/daemon/leadership.py": "renews the Lease for as long as the daemon lives, kept by its owner",
-    "orchestrator/daemon/kubernetes.py": "tends the warm runners, kept and ended by the room",
-    "orchestrator/daemon/drain.py": "waits for the first of two events, and cancels both",
+    "orchestrator/daemon/records/audit_anchors.py": "one task for each anchor, kept and ended by the room",
+    "orchestrator/daemon/github/brokered.py": "a credential being made outlives who asked; kept by its job, awaited",
+    "orchestrator/daemon/cluster/pod_logs.py": "one task for each log, kept by its runner and ended with it",
+    "orchestrator/daemon/cluster/leadership.py": "renews the Lease for as long as the daemon lives, kept by its owner",
+    "orchestrator/daemon/cluster/room.py": "tends the warm runners, kept and ended by the room",
+    "orchestrator/daemon/operations/drain.py": "waits for the first of two events, and cancels both",
     "orchestrator/daemon/verdicts.py": "writing verdicts, kept in a set",
     "orchestrator/egress/connection.py": "callbacks of a protocol cannot wait; kept by the connection",
     "orchestrator/egress/gateway.py": "the sweeper, kept and ended by the gateway",
     "orchestrator/egress/process.py": "the watcher of the gateway's process, kept and ended by it",
     "orchestrator/egress/resolve.py": "a lookup shared by connections, kept by host name",
     "orchestrator/evidence/approvals/book.py": "a write in a thread outlives who asked; awaited to its end by them",
-    "orchestrator/intake/github/source.py": "the loops of its scale sets, kept and ended by the source",
-    "orchestrator/intake/github/webhook_source.py": "the loops of its webhooks, kept and ended by the source",
-    "orchestrator/intake/github/webhook_work.py": "names that are waited for, kept in a set and ended by the source",
+    "orchestrator/intake/github/scale_sets/source.py": "the loops of its scale sets, kept and ended by the source",
+    "orchestrator/intake/github/webhooks/source.py": "the loops of its webhooks, kept and ended by the source",
+    "orchestrator/intake/github/webhooks/work.py": "names that are waited for, kept in a set and ended by the source",
     "orchestrator/journal/logs.py": "a callback cannot wait; the flush is kept by its log",
     "orchestrator/lifecycle/workqueue.py": "the workers, kept in a set and drained at the end",
     "orchestrator/notifications/notifier.py": "the reader and one sender for each endpoint, kept and ended by the room",
     "orchestrator/server/page/broadcast.py": "tells what changes, kept and ended by the broadcast",
-    "orchestrator/server/tls_entrance.py": "takes connections and their handshakes, kept and ended by the entrance",
+    "orchestrator/server/entrance/tls_entrance.py": "takes connections and handshakes, kept and ended by it",
     "orchestrator/server/streams.py": "waits for the first of two tasks, ends and awaits both",
     "orchestrator/telemetry/export.py": "the exporter's loop, kept and ended by it",
     "orchestrator/testing/fault_proxy.py": "a request outlives who asked for it; kept in a set and awaited at the end",
@@ -91,6 +93,11 @@ def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 def test_modules_are_short():
     long = {name_of(path) for path in sources() if len(path.read_text("utf-8").splitlines()) > MAX_MODULE_LINES}
     assert long <= LONG_MODULES.keys(), f"over {MAX_MODULE_LINES} lines: {sorted(long - LONG_MODULES.keys())}"
+
+
+def test_folders_are_small():
+    modules = Counter(name_of(path.parent) for path in sources())
+    assert [folder for folder, count in modules.items() if count > MAX_FOLDER_MODULES] == []
 
 
 def test_functions_are_short():
@@ -300,7 +307,7 @@ def test_every_reason_is_documented():
     """Words that a machine may meet, in answers and outcomes, each have their line in the reference."""
     from orchestrator.model.events import WaitReason
     from orchestrator.model.outcome import EndReason
-    from orchestrator.server.problems import REASONS
+    from orchestrator.server.entrance.problems import REASONS
 
     page = REASONS_PAGE.read_text("utf-8")
     words = {*REASONS, *(reason.value for reason in EndReason), *(reason.value for reason in WaitReason)}

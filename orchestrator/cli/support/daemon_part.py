@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from orchestrator.cli.client import DaemonClient
+from orchestrator.cli.link.client import DaemonClient
 from orchestrator.cli.support.bundle import Bundle
 
 _DOCUMENTS: Mapping[str, tuple[str, str]] = {

@@ -31,8 +31,8 @@ from orchestrator.intake.github.errors import (
     UnreadableAnswerError,
 )
 from orchestrator.intake.github.fields import Fields, read_object
-from orchestrator.intake.github.protocol import Request
-from orchestrator.intake.github.rest_objects import RateLimit
+from orchestrator.intake.github.rest.objects import RateLimit
+from orchestrator.intake.github.scale_sets.protocol import Request
 
 MAX_MESSAGE: Final = 300
 LONGEST_WAIT: Final = 3600.0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from orchestrator.intake.github.client import ActionsClient
-from orchestrator.intake.github.commit_client import CommitClient
+from orchestrator.intake.github.commits.client import CommitClient
 from orchestrator.intake.github.connection import GitHubConnection, Timing, TokenCredential
-from orchestrator.intake.github.rest import RestClient
+from orchestrator.intake.github.rest.client import RestClient
+from orchestrator.intake.github.scale_sets.client import ActionsClient
 from orchestrator.intake.github.stats import Stats
 from orchestrator.intake.github.tokens import TokenChain
 from orchestrator.intake.github.transport import Transport

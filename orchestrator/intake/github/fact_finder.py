@@ -14,7 +14,7 @@ from orchestrator.intake.asked_once import MAX_ENTRIES, AskedOnce
 from orchestrator.intake.github import facts
 from orchestrator.intake.github.errors import NotFoundError
 from orchestrator.intake.github.facts import FactsDisagreeError, ResolvedRef, check_agreement
-from orchestrator.intake.github.rest_objects import Branch, RunJob, WorkflowRun
+from orchestrator.intake.github.rest.objects import Branch, RunJob, WorkflowRun
 from orchestrator.intake.github.urls import GitHubUrl
 from orchestrator.model.platform import PlatformJob
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from orchestrator.errors import GiveUpError
-from orchestrator.intake.github.rest_objects import Branch, RunJob, WorkflowRun
+from orchestrator.intake.github.rest.objects import Branch, RunJob, WorkflowRun
 from orchestrator.intake.github.urls import GitHubUrl
 from orchestrator.model.job import Caller
 from orchestrator.model.platform import PlatformJob

@@ -11,7 +11,7 @@ import re
 import secrets
 from typing import Final
 
-from orchestrator.intake.github.messages import JobMessage
+from orchestrator.intake.github.scale_sets.messages import JobMessage
 from orchestrator.model.job import JobKey
 from orchestrator.model.runner import RunnerName
 

@@ -11,13 +11,13 @@ from typing import Protocol
 from orchestrator.errors import GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.intake.github.fact_finder import JobFacts
 from orchestrator.intake.github.facts import FactsDisagreeError, check_agreement
-from orchestrator.intake.github.messages import JobMessage
 from orchestrator.intake.github.names import registered_names, runner_of
-from orchestrator.intake.github.rest_objects import RunJob
+from orchestrator.intake.github.rest.objects import RunJob
 from orchestrator.intake.github.runner_offer import SCALE_SET
+from orchestrator.intake.github.scale_sets.messages import JobMessage
+from orchestrator.intake.github.scale_sets.waits import Waits
 from orchestrator.intake.github.source_config import EngineOf
 from orchestrator.intake.github.tally import Tally
-from orchestrator.intake.github.waits import Waits
 from orchestrator.model.events import AlarmRaised
 from orchestrator.model.job import JobId
 from orchestrator.model.platform import PlatformJob, PlatformResult

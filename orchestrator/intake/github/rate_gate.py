@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator.intake.github.answers import Answer, rate_limit_of, seconds_to
 from orchestrator.intake.github.connection import Timing
 from orchestrator.intake.github.errors import FailedCall, RateLimitedError
-from orchestrator.intake.github.protocol import Credential, Request
+from orchestrator.intake.github.scale_sets.protocol import Credential, Request
 from orchestrator.intake.github.stats import CallStats
 
 SECONDARY_WAIT = 60.0

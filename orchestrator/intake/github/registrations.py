@@ -15,8 +15,8 @@ from typing import Final, Protocol
 
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.intake.github.errors import BusyError, ScaleSetGoneError, UnavailableError
-from orchestrator.intake.github.messages import JitConfig, RunnerEntry
 from orchestrator.intake.github.names import MAX_REGISTRATIONS, registered_name, registered_names
+from orchestrator.intake.github.scale_sets.messages import JitConfig, RunnerEntry
 from orchestrator.intake.github.source_config import EngineOf
 from orchestrator.intake.github.tally import Tally
 from orchestrator.lifecycle.ports import Withdrawn

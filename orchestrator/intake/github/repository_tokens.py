@@ -14,8 +14,8 @@ from orchestrator.intake.github.answers import Answer
 from orchestrator.intake.github.connection import AppCredential, GitHubConnection, Timing
 from orchestrator.intake.github.errors import UnauthorizedError
 from orchestrator.intake.github.fields import Fields, read_object
-from orchestrator.intake.github.protocol import Repeat
-from orchestrator.intake.github.rest_protocol import end_installation_token, installation_token
+from orchestrator.intake.github.rest.protocol import end_installation_token, installation_token
+from orchestrator.intake.github.scale_sets.protocol import Repeat
 from orchestrator.intake.github.tokens import MAX_TOKEN, sendable
 from orchestrator.intake.github.transport import Transport
 

@@ -14,7 +14,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from orchestrator.intake.github.connection import Timing
 from orchestrator.intake.github.errors import RateLimitedError, UnavailableError
-from orchestrator.intake.github.protocol import Repeat
+from orchestrator.intake.github.scale_sets.protocol import Repeat
 
 ATTEMPTS: Final = 5
 FIRST_WAIT: Final = 1.0

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from orchestrator.intake.github.rest_objects import RateLimit
+from orchestrator.intake.github.rest.objects import RateLimit
 
 MAX_RESOURCES: Final = 64
 """Kinds of limits that are told apart; GitHub has about a dozen, and each is a label of metrics."""

@@ -12,9 +12,9 @@ from typing import Protocol
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.intake.github.errors import BusyError
-from orchestrator.intake.github.messages import RunnerEntry
 from orchestrator.intake.github.names import runner_of
 from orchestrator.intake.github.naming import JobNaming
+from orchestrator.intake.github.scale_sets.messages import RunnerEntry
 from orchestrator.intake.github.source_config import EngineOf
 from orchestrator.intake.github.tally import Tally
 from orchestrator.model.job import JobId

@@ -9,8 +9,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 from orchestrator.errors import GiveUpError, TryAgainError
-from orchestrator.intake.github.demand import Backoff
-from orchestrator.intake.github.messages import JobMessage
+from orchestrator.intake.github.scale_sets.demand import Backoff
+from orchestrator.intake.github.scale_sets.messages import JobMessage
 from orchestrator.intake.github.source_config import SourceTiming
 from orchestrator.intake.github.trouble import Trouble
 

@@ -16,8 +16,8 @@ from orchestrator.intake.github.connection import AppCredential, TokenCredential
 from orchestrator.intake.github.errors import UnauthorizedError, UnreadableAnswerError
 from orchestrator.intake.github.fields import read_object
 from orchestrator.intake.github.kept import Held, Kept
-from orchestrator.intake.github.protocol import Request, trusted_url
-from orchestrator.intake.github.rest_protocol import installation_token, registration_token, runner_registration
+from orchestrator.intake.github.rest.protocol import installation_token, registration_token, runner_registration
+from orchestrator.intake.github.scale_sets.protocol import Request, trusted_url
 from orchestrator.intake.github.transport import Transport
 
 UNKNOWN_LIFE: Final = 300.0

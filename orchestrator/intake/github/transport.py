@@ -17,9 +17,9 @@ import aiohttp
 from orchestrator.intake.github.answers import Answer, clean, error_of, request_id
 from orchestrator.intake.github.connection import GitHubConnection, Timing
 from orchestrator.intake.github.errors import FailedCall, GitHubError, RateLimitedError, UnavailableError
-from orchestrator.intake.github.protocol import Request
 from orchestrator.intake.github.rate_gate import RateGate
 from orchestrator.intake.github.retry import Retries
+from orchestrator.intake.github.scale_sets.protocol import Request
 from orchestrator.intake.github.stats import CallStats
 
 CONCURRENT: Final = 64

@@ -11,6 +11,7 @@ from aiohttp import web
 from orchestrator.errors import GiveUpError
 from orchestrator.identity.sign_in.provider import SignInProvider
 from orchestrator.model.job import Caller
+from orchestrator.server.entrance.problems import ProblemError
 from orchestrator.server.operation import Operation
 from orchestrator.server.page.guard import (
     PAGE_HEADER,
@@ -22,7 +23,6 @@ from orchestrator.server.page.guard import (
 )
 from orchestrator.server.page.roles import VISITOR, Role, Visitor
 from orchestrator.server.page.sessions import Sessions
-from orchestrator.server.problems import ProblemError
 
 _MAX_COOKIE = 128
 

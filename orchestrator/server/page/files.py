@@ -13,8 +13,8 @@ from aiohttp import web
 
 from orchestrator.errors import GiveUpError
 from orchestrator.server import schemas
-from orchestrator.server.body import read_query
 from orchestrator.server.deps import ServerDeps
+from orchestrator.server.entrance.body import read_query
 
 FOLDER = Path(__file__).parent / "static"
 INDEX = "index.html"

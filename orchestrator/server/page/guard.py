@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestrator.server.problems import ProblemError
+from orchestrator.server.entrance.problems import ProblemError
 
 PAGE_HEADER = "X-Orchestrator-Page"
 """The seal of a page. A page of another origin cannot add it without asking us first, which we never answer (CORS)."""

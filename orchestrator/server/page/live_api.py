@@ -12,9 +12,9 @@ from orchestrator.errors import GiveUpError
 from orchestrator.model.events import Fact
 from orchestrator.model.job import JobId
 from orchestrator.server import schemas
-from orchestrator.server.body import read_query
 from orchestrator.server.deps import CALLER, ServerDeps
 from orchestrator.server.dispatch import json_response
+from orchestrator.server.entrance.body import read_query
 from orchestrator.server.operation import SSE
 from orchestrator.server.page.activity import events_of, item_of
 from orchestrator.server.page.board import Board

@@ -13,7 +13,7 @@ from orchestrator.server.page.activity import Kind
 from orchestrator.server.page.roles import Role
 from orchestrator.server.schemas import Flag, Request
 from orchestrator.server.shapes import PoolView, View, WaitView
-from orchestrator.server.source_shapes import SourceView
+from orchestrator.server.sources.shapes import SourceView
 
 
 class LiveJobsQuery(Request):

@@ -15,7 +15,7 @@ from orchestrator.model.outcome import Result
 from orchestrator.model.phase import Phase
 from orchestrator.server.deps import PoolState, ServerDeps
 from orchestrator.server.page.board import Board
-from orchestrator.server.sources import source_view
+from orchestrator.server.sources.handlers import source_view
 from orchestrator.server.views import pool_view, timestamp
 
 MAX_ALARMS = 20

@@ -9,9 +9,9 @@ from aiohttp import web
 
 from orchestrator.errors import GiveUpError
 from orchestrator.server import schemas
-from orchestrator.server.body import read_model, read_query
 from orchestrator.server.deps import CALLER, ServerDeps
 from orchestrator.server.dispatch import json_response
+from orchestrator.server.entrance.body import read_model, read_query
 from orchestrator.server.page.door import Door
 from orchestrator.server.page.guard import PAGE_HEADER, check_host, check_site, cross_site_refused, names_loopback
 from orchestrator.server.page.live_shapes import CodeRequest

@@ -14,8 +14,8 @@ from orchestrator.errors import GiveUpError, OrchestratorError
 from orchestrator.identity.sign_in.provider import SignInError
 from orchestrator.identity.sign_in.rules import Person
 from orchestrator.server import schemas
-from orchestrator.server.body import read_query
 from orchestrator.server.deps import ServerDeps
+from orchestrator.server.entrance.body import read_query
 from orchestrator.server.page.attempts import ATTEMPT_SECONDS, MAX_COOKIE, Attempts
 from orchestrator.server.page.door import Door, SignInWay
 from orchestrator.server.page.guard import check_host, plain

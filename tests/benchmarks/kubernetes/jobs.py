@@ -46,8 +46,8 @@ from ours import Core, Daemon, settings_document
 
 from orchestrator.backends.kubernetes.access import Access
 from orchestrator.backends.kubernetes.client import ApiClient
+from orchestrator.daemon.cluster.slice import kubernetes_config
 from orchestrator.daemon.collector import spare_the_loop
-from orchestrator.daemon.kubernetes_slice import kubernetes_config
 from orchestrator.identity.serving_certificate import ServingCertificate
 from orchestrator.model.events import Fact
 from orchestrator.model.job import PoolName

@@ -25,7 +25,7 @@ from orchestrator.backends.kubernetes.client import ApiClient
 from orchestrator.daemon import slices
 from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.closing import push_closing
-from orchestrator.daemon.kubernetes_slice import kubernetes_config
+from orchestrator.daemon.cluster.slice import kubernetes_config
 from orchestrator.daemon.loops import periodic_loops
 from orchestrator.daemon.main import _take_over
 from orchestrator.daemon.presence import Presence

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.backends.kubernetes.config import KubernetesConfig
 from orchestrator.backends.kubernetes.manifest import pod_document, warm_document
-from orchestrator.daemon.kubernetes_slice import kubernetes_config
+from orchestrator.daemon.cluster.slice import kubernetes_config
 from orchestrator.model.job import JobId, PoolName
 from orchestrator.model.runner import RunnerSpec, runner_name
 from orchestrator.settings import load_settings

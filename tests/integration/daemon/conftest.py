@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from orchestrator.daemon.api import api_server
-from orchestrator.daemon.drain import Drain
+from orchestrator.daemon.operations.drain import Drain
 from orchestrator.daemon.presence import Presence
 from orchestrator.daemon.rooms import Rooms, open_rooms, prepare_state_dir
 from orchestrator.identity.issuer import OPERATOR

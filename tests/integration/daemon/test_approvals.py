@@ -17,7 +17,7 @@ from jwt.algorithms import ECAlgorithm
 from typer.testing import CliRunner
 
 from orchestrator.cli.main import app
-from orchestrator.daemon.reload import Reload
+from orchestrator.daemon.operations.reload import Reload
 from orchestrator.errors import TryAgainError
 from orchestrator.evidence.approvals.envelopes import Envelope
 from orchestrator.evidence.approvals.statements import SECOND, Predicate, moment, statement_bytes

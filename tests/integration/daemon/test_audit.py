@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.daemon.audit_anchors import AnchorRoom
 from orchestrator.daemon.clock import SystemClock
-from orchestrator.daemon.reload import Reload
+from orchestrator.daemon.operations.reload import Reload
+from orchestrator.daemon.records.audit_anchors import AnchorRoom
 from orchestrator.errors import ConfigurationError, TryAgainError
 from orchestrator.evidence.audit.facts import JobFacts
 from orchestrator.evidence.audit.keyed import KeyedHash

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from orchestrator.daemon.brokered import MAX_LIVE, UNACCOUNTED
+from orchestrator.daemon.github.brokered import MAX_LIVE, UNACCOUNTED
 from orchestrator.errors import TryAgainError
 from orchestrator.identity.vault import Kept
 from orchestrator.model.events import CredentialRevoked, TokenIssued, TokenRefused

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator.cli.main import app
-from orchestrator.daemon.reload import Reload
+from orchestrator.daemon.operations.reload import Reload
 from orchestrator.policy.decision_log.bundles import BundleArchive
 from orchestrator.policy.decision_log.reading import SegmentReader
 from orchestrator.policy.decision_log.segments import segments_of

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from orchestrator.daemon.drain import Drain, Drainage
-from orchestrator.daemon.operating import OperatingDesk
+from orchestrator.daemon.operations.drain import Drain, Drainage
+from orchestrator.daemon.operations.operators import OperatingDesk
 from orchestrator.errors import GiveUpError
 from orchestrator.model.events import JobEnded, RunnerBound
 from orchestrator.model.phase import Phase

@@ -9,10 +9,10 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from orchestrator.daemon.cluster_gate import deployment_gate, open_cluster_gate
-from orchestrator.daemon.kubernetes import CA_FILE
+from orchestrator.daemon.cluster.gate import deployment_gate, open_cluster_gate
+from orchestrator.daemon.cluster.room import CA_FILE
 from orchestrator.policy.bundle import default_bundle
-from orchestrator.server.admission import REVIEW_PATH
+from orchestrator.server.cluster.admission import REVIEW_PATH
 from orchestrator.testing.ports import free_port
 from tests.integration.daemon.test_deploy import AUDIENCE, POOLS, build, deploy
 from tests.unit.server.test_admission_review import review

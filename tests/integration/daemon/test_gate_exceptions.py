@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from orchestrator.daemon.cluster_gate import deployment_gate, open_cluster_gate
+from orchestrator.daemon.cluster.gate import deployment_gate, open_cluster_gate
 from orchestrator.errors import TryAgainError
-from orchestrator.server.admission import REVIEW_PATH
+from orchestrator.server.cluster.admission import REVIEW_PATH
 from orchestrator.testing.approvals import DIGEST, OTHER_DIGEST, exception, id_of
 from orchestrator.testing.ports import free_port
 from tests.integration.daemon.test_approvals import MISSING, give_in, lasting, settings, shown, told

@@ -18,7 +18,7 @@ from orchestrator.model.events import EgressDecided, PlatformJobNamed, ReceiptSi
 from orchestrator.model.outcome import EndReason
 from orchestrator.model.record import fold
 from orchestrator.server.deps import Limits
-from orchestrator.server.webhooks import Webhooks
+from orchestrator.server.sources.webhooks import Webhooks
 from orchestrator.testing.github.model import JobPlan, Step
 from orchestrator.testing.github.server import GitHubServer
 from orchestrator.testing.github.webhooks import Hook

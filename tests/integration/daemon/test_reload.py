@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from orchestrator.daemon.drain import Drain, Drainage
-from orchestrator.daemon.live_settings import LiveSettings
-from orchestrator.daemon.operating import OperatingDesk
-from orchestrator.daemon.reload import Reload
+from orchestrator.daemon.operations.drain import Drain, Drainage
+from orchestrator.daemon.operations.live_settings import LiveSettings
+from orchestrator.daemon.operations.operators import OperatingDesk
+from orchestrator.daemon.operations.reload import Reload
 from orchestrator.errors import ConfigurationError, GiveUpError, TryAgainError
 from orchestrator.identity.webhook_keys import new_shared_key
 from orchestrator.model.egress import EgressRule
 from orchestrator.model.events import JobEnded
 from orchestrator.model.outcome import EndReason
 from orchestrator.model.phase import Phase
-from orchestrator.server.operating_shapes import DrainView, ReloadView
+from orchestrator.server.operating.shapes import DrainView, ReloadView
 from orchestrator.settings import Settings
 from orchestrator.testing.hook_receiver import HookReceiver
 

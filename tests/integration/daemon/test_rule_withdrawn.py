@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.daemon.reload import Reload
+from orchestrator.daemon.operations.reload import Reload
 from orchestrator.model.decision import Verdict
 from orchestrator.model.events import ExchangeDecided, JobAdmitted, TokenIssued, TokenRefused
 from tests.integration.daemon.conftest import AUDIENCE, POLICY

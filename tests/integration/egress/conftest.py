@@ -34,7 +34,7 @@ from orchestrator.egress.proxy_credential import credential_digest
 from orchestrator.model.egress import EgressProtocol, EgressRule
 from orchestrator.model.events import EgressDecided
 from orchestrator.model.runner import RunnerName
-from orchestrator.server.gateway_api import GatewayApi
+from orchestrator.server.cluster.gateway_api import GatewayApi
 
 RUNNER = RunnerName("runner-a")
 HOST = "site.test"

@@ -11,7 +11,7 @@ from dataclasses import replace
 from unittest import mock
 
 from orchestrator.daemon.clock import SystemClock
-from orchestrator.daemon.receipt import Receipts
+from orchestrator.daemon.records.receipt import Receipts
 from orchestrator.errors import OrchestratorError, TryAgainError
 from orchestrator.evidence.receipts.document import Receipt
 from orchestrator.evidence.receipts.making import Signer
@@ -23,7 +23,7 @@ from orchestrator.intake.github.connection import GitHubConnection, TokenCredent
 from orchestrator.intake.github.connection import Timing as ClientTiming
 from orchestrator.intake.github.fact_finder import JobFacts
 from orchestrator.intake.github.names import runner_of
-from orchestrator.intake.github.source import GitHubSource
+from orchestrator.intake.github.scale_sets.source import GitHubSource
 from orchestrator.intake.github.source_config import ForgetfulNotes, ScaleSetConfig, SourceConfig, SourceTiming
 from orchestrator.intake.github.urls import parse_github_url
 from orchestrator.lifecycle.actions import Performer

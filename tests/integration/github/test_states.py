@@ -7,10 +7,10 @@ import logging
 from github_plant import Plant, plant_of
 from webhook_plant import webhook_plant
 
-from orchestrator.daemon.github_state import source_state
+from orchestrator.daemon.github.state import source_state
 from orchestrator.model.source import SourceKind
-from orchestrator.server.source_shapes import SourceListView
-from orchestrator.server.sources import source_view
+from orchestrator.server.sources.handlers import source_view
+from orchestrator.server.sources.shapes import SourceListView
 from orchestrator.telemetry.metrics import Metrics
 from orchestrator.testing.github.faults import Fault
 

@@ -17,13 +17,13 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.identity.github_app import GitHubApp
 from orchestrator.intake.github.connect import GitHub
 from orchestrator.intake.github.connection import AppCredential, GitHubConnection, Timing, least_permissions
-from orchestrator.intake.github.rest_poll import MAX_TRIES, MissedDeliveries
 from orchestrator.intake.github.urls import Scope, parse_github_url
-from orchestrator.intake.github.webhook_inbox import WebhookInbox
-from orchestrator.intake.github.webhook_receiver import WebhookReceiver
+from orchestrator.intake.github.webhooks.inbox import WebhookInbox
+from orchestrator.intake.github.webhooks.poll import MAX_TRIES, MissedDeliveries
+from orchestrator.intake.github.webhooks.receiver import WebhookReceiver
 from orchestrator.server.deps import Limits
-from orchestrator.server.edge import answer
-from orchestrator.server.webhooks import Webhooks
+from orchestrator.server.entrance.edge import answer
+from orchestrator.server.sources.webhooks import Webhooks
 from orchestrator.testing.github.model import JobPlan
 from orchestrator.testing.github.server import GitHubServer
 from orchestrator.testing.github.webhooks import Hook

@@ -8,7 +8,7 @@ import pytest
 from github_plant import Gate, over_a_kill, succeeded
 from webhook_plant import webhook_plant
 
-from orchestrator.intake.github.job_table import Place
+from orchestrator.intake.github.webhooks.job_table import Place
 
 
 async def killed_after(passes: int, folder: Path) -> bool:

@@ -11,9 +11,9 @@ from github_plant import QUICK, Plant, succeeded
 from webhook_plant import MARK, rule, webhook_plant
 
 from orchestrator.errors import TryAgainError
-from orchestrator.intake.github.job_table import Place
 from orchestrator.intake.github.names import registered_name
-from orchestrator.intake.github.webhook_receiver import Receipt
+from orchestrator.intake.github.webhooks.job_table import Place
+from orchestrator.intake.github.webhooks.receiver import Receipt
 from orchestrator.model.decision import Verdict
 from orchestrator.model.runner import RunnerName
 from orchestrator.testing.github.faults import Fault

@@ -17,13 +17,13 @@ from orchestrator.intake.github.connect import GitHub
 from orchestrator.intake.github.connection import GitHubConnection, TokenCredential
 from orchestrator.intake.github.connection import Timing as ClientTiming
 from orchestrator.intake.github.fact_finder import JobFacts
-from orchestrator.intake.github.job_table import Place
-from orchestrator.intake.github.rest_runners import LabelRule
+from orchestrator.intake.github.rest.runners import LabelRule
 from orchestrator.intake.github.source_config import ScaleSetConfig, SourceConfig
 from orchestrator.intake.github.urls import parse_github_url
-from orchestrator.intake.github.webhook_inbox import WebhookInbox
-from orchestrator.intake.github.webhook_receiver import Receipt, WebhookReceiver
-from orchestrator.intake.github.webhook_source import WebhookConfig, WebhookSource
+from orchestrator.intake.github.webhooks.inbox import WebhookInbox
+from orchestrator.intake.github.webhooks.job_table import Place
+from orchestrator.intake.github.webhooks.receiver import Receipt, WebhookReceiver
+from orchestrator.intake.github.webhooks.source import WebhookConfig, WebhookSource
 from orchestrator.lifecycle.engine import Engine
 from orchestrator.lifecycle.recovery import recover
 from orchestrator.testing.github.documents import job_document
@@ -67,7 +67,7 @@ class WebhookPlant(Plant):
         } | changes
 
     async def deliver(self, action: str, job: Job, **changes: Any) -> Receipt:
-        """One delivery, as `server.webhooks` hands it on."""
+        """One delivery, as `server.sources.webhooks` hands it on."""
         return await self.deliver_payload(self.payload(action, job, **changes))
 
     async def deliver_payload(self, payload: dict[str, Any]) -> Receipt:

@@ -16,14 +16,14 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from orchestrator.daemon.audit_notes import AuditNotes
-from orchestrator.daemon.inventory import Sources
-from orchestrator.daemon.receipt import Receipts
-from orchestrator.daemon.scorecard import Books
-from orchestrator.daemon.scores import ScoreKeeper
-from orchestrator.daemon.secret_desk import SecretDesk
-from orchestrator.daemon.secrets import SecretsRoom
-from orchestrator.daemon.signing_keys import SigningKeys
+from orchestrator.daemon.operations.signing_keys import SigningKeys
+from orchestrator.daemon.records.audit_notes import AuditNotes
+from orchestrator.daemon.records.receipt import Receipts
+from orchestrator.daemon.secrets.desk import SecretDesk
+from orchestrator.daemon.secrets.inventory import Sources
+from orchestrator.daemon.secrets.room import SecretsRoom
+from orchestrator.daemon.secrets.scorecard import Books
+from orchestrator.daemon.secrets.scores import ScoreKeeper
 from orchestrator.daemon.trust import TrustHolder
 from orchestrator.evidence.audit.keyed import KeyedHash
 from orchestrator.evidence.receipts.making import Signer
@@ -47,10 +47,10 @@ from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.model.source import SourceState
 from orchestrator.policy.opa_server import OpaServerEngine
 from orchestrator.server.app import ApiServer, build_app
-from orchestrator.server.approval_port import ApprovalDesk
+from orchestrator.server.approvals.port import ApprovalDesk
 from orchestrator.server.deps import ArtifactDesk, CheckPolicy, Limits, PoolState, ServerDeps, TrustReader
-from orchestrator.server.notification_port import NotificationDesk
-from orchestrator.server.operating_port import OperatingDesk
+from orchestrator.server.notifications.port import NotificationDesk
+from orchestrator.server.operating.port import OperatingDesk
 from orchestrator.server.page.door import Door
 from orchestrator.settings import Settings
 from orchestrator.telemetry.scores.tally import DayTally

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.server.account_shapes import CredentialsView, ScorecardView, SecretListView, SecretView
+from orchestrator.server.accounts.shapes import CredentialsView, ScorecardView, SecretListView, SecretView
 
 OPERATIONS = [
     ("GET", "/v1/secrets"),

@@ -19,9 +19,9 @@ from cryptography.x509.oid import NameOID
 
 from orchestrator.errors import TryAgainError
 from orchestrator.identity.serving_certificate import ADMISSION, ServingCertificate
-from orchestrator.server.admission import MAX_REVIEW_BYTES, REVIEW_PATH, AdmissionLimits, AdmissionServer
-from orchestrator.server.admission_review import Answer
 from orchestrator.server.app import bind_listener
+from orchestrator.server.cluster.admission import MAX_REVIEW_BYTES, REVIEW_PATH, AdmissionLimits, AdmissionServer
+from orchestrator.server.cluster.admission_review import Answer
 from tests.unit.server.test_admission_review import DIGEST, review
 
 

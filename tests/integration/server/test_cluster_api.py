@@ -24,9 +24,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.agent.job_files import start_script
-from orchestrator.daemon.attest import ReportDesk
-from orchestrator.daemon.audit_notes import AuditNotes
-from orchestrator.daemon.secrets import SecretsRoom
+from orchestrator.daemon.records.attest import ReportDesk
+from orchestrator.daemon.records.audit_notes import AuditNotes
+from orchestrator.daemon.secrets.room import SecretsRoom
 from orchestrator.errors import TryAgainError
 from orchestrator.evidence.audit.keyed import KeyedHash
 from orchestrator.evidence.reported import CYCLONEDX
@@ -53,13 +53,14 @@ from orchestrator.model.phase import Phase
 from orchestrator.model.platform import PlatformJob
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
-from orchestrator.server import runner_handlers, schemas
-from orchestrator.server.cluster_api import ClusterApi, ClusterLimits, Pod, job_bearer
-from orchestrator.server.connection import ConnectionLimits
-from orchestrator.server.peers import PeerLimits
-from orchestrator.server.runner_handlers import RunnerDeps, RunnerLimits
-from orchestrator.server.token import token_exchange
-from orchestrator.server.work import RunnerEndpoints
+from orchestrator.server import schemas
+from orchestrator.server.entrance.connection import ConnectionLimits
+from orchestrator.server.entrance.peers import PeerLimits
+from orchestrator.server.runner import handlers as runner_handlers
+from orchestrator.server.runner.cluster_api import ClusterApi, ClusterLimits, Pod, job_bearer
+from orchestrator.server.runner.handlers import RunnerDeps, RunnerLimits
+from orchestrator.server.runner.token import token_exchange
+from orchestrator.server.runner.work import RunnerEndpoints
 from orchestrator.telemetry.ids import trace_id, traceparent
 from orchestrator.testing.policy import FixedPolicy
 from orchestrator.testing.ports import free_port
@@ -274,7 +275,7 @@ async def test_a_warm_runner_waits_and_is_told_to_come_again_until_it_has_a_job(
 
 
 async def test_a_warm_runner_whose_gateway_was_not_there_yet_proves_anew_before_it_gets_a_job(cluster, monkeypatch):
-    monkeypatch.setattr("orchestrator.server.cluster_api.UNPROVEN_PAUSE_SECONDS", 0.3)
+    monkeypatch.setattr("orchestrator.server.runner.cluster_api.UNPROVEN_PAUSE_SECONDS", 0.3)
     unproven = {"proof": {"denied": ["metadata"], "reached": ["gateway:canary"]}}
     warm = RunnerIdentity(RunnerName("warm-default-1"), "warm-uid")
     cluster.pods.warm.add("warm-uid")
@@ -291,7 +292,7 @@ async def test_a_warm_runner_whose_gateway_was_not_there_yet_proves_anew_before_
 
 
 async def test_a_proof_from_before_a_warm_runner_had_its_job_is_asked_for_anew_once(cluster, monkeypatch):
-    monkeypatch.setattr("orchestrator.server.cluster_api.UNPROVEN_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("orchestrator.server.runner.cluster_api.UNPROVEN_PAUSE_SECONDS", 0.01)
     unproven = {"proof": {"denied": ["metadata"], "reached": ["gateway:canary"]}}
     warm = RunnerIdentity(RunnerName("warm-default-1"), "warm-uid")
     cluster.pods.warm.add("warm-uid")

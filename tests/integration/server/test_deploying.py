@@ -14,7 +14,7 @@ import pytest
 from orchestrator.model.events import ArtifactNamed
 from orchestrator.model.job import JobId
 from orchestrator.model.record import fold
-from orchestrator.server.runner_api import RunnerApi, RunnerApiDeps
+from orchestrator.server.runner.listeners import RunnerApi, RunnerApiDeps
 
 ONE, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 

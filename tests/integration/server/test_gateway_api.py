@@ -15,7 +15,7 @@ from orchestrator.egress.hub import TableHub
 from orchestrator.egress.table import decode_update
 from orchestrator.errors import TryAgainError
 from orchestrator.model.events import EgressDecided
-from orchestrator.server.gateway_api import GatewayApi, GatewayLimits
+from orchestrator.server.cluster.gateway_api import GatewayApi, GatewayLimits
 
 VERDICT = EgressDecided("a.test", 443, "tls", True, "tls://a.test:443")
 GOOD = {"Authorization": "Bearer good"}

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.identity.keys import KeyStore
 from orchestrator.identity.rotation import RotationSchedule
-from orchestrator.server.key_shapes import KeyListView, KeyRevokedView, KeysRotatedView
+from orchestrator.server.keys.shapes import KeyListView, KeyRevokedView, KeysRotatedView
 from orchestrator.server.shapes import ProblemView
 
 

@@ -24,10 +24,10 @@ from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec
 from orchestrator.model.outcome import EndReason
 from orchestrator.model.platform import PlatformJob
 from orchestrator.model.record import Record, fold
-from orchestrator.server import naming, work_files
 from orchestrator.server.deps import HookReport
-from orchestrator.server.runner_api import RunnerApi, RunnerApiDeps, RunnerLimits
-from orchestrator.server.token import token_exchange
+from orchestrator.server.runner import naming, work_files
+from orchestrator.server.runner.listeners import RunnerApi, RunnerApiDeps, RunnerLimits
+from orchestrator.server.runner.token import token_exchange
 from orchestrator.telemetry.ids import traceparent
 from orchestrator.testing.policy import FixedPolicy
 

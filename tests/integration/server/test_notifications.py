@@ -12,7 +12,7 @@ from orchestrator.daemon.clock import SystemClock
 from orchestrator.daemon.notifications import NotificationDesk, open_notifications
 from orchestrator.daemon.storage import Store, open_store
 from orchestrator.identity.webhook_keys import new_private_key, parse_key
-from orchestrator.server.notification_shapes import EndpointListView, EndpointView, TrialView
+from orchestrator.server.notifications.shapes import EndpointListView, EndpointView, TrialView
 from orchestrator.server.shapes import ProblemView
 from orchestrator.settings import Settings
 from orchestrator.settings.notifications import NotificationEndpointSettings, NotificationSettings

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from orchestrator.daemon.approval_desk import ApprovalDesk
-from orchestrator.daemon.artifacts import ArtifactDesk
-from orchestrator.daemon.attest import EvidenceKeeping
-from orchestrator.daemon.audit_notes import AuditNotes
-from orchestrator.daemon.signers import SignersHolder
+from orchestrator.daemon.promotion.approval_desk import ApprovalDesk
+from orchestrator.daemon.promotion.artifacts import ArtifactDesk
+from orchestrator.daemon.promotion.signers import SignersHolder
+from orchestrator.daemon.records.attest import EvidenceKeeping
+from orchestrator.daemon.records.audit_notes import AuditNotes
 from orchestrator.evidence.approvals.book import Book
 from orchestrator.evidence.approvals.judging import Limits as ApprovalLimits
 from orchestrator.evidence.approvals.people import People
@@ -28,7 +28,7 @@ from orchestrator.evidence.store import EvidenceStore
 from orchestrator.model.decision import Verdict
 from orchestrator.model.job import Caller
 from orchestrator.server.deps import Limits
-from orchestrator.server.notification_port import NotificationDesk
+from orchestrator.server.notifications.port import NotificationDesk
 from orchestrator.settings import Settings
 from orchestrator.settings.approvals import ApprovalsSettings
 from orchestrator.testing.approvals import START, approval, id_of, public_pem, signed

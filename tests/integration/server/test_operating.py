@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.model.job import Caller
-from orchestrator.server.operating_port import OperatingDesk
+from orchestrator.server.operating.port import OperatingDesk
 
 
 class Desk:

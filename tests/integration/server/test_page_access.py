@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from orchestrator.daemon.audit_notes import AuditNotes
+from orchestrator.daemon.records.audit_notes import AuditNotes
 from orchestrator.model.events import AlarmRaised
 from orchestrator.model.job import JobId
 from orchestrator.server.deps import Limits

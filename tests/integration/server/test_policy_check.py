@@ -7,7 +7,7 @@ import pytest
 from orchestrator.errors import GiveUpError
 from orchestrator.model.decision import Decision, Reason, Stage, Verdict, Waiver
 from orchestrator.server.deps import PolicyQuestion
-from orchestrator.server.policy_shapes import CheckView
+from orchestrator.server.policy.shapes import CheckView
 from tests.integration.server.conftest import FORGE
 
 DIGEST = "sha256:" + "ab" * 32

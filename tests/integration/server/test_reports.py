@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from orchestrator.daemon.attest import ReportDesk
+from orchestrator.daemon.records.attest import ReportDesk
 from orchestrator.evidence.reported import CYCLONEDX
 from orchestrator.evidence.reported_store import ReportedDocuments
 from orchestrator.journal.redact import Masker
 from orchestrator.model.events import ArtifactAttested
 from orchestrator.model.job import JobId
-from orchestrator.server import reports
-from orchestrator.server.runner_api import RunnerApi, RunnerApiDeps
+from orchestrator.server.runner import reports
+from orchestrator.server.runner.listeners import RunnerApi, RunnerApiDeps
 
 DIGEST = "sha256:" + "a" * 64
 BOM = {"bomFormat": "CycloneDX", "specVersion": "1.6", "components": []}

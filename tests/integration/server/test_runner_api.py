@@ -22,9 +22,9 @@ from orchestrator.lifecycle.pools import Pools
 from orchestrator.lifecycle.ports import RunnerIdentity
 from orchestrator.model.events import AlarmRaised, ArtifactReported, JobEnded, SpansRelayed
 from orchestrator.model.job import JobId
-from orchestrator.server.runner_api import RunnerApi, RunnerApiDeps, RunnerLimits
-from orchestrator.server.token import token_exchange
-from orchestrator.server.work import RunnerEndpoints
+from orchestrator.server.runner.listeners import RunnerApi, RunnerApiDeps, RunnerLimits
+from orchestrator.server.runner.token import token_exchange
+from orchestrator.server.runner.work import RunnerEndpoints
 from orchestrator.testing.policy import FixedPolicy
 
 PROOF = {"proof": {"denied": ["metadata", "direct"], "reached": []}}

@@ -8,8 +8,8 @@ import pytest
 
 from orchestrator.model.source import CallLimit
 from orchestrator.server.shapes import ProblemView
-from orchestrator.server.source_shapes import SourceListView
-from orchestrator.server.sources import source_view
+from orchestrator.server.sources.handlers import source_view
+from orchestrator.server.sources.shapes import SourceListView
 from orchestrator.testing.sources import source_state
 
 

@@ -16,7 +16,7 @@ from orchestrator.model.job import Caller, PoolName
 from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.model.record import Record
 from orchestrator.server.shapes import ProblemView
-from orchestrator.server.trust_shapes import InventoryView, TrustView
+from orchestrator.server.trust.shapes import InventoryView, TrustView
 from tests.integration.server.conftest import FORGE
 
 MAP = """

@@ -15,10 +15,10 @@ import pytest
 
 from orchestrator.identity.secret_file import SecretFile
 from orchestrator.intake.github.urls import parse_github_url
-from orchestrator.intake.github.webhook_inbox import WebhookInbox
-from orchestrator.intake.github.webhook_receiver import WebhookReceiver
-from orchestrator.server import webhooks as route
+from orchestrator.intake.github.webhooks.inbox import WebhookInbox
+from orchestrator.intake.github.webhooks.receiver import WebhookReceiver
 from orchestrator.server.deps import Limits
+from orchestrator.server.sources import webhooks as route
 
 CANARY = "c4n4ry-Zx81"
 SECRET = b"correct horse battery staple"

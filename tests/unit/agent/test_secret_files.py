@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.agent import job_files
 from orchestrator.agent import main as agent
-from orchestrator.server.work import secret_variable
+from orchestrator.server.runner.work import secret_variable
 
 KEY = "-----BEGIN KEY-----\nline two of it\n-----END KEY-----\n"
 WORK = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli import activity
+from orchestrator.cli.operations import activity
 from orchestrator.model import events as e
 from orchestrator.model.decision import Verdict
 from orchestrator.server.page.activity import Kind, item_of

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from orchestrator.server.artifact_shapes import ArtifactListView, ArtifactView
+from orchestrator.server.artifacts.shapes import ArtifactListView, ArtifactView
 
 APP = b"the artifact"
 DIGEST = "sha256:" + hashlib.sha256(APP).hexdigest()

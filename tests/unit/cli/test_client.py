@@ -7,11 +7,11 @@ import threading
 
 import pytest
 
-from orchestrator.cli.client import DaemonClient, IdleError
 from orchestrator.cli.exits import AnswerError, CommandError, UnreachableError
-from orchestrator.cli.follow import stream_log, wait_for_end
-from orchestrator.cli.patience import Patience
-from orchestrator.cli.target import Target
+from orchestrator.cli.jobs.follow import stream_log, wait_for_end
+from orchestrator.cli.link.client import DaemonClient, IdleError
+from orchestrator.cli.link.patience import Patience
+from orchestrator.cli.link.target import Target
 
 JOB = "dispatch.aa11bb22cc33dd44.1"
 
@@ -136,7 +136,7 @@ def test_a_stream_that_is_cut_is_lost_and_not_over(scripted, head):
 
 
 def test_an_answer_is_bounded(scripted, monkeypatch):
-    from orchestrator.cli import client as module
+    from orchestrator.cli.link import client as module
 
     monkeypatch.setattr(module, "_MAX_ANSWER_BYTES", 100)
     answers, client = scripted

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from orchestrator.cli import submit
+from orchestrator.cli.jobs import submit
 
 JOB = "dispatch.aa11bb22cc33dd44.1"
 HELLO = ("submit", "--name", "hello", "--script", "echo hello")

@@ -32,7 +32,7 @@ def test_what_submit_sends_fits_the_schema(cli, local_daemon):
 
 
 def test_a_job_file_knows_the_fields_of_a_request():
-    from orchestrator.cli.jobfile import _KEYS
+    from orchestrator.cli.jobs.jobfile import _KEYS
 
     assert _KEYS - {"script_file"} == set(JobRequest.model_fields)
 

@@ -14,12 +14,13 @@ import typer.main
 import yaml
 from typer.testing import CliRunner
 
-from orchestrator.cli import check_config, trust
-from orchestrator.cli.jobfile import read_jobs
+from orchestrator.cli import check_config
+from orchestrator.cli.jobs.jobfile import read_jobs
 from orchestrator.cli.main import app
 from orchestrator.cli.starting_point import files as starting_files
 from orchestrator.cli.starting_point.files import Backend, Choices, Platform, files_of
 from orchestrator.cli.starting_point.stamp import STAMP, Standing, read_stamp, standing
+from orchestrator.cli.trust import commands as trust
 from orchestrator.evidence.approvals.people import read_people
 from orchestrator.identity.trust.trust_map import TrustMap
 from orchestrator.policy.bundle import default_bundle

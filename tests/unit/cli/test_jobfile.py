@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.cli.exits import UsageError
-from orchestrator.cli.jobfile import read_jobs
+from orchestrator.cli.jobs.jobfile import read_jobs
 
 
 def read(tmp_path, text: str | bytes):

@@ -8,8 +8,9 @@ from typing import Any
 
 import typer
 
-from orchestrator.cli import activity, pools, support_bundle, top, why
+from orchestrator.cli.jobs import why
 from orchestrator.cli.main import app
+from orchestrator.cli.operations import activity, pools, support_bundle, top
 
 WITHOUT: dict[str, str] = {
     "run": "serves until it is ended",

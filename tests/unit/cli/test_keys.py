@@ -8,9 +8,9 @@ import shlex
 import pytest
 from typer.testing import CliRunner
 
-from orchestrator.cli.keys import EXAMPLES, REVOKE_EXAMPLES, ROTATE_EXAMPLES
 from orchestrator.cli.main import app
-from orchestrator.server.key_shapes import KeyListView, KeyRevokedView, KeysRotatedView
+from orchestrator.cli.operations.keys import EXAMPLES, REVOKE_EXAMPLES, ROTATE_EXAMPLES
+from orchestrator.server.keys.shapes import KeyListView, KeyRevokedView, KeysRotatedView
 
 KID = "Kx3vJ0lqv8Jr1M0hQbYkT7m2c9w5tZsE4dFgUaLnPqo"
 OTHER = "b" * 43

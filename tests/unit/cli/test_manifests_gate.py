@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from orchestrator.cli.main import app
 from orchestrator.identity.serving_certificate import ADMISSION, ServingCertificate
-from orchestrator.server.admission import REVIEW_PATH
+from orchestrator.server.cluster.admission import REVIEW_PATH
 
 ROOT = Path(__file__).parents[3]
 MINIMAL = yaml.safe_load((ROOT / "manifests/examples/minimal.yaml").read_text())

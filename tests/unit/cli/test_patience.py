@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.cli.patience import Patience
+from orchestrator.cli.link.patience import Patience
 
 
 class Clock:

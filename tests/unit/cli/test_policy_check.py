@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.server.policy_shapes import CheckRequest, CheckView
+from orchestrator.server.policy.shapes import CheckRequest, CheckView
 
 DIGEST = "sha256:" + "ab" * 32
 ALLOWED = {

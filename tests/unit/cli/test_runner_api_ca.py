@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from orchestrator.daemon.kubernetes import CA_FILE, publish_ca
+from orchestrator.daemon.cluster.room import CA_FILE, publish_ca
 from orchestrator.identity.serving_certificate import ServingCertificate
 
 

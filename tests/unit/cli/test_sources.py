@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator.cli.main import app
-from orchestrator.cli.sources import EXAMPLES
+from orchestrator.cli.operations.sources import EXAMPLES
 from orchestrator.model.source import CallLimit, SourceKind
-from orchestrator.server.source_shapes import SourceListView
-from orchestrator.server.sources import source_view
+from orchestrator.server.sources.handlers import source_view
+from orchestrator.server.sources.shapes import SourceListView
 from orchestrator.testing.sources import source_state
 
 

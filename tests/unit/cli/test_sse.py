@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.cli import sse
+from orchestrator.cli.link import sse
 
 STREAM = (
     b': beat\n\nid: 1\nevent: JobOffered\ndata: {"a":\ndata: 1}\n\n'

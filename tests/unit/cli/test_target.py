@@ -8,7 +8,7 @@ import os
 import pytest
 
 from orchestrator.cli.exits import UnreachableError, UsageError
-from orchestrator.cli.target import NoTokenError, Target, find_target, state_dir
+from orchestrator.cli.link.target import NoTokenError, Target, find_target, state_dir
 from orchestrator.settings.tree import Settings
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestrator.cli import top
 from orchestrator.cli.exits import AnswerError, UnreachableError
+from orchestrator.cli.operations import top
 from orchestrator.cli.render.top import Look, top_screen
 from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.server.page.live_shapes import JobRow, OverviewView
-from orchestrator.server.sources import source_view
+from orchestrator.server.sources.handlers import source_view
 from orchestrator.server.views import pool_view
 from orchestrator.testing.sources import source_state
 

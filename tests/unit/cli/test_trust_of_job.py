@@ -7,10 +7,10 @@ import shlex
 
 import pytest
 
-from orchestrator.cli.trust import EXPLAIN_EXAMPLES, INVENTORY_EXAMPLES
+from orchestrator.cli.trust.commands import EXPLAIN_EXAMPLES, INVENTORY_EXAMPLES
 from orchestrator.identity.trust.inventory import inventory
 from orchestrator.identity.trust.trust_map import TrustMap
-from orchestrator.server.trust_shapes import InventoryView, TrustView
+from orchestrator.server.trust.shapes import InventoryView, TrustView
 from tests.unit.cli.conftest import job_view
 
 JOB = "dispatch.aa11bb22cc33dd44.1"

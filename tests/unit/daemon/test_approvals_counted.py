@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.daemon.approval_desk import ApprovalDesk
-from orchestrator.daemon.approvals import Approvals
-from orchestrator.daemon.audit_notes import AuditNotes
+from orchestrator.daemon.promotion.approval_desk import ApprovalDesk
+from orchestrator.daemon.promotion.approvals import Approvals
+from orchestrator.daemon.records.audit_notes import AuditNotes
 from orchestrator.errors import TryAgainError
 from orchestrator.evidence.approvals.book import Book, Taken
 from orchestrator.evidence.approvals.judging import Limits

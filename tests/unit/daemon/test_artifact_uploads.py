@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.daemon.artifacts import ArtifactDesk
-from orchestrator.daemon.attest import EvidenceKeeping
+from orchestrator.daemon.promotion.artifacts import ArtifactDesk
+from orchestrator.daemon.records.attest import EvidenceKeeping
 from orchestrator.errors import GiveUpError
 from orchestrator.evidence.attestation_store import AttestationStore, Standing
 from orchestrator.evidence.attestations.making import SIGNATURE_TYPE, statement

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.daemon.attest import EvidenceAttester, EvidenceKeeping, ReportDesk
+from orchestrator.daemon.records.attest import EvidenceAttester, EvidenceKeeping, ReportDesk
 from orchestrator.evidence import attestation_store
 from orchestrator.evidence.attestation_store import AttestationStore, Standing
 from orchestrator.evidence.attestations.making import REPORTER, SIGNATURE_TYPE

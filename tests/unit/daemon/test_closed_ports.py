@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.daemon.closed_ports import closed_ports, closed_words, gateway_ports
+from orchestrator.daemon.cluster.closed_ports import closed_ports, closed_words, gateway_ports
 from orchestrator.settings import Settings
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.daemon.cluster_egress import MAX_ALARMS, ClusterEgress
+from orchestrator.daemon.cluster.egress import MAX_ALARMS, ClusterEgress
 from orchestrator.egress import hub as hub_module
 from orchestrator.egress.batch import Batch, Misuse, RunnerVerdict
 from orchestrator.errors import TryAgainError

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.daemon.cluster_network import network_policies, reach
-from orchestrator.daemon.kubernetes_slice import kubernetes_config
+from orchestrator.daemon.cluster.network import network_policies, reach
+from orchestrator.daemon.cluster.slice import kubernetes_config
 from orchestrator.egress.policy_semantics import Endpoint, PolicySet
 from orchestrator.errors import ConfigurationError
 from orchestrator.settings import Settings

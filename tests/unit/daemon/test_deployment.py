@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.daemon.audit_notes import AuditNotes
-from orchestrator.daemon.deployment import CHECK_BURST, DeploymentGate, PolicyDesk, workload_facts
+from orchestrator.daemon.promotion.deployment import CHECK_BURST, DeploymentGate, PolicyDesk, workload_facts
+from orchestrator.daemon.records.audit_notes import AuditNotes
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.model.decision import Decision, Reason, Stage, Verdict, Waiver
 from orchestrator.model.job import Caller, PoolName
 from orchestrator.model.pool import Pool, TrustTier
-from orchestrator.server.admission_review import Workload
+from orchestrator.server.cluster.admission_review import Workload
+from orchestrator.server.cluster.pod_demands import Image
 from orchestrator.server.deps import PolicyQuestion
-from orchestrator.server.pod_demands import Image
 from tests.unit.policy.samples import WORKLOAD
 
 GOOD, BAD, WAIVED, WATCHED = (f"sha256:{word * 32}" for word in ("aa", "bb", "cc", "dd"))

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.daemon import egress_keeper as keeper_module
 from orchestrator.daemon.adapters import EgressAdapter
-from orchestrator.daemon.cluster_egress import ClusterEgress
+from orchestrator.daemon.cluster.egress import ClusterEgress
 from orchestrator.daemon.egress_keeper import EgressKeeper
 from orchestrator.egress import hub as hub_module
 from orchestrator.egress.config import GatewayConfig

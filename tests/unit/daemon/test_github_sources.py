@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from orchestrator.daemon.github import GitHubSources, Opened
+from orchestrator.daemon.github.sources import GitHubSources, Opened
 from orchestrator.model.events import Fact, JobFinished, RunnerDeleted
 from orchestrator.testing.stories import EXITED, NAMED, RUNNER, offer
 

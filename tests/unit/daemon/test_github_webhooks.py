@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.daemon import github_slice
-from orchestrator.daemon.github_webhooks import installation_mark, webhook_config
+from orchestrator.daemon.github import slice as github_slice
+from orchestrator.daemon.github.webhooks import installation_mark, webhook_config
 from orchestrator.errors import ConfigurationError
 from orchestrator.intake.github.connection import AppCredential
-from orchestrator.intake.github.job_table import Place
 from orchestrator.intake.github.urls import parse_github_url
+from orchestrator.intake.github.webhooks.job_table import Place
 from orchestrator.settings import GitHubSettings
 
 HOOKS = {

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.daemon.audit_notes import AuditNotes
-from orchestrator.daemon.inventory import Sources, inventory
-from orchestrator.daemon.secret_desk import SecretDesk
-from orchestrator.daemon.secrets import SecretsRoom
-from orchestrator.daemon.secrets_slice import registry
+from orchestrator.daemon.records.audit_notes import AuditNotes
+from orchestrator.daemon.secrets.desk import SecretDesk
+from orchestrator.daemon.secrets.inventory import Sources, inventory
+from orchestrator.daemon.secrets.room import SecretsRoom
+from orchestrator.daemon.secrets.slice import registry
 from orchestrator.daemon.trust import TrustHolder
 from orchestrator.evidence.audit.keyed import KeyedHash
 from orchestrator.identity.issuer import AudienceConfig, Issuer, IssuerConfig

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.backends.kubernetes.manifest import pod_document, pod_hosts
-from orchestrator.daemon.kubernetes_slice import kubernetes_config
+from orchestrator.daemon.cluster.slice import kubernetes_config
 from orchestrator.errors import ConfigurationError
 from orchestrator.lifecycle import provision
 from orchestrator.model.job import JobId, PoolName

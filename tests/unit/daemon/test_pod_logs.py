@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from orchestrator.backends.kubernetes.pod import Container, Pod, Terminated
-from orchestrator.daemon.pod_logs import PodLogs
+from orchestrator.daemon.cluster.pod_logs import PodLogs
 from orchestrator.errors import TryAgainError
 from orchestrator.journal.logs import LogStore, LogWriter
 from orchestrator.journal.redact import Masker

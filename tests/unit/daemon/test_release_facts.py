@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from orchestrator.daemon.source_facts import Origin, origin_of
-from orchestrator.daemon.tickets import ReleaseFacts, open_release_facts
+from orchestrator.daemon.github.source_facts import Origin, origin_of
+from orchestrator.daemon.promotion.tickets import ReleaseFacts, open_release_facts
 from orchestrator.errors import ConfigurationError, OrchestratorError, TryAgainError
 from orchestrator.intake.github import errors
-from orchestrator.intake.github.commit_facts import CommitPlace
+from orchestrator.intake.github.commits.facts import CommitPlace
 from orchestrator.intake.tickets.errors import TrackerUnavailableError
 from orchestrator.model.job import Caller, JobKey, JobOffer, JobSpec, PoolName
 from orchestrator.model.record import Record

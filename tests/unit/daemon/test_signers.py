@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
-from orchestrator.daemon.signers import SignersHolder, own_builders, try_signers
+from orchestrator.daemon.promotion.signers import SignersHolder, own_builders, try_signers
 from orchestrator.errors import ConfigurationError, TryAgainError
 from orchestrator.evidence.attestations.making import SIGNATURE_TYPE
 from orchestrator.evidence.attestations.signers import CONTROL_PLANE, Claim

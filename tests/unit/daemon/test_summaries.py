@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.daemon import summary as module
-from orchestrator.daemon.summary import Summaries
+from orchestrator.daemon.promotion import summary as module
+from orchestrator.daemon.promotion.summary import Summaries
 from orchestrator.errors import GiveUpError
 from orchestrator.evidence.envelope import open_envelope
 from orchestrator.evidence.provenance import IN_TOTO

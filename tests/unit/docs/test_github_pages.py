@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.insecure_github import github_warnings
+from orchestrator.cli.insecure.github import github_warnings
 from orchestrator.settings import load_settings
 
 ROOT = Path(__file__).parents[3]
@@ -15,11 +15,11 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
 BLOCK = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 REASON = re.compile(r"\breason(?:: ClassVar\[str\])? ?= ?\"(\w+)\"")
 CODE = (
-    *sorted((ROOT / "orchestrator" / "intake" / "github").glob("*.py")),
+    *sorted((ROOT / "orchestrator" / "intake" / "github").rglob("*.py")),
     *sorted((ROOT / "orchestrator" / "identity").glob("github*.py")),
-    *sorted((ROOT / "orchestrator" / "daemon").glob("github*.py")),
+    *(ROOT / "orchestrator" / "daemon" / "github" / f"{name}.py" for name in ("sources", "slice", "state", "webhooks")),
     ROOT / "orchestrator" / "identity" / "secret_file.py",
-    ROOT / "orchestrator" / "server" / "webhooks.py",
+    ROOT / "orchestrator" / "server" / "sources" / "webhooks.py",
 )
 OF_REQUESTS = {"not_found", "job_ended", "runner_unknown", "state_dir_unusable", "temporarily_unavailable"}
 """Words that are not GitHub's alone, and have their place elsewhere in the reference."""

@@ -16,10 +16,10 @@ import pytest
 import typer.main
 import yaml
 
-from orchestrator.cli.jobfile import read_jobs
+from orchestrator.cli.jobs.jobfile import read_jobs
 from orchestrator.cli.main import app
 from orchestrator.cli.pages.lifecycle_drawing import lifecycle_drawing
-from orchestrator.daemon.brokered import UNACCOUNTED
+from orchestrator.daemon.github.brokered import UNACCOUNTED
 from orchestrator.identity.trust.reading import read_document
 from orchestrator.model.phase import MOVES, Phase
 from orchestrator.policy.bundle import _parse
@@ -223,7 +223,7 @@ def test_the_unit_starts_the_program_and_waits_for_its_drain(block):
     unit.read_string(block)
     assert unit.sections() == ["Unit", "Service", "Install"]
     stops = unit.getint("Service", "TimeoutStopSec")
-    from orchestrator.daemon.drain import _TEARDOWN_AFTER_DRAIN_SECONDS
+    from orchestrator.daemon.operations.drain import _TEARDOWN_AFTER_DRAIN_SECONDS
 
     assert stops > Settings().deadlines.drain_seconds + _TEARDOWN_AFTER_DRAIN_SECONDS
 

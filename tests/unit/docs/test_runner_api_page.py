@@ -10,10 +10,12 @@ from orchestrator.agent import github_hook
 from orchestrator.model.job import Caller, JobKey, JobOffer, JobSpec, PoolName
 from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.model.record import Record
-from orchestrator.server import naming, runner_handlers, schemas, work_files
-from orchestrator.server.problems import REASONS, TYPE_PREFIX
+from orchestrator.server import schemas
+from orchestrator.server.entrance.problems import REASONS, TYPE_PREFIX
+from orchestrator.server.runner import handlers as runner_handlers
+from orchestrator.server.runner import naming, work_files
+from orchestrator.server.runner.work import RunnerEndpoints, work_document
 from orchestrator.server.shapes import ProblemView
-from orchestrator.server.work import RunnerEndpoints, work_document
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "runner-api.md").read_text(encoding="utf-8")
 EXAMPLES = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]

@@ -124,7 +124,7 @@ async def test_a_receipt_that_can_never_be_made_is_an_alarm_and_the_job_is_finis
     def defect(*_args):
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr("orchestrator.daemon.receipt.receipt_of", defect)
+    monkeypatch.setattr("orchestrator.daemon.records.receipt.receipt_of", defect)
     daemon = await started()
     await running(daemon)
     events = await end(daemon)
@@ -203,7 +203,7 @@ async def test_a_fact_that_is_not_understood_makes_no_gap(monkeypatch):
     """A story with a gap would be a false receipt: the job is read again, and there it shows."""
     daemon = await started()
     await running(daemon)
-    monkeypatch.setattr("orchestrator.daemon.receipt._Heard.hear", broken)
+    monkeypatch.setattr("orchestrator.daemon.records.receipt._Heard.hear", broken)
     await daemon.engine.note(JOB, e.SpansRelayed(1, 0))
     monkeypatch.undo()
     (receipt,) = receipts(await end(daemon))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from orchestrator.daemon.receipt import Receipts
+from orchestrator.daemon.records.receipt import Receipts
 from orchestrator.errors import OrchestratorError, TryAgainError
 from orchestrator.evidence.receipts.making import Signer
 from orchestrator.evidence.signing_key import generate_evidence_key

@@ -9,8 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.server.admission_review import MAX_MEMBERS, MAX_MESSAGE, TEMPLATES, Answer, answer_review, read_review
-from orchestrator.server.pod_demands import MAX_IMAGES, MAX_PRIVILEGES, ReviewError
+from orchestrator.server.cluster.admission_review import (
+    MAX_MEMBERS,
+    MAX_MESSAGE,
+    TEMPLATES,
+    Answer,
+    answer_review,
+    read_review,
+)
+from orchestrator.server.cluster.pod_demands import MAX_IMAGES, MAX_PRIVILEGES, ReviewError
 
 DIGEST = "sha256:" + "ab" * 32
 OTHER = "sha256:" + "cd" * 32

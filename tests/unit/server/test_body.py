@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.server.body import strict_json, validated
-from orchestrator.server.problems import ProblemError
+from orchestrator.server.entrance.body import strict_json, validated
+from orchestrator.server.entrance.problems import ProblemError
 from orchestrator.server.schemas import CancelQuery, JobRequest
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

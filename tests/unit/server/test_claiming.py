@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator.model.egress import EgressProof
-from orchestrator.server.claiming import proof_of
+from orchestrator.server.runner.claiming import proof_of
 from orchestrator.server.schemas import ClaimRequest
 
 NOW = 1_790_000_000_000_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from orchestrator.server.connection import RefusalLog
+from orchestrator.server.entrance.connection import RefusalLog
 
 
 def test_a_flood_of_refusals_is_a_line_now_and_then(caplog):

@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 
 from orchestrator.errors import ConfigurationError, GiveUpError, TryAgainError
-from orchestrator.server import problems
-from orchestrator.server.problems import Fault, ProblemError
+from orchestrator.server.entrance import problems
+from orchestrator.server.entrance.problems import Fault, ProblemError
 
 
 def body(response: web.Response) -> dict:

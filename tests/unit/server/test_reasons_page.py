@@ -10,7 +10,7 @@ import orchestrator
 from orchestrator.backends.kubernetes.lease import LeaseLostError
 from orchestrator.model.events import WaitReason
 from orchestrator.model.outcome import EndReason
-from orchestrator.server.problems import REASONS
+from orchestrator.server.entrance.problems import REASONS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "reasons.md").read_text()
 
@@ -37,8 +37,8 @@ def test_every_problem_reason_is_explained_once_with_its_status():
 
 def test_every_word_with_which_a_clusters_daemon_refuses_to_start_is_explained():
     package = Path(orchestrator.__file__).parent
-    files = [*package.glob("daemon/kubernetes*.py"), *package.glob("daemon/cluster_*.py")]
-    files += [package / "daemon" / "manifests.py", package / "backends" / "kubernetes" / "lease.py"]
+    files = [*package.glob("daemon/cluster/*.py")]
+    files += [package / "backends" / "kubernetes" / "lease.py"]
     files += (package / "backends" / "kubernetes" / "render").glob("*.py")
     raised: set[str] = set()
     for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):

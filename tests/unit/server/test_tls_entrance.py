@@ -14,9 +14,9 @@ import uvloop
 from aiohttp import web
 
 from orchestrator.identity.serving_certificate import ServingCertificate
-from orchestrator.server.connection import ConnectionLimits
-from orchestrator.server.peers import PeerLimits, Peers
-from orchestrator.server.tls_entrance import TlsEntrance
+from orchestrator.server.entrance.connection import ConnectionLimits
+from orchestrator.server.entrance.peers import PeerLimits, Peers
+from orchestrator.server.entrance.tls_entrance import TlsEntrance
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc"
 ALL = ConnectionLimits(64, 5.0)

@@ -16,9 +16,9 @@ from orchestrator.model.pool import Pool, TrustTier
 from orchestrator.model.record import begin, fold
 from orchestrator.model.runner import runner_name
 from orchestrator.server import views
+from orchestrator.server.runner.work import RunnerEndpoints, work_document
 from orchestrator.server.schemas import MAX_TIMEOUT_SECONDS
 from orchestrator.server.shapes import JobSummaryView, JobView, PoolView
-from orchestrator.server.work import RunnerEndpoints, work_document
 from orchestrator.testing import stories
 
 OFFER = JobOffer(

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from orchestrator.cli.insecure_page import page_warnings
-from orchestrator.daemon.audit_notes import AuditNotes
-from orchestrator.daemon.page import open_door
+from orchestrator.cli.insecure.page import page_warnings
+from orchestrator.daemon.operations.page import open_door
+from orchestrator.daemon.records.audit_notes import AuditNotes
 from orchestrator.server.page.door import Door
 from orchestrator.settings import Settings
 

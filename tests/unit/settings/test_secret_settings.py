@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from orchestrator.cli.insecure_secrets import secret_warnings
+from orchestrator.cli.insecure.secrets import secret_warnings
 from orchestrator.errors import ConfigurationError
 from orchestrator.settings import load_settings
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
-from orchestrator.daemon.approvals import watch_approvals
-from orchestrator.daemon.decision_log import watch_decisions
-from orchestrator.daemon.gauges import watch_gate, watch_rooms, watch_work
 from orchestrator.daemon.notifications import NotificationDesk
+from orchestrator.daemon.operations.gauges import watch_gate, watch_rooms, watch_work
+from orchestrator.daemon.promotion.approvals import watch_approvals
+from orchestrator.daemon.records.decision_log import watch_decisions
 from orchestrator.model import events as e
 from orchestrator.model.decision import CONFIGURATION, Reason, Waiver
 from orchestrator.telemetry import ids

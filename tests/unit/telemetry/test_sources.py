@@ -10,8 +10,8 @@ from pathlib import Path
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
-from orchestrator.intake.github.demand import SlotState
-from orchestrator.intake.github.set_status import Stage
+from orchestrator.intake.github.scale_sets.demand import SlotState
+from orchestrator.intake.github.scale_sets.status import Stage
 from orchestrator.intake.github.tally import Tally
 from orchestrator.model.source import CallLimit, SourceState
 from orchestrator.telemetry.metrics import Metrics

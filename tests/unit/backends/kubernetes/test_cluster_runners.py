@@ -11,8 +11,8 @@ from pod_world import PROOF, Cluster, Daemon
 from test_warm import CONFIG, POOL
 
 from orchestrator.daemon.clock import SystemClock
-from orchestrator.daemon.cluster_egress import ClusterEgress
-from orchestrator.daemon.cluster_runners import ClusterRunners
+from orchestrator.daemon.cluster.egress import ClusterEgress
+from orchestrator.daemon.cluster.runners import ClusterRunners
 from orchestrator.errors import TryAgainError
 from orchestrator.identity.job_credential import JobCredentials
 from orchestrator.journal.redact import Masker

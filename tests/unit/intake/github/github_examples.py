@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.intake.github.facts import ResolvedRef
-from orchestrator.intake.github.rest_objects import Branch, Repository, RunJob, WorkflowRun
+from orchestrator.intake.github.rest.objects import Branch, Repository, RunJob, WorkflowRun
 from orchestrator.intake.github.urls import parse_github_url
 
 URL = parse_github_url("https://github.com/acme")

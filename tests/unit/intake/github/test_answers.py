@@ -9,8 +9,9 @@ import pytest
 from multidict import CIMultiDict
 
 from orchestrator.errors import GiveUpError, TryAgainError
-from orchestrator.intake.github import errors, protocol
+from orchestrator.intake.github import errors
 from orchestrator.intake.github.answers import Answer, clean, error_of, rate_limit_of, request_id
+from orchestrator.intake.github.scale_sets import protocol
 
 NOW = 1_767_225_600.0
 GET_SET = protocol.get_scale_set("https://service/", 5)

@@ -10,7 +10,7 @@ import pytest
 from opened import AGENTS, REGISTER, SETS, Opened, opened, until
 
 from orchestrator.intake.github import errors
-from orchestrator.intake.github.messages import JobMessageKind
+from orchestrator.intake.github.scale_sets.messages import JobMessageKind
 from orchestrator.testing.github.faults import Fault
 from orchestrator.testing.github.model import Flavour, JobPlan, Options
 from orchestrator.testing.github.tokens import Kind

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from opened import app_credential, opened
 
 from orchestrator.intake.github import errors
-from orchestrator.intake.github.commit_facts import (
+from orchestrator.intake.github.commits.facts import (
     CommitFacts,
     CommitFinder,
     CommitPlace,
@@ -19,8 +19,8 @@ from orchestrator.intake.github.commit_facts import (
     approved_by,
     writers_of,
 )
-from orchestrator.intake.github.commit_objects import Account, Commit, PullRequest, Review, ReviewState
-from orchestrator.intake.github.commit_protocol import READS, READS_COMMITS
+from orchestrator.intake.github.commits.objects import Account, Commit, PullRequest, Review, ReviewState
+from orchestrator.intake.github.commits.protocol import READS, READS_COMMITS
 from orchestrator.testing.github.faults import Fault
 from orchestrator.testing.github.history import History, Person
 from orchestrator.testing.github.server import GitHubServer

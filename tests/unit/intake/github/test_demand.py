@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.intake.github.demand import (
+from orchestrator.intake.github.names import registered_name
+from orchestrator.intake.github.scale_sets.demand import (
     Backoff,
     Envelope,
     Ledger,
@@ -21,8 +22,7 @@ from orchestrator.intake.github.demand import (
     plan,
     slot_of,
 )
-from orchestrator.intake.github.messages import JobMessage, JobMessageKind, Statistics
-from orchestrator.intake.github.names import registered_name
+from orchestrator.intake.github.scale_sets.messages import JobMessage, JobMessageKind, Statistics
 from orchestrator.model.events import JobCancelRequested
 from orchestrator.model.job import Caller, JobId, JobKey, JobOffer, JobSpec, PoolName
 from orchestrator.model.outcome import EndReason, Outcome, Result

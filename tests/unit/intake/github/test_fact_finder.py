@@ -11,7 +11,7 @@ from github_examples import CI, CLAIMS, FORK, ISSUER, JOB, MAIN_REF, PROTECTED, 
 from orchestrator.intake.github.errors import FailedCall, NotFoundError
 from orchestrator.intake.github.fact_finder import BRANCH_SECONDS, JOBS_SECONDS, JobFacts
 from orchestrator.intake.github.facts import FactsDisagreeError
-from orchestrator.intake.github.rest_objects import Branch, RunJob, WorkflowRun
+from orchestrator.intake.github.rest.objects import Branch, RunJob, WorkflowRun
 
 OURS = "runner-0123-abcd"
 

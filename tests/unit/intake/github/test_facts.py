@@ -22,7 +22,7 @@ from orchestrator.intake.github.facts import (
     ref_of_head,
     ref_of_message,
 )
-from orchestrator.intake.github.rest_objects import ReferencedWorkflow
+from orchestrator.intake.github.rest.objects import ReferencedWorkflow
 from orchestrator.intake.github.urls import parse_github_url
 
 

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.intake.github import commit_answers, protocol, rest_answers, service_answers
 from orchestrator.intake.github.answers import Answer, error_of
+from orchestrator.intake.github.commits import answers as commit_answers
 from orchestrator.intake.github.errors import UnreadableAnswerError
+from orchestrator.intake.github.rest import answers as rest_answers
+from orchestrator.intake.github.scale_sets import protocol, service_answers
 
 PARSERS = sorted(
     {

@@ -9,9 +9,9 @@ from github_examples import JOB
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.intake.github import job_table
-from orchestrator.intake.github.job_table import MAX_OVER, JobTable, Place
-from orchestrator.intake.github.messages import JobMessageKind
+from orchestrator.intake.github.scale_sets.messages import JobMessageKind
+from orchestrator.intake.github.webhooks import job_table
+from orchestrator.intake.github.webhooks.job_table import MAX_OVER, JobTable, Place
 
 SHOP = Place("acme", "shop")
 QUEUED = replace(JOB, status="queued", labels=("self-hosted", "small"), runner_name="")

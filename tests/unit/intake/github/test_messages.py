@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.intake.github.errors import UnreadableAnswerError
-from orchestrator.intake.github.messages import JobMessageKind, Statistics
-from orchestrator.intake.github.service_answers import (
+from orchestrator.intake.github.scale_sets.messages import JobMessageKind, Statistics
+from orchestrator.intake.github.scale_sets.service_answers import (
     parse_acquirable,
     parse_acquired,
     parse_groups,

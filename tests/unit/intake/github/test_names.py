@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.intake.github.messages import JobMessage, JobMessageKind
 from orchestrator.intake.github.names import (
     MAX_REGISTRATIONS,
     demand_key,
@@ -17,6 +16,7 @@ from orchestrator.intake.github.names import (
     registered_names,
     runner_of,
 )
+from orchestrator.intake.github.scale_sets.messages import JobMessage, JobMessageKind
 from orchestrator.model.job import JobKey
 from orchestrator.model.runner import RunnerName
 

@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from orchestrator.intake.github import protocol, rest_protocol
 from orchestrator.intake.github.connection import AppCredential
 from orchestrator.intake.github.errors import UnreadableAnswerError
-from orchestrator.intake.github.protocol import Credential, Repeat, trusted_url
+from orchestrator.intake.github.rest import protocol as rest_protocol
+from orchestrator.intake.github.scale_sets import protocol
+from orchestrator.intake.github.scale_sets.protocol import Credential, Repeat, trusted_url
 from orchestrator.intake.github.urls import parse_github_url
 
 BASE = "https://pipelines.example/tenant/123/"

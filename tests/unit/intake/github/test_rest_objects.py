@@ -7,8 +7,7 @@ import json
 import pytest
 
 from orchestrator.intake.github.errors import UnreadableAnswerError
-from orchestrator.intake.github.rest import next_cursor
-from orchestrator.intake.github.rest_answers import (
+from orchestrator.intake.github.rest.answers import (
     parse_branch,
     parse_deliveries,
     parse_job,
@@ -17,6 +16,7 @@ from orchestrator.intake.github.rest_answers import (
     parse_rest_jit_config,
     parse_run,
 )
+from orchestrator.intake.github.rest.client import next_cursor
 
 REPOSITORY = {"id": 101, "full_name": "acme/shop", "owner": {"login": "acme", "id": 7}, "private": True, "fork": False}
 RUN = {

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from github_examples import JOB
 
 from orchestrator.intake.github.errors import NotFoundError, UnavailableError
-from orchestrator.intake.github.job_table import JobTable, Place
-from orchestrator.intake.github.rest_objects import DeliveryPage, HookDelivery, RunJob
-from orchestrator.intake.github.rest_poll import MAX_PLACES, PLACES_AT_A_LOOK, MissedDeliveries, QueuedJobs
+from orchestrator.intake.github.rest.objects import DeliveryPage, HookDelivery, RunJob
+from orchestrator.intake.github.webhooks.job_table import JobTable, Place
+from orchestrator.intake.github.webhooks.poll import MAX_PLACES, PLACES_AT_A_LOOK, MissedDeliveries, QueuedJobs
 
 QUEUED = replace(JOB, status="queued", labels=("x64",), runner_name="")
 

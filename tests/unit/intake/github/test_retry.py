@@ -8,14 +8,16 @@ import pytest
 from multidict import CIMultiDict
 
 from orchestrator.errors import GiveUpError, TryAgainError
-from orchestrator.intake.github import errors, protocol, rest_protocol
+from orchestrator.intake.github import errors
 from orchestrator.intake.github.answers import Answer
 from orchestrator.intake.github.connection import Timing
 from orchestrator.intake.github.kept import Held, Kept
-from orchestrator.intake.github.protocol import Repeat
 from orchestrator.intake.github.rate_gate import LONGEST_STRIKE, RateGate
-from orchestrator.intake.github.rest_objects import RateLimit
+from orchestrator.intake.github.rest import protocol as rest_protocol
+from orchestrator.intake.github.rest.objects import RateLimit
 from orchestrator.intake.github.retry import Retries, may_repeat
+from orchestrator.intake.github.scale_sets import protocol
+from orchestrator.intake.github.scale_sets.protocol import Repeat
 from orchestrator.intake.github.stats import CallStats
 from orchestrator.intake.github.urls import parse_github_url
 

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from orchestrator.intake.github.session_notes import FileNotes
+from orchestrator.intake.github.scale_sets.session_notes import FileNotes
 
 
 def test_a_note_outlives_the_daemon(tmp_path):

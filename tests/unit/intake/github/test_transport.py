@@ -17,7 +17,7 @@ from opened import serving, until
 from orchestrator.intake.github import errors
 from orchestrator.intake.github.answers import Answer
 from orchestrator.intake.github.connection import GitHubConnection, Timing, TokenCredential
-from orchestrator.intake.github.protocol import Credential, Repeat, Request
+from orchestrator.intake.github.scale_sets.protocol import Credential, Repeat, Request
 from orchestrator.intake.github.transport import CONCURRENT, Transport
 from orchestrator.intake.github.urls import parse_github_url
 

@@ -8,12 +8,12 @@ import logging
 import pytest
 
 from orchestrator.errors import GiveUpError, TryAgainError
-from orchestrator.intake.github.messages import JobMessage, JobMessageKind
-from orchestrator.intake.github.set_status import SetStatus, waiting_for
+from orchestrator.intake.github.scale_sets.messages import JobMessage, JobMessageKind
+from orchestrator.intake.github.scale_sets.status import SetStatus, waiting_for
+from orchestrator.intake.github.scale_sets.waits import BOUNDS, Waits
 from orchestrator.intake.github.source_config import SourceTiming
 from orchestrator.intake.github.telling import Telling
 from orchestrator.intake.github.trouble import Trouble, first_failure
-from orchestrator.intake.github.waits import BOUNDS, Waits
 from orchestrator.model.job import JobId
 
 AWAY = TryAgainError("GitHub is away", reason="github_unavailable", fix="look at the proxy")

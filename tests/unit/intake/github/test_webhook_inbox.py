@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import ConfigurationError, TryAgainError
-from orchestrator.intake.github.webhook_inbox import REMEMBER_SECONDS, WebhookInbox
-from orchestrator.intake.github.webhooks import JobHint
+from orchestrator.intake.github.webhooks.delivery import JobHint
+from orchestrator.intake.github.webhooks.inbox import REMEMBER_SECONDS, WebhookInbox
 
 
 def hint(number: int, **changes) -> JobHint:

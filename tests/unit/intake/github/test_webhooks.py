@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.intake.github.urls import parse_github_url
-from orchestrator.intake.github.webhooks import (
+from orchestrator.intake.github.webhooks.delivery import (
     DeliveryHead,
     WebhookRefusedError,
     check_signature,

@@ -1,0 +1,1 @@
+"""What is known of artifacts, and signed about them."""

@@ -1,0 +1,1 @@
+"""Settings that are allowed and weaken a promise, each named with what it gives away."""

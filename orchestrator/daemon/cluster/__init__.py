@@ -1,0 +1,1 @@
+"""The `kubernetes` backend's side of the daemon: its gateways, its gate, its pods' logs, and who leads."""

@@ -1,0 +1,1 @@
+"""What may be deployed: evidence about artifacts, people's consent, and the gate that asks for both."""

@@ -1,0 +1,1 @@
+"""What the daemon leaves on record: the audit log, decisions, receipts, provenance."""

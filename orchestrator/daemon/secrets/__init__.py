@@ -1,0 +1,1 @@
+"""Registered secrets in the daemon, and the account of every credential."""

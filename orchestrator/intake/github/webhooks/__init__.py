@@ -1,0 +1,1 @@
+"""Jobs by webhooks, and by asking for what they missed."""

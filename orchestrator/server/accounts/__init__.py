@@ -1,0 +1,1 @@
+"""Secrets, credentials and scores over HTTP."""

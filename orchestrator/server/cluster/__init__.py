@@ -1,0 +1,1 @@
+"""What a cluster itself asks: its API server, its gateways."""

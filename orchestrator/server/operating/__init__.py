@@ -1,0 +1,1 @@
+"""Reload and drain over HTTP."""

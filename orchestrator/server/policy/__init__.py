@@ -1,0 +1,1 @@
+"""Policy over HTTP, without a job."""

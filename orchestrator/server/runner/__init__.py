@@ -1,0 +1,1 @@
+"""The runner API: what an agent and its job reach."""
