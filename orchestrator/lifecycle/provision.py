@@ -78,8 +78,14 @@ def wait_for_slot(record: Record, seen: Observation, deadlines: Deadlines) -> St
         return Step(facts=(ProvisionStarted(spec.name, spec.digest, record.runner_number + 1, seen.pool.backend),))
     if seen.slot is None:
         return Step(action=Action.TAKE_SLOT)
-    reason = JobWaited(WaitReason.POOL_FULL, f"all {seen.pool.capacity} runners of pool {seen.pool.name!r} are in use")
+    reason = JobWaited(WaitReason.POOL_FULL, _in_use(seen.pool))
     return Step(facts=() if record.wait == reason else (reason,), wake_ns=deadline)
+
+
+def _in_use(pool: Pool) -> str:
+    if pool.capacity == 1:
+        return f"the only runner of pool {pool.name!r} is in use"
+    return f"all {pool.capacity} runners of pool {pool.name!r} are in use"
 
 
 def provision(record: Record, seen: Observation, deadlines: Deadlines) -> Step:

@@ -54,6 +54,13 @@ def test_a_full_pool_is_a_reason_said_once():
     assert decide(told_before, after(told_before, 1, slot=False), DEADLINES).facts == ()
 
 
+def test_a_pool_of_one_is_told_as_one():
+    seen = replace(after(WAITING, 0, slot=False), pool=replace(POOL, capacity=1))
+    assert decide(WAITING, seen, DEADLINES).facts == (
+        e.JobWaited(e.WaitReason.POOL_FULL, "the only runner of pool 'default' is in use"),
+    )
+
+
 def test_waiting_for_a_runner_has_an_end():
     assert told(decide(WAITING, after(WAITING, 20), DEADLINES)) == (Result.TIMEOUT, EndReason.CAPACITY_TIMEOUT)
     assert told(decide(WAITING, after(WAITING, 20, slot=False), DEADLINES))[1] is EndReason.CAPACITY_TIMEOUT
