@@ -271,6 +271,8 @@ WELL = _UP | {
     _SYSTEM + 'cicd_system_component="policy",error_type="policy_error"}': "2x120",
     'orchestrator_alarm_total{job="orchestrator",alarm="second_claim"}': "0x120",
     'orchestrator_alarm_total{job="orchestrator",alarm="left_behind"}': "3x120",
+    # Prometheus could not look for a while.
+    'orchestrator_alarm_total{job="orchestrator",alarm="egress_unproven"}': "3x30 _x8 3x80",
     'orchestrator_orphan_deleted_total{job="orchestrator"}': "0x120",
     'orchestrator_policy_reload_failed{job="orchestrator"}': "0x120",
     'orchestrator_trust_reload_failed{job="orchestrator"}': "0x120",

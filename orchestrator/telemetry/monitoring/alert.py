@@ -31,8 +31,9 @@ def increase(counter: str, window: str, by: str = "job") -> str:
 
 def grown(selector: str, window: str) -> str:
     """By how much it grew; by all it has where it came into being in between: a counter that begins with its first
-    event, or with a burst of them, never increases by those."""
-    return f"(({selector} unless {selector} offset {window}) or increase({selector}[{window}]))"
+    event, or with a burst of them, never increases by those. A look before that is missed does not make it new."""
+    before = f"last_over_time({selector}[{window}] offset {window})"
+    return f"(({selector} unless {before}) or increase({selector}[{window}]))"
 
 
 def grew(selector: str, window: str) -> str:
