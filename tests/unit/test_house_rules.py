@@ -34,7 +34,7 @@ LONG_FUNCTIONS: dict[str, str] = {}
 
 TASK_MAKERS: dict[str, str] = {
     "orchestrator/backends/kubernetes/backend.py": "one watch for each namespace, kept and ended by the backend",
-    "orchestrator/backends/kubernetes/lease.py": "a Lease being taken outlives who asked; they await it and give it back",
+    "orchestrator/backends/kubernetes/lease.py": "a Lease being taken outlives who asked, and is given back then",
     "orchestrator/backends/sandbox/backend.py": "one task for each sandbox that starts or is removed, kept by its name",
     "orchestrator/backends/sandbox/sandbox.py": "the end of a sandbox, kept by it",
     "orchestrator/backends/sandbox/output.py": "a reader callback cannot wait; the drain is kept by its pipe",
