@@ -118,7 +118,7 @@ def _github(site: Site) -> dict[str, Any]:
         "app": {
             "client_id": app.client_id, "installation_id": app.installation_id, "private_key_file": str(key),
         },
-        "hosts": [{"host": "127.0.0.1", "port": site.github.port, "protocol": "http"}],
+        "hosts": [{"host": "github.demo.internal", "port": site.github.port, "protocol": "http"}],
         "scale_sets": [{"name": "unused", "pool": "build", "runner_command": ["/bin/false"]}],
     }  # fmt: skip
 
