@@ -215,7 +215,7 @@ class _Walk:
 
 
 def without_private_keys(text: str) -> str:
-    """`text` without private keys in PEM, which have many lines; of one that has no end all that follows goes too."""
+    """`text` without private keys in PEM, which have many lines; of one without an end the next 16 KiB go."""
     return _WHOLE_KEY.sub(MASK, text) if "PRIVATE KEY" in text else text
 
 
