@@ -1,4 +1,5 @@
-"""Sign-ins under way. The browser keeps each of them, under our mark, so that nobody can make us forget another's.
+"""Sign-ins under way. The browser keeps each of them under our mark, so that nobody can make us forget another's, and
+under a name of its own, so that one tab's does not end another tab's.
 
 What the provider and the way back must fit is made from the state with a key that only this process has: a cookie that
 somebody else reads holds no secret of the exchange.
@@ -12,7 +13,7 @@ import hmac
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from orchestrator.identity.sign_in.provider import Attempt, SignInError
 
@@ -22,6 +23,8 @@ MAX_TAKEN = 10_000
 """States that are known to have come back; the oldest is forgotten first. Its code is worth nothing any more anyway."""
 MAX_COOKIE = 128
 """Characters of what a browser keeps."""
+MAX_OF_BROWSER = 5
+"""Sign-ins under way in one browser; the one that ends first goes. It sends all of them with every request."""
 
 
 class Attempts:
@@ -63,3 +66,25 @@ class Attempts:
         """43 letters; as many as a verifier must have (RFC 7636, section 4.1)."""
         text = "\0".join(parts).encode(errors="replace")
         return base64.urlsafe_b64encode(hmac.digest(self._key, text, hashlib.sha256)).decode().rstrip("=")
+
+
+def cookie_of(prefix: str, state: str) -> str:
+    """The name of the cookie that keeps one attempt."""
+    return f"{prefix}-{hashlib.sha256(state.encode(errors='replace')).hexdigest()[:16]}"
+
+
+def kept(prefix: str, cookies: Mapping[str, str]) -> dict[str, str]:
+    """What a browser shows of its attempts, by the names of the cookies."""
+    return {name: value[:MAX_COOKIE] for name, value in cookies.items() if name.startswith(f"{prefix}-")}
+
+
+def too_many(prefix: str, cookies: Mapping[str, str]) -> list[str]:
+    """The cookies that must go before a browser keeps one more."""
+    names = sorted(((_ends(value), name) for name, value in kept(prefix, cookies).items()), reverse=True)
+    return [name for _, name in names[MAX_OF_BROWSER - 1 :]]
+
+
+def _ends(shown: str) -> int:
+    """When an attempt ends, as the browser shows it; what cannot be ours ended first of all."""
+    until = shown.partition(".")[0]
+    return int(until) if until.isascii() and until.isdecimal() else -1

@@ -54,6 +54,7 @@ class Notes(Protocol):
 
 class Door:
     """`cookie` is the session cookie's name; by plain http the port is in it, as browsers keep cookies by host alone.
+    `sign_in_cookie` is what the names of cookies for sign-ins under way begin with.
     `url` is the daemon's public one, to which providers send people back."""
 
     def __init__(

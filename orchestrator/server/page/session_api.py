@@ -12,6 +12,7 @@ from orchestrator.server import schemas
 from orchestrator.server.deps import CALLER, ServerDeps
 from orchestrator.server.dispatch import json_response
 from orchestrator.server.entrance.body import read_model, read_query
+from orchestrator.server.page.attempts import kept
 from orchestrator.server.page.door import Door
 from orchestrator.server.page.guard import PAGE_HEADER, check_host, check_site, cross_site_refused, names_loopback
 from orchestrator.server.page.live_shapes import CodeRequest
@@ -70,7 +71,8 @@ class SessionApi:
         seal = request.headers.get(PAGE_HEADER, "")
         if not SEAL.fullmatch(seal):
             raise cross_site_refused()
-        link = door.sessions.redeem(given.code, request.cookies.get(door.sign_in_cookie, ""))
+        attempts = kept(door.sign_in_cookie, request.cookies)
+        link = door.sessions.redeem(given.code, attempts.values())
         if link is None:
             raise GiveUpError(
                 "This sign-in was used already, is too old, or was begun in another browser.",
@@ -80,7 +82,8 @@ class SessionApi:
         value = await _begin(door, request, link, seal)
         response = json_response(session_view(door, door.sessions.visitor(value, seal)))
         _set_cookie(door, response, value)
-        response.del_cookie(door.sign_in_cookie, path="/", secure=door.names.secure, httponly=True, samesite="Lax")
+        for name in (name for name, shown in attempts.items() if link.is_of(shown)):
+            response.del_cookie(name, path="/", secure=door.names.secure, httponly=True, samesite="Lax")
         return response
 
     async def end_session(self, request: web.Request) -> web.Response:

@@ -12,7 +12,7 @@ import hmac
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from orchestrator.server.page.roles import Role, Visitor
@@ -53,6 +53,10 @@ class Link:
     way: str
     browser: str
     until: float
+
+    def is_of(self, shown: str) -> bool:
+        """Whether this is what the browser must show."""
+        return hmac.compare_digest(self.browser, _digest(shown))
 
 
 class Sessions:
@@ -124,12 +128,13 @@ class Sessions:
             self._links.popitem(last=False)
         return code
 
-    def redeem(self, code: str, browser: str) -> Link | None:
-        """Whom the code signs in; None when it is none, was used, is too old, or another browser's."""
+    def redeem(self, code: str, shown: Iterable[str]) -> Link | None:
+        """Whom the code signs in, where a browser has `shown` this; None when it is none, was used, is too old, or
+        another browser's."""
         link = self._links.pop(_digest(code), None)
         if link is None or self._monotonic() >= link.until:
             return None
-        return link if not link.browser or hmac.compare_digest(link.browser, _digest(browser)) else None
+        return link if not link.browser or any(link.is_of(one) for one in shown) else None
 
 
 def local_operator(issuer: str, subject: str) -> Visitor:

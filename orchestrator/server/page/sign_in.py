@@ -16,7 +16,7 @@ from orchestrator.identity.sign_in.rules import Person
 from orchestrator.server import schemas
 from orchestrator.server.deps import ServerDeps
 from orchestrator.server.entrance.body import read_query
-from orchestrator.server.page.attempts import ATTEMPT_SECONDS, MAX_COOKIE, Attempts
+from orchestrator.server.page.attempts import ATTEMPT_SECONDS, MAX_COOKIE, Attempts, cookie_of, too_many
 from orchestrator.server.page.door import Door, SignInWay
 from orchestrator.server.page.guard import check_host, plain
 from orchestrator.server.page.live_shapes import CallbackQuery
@@ -47,8 +47,10 @@ class SignIn:
             response = _to(await way.provider.address(attempt))
         except OrchestratorError as error:
             return _refused(error)
+        for name in too_many(door.sign_in_cookie, request.cookies):
+            _forget(door, response, name)
         response.set_cookie(
-            door.sign_in_cookie,
+            cookie_of(door.sign_in_cookie, attempt.state),
             shown,
             path="/",
             secure=door.names.secure,
@@ -61,14 +63,15 @@ class SignIn:
     async def finish_sign_in(self, request: web.Request) -> web.Response:
         answer = read_query(request, CallbackQuery)
         door, way = self._way(request)
+        cookie = cookie_of(door.sign_in_cookie, answer.state)
         try:
             not_across_a_network(door, request)
-            shown = request.cookies.get(door.sign_in_cookie, "")[:MAX_COOKIE]
+            shown = request.cookies.get(cookie, "")[:MAX_COOKIE]
             attempt = self._attempts.take(way.provider.config.name, answer.state, shown)
             visitor = _visitor(await way.provider.finish(attempt, answer.model_dump(exclude_none=True)))
         except OrchestratorError as error:
             response = _refused(error)
-            response.del_cookie(door.sign_in_cookie, path="/", secure=door.names.secure, httponly=True, samesite="Lax")
+            _forget(door, response, cookie)
             return response
         # The page that has its seal, in the browser that went there, is whom this signs in.
         return _to(LINK_PATH + door.sessions.link(visitor, way.provider.config.name, shown))
@@ -92,6 +95,10 @@ def _visitor(person: Person) -> Visitor:
 def _refused(error: OrchestratorError) -> web.Response:
     log.warning("sign-in refused: %s", error, extra={"reason": error.reason})
     return _to(REFUSED_PATH + error.reason)
+
+
+def _forget(door: Door, response: web.Response, cookie: str) -> None:
+    response.del_cookie(cookie, path="/", secure=door.names.secure, httponly=True, samesite="Lax")
 
 
 def _to(address: str) -> web.Response:

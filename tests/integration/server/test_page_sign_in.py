@@ -15,6 +15,7 @@ from orchestrator.errors import TryAgainError
 from orchestrator.identity.sign_in.provider import ProviderConfig, SignInProvider
 from orchestrator.identity.sign_in.rules import Rules
 from orchestrator.model.job import Caller
+from orchestrator.server.page.attempts import MAX_OF_BROWSER
 from orchestrator.server.page.door import Anonymous, Door, SignInWay
 from orchestrator.server.page.guard import PAGE_HEADER, Names
 from orchestrator.server.page.sessions import SessionLife, Sessions
@@ -180,7 +181,8 @@ async def test_who_signed_in_is_so_in_the_browser_that_went_and_on_the_page_that
     browser, victim = Browser(api), Browser(api)
     landed = await browser.get(await browser.to_the_provider_and_back())
     code = landed.headers["Location"].removeprefix("/#code=")
-    assert list(browser.cookies) == ["orchestrator-8455-sign-in"], "nobody is signed in before the page has its code"
+    (name,) = browser.cookies
+    assert name.startswith("orchestrator-8455-sign-in-"), "nobody is signed in before the page has its code"
     assert await victim.redeemed(code) == "sign_in_link_invalid"  # it would be the other one's session
     assert await browser.redeemed(code) == "sign_in_link_invalid", "and it is good once"
     assert await browser.landed(await browser.to_the_provider_and_back()) == "/"
@@ -199,6 +201,29 @@ async def test_a_sign_in_that_others_planted_is_of_the_page_that_finishes_it(api
     assert await victim.landed(back) == "/"
     thief.cookies = dict(victim.cookies)
     assert ((await victim.session())["signed_in"], (await thief.session())["signed_in"]) == (True, False)
+
+
+async def test_tabs_of_one_browser_sign_in_beside_each_other(api: Any, corp: Corp) -> None:
+    corp.provider.person = {"sub": "u-1", "team": "ops"}
+    browser = Browser(api)
+    first, second = await browser.to_the_provider_and_back(), await browser.to_the_provider_and_back()
+    landed = (await browser.get(first)).headers["Location"]
+    assert await browser.landed(second) == "/"
+    assert await browser.redeemed(landed.removeprefix("/#code=")) == "/", "the other tab has ended its own only"
+    assert (await browser.session())["may_operate"] is True
+    assert list(browser.cookies) == ["orchestrator-8455"], "what was for the way is gone"
+
+
+async def test_a_browser_keeps_few_sign_ins_under_way(api: Any, corp: Corp) -> None:
+    """It sends all of them with every request: with many it could ask for nothing more."""
+    corp.provider.person = {"sub": "u-1", "team": "ops"}
+    browser = Browser(api)
+    browser.cookies["orchestrator-8455-sign-in-0"] = "nothing of ours"
+    backs = [await browser.to_the_provider_and_back() for _ in range(MAX_OF_BROWSER + 3)]
+    assert len(browser.cookies) == MAX_OF_BROWSER
+    assert "orchestrator-8455-sign-in-0" not in browser.cookies
+    landed = [await browser.landed(back) for back in backs[:-1]]
+    assert (landed.count("/"), await browser.landed(backs[-1])) == (MAX_OF_BROWSER - 1, "/")
 
 
 @pytest.mark.slow
