@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from orchestrator import __version__
-from orchestrator.daemon import slices
+from orchestrator.daemon import last_resort, slices
 from orchestrator.daemon.api import api_server
 from orchestrator.daemon.closing import push_closing
 from orchestrator.daemon.cluster.gate import deployment_gate, open_cluster_gate
@@ -47,7 +47,7 @@ def run(settings: Settings, ready: Callable[[str], None] | None = None, reread: 
 
     `ready` is called with the API's URL once jobs are taken; `reread` reads the settings again. Returns 0 when drained,
     1 when it could not start (the reason is on standard error; it also ends so when another daemon may have taken its
-    place), 2 when work was left for the next start.
+    place, and when its end takes too long), 2 when work was left for the next start.
     """
     # sqlite3 gives up the interpreter lock at every row; the default switch interval of 5 ms would stall commits.
     sys.setswitchinterval(0.0005)
@@ -159,8 +159,8 @@ async def _until_drained(
         running = [group.create_task(work, name=name) for name, work in loops.items()]
         await drain.stopping.wait()
         clean = await drainage.until_quiet(settings().deadlines.drain_seconds)
-        for task in running:
-            task.cancel("shutdown")
+        last_resort.expect_the_end()
+        await last_resort.until_ended(running)
     _log.info("stopped", extra={"work_left": not clean})
     return EXIT_DRAINED if clean else EXIT_WORK_LEFT
 

@@ -7,6 +7,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 
+from orchestrator.daemon.last_resort import expect_the_end
 from orchestrator.daemon.operations.reload import has_terminal
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -38,6 +39,7 @@ def until_told_to_stop(hung_up: Callable[[], None]) -> Iterator[None]:
         if not told:
             told = True
             task.cancel()
+            expect_the_end()
 
     def hangup() -> None:
         (signalled if began_on_terminal and not has_terminal() else hung_up)()

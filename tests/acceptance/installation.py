@@ -189,8 +189,12 @@ class Installation:
 
     async def exit_code(self, seconds: float = 60) -> int:
         """Wait for the daemon's end."""
-        async with asyncio.timeout(seconds):
-            return await self._ended()
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._ended()
+        except TimeoutError:
+            said = self.log.read_text(encoding="utf-8")[-8000:]
+            raise AssertionError(f"the daemon has not ended within {seconds} s: {said}") from None
 
     async def _ended(self) -> int:
         assert self.process is not None

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
+from orchestrator.daemon.last_resort import until_ended
 from orchestrator.daemon.rooms import Rooms
 from orchestrator.errors import GiveUpError, OrchestratorError
 from orchestrator.lifecycle.observation import SECOND
@@ -144,7 +145,7 @@ class Drainage:
         async with asyncio.TaskGroup() as group:
             letting_go = group.create_task(self._keep_letting_go(), name="letting-go")
             quiet = await self._quiet(limit_seconds, self._drain.hurry)
-            letting_go.cancel("drained")
+            await until_ended([letting_go])
         if quiet:
             return True
         # Local sandboxes die with the daemon: end their jobs with a true reason while we still can. Again and again,
@@ -208,7 +209,7 @@ class Drainage:
     @contextlib.contextmanager
     def _watched(self) -> Iterator[asyncio.Event]:
         """Set when no job is under way."""
-        quiet = asyncio.Event()
+        quiet, loop = asyncio.Event(), asyncio.get_running_loop()
 
         def look() -> None:
             if not self.left():
@@ -216,11 +217,19 @@ class Drainage:
 
         def look_soon(_facts: object) -> None:
             # The feed runs before the engine has dropped the finished job.
-            asyncio.get_running_loop().call_later(0.01, look)
+            loop.call_later(0.01, look)
+
+        def look_on() -> None:
+            # Where the engine took longer than that to drop the last one, no fact comes any more.
+            nonlocal timer
+            look()
+            timer = loop.call_later(_LOOK_SECONDS, look_on)
 
         unsubscribe: Callable[[], None] = self._rooms.journal.subscribe(look_soon)
+        timer = loop.call_later(_LOOK_SECONDS, look_on)
         look()
         try:
             yield quiet
         finally:
+            timer.cancel()
             unsubscribe()

@@ -109,6 +109,42 @@ def test_no_moment_of_a_start_is_without_ears_for_signals(program):
     assert daemon.process.wait(30) == 0, daemon.errors.read_text()
 
 
+ENDS_SOON = "from orchestrator.daemon import main; end = main.last_resort.expect_the_end\nmain.last_resort."
+
+
+@pytest.mark.slow
+def test_a_stop_that_hangs_says_where_and_ends(program):
+    """A room's closing holds up the event loop itself: no bound of ours could be seen to."""
+    hangs = "import time; main.Presence.withdraw = lambda _presence: time.sleep(3600)"
+    daemon = program().start(fault=f"{ENDS_SOON}expect_the_end = lambda: end(0.1, 0.2)\n{hangs}")
+    daemon.signal(signal.SIGTERM)
+    assert daemon.process.wait(60) == 1
+    assert re.search(r"Timeout .*\n.*Thread .*\(most recent call first\)", daemon.errors.read_text())
+    assert "time.sleep" not in daemon.errors.read_text(), "places are told, and no lines of code"
+
+
+@pytest.mark.slow
+def test_a_loop_that_loses_its_cancellation_does_not_keep_the_daemon(program):
+    """As `asyncio.wait_for` of Python 3.11 does now and then: here it is lost for certain, once."""
+    lost = """
+import asyncio
+from orchestrator.telemetry import metrics
+sample = metrics.Metrics.sample_loop_lag
+
+async def deaf(self):
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        await sample(self)
+
+metrics.Metrics.sample_loop_lag = deaf
+"""
+    daemon = program().start(fault=f"from orchestrator.daemon import main{lost}")
+    daemon.signal(signal.SIGTERM)
+    assert daemon.process.wait(60) == 0, daemon.errors.read_text()
+    assert "loop-lag" in daemon.said("did not end when told to: loop-lag")["event"]
+
+
 def deny(asking: socket.socket) -> None:
     """Hear one question out as an OPA server, and say no."""
     with asking, asking.makefile("rb") as question:
