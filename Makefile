@@ -60,11 +60,11 @@ demo-cluster: $(READY) ## the same as pods, on the cluster of KUBECONFIG or one 
 # No test touches the cluster that somebody works with by chance: only test-cluster looks at KUBECONFIG.
 .PHONY: test
 test: $(READY) ## the quick tests
-	@env -u KUBECONFIG $(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not attack" $(PYTEST_ARGS)
+	@env -u KUBECONFIG tests/twice $(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not attack" $(PYTEST_ARGS)
 
 .PHONY: test-slow
 test-slow: $(READY) ## the tests that take longer than a few seconds
-	@env -u KUBECONFIG $(BIN)/pytest -q -m slow $(PYTEST_ARGS) || { code=$$?; \
+	@env -u KUBECONFIG tests/twice $(BIN)/pytest -q -m slow $(PYTEST_ARGS) || { code=$$?; \
 		if [ $$code -eq 5 ]; then echo "no slow test is collected"; else exit $$code; fi; }
 
 # Only a whole run that passed says something; CI looks whether the page in the repository is what it shows.
@@ -96,7 +96,7 @@ test-interop: build/interop/.ready ## our tokens, audit log and metrics at progr
 	@timeout 300 tests/interop/prepare-step-ca build/interop || true
 	@timeout 300 tests/interop/prepare-prometheus build/interop || true
 	@timeout 300 tests/interop/prepare-cosign build/interop >/dev/null || true
-	@env -u KUBECONFIG $(BIN)/pytest -q tests/interop $(PYTEST_ARGS)
+	@env -u KUBECONFIG tests/twice $(BIN)/pytest -q tests/interop $(PYTEST_ARGS)
 
 # The browser's driver, beside the project's own packages and not among them. What cannot be had is said.
 build/browser/.ready: requirements/browser.txt | $(READY)
@@ -112,7 +112,7 @@ in_browser = @{ [ -e build/browser/.ready ] && timeout 600 tests/browser/prepare
 
 .PHONY: test-browser
 test-browser: build/browser/.ready ## the live page in a real browser, at a real daemon with real jobs
-	$(in_browser) $(BIN)/pytest -q tests/browser $(PYTEST_ARGS)
+	$(in_browser) tests/twice $(BIN)/pytest -q tests/browser $(PYTEST_ARGS)
 
 .PHONY: screenshots
 screenshots: build/browser/.ready ## the pictures of the live page in docs/pictures again, of a real daemon with real jobs
@@ -129,7 +129,7 @@ build/collector/.ready: requirements/collector.txt | $(READY)
 .PHONY: test-collector
 test-collector: build/collector/.ready ## our traces through a real collector to a real trace page, looked at by a browser
 	@timeout 300 tests/browser/prepare || true
-	@env -u KUBECONFIG $(BIN)/pytest -q tests/collector $(PYTEST_ARGS)
+	@env -u KUBECONFIG tests/twice $(BIN)/pytest -q tests/collector $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: $(READY) ## formatting, style, types and import directions
