@@ -19,7 +19,7 @@ from orchestrator.server.audit import Audit
 from orchestrator.server.deps import Limits, ServerDeps
 from orchestrator.server.dispatch import Jobs, json_response
 from orchestrator.server.entrance.body import read_query
-from orchestrator.server.entrance.connection import ConnectionLimits, connection_factory
+from orchestrator.server.entrance.connection import ConnectionLimits, seated_factory
 from orchestrator.server.entrance.edge import add_headers, make_edge
 from orchestrator.server.feed import FactFeed
 from orchestrator.server.health import Health
@@ -195,7 +195,7 @@ class ApiServer:
         server = self._runner.server
         assert server is not None, "setup makes the server"
         limits = ConnectionLimits(self._limits.max_connections, self._limits.idle_seconds)
-        factory = connection_factory(server, limits)
+        factory = seated_factory(server, limits)
         self._listener = await asyncio.get_running_loop().create_server(factory, sock=listener, backlog=1024)
 
     async def stop(self) -> None:

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from orchestrator.server.entrance import problems
 from orchestrator.server.entrance.edge import SECURITY_HEADERS
+from orchestrator.server.entrance.seats import Seats
 
 log = logging.getLogger("orchestrator.server")
 
@@ -76,6 +77,7 @@ class RefusalLog:
     """Says that connections are refused, and how many, once in a while: a flood of them must not fill the log."""
 
     SECONDS = 10.0
+    WORDS = "connections refused"
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -86,8 +88,51 @@ class RefusalLog:
         self._refused += 1
         now = self._monotonic()
         if now >= self._next:
-            log.warning("%d connections refused: %d are open", self._refused, limit)
+            log.warning("%d %s: %d are open", self._refused, self.WORDS, limit)
             self._refused, self._next = 0, now + self.SECONDS
+
+
+class EvictionLog(RefusalLog):
+    """The same of connections that had to go for others."""
+
+    WORDS = "connections closed to make room"
+
+
+class SeatedConnection(Connection):
+    """A connection of a listener that is for everybody: see `Seats`."""
+
+    __slots__ = ("_evictions", "_limit", "_seats")
+
+    def __init__(
+        self, server: web.Server, limits: ConnectionLimits, seats: Seats[SeatedConnection], evictions: EvictionLog
+    ) -> None:
+        super().__init__(server, **limits.options())
+        self._seats = seats
+        self._evictions = evictions
+        self._limit = limits.max_connections
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        goes = self._seats.enter(self)
+        if goes is not None:
+            self._evictions.refused(self._limit)
+            if goes.transport is not None:
+                goes.transport.abort()
+
+    def belongs(self, name: str) -> None:
+        """Somebody has shown on it who they are."""
+        self._seats.name(self, name)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._seats.leave(self)
+        super().connection_lost(exc)
+
+
+def seated_factory(server: web.Server, limits: ConnectionLimits) -> Callable[[], asyncio.Protocol]:
+    """As `connection_factory`, for a listener where anybody may connect and some can show who they are."""
+    seats: Seats[SeatedConnection] = Seats(limits.max_connections)
+    evictions = EvictionLog()
+    return lambda: SeatedConnection(server, limits, seats, evictions)
 
 
 def connection_factory(server: web.Server, limits: ConnectionLimits) -> Callable[[], asyncio.Protocol]:

@@ -18,6 +18,7 @@ from orchestrator.server.approvals.port import PERSON
 from orchestrator.server.deps import CALLER, ServerDeps
 from orchestrator.server.entrance import problems
 from orchestrator.server.entrance.body import read_nothing
+from orchestrator.server.entrance.seats import Seated
 from orchestrator.server.operation import Operation
 from orchestrator.server.page.roles import VISITOR
 from orchestrator.server.routes import BY_ID
@@ -103,8 +104,16 @@ async def _authenticate(deps: ServerDeps, request: web.Request, operation: Opera
 async def _let_in(deps: ServerDeps, request: web.Request, operation: Operation) -> None:
     if operation.protected:
         await _authenticate(deps, request, operation)
+        _seat(request)
     if operation.takes_nothing:
         await read_nothing(request, timeout_seconds=deps.limits.body_timeout_seconds)
+
+
+def _seat(request: web.Request) -> None:
+    """The connection is theirs who have shown who they are; nobody in particular has none to keep."""
+    visitor, connection = request.get(VISITOR), request.protocol
+    if isinstance(connection, Seated) and (visitor is None or not visitor.anonymous):
+        connection.belongs(request[CALLER].id)
 
 
 def make_edge(deps: ServerDeps) -> Middleware:

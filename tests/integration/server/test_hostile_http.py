@@ -18,6 +18,16 @@ CANARY = "c4n4ry-Zx81"
 GOOD = {"name": "build", "script": "true"}
 
 
+async def pools(api, connection):
+    """The status of the answer to the operator, on a connection that stays open."""
+    reader, writer = connection
+    token = api.operator["Authorization"]
+    writer.write(f"GET /v1/pools HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n\r\n".encode())
+    answer = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    await reader.readexactly(next(int(line[15:]) for line in answer if line.startswith("Content-Length:")))
+    return int(answer[0].split()[1])
+
+
 def job(**changes):
     try:
         return json.dumps(GOOD | changes, ensure_ascii=False).encode()
@@ -206,13 +216,37 @@ class TestSlowHeaders:
     async def test_headers_that_never_end_are_cut_off(self, api):
         assert await api.raw(b"GET /healthz HTTP/1.1\r\nHost: ") == b""
 
-    async def test_connections_over_the_limit_are_closed_at_once(self, api):
-        held = [await asyncio.open_connection("127.0.0.1", api.port) for _ in range(2)]
-        await asyncio.sleep(0)
-        with contextlib.suppress(ConnectionError):  # reset before or after our bytes; nothing is served either way
-            assert await api.raw(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") == b""
-        for _, writer in held:
+    async def test_over_the_limit_the_oldest_goes_that_is_nobodys(self, api):
+        held = [await asyncio.open_connection("127.0.0.1", api.port) for _ in range(3)]
+        for served, (reader, writer) in zip((b"", b"HTTP", b"HTTP"), held, strict=True):
+            with contextlib.suppress(ConnectionError):  # reset before or after our bytes
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert await reader.read(4) == served
             writer.close()
+
+
+class TestFewConnections:
+    MOST = 8
+
+    @pytest.fixture
+    def limits(self):
+        return Limits(max_connections=self.MOST)
+
+    async def test_nobody_in_particular_cannot_take_all_and_who_is_known_keeps_theirs(self, api, caplog):
+        """A crowd of silent connections, as anybody on this machine can open them."""
+        known = await asyncio.open_connection("127.0.0.1", api.port)
+        assert await pools(api, known) == 200
+        crowd = [await asyncio.open_connection("127.0.0.1", api.port) for _ in range(3 * self.MOST)]
+        another = await asyncio.open_connection("127.0.0.1", api.port)
+        assert await pools(api, another) == 200, "there is room for whoever can show who they are"
+        crowd += [await asyncio.open_connection("127.0.0.1", api.port) for _ in range(self.MOST)]
+        assert [await pools(api, one) for one in (known, another)] == [200, 200], "and they stay"
+        for reader, _ in crowd[: -self.MOST]:
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b"", "of the others those go that came first"
+        for _, writer in (known, another, *crowd):
+            writer.close()
+        assert "connections closed to make room: 8 are open" in caplog.text
 
 
 @pytest.mark.parametrize(
