@@ -1,5 +1,5 @@
 """Writes `base/` and `overlays/` from `examples/`: what all examples share is the base, the rest their overlays; and
-`observability/`, what `orchestrator monitoring` prints.
+`observability/`, what `orchestrator monitoring` prints and what a Prometheus operator reads.
 
 Nothing here is edited by hand, so base and overlays cannot drift from what the daemon reads. Run by
 `make manifests`; a test says when it is due, and another that base and overlay together are what the daemon renders.
@@ -15,11 +15,13 @@ from typing import Any
 
 from orchestrator.backends.kubernetes.render.groups import kustomization
 from orchestrator.cli.operations.monitoring import Part, text_of
-from orchestrator.daemon.cluster.manifests import KUSTOMIZATION, documents, yaml_text
+from orchestrator.daemon.cluster.manifests import KUSTOMIZATION, MONITORING, documents, yaml_text
 from orchestrator.settings import load_settings
 
 ROOT = Path(__file__).parent
 PATCHES = "patches"
+FOR_AN_OPERATOR = "observability/prometheus-operator.yaml"
+"""For the base, whose installation is `default`; it is in no overlay, since most clusters do not know its kinds."""
 
 Document = dict[str, Any]
 Groups = dict[str, list[Document]]
@@ -49,6 +51,18 @@ def rendered() -> dict[str, str]:
             top["patches"] = [{"path": f"{PATCHES}.yaml"}]
         files |= _folder(f"overlays/{example}", own, top)
     return files
+
+
+def for_an_operator() -> str:
+    """What the settings `kubernetes.prometheus_operator.enabled` add, in the smallest example."""
+    path = ROOT / "examples/minimal.yaml"
+    settings = load_settings(path)
+    cluster = settings.kubernetes
+    asked = cluster.prometheus_operator.model_copy(update={"enabled": True})
+    changed = settings.model_copy(
+        update={"kubernetes": cluster.model_copy(update={"prometheus_operator": asked})},
+    )
+    return yaml_text(documents(changed, path.read_text(encoding="utf-8"))[MONITORING])
 
 
 def example_documents(path: Path) -> Groups:
@@ -117,6 +131,7 @@ def main() -> int:
     for part in Part:
         name = f"{part.value}.json" if part is Part.DASHBOARD else f"{part.value}.yaml"
         (ROOT / "observability" / name).write_text(text_of(part), encoding="utf-8")
+    (ROOT / FOR_AN_OPERATOR).write_text(for_an_operator(), encoding="utf-8")
     return 0
 
 

@@ -12,6 +12,11 @@ Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|
 ImageReference = Annotated[str, Field(max_length=512, pattern=r"^[a-z0-9][A-Za-z0-9._:/@-]*$")]
 ImageToName = Annotated[str, Field(max_length=512, pattern=r"^([a-z0-9][A-Za-z0-9._:/@-]*)?$")]
 """Empty until the operator names it."""
+LabelKey = Annotated[
+    str,
+    Field(max_length=317, pattern=r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"),
+]
+LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")]
 
 
 class TolerationSettings(Group):
@@ -102,6 +107,17 @@ class ClusterGatewaySettings(Group):
         return value
 
 
+class PrometheusOperatorSettings(Group):
+    """PodMonitors and a PrometheusRule in the rendered manifests, for clusters with a Prometheus operator."""
+
+    enabled: bool = False
+    """Render them. Without the operator's types in the cluster `kubectl apply` names these, and fails."""
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
+    """Labels by which your Prometheus chooses what it reads, e.g. `release: kube-prometheus-stack`."""
+    runbooks: str = Field(default="", max_length=2048, pattern=r"^(https?://[!-~]+)?$")
+    """Address of your copy of the SRE guide, for the links of the alerts."""
+
+
 class KubernetesSettings(Group):
     kubeconfig: str = ""
     """Path of a kubeconfig. Empty: the pod's own ServiceAccount inside a cluster, else the usual places."""
@@ -147,3 +163,4 @@ class KubernetesSettings(Group):
     """StorageClass of that volume; none uses the cluster's default."""
     runner_api: RunnerApiSettings = RunnerApiSettings()
     gateway: ClusterGatewaySettings = ClusterGatewaySettings()
+    prometheus_operator: PrometheusOperatorSettings = PrometheusOperatorSettings()

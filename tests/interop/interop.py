@@ -7,8 +7,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,18 @@ def toolchain() -> list[str]:
 def promtool(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Prometheus' own tool, to its end."""
     return subprocess.run([PROMETHEUS / "promtool", *arguments], input=given, capture_output=True, timeout=60)
+
+
+def lost(ours: Any, theirs: Any, where: str = "") -> Iterator[str]:
+    """What of ours is not in theirs, or is something else there. They may have more: defaults that we do not name."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key, value in ours.items():
+            yield from lost(value, theirs[key], f"{where}/{key}") if key in theirs else [f"{where}/{key}"]
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            yield from lost(one, other, f"{where}/{number}")
+    elif ours != theirs:
+        yield where
 
 
 def free_ports(count: int) -> list[int]:

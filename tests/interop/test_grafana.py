@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from interop import PYTHON, needs
+from interop import PYTHON, lost, needs
 
 from orchestrator.telemetry.monitoring.dashboard import dashboard
 
@@ -20,18 +19,6 @@ def read_by_grafana(document: dict[str, Any]) -> dict[str, Any]:
     program = [PYTHON, Path(__file__).with_name("grafana_types.py")]
     done = subprocess.run(program, input=json.dumps(document), capture_output=True, text=True, timeout=60, check=True)
     return dict(json.loads(done.stdout))
-
-
-def lost(ours: Any, theirs: Any, where: str = "") -> Iterator[str]:
-    """What of ours is not in theirs, or is something else there. They may have more: defaults that we do not name."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        for key, value in ours.items():
-            yield from lost(value, theirs[key], f"{where}/{key}") if key in theirs else [f"{where}/{key}"]
-    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
-        for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-            yield from lost(one, other, f"{where}/{number}")
-    elif ours != theirs:
-        yield where
 
 
 def test_grafana_knows_every_field_of_the_dashboard() -> None:

@@ -12,6 +12,7 @@ from orchestrator.backends.kubernetes.render.gate import Gate, gate_documents
 from orchestrator.backends.kubernetes.render.gateway import CA_FILE, PROBE_PORT, TOKEN_FILE
 from orchestrator.backends.kubernetes.render.groups import documents_by_file, kustomization
 from orchestrator.backends.kubernetes.render.installation import Installation
+from orchestrator.daemon.cluster.monitoring import monitoring_documents
 from orchestrator.daemon.cluster.network import network_policies, reach
 from orchestrator.daemon.cluster.slice import KUBERNETES, kubernetes_config, require_image
 from orchestrator.errors import ConfigurationError
@@ -21,6 +22,7 @@ from orchestrator.settings import Settings
 HEADER = "# Rendered by `orchestrator manifests`. Change the settings and render again; edits here are lost.\n"
 KUSTOMIZATION = "kustomization"
 GATE = "gate"
+MONITORING = "monitoring"
 
 
 def installation(settings: Settings, settings_yaml: str) -> Installation:
@@ -130,6 +132,8 @@ def documents(settings: Settings, settings_yaml: str, gate_ca: str = "") -> dict
     rendered = installation(settings, settings_yaml)
     require_image("kubernetes.image", rendered.image)
     files = documents_by_file(rendered) | guarded
+    if watched := monitoring_documents(settings, rendered.labels()):
+        files[MONITORING] = watched
     return {**files, KUSTOMIZATION: [kustomization(list(files))]}
 
 

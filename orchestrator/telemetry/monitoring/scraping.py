@@ -6,8 +6,9 @@ from typing import Any, Final
 
 _META: Final = "__meta_kubernetes_pod"
 _NAMESPACE: Final = "__meta_kubernetes_namespace"
-_PORTS: Final = {"daemon": "http", "gateway": "probes"}
+METRICS_PORTS: Final = {"daemon": "http", "gateway": "probes"}
 """Component to the name of the port that answers `/metrics`."""
+INTERVAL: Final = "15s"
 
 
 def scrape_configs() -> dict[str, Any]:
@@ -16,15 +17,20 @@ def scrape_configs() -> dict[str, Any]:
     The namespace of the Prometheus needs the label `orchestrator.dev/api-client: "true"`, or NetworkPolicies keep it
     out.
     """
-    return {"scrape_configs": [_config(component, port) for component, port in _PORTS.items()]}
+    return {"scrape_configs": [_config(component, port) for component, port in METRICS_PORTS.items()]}
+
+
+def job_name(component: str) -> str:
+    """Of daemon or gateway, in the label `job` after its namespace."""
+    return f"orchestrator-{component}" if component != "daemon" else "orchestrator"
 
 
 def _config(component: str, port: str) -> dict[str, Any]:
     """The label `job` has the namespace too: several installations in a cluster are told apart by it."""
-    name = f"orchestrator-{component}" if component != "daemon" else "orchestrator"
+    name = job_name(component)
     return {
         "job_name": name,
-        "scrape_interval": "15s",
+        "scrape_interval": INTERVAL,
         "kubernetes_sd_configs": [{"role": "pod"}],
         "relabel_configs": [
             _keep("label_app_kubernetes_io_name", "orchestrator"),

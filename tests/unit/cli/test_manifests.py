@@ -188,6 +188,12 @@ def test_base_and_overlays_are_current():
         assert found[name] == text, name
 
 
+def test_what_a_prometheus_operator_reads_is_current():
+    """Fails when alerts have changed: run `make manifests`."""
+    program = generator()
+    assert (ROOT / "manifests" / program.FOR_AN_OPERATOR).read_text(encoding="utf-8") == program.for_an_operator()
+
+
 @by_example
 def test_kubectl_puts_base_and_overlay_together_to_what_is_rendered(example: Path):
     if KUBECTL is None:
