@@ -111,7 +111,8 @@ in_browser = @{ [ -e build/browser/.ready ] && timeout 600 tests/browser/prepare
 	env -u KUBECONFIG PYTHONPATH=build/browser/site
 
 .PHONY: test-browser
-test-browser: build/browser/.ready ## the live page in a real browser, at a real daemon with real jobs
+test-browser: build/browser/.ready ## the live page in real browsers, at a real daemon with real jobs
+	@timeout 300 tests/browser/prepare firefox-esr || printf '\n!!!!!!!! NOT TESTED: the page in Firefox (see above) !!!!!!!!\n\n'
 	$(in_browser) tests/twice $(BIN)/pytest -q tests/browser $(PYTEST_ARGS)
 
 .PHONY: screenshots
