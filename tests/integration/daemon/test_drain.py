@@ -9,7 +9,7 @@ import pytest
 from orchestrator.daemon.operations.drain import Drain, Drainage
 from orchestrator.daemon.operations.operators import OperatingDesk
 from orchestrator.errors import GiveUpError
-from orchestrator.model.events import JobEnded, RunnerBound
+from orchestrator.model.events import JobEnded, JobFinished, RunnerBound
 from orchestrator.model.phase import Phase
 
 from .test_audit import records, sick_disk
@@ -57,3 +57,35 @@ async def test_who_drains_and_who_takes_it_back_is_told_before_it_is_so(world, m
     assert [one["kind"] for one in told] == ["daemon.drained", "daemon.resumed", "daemon.drained"]
     assert [one["data"] for one in told] == [{"limit_ms": 5500}, {}, {"limit_ms": None}]
     assert {one["actor"] for one in told} == {rooms.notes.who(world.local)}
+
+
+@pytest.mark.parametrize("told", ["before the stop", "during the stop"])
+async def test_the_end_is_noticed_of_a_job_that_is_dropped_long_after_it_was_told(told, world, monkeypatch):
+    """The feeds tell of a job's end first, the engine drops the job later: how much later, the machine says."""
+    rooms, loop = world.rooms, asyncio.get_running_loop()
+    reached, go_on, dropped = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    append = rooms.journal.append
+
+    async def held(facts):
+        if not any(isinstance(event, JobFinished) for _, event in facts):
+            return await append(facts)
+        stored = await append(facts) if told == "before the stop" else None
+        reached.set()
+        await go_on.wait()
+        stored = stored or await append(facts)
+        loop.call_later(0.1, dropped.set)  # whoever looks as soon as it is told has looked by then
+        await dropped.wait()
+        return stored
+
+    monkeypatch.setattr(rooms.journal, "append", held)
+    job_id = await world.offer("job", "true")
+    async with asyncio.timeout(30):
+        await reached.wait()
+    drainage = Drainage(rooms, Drain())
+    assert drainage.left() == [job_id]
+    quiet = asyncio.create_task(drainage.until_quiet(3600))
+    await asyncio.sleep(0)  # now it has looked once
+    go_on.set()
+    async with asyncio.timeout(30):
+        assert await quiet
+    assert rooms.engine.record(job_id) is None
