@@ -38,6 +38,7 @@ ASK_AGAIN_SECONDS: Final = 2.0
 EngineOf = Callable[[], Engine]
 
 _AFTER_THE_ENGINE: Final = 0.01
+_AT_THE_LATEST: Final = 1.0
 _NEWS = (JobFinished, RunnerDeleted, RunnerExited)
 
 
@@ -57,6 +58,7 @@ class GitHubSources:
 
     engine: EngineOf
     opened: Mapping[str, Opened] = field(default_factory=dict)
+    _again: list[asyncio.TimerHandle] = field(default_factory=list, init=False)
 
     @property
     def reporters(self) -> dict[str, JobSource]:
@@ -105,8 +107,13 @@ class GitHubSources:
     def observe(self, facts: Sequence[Fact]) -> None:
         """For `journal.subscribe`: pools have more room, or a job's end is due though no message tells it."""
         if self.opened and any(isinstance(fact.event, _NEWS) for fact in facts):
-            # The feed runs before the engine's own records have changed.
-            asyncio.get_running_loop().call_later(_AFTER_THE_ENGINE, self.capacity_changed)
+            # The feed runs before the engine's own records have changed, on a busy machine long before: what is looked
+            # at too early is looked at once more, for nobody else tells of a slot that is free again.
+            loop = asyncio.get_running_loop()
+            loop.call_later(_AFTER_THE_ENGINE, self.capacity_changed)
+            while self._again:
+                self._again.pop().cancel()
+            self._again.append(loop.call_later(_AT_THE_LATEST, self.capacity_changed))
 
     def capacity_changed(self) -> None:
         """Pools may have more room."""

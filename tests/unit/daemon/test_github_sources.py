@@ -35,6 +35,25 @@ async def test_a_source_looks_when_a_runner_ends(event):
         await source.told.wait()
 
 
+async def test_a_source_looks_once_more_where_the_engine_was_slower_than_its_first_look():
+    """Else a slot that is free again is nobody's until some other news, or the sweep, comes."""
+    looks: list[bool] = []
+
+    class Looking(Hearing):
+        def capacity_changed(self) -> None:
+            looks.append(len(looks) == 3)  # the engine's turn comes just after the first looks
+            if looks[-1]:
+                self.told.set()
+
+    source = Looking()
+    sources = GitHubSources(lambda: None, {"acme": Opened(source, None, "")})
+    for number in range(3):  # for many news at once there is one look more, not one for each
+        sources.observe([Fact(offer().key.id, 1, JobFinished(), number)])
+    async with asyncio.timeout(30):
+        await source.told.wait()
+    assert looks == [False, False, False, True]
+
+
 async def test_other_news_are_nothing_to_look_for():
     source = Hearing()
     GitHubSources(lambda: None, {"acme": Opened(source, None, "")}).observe([Fact(offer().key.id, 1, NAMED, 1)])
