@@ -18,7 +18,7 @@ COMMANDS = {
     "orchestrator-github-hook": "github_hook.py",
 }
 LIBRARY = "tokens"
-"""The folder of modules that `orchestrator-token` finds in `../lib`."""
+"""The folder of modules that `orchestrator-token` and `orchestrator-artifact` find in `../lib`."""
 FILES = "files"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """For images that set none."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import re
-import urllib.request
 
-from .exchange import ask
+from .runner_api import post
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -34,13 +32,7 @@ def name_artifact(given: str) -> str:
     """
     digest = digest_of(given)
     url = os.environ["ORCHESTRATOR_EXCHANGE_URL"].rpartition("/")[0] + "/deployment"
-    body = json.dumps({"artifact_digest": digest}).encode()
-
-    def request(token: str) -> urllib.request.Request:
-        headers = {"Content-Type": "application/json", "Authorization": "Bearer " + token}
-        return urllib.request.Request(url, data=body, headers=headers)
-
-    ask(request)
+    post(url, {"artifact_digest": digest})
     return digest
 
 

@@ -9,7 +9,7 @@ import time
 from hashlib import sha256
 
 from . import outside
-from .exchange import RefusedError
+from .runner_api import RefusedError
 
 AUDIENCE = "sts.amazonaws.com"
 SHORTEST_SESSION, LONGEST_SESSION = 900, 43200

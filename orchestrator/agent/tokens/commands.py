@@ -7,8 +7,9 @@ import json
 import os
 
 from . import aws, gcp, outside, parties
-from .exchange import Answer, RefusedError, exchange
+from .exchange import Answer, exchange
 from .options import into_file, name_first, parser
+from .runner_api import RefusedError
 
 
 def run(name: str, arguments: list[str]) -> str:

@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import time
-import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
-from http.client import HTTPException
+
+from .runner_api import ask
 
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 TOKEN_TYPE = "urn:ietf:params:oauth:token-type:"
-MAX_ANSWER = 1 << 20
-TIMEOUT_SECONDS = 30
-PATIENCE_SECONDS = 120.0
-"""How long the runner API of a cluster may be away: jobs run on while the daemon is replaced. In a sandbox they end
-with it, so there is nothing to wait for."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
-
-
-class RefusedError(Exception):
-    """Somebody said no. `status` is the HTTP status; `retry_after` in seconds, 0 where none was given."""
-
-    def __init__(self, message: str, status: int = 400, retry_after: int = 0) -> None:
-        super().__init__(message)
-        self.status = status
-        self.retry_after = retry_after
-
-    @property
-    def final(self) -> bool:
-        """Whether asking again cannot help."""
-        return self.status < 500 and self.status != 429
 
 
 class Answer:
@@ -74,69 +51,3 @@ def exchange(audience: str, role: str = "") -> Answer:
         return urllib.request.Request(os.environ["ORCHESTRATOR_EXCHANGE_URL"], data=body, headers=headers)
 
     return Answer(ask(request), role)
-
-
-def credential() -> str:
-    """The runner's own token, which changes while it runs."""
-    with open(os.environ["ORCHESTRATOR_TOKEN_FILE"], encoding="ascii") as file:
-        return file.read().strip()
-
-
-def ask(made: Callable[[str], urllib.request.Request]) -> dict[str, object]:
-    """The runner API's answer to a POST that may arrive twice, made with the runner's own token; never through a proxy.
-
-    It is made anew for each try: a token may be too old by the time that somebody answers.
-
-    Raises:
-        RefusedError: it said no, and why.
-        OSError, ValueError, KeyError: no usable answer, or this is no job.
-    """
-    trusted = trust()
-    until, pause = time.monotonic() + (PATIENCE_SECONDS if trusted else 0.0), FIRST_PAUSE
-    while True:
-        request = made(credential())
-        try:
-            return _asked(request, trusted)
-        except OSError as error:
-            # A certificate that is not who it should be is both an OSError and a ValueError; that stays so.
-            if isinstance(getattr(error, "reason", error), ValueError) or time.monotonic() + pause > until:
-                raise
-        time.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE)
-
-
-def _asked(request: urllib.request.Request, trusted: list[urllib.request.BaseHandler]) -> dict[str, object]:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), *trusted)
-    try:
-        with opener.open(request, timeout=TIMEOUT_SECONDS) as response:
-            document = json.loads(response.read(MAX_ANSWER))
-    except urllib.error.HTTPError as error:
-        wait = error.headers.get("Retry-After", "")
-        said = f"{error.code} {refusal(error.read(MAX_ANSWER))}"
-        raise RefusedError(said, error.code, int(wait) if wait.isdigit() else 0) from None
-    except HTTPException as error:
-        raise OSError(f"the exchange's answer was cut: {error!r}") from None
-    if not isinstance(document, dict):
-        raise ValueError("the answer is no JSON object")  # noqa: TRY004 -- data, not a type
-    return document
-
-
-def trust() -> list[urllib.request.BaseHandler]:
-    """In a cluster the runner API speaks TLS under a CA of its own, and nobody else's word counts."""
-    ca = os.environ.get("ORCHESTRATOR_CA_FILE")
-    if not ca:
-        return []
-    import ssl  # some small Pythons have none, and a sandbox needs none
-
-    return [urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca))]
-
-
-def refusal(body: bytes) -> str:
-    """What an OAuth error (RFC 6749 5.2), with our explanation, or a problem document (RFC 9457) says."""
-    try:
-        problem = json.loads(body)
-        names = ("error", "reason", "explanation", "error_description", "detail", "title")
-        words = [problem.get(name) for name in names]
-        return ": ".join(str(word) for word in words if word) or "refused"
-    except (ValueError, AttributeError):
-        return "refused"

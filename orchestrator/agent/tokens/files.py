@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from hashlib import sha256
 
-from .exchange import Answer, RefusedError
+from .exchange import Answer
+from .runner_api import RefusedError
 
 RETRY_SECONDS = (1.0, 2.0, 5.0, 15.0)
 SHORTEST_PAUSE_SECONDS = 0.5

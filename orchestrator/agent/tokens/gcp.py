@@ -7,7 +7,8 @@ import re
 import sys
 import time
 
-from .exchange import TOKEN_TYPE, Answer, RefusedError
+from .exchange import TOKEN_TYPE, Answer
+from .runner_api import RefusedError
 
 ALLOWED = "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES"
 TIMEOUT_MILLIS = 30000

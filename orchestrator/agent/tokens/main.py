@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 
-from .exchange import RefusedError, exchange
+from .exchange import exchange
 from .options import into_file, name_first, parser
+from .runner_api import RefusedError
 
 OVERVIEW = """usage: orchestrator-token [print] --audience AUDIENCE [--role ROLE] [--artifact FILE|DIGEST] [--json]
                           [--out FILE [--watch]]

@@ -9,7 +9,7 @@ import urllib.request
 from http.client import HTTPException, HTTPMessage
 from typing import IO
 
-from .exchange import MAX_ANSWER, TIMEOUT_SECONDS, RefusedError
+from .runner_api import MAX_ANSWER, TIMEOUT_SECONDS, RefusedError
 
 
 class Place:

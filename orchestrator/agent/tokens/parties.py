@@ -7,7 +7,8 @@ import re
 import time
 
 from . import outside
-from .exchange import GRANT, TOKEN_TYPE, Answer, RefusedError, refusal
+from .exchange import GRANT, TOKEN_TYPE, Answer
+from .runner_api import RefusedError, refusal
 
 _PATH = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 

@@ -26,7 +26,7 @@ COMMANDS = {
     "orchestrator-github-hook": "github_hook.py",
 }
 LIBRARY = "tokens"
-"""The folder of modules that `orchestrator-token` finds in `../lib`."""
+"""The folder of modules that `orchestrator-token` and `orchestrator-artifact` find in `../lib`."""
 
 
 @dataclass(frozen=True, slots=True)

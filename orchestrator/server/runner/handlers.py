@@ -96,7 +96,6 @@ class Seat:
     """One runner, and what was counted of it."""
 
     identity: RunnerIdentity
-    artifacts: int = 0
     reports: Reporting = field(default_factory=Reporting)
     alarms: int = 0
     refused: int = 0
@@ -245,18 +244,14 @@ class RunnerHandlers:
             timeout_seconds=limits.body_timeout_seconds,
         )
         record = self.running(seat.identity)
-        if seat.artifacts >= limits.max_artifacts:
-            raise GiveUpError(f"A job may report {limits.max_artifacts} artifacts.", reason="too_many_artifacts")
-        seat.artifacts += 1
         name, media_type = map(self._deps.masker.text, (body.name, body.media_type))
         artifact = ArtifactReported(name, body.digest, media_type, body.size_bytes)
-        await self._deps.engine.note(record.id, artifact)
+        await seat.reports.artifact(record.id, artifact, limits.max_artifacts, self._deps.engine.note)
         return json_answer(msgspec.to_builtins(artifact), status=201)
 
     async def attestation(self, seat: Seat, request: web.BaseRequest) -> web.Response:
         deps, running = self._deps, partial(self.running, seat.identity)
-        record, fact = await seat.reports.take(request, deps.report, running, deps.masker)
-        await deps.engine.note(record.id, fact)
+        fact = await seat.reports.take(request, deps.report, running, deps.masker, deps.engine.note)
         return json_answer(msgspec.to_builtins(fact), status=201)
 
     async def deployment(self, seat: Seat, request: web.BaseRequest) -> web.Response:

@@ -1,6 +1,6 @@
-"""Documents that a job reports about an artifact with its own identity: a bill of materials, a scanner's findings.
+"""What a job reports with its own identity: artifacts, and documents about them, such as a bill of materials.
 
-They are kept as they come, and signed at the job's end as what they are: this job's word.
+Documents are kept as they come, and signed at the job's end as what they are: this job's word.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from orchestrator.errors import GiveUpError
+from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.journal.redact import Masker
-from orchestrator.model.events import ArtifactAttested
+from orchestrator.model.events import ArtifactAttested, ArtifactReported, Event
+from orchestrator.model.job import JobId
 from orchestrator.model.record import Record
 from orchestrator.server import schemas
 from orchestrator.server.entrance.body import read_body, require_media_type, strict_json, validated
@@ -46,12 +47,36 @@ class Reported:
     predicate: bytes
 
 
+Note = Callable[[JobId, Event], Awaitable[None]]
+"""Has a fact of a job durable when it returns; OrchestratorError when it is not."""
+
+
 @dataclass(slots=True, eq=False)
 class Reporting:
-    """One runner's reports: how many there were, and that only one of them is in memory at a time."""
+    """One runner's reports: what is on record of them, and that only one document is in memory at a time.
+
+    A job whose answer was lost says the same again: that is no fact more, and counts no more.
+    """
 
     taken: int = 0
+    artifacts: set[ArtifactReported] = field(default_factory=set)
+    documents: set[ArtifactAttested] = field(default_factory=set)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    noting: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def artifact(self, job_id: JobId, artifact: ArtifactReported, most: int, note: Note) -> None:
+        """Have an artifact on record, if that makes no more than `most` of them.
+
+        Raises:
+            OrchestratorError: it is not; reason `too_many_artifacts`, or by `note`.
+        """
+        async with self.noting:  # of two at once one is first, and the other leaves no fact
+            if artifact in self.artifacts:
+                return
+            if len(self.artifacts) >= most:
+                raise GiveUpError(f"A job may report {most} artifacts.", reason="too_many_artifacts")
+            await note(job_id, artifact)
+            self.artifacts.add(artifact)
 
     async def take(
         self,
@@ -59,11 +84,12 @@ class Reporting:
         report: Report | None,
         running: Callable[[], Record],
         masker: Masker,
-    ) -> tuple[Record, ArtifactAttested]:
-        """Keep the document in a request; the job, and the fact to record. `running` raises when the job is over.
+        note: Note,
+    ) -> ArtifactAttested:
+        """Keep the document in a request and have it on record; the fact. `running` raises when the job is over.
 
         Raises:
-            OrchestratorError: nothing was kept, and why.
+            OrchestratorError: it is not on record, and why.
         """
         if report is None:
             raise ProblemError("There is nothing here.", reason="not_found")
@@ -72,15 +98,29 @@ class Reporting:
             if self.taken >= MAX_REPORTS:
                 raise GiveUpError(f"A job may report {MAX_REPORTS} documents.", reason="too_many_documents")
             self.taken += 1
-            told = await read_report(request)
-            record = running()  # a slow body must not outlive the job
-            if masker.holds(record.id, told.predicate):
-                raise GiveUpError(
-                    "The document holds a secret of this job: evidence is kept, and shown to others.",
-                    reason="document_holds_secret",
-                    fix="make it without the job's environment and tokens, and report it again",
-                )
-            return record, await report(record, told.digest, told.predicate_type, told.predicate)
+            try:
+                record, fact = await _kept(request, report, running, masker)
+                if fact not in self.documents:
+                    await note(record.id, fact)
+                    self.documents.add(fact)
+            except TryAgainError:
+                self.taken -= 1  # it will come again
+                raise
+            return fact
+
+
+async def _kept(
+    request: web.BaseRequest, report: Report, running: Callable[[], Record], masker: Masker
+) -> tuple[Record, ArtifactAttested]:
+    told = await read_report(request)
+    record = running()  # a slow body must not outlive the job
+    if masker.holds(record.id, told.predicate):
+        raise GiveUpError(
+            "The document holds a secret of this job: evidence is kept, and shown to others.",
+            reason="document_holds_secret",
+            fix="make it without the job's environment and tokens, and report it again",
+        )
+    return record, await report(record, told.digest, told.predicate_type, told.predicate)
 
 
 async def read_report(request: web.BaseRequest) -> Reported:

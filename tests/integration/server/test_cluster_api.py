@@ -355,7 +355,8 @@ async def test_artifacts_are_bounded_for_each_runner_and_counts_do_not_pass_to_a
     job_id, runner = await cluster.start("k")
     await cluster.post(runner, "claim", json=PROOF)
     artifact = {"name": "app.whl", "digest": DIGEST, "size_bytes": 1}
-    statuses = [(await cluster.post(runner, "artifacts", json=artifact))[0].status for _ in range(4)]
+    four = [artifact | {"size_bytes": size} for size in range(4)]
+    statuses = [(await cluster.post(runner, "artifacts", json=one))[0].status for one in four]
     assert statuses == [201, 201, 201, 409]
     assert len(await cluster.events(job_id, ArtifactReported)) == 3
     _, other = await cluster.start("k2")

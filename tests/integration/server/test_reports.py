@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from orchestrator.daemon.records.attest import ReportDesk
+from orchestrator.errors import TryAgainError
 from orchestrator.evidence.reported import CYCLONEDX
 from orchestrator.evidence.reported_store import ReportedDocuments
 from orchestrator.journal.redact import Masker
@@ -128,6 +129,25 @@ async def test_reports_are_bounded_in_size_and_number(job, monkeypatch):
     answers = [await job.post(report(predicate={"n": number})) for number in range(4)]
     assert [status for status, _ in answers] == [201, 201, 201, 409]
     assert answers[-1][1]["reason"] == "too_many_documents"
+
+
+async def test_a_document_that_is_reported_again_is_no_other(job, monkeypatch):
+    """As by a job whose answer was lost. What could not be kept or recorded then does not count against the job."""
+    monkeypatch.setattr(reports, "MAX_REPORTS", 3)
+
+    async def down(*_):
+        raise TryAgainError("the journal cannot be written", reason="journal_unavailable")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(job.api.engine, "note", down)
+        for _ in range(4):
+            status, problem = await job.post(report())
+            assert (status, problem["reason"]) == (503, "journal_unavailable")
+    answers = [await job.post(report()) for _ in range(3)]
+    assert [status for status, _ in answers] == [201] * 3
+    assert answers[0][1] == answers[1][1]
+    (fact,) = await job.noted()
+    assert fact.predicate_digest == answers[0][1]["predicate_digest"]
 
 
 async def test_nobody_else_reports_and_nobody_after_the_end(job):

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from orchestrator.errors import TryAgainError
 from orchestrator.identity.exchange import Collaborators, Exchange
 from orchestrator.identity.grammar import JWT_TYPE, TOKEN_EXCHANGE
 from orchestrator.identity.issuers import IssuerSet
@@ -257,12 +258,32 @@ async def test_artifacts_are_noted_bounded_and_only_while_running(runners):
     for bad in ({"digest": "md5:1"}, {"name": "../x"}, {"size_bytes": -1}, {"extra": 1}):
         answer, problem = await runners.post(runner, "artifacts", json=artifact | bad)
         assert (answer.status, problem["reason"]) == (422, "validation_failed")
-    statuses = [(await runners.post(runner, "artifacts", json=artifact))[0].status for _ in range(4)]
+    names = [f"{number}.whl" for number in range(4)]
+    statuses = [(await runners.post(runner, "artifacts", json=artifact | {"name": name}))[0].status for name in names]
     assert statuses == [201, 201, 201, 409]
-    assert (
-        await runners.events(job_id, ArtifactReported)
-        == [ArtifactReported("dist/app.whl", DIGEST, "application/zip", 7)] * 3
-    )
+    noted = [ArtifactReported(name, DIGEST, "application/zip", 7) for name in names[:3]]
+    assert await runners.events(job_id, ArtifactReported) == noted
+
+
+async def test_an_artifact_that_is_reported_again_is_no_other(runners, monkeypatch):
+    """As by a job whose answer was lost: after a failure it is on record at last, then once, and counts once."""
+    job_id, runner = await runners.start("k")
+    await runners.post(runner, "claim", json=PROOF)
+    artifact = {"name": "app.whl", "digest": DIGEST, "media_type": "application/zip", "size_bytes": 7}
+
+    async def down(*_):
+        raise TryAgainError("the journal cannot be written", reason="journal_unavailable")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(runners.api.engine, "note", down)
+        for _ in range(4):
+            answer, problem = await runners.post(runner, "artifacts", json=artifact)
+            assert (answer.status, problem["reason"]) == (503, "journal_unavailable")
+    both = [runners.post(runner, "artifacts", json=artifact) for _ in range(5)]
+    assert [answer.status for answer, _ in await asyncio.gather(*both)] == [201] * 5
+    assert await runners.events(job_id, ArtifactReported) == [ArtifactReported("app.whl", DIGEST, "application/zip", 7)]
+    more = [artifact | {"name": name} for name in ("b", "c")]
+    assert [(await runners.post(runner, "artifacts", json=one))[0].status for one in more] == [201, 201]
 
 
 async def test_spans_are_relayed_by_listener_alone_and_counted_now_and_then(runners):

@@ -12,7 +12,7 @@ from typing import ClassVar
 import msgspec
 import pytest
 
-from orchestrator.agent import artifact
+from orchestrator.agent.tokens import report
 from orchestrator.evidence.attestations import scan as reader
 
 DIGEST = "sha256:" + "a" * 64
@@ -65,35 +65,35 @@ def write(name: str, document: object) -> str:
 def test_an_artifact_is_reported_before_its_documents_with_the_jobs_credential(api, capsys):
     bom = write("bom.json", {"bomFormat": "CycloneDX", "specVersion": "1.6"})
     spdx = write("spdx.json", {"spdxVersion": "SPDX-2.3"})
-    assert artifact.main(["app.whl", "--sbom", bom, "--sbom", spdx]) == 0
+    assert report.main(["app.whl", "--sbom", bom, "--sbom", spdx]) == 0
     digest = "sha256:" + hashlib.sha256(APP).hexdigest()
     assert [path for path, _, _ in api.received] == ["/runner/v1/artifacts", *["/runner/v1/attestations"] * 2]
     assert {credential for _, credential, _ in api.received} == {"Bearer the-token"}
     assert [body["digest"] for _, _, body in api.received] == [digest] * 3
-    assert [body["predicate_type"] for _, _, body in api.received[1:]] == [artifact.CYCLONEDX, artifact.SPDX]
+    assert [body["predicate_type"] for _, _, body in api.received[1:]] == [report.CYCLONEDX, report.SPDX]
     assert capsys.readouterr().out.splitlines()[0] == f"{digest}  app.whl"
 
 
 def test_a_scanners_report_is_wrapped_so_that_its_reader_knows_who_looked_and_when(api):
-    report = write("report.json", TRIVY)
-    assert artifact.main(["attest", DIGEST, "--scan", report, "--scanner", "trivy"]) == 0
+    found = write("report.json", TRIVY)
+    assert report.main(["attest", DIGEST, "--scan", found, "--scanner", "trivy"]) == 0
     ((path, _, body),) = api.received
     assert (path, body["digest"], body["predicate_type"]) == (
         "/runner/v1/attestations",
         DIGEST,
-        artifact.VULNERABILITIES,
+        report.VULNERABILITIES,
     )
     predicate = msgspec.Raw(json.dumps(body["predicate"]).encode())
     read = reader.read_scan(body["predicate_type"], predicate, 1_800_000_000_000_000_000)
     assert (read["scanner"], read["finished_at"]) == ("trivy", "2027-01-15T07:00:00Z")
     wrapped = write("wrapped.json", body["predicate"])
-    assert artifact.main(["attest", DIGEST, "--scan", wrapped, "--scanner", "trivy"]) == 0
+    assert report.main(["attest", DIGEST, "--scan", wrapped, "--scanner", "trivy"]) == 0
     assert api.received[1][2] == body
 
 
 def test_a_file_may_stand_for_an_artifact_of_another_job_and_is_not_reported_as_built(api):
     document = write("results.json", {"result": "PASSED"})
-    assert artifact.main(["attest", "app.whl", "--predicate", document, "--type", "https://t.example"]) == 0
+    assert report.main(["attest", "app.whl", "--predicate", document, "--type", "https://t.example"]) == 0
     ((path, _, body),) = api.received
     assert path == "/runner/v1/attestations"
     assert body == {
@@ -106,15 +106,15 @@ def test_a_file_may_stand_for_an_artifact_of_another_job_and_is_not_reported_as_
 @pytest.mark.parametrize("content", ["[]", "{", '{"neither": 1}', '"text"'])
 def test_nothing_is_sent_when_a_document_is_none(api, capsys, content):
     Path("bom.json").write_text(content, encoding="utf-8")
-    assert artifact.main(["app.whl", "--sbom", "bom.json"]) == 2
+    assert report.main(["app.whl", "--sbom", "bom.json"]) == 2
     assert "bom.json" in capsys.readouterr().err
     assert api.received == []
 
 
 def test_a_document_that_is_too_large_is_not_sent(api, capsys, monkeypatch):
-    monkeypatch.setattr(artifact, "MAX_DOCUMENT", 64)
+    monkeypatch.setattr(report, "MAX_DOCUMENT", 64)
     bom = write("bom.json", {"bomFormat": "CycloneDX", "note": "x" * 64})
-    assert artifact.main(["app.whl", "--sbom", bom]) == 2
+    assert report.main(["app.whl", "--sbom", bom]) == 2
     assert "64 bytes" in capsys.readouterr().err
     assert api.received == []
 
@@ -133,12 +133,12 @@ def test_a_document_that_is_too_large_is_not_sent(api, capsys, monkeypatch):
 )
 def test_options_that_do_not_fit_together_are_told_at_once(api, words):
     with pytest.raises(SystemExit) as ended:
-        artifact.main(words)
+        report.main(words)
     assert ended.value.code == 2
     assert api.received == []
 
 
 def test_a_refusal_names_the_file_and_the_reason(api, capsys):
     api.status = 409
-    assert artifact.main(["app.whl"]) == 1
+    assert report.main(["app.whl"]) == 1
     assert "app.whl: 409 job_not_running" in capsys.readouterr().err

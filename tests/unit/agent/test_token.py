@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from orchestrator.agent.tokens import exchange
+from orchestrator.agent.tokens import runner_api
 
 
 @pytest.mark.parametrize(
@@ -17,9 +17,10 @@ from orchestrator.agent.tokens import exchange
              "explanation": "this audience is only for prod [a]"},
             "invalid_target: policy_deny: this audience is only for prod [a]: refused; reference 7",
         ),
-        ({"title": "Gone", "reason": "job_ended", "detail": "the job has ended"}, "job_ended: the job has ended: Gone"),
+        ({"title": "Gone", "reason": "job_ended", "detail": "the job has ended"}, "job_ended: the job has ended"),
+        ({"title": "Gone"}, "Gone"),
         ([], "refused"),
     ],
 )  # fmt: skip
 def test_a_refusal_names_the_rule_and_the_reference(body, said):
-    assert exchange.refusal(json.dumps(body).encode()) == said
+    assert runner_api.refusal(json.dumps(body).encode()) == said

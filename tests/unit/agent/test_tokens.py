@@ -372,7 +372,7 @@ def test_an_answer_that_is_no_http_is_an_error_like_another(job, answers, capsys
     answers.says["/exchange"].clear()
     answers.say("/exchange", {"access_token": "id-token"}, X_Long="x" * 70_000)
     assert main(login) == 2
-    assert "the exchange's answer was cut: LineTooLong" in capsys.readouterr().err
+    assert "the runner API's answer was cut: LineTooLong" in capsys.readouterr().err
 
 
 def test_the_regions_endpoint(monkeypatch):
