@@ -83,6 +83,10 @@ class PageSessionSettings(Group):
     absolute_seconds: float = Field(default=12 * 3600, ge=60, le=30 * 86400)
     """After so long a session ends in any case. Roles are those at the sign-in, so this is also how long somebody who
     was removed at the provider can go on."""
+    survive_restart: bool = True
+    """Sessions go on over a restart of the daemon, until they would end anyway, unless the provider or its tables were
+    changed meanwhile. They are kept in the state folder, as digests, and in no backup. With `false` all end with the
+    daemon, and a restart ends all that there are."""
     link_seconds: float = Field(default=120, ge=10, le=3600)
     """How long a sign-in link that `orchestrator page` prints is good for, and the way back from a provider; each works
     once."""

@@ -133,8 +133,65 @@ def test_an_ended_session_is_told(own_stage, look):
     stage.kill()
     stage.start()
     sight.hurry("refused")
-    expect(page.locator("#notice")).to_contain_text("does not let this session look any more")
+    notice = page.locator("#notice")
+    expect(notice).to_contain_text("You are signed out.")
+    expect(notice).to_contain_text("orchestrator page")
+    expect(page.get_by_role("button", name="Sign out")).to_have_count(0)
     page.get_by_role("button", name="Reload").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+    sight.faults = [fault for fault in sight.faults if "Failed to load resource" not in fault]
+
+
+def test_whoever_may_look_on_without_a_session_is_told_that_it_is_over(own_stage, look):
+    """They go on as everybody; the page must not go on as theirs."""
+    way = {"name": "corp", "label": "Corporate account", "issuer": "https://idp.example", "client_id": "page"}
+    stage = own_stage(page={"providers": [way | {"viewer": [{"groups": "sre"}]}]})
+    job_id = stage.dispatch("goes on", UNFINISHED)
+    stage.reached(job_id, "running")
+    sight = look(stage)
+    sight.sign_in()
+    page = sight.turn(f"jobs/{job_id}")
+    expect(page.get_by_role("button", name="Cancel job")).to_be_visible()
+    other = sight.context.new_page()
+    other.goto(f"{stage.url}/#/pools")
+    other.get_by_role("button", name="Sign out").click()
+    expect(other.get_by_text("Read-only")).to_be_visible()
+
+    notice = page.locator("#notice")
+    expect(notice).to_contain_text("what everybody may see")
+    expect(notice.get_by_role("link", name="Corporate account")).to_be_visible()
+    expect(page.locator("#state")).to_contain_text("Read-only")
+    expect(page.get_by_role("heading", level=1)).to_have_text("goes on")
+    expect(page.get_by_role("button", name="Cancel job")).to_have_count(0)
+    notice.get_by_role("button", name="Close").click()
+    expect(notice).to_be_empty()
+    sight.live()
+
+
+def test_an_operator_stays_signed_in_over_a_restart(own_stage, look):
+    """The page is open all the time. The daemon is killed, so that it writes nothing at its end."""
+    stage = own_stage(page={"anonymous": "never"})
+    sight = look(stage)
+    page = sight.sign_in()
+    stage.kill()
+    sight.hurry("lost")
+    stage.start()
+    sight.hurry("live")
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+    job_id = stage.dispatch("of the next daemon", UNFINISHED)
+    stage.reached(job_id, "running")
+    sight.turn(f"jobs/{job_id}")
+    page.get_by_role("button", name="Cancel job").click()
+    page.get_by_role("button", name="Yes, cancel it").click()
+    stage.reached(job_id, "finished")
+    cookies = sight.context.cookies()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+
+    stage.kill()
+    stage.start()
+    sight.context.add_cookies(cookies)
+    page.reload()
     expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
     sight.faults = [fault for fault in sight.faults if "Failed to load resource" not in fault]
 

@@ -21,7 +21,8 @@ RESTORING: Final = ".restoring"
 LOST: Final = "lost+found"
 """What a volume may hold that is empty otherwise."""
 
-_MADE_AT_EACH_START: Final = frozenset({"daemon.json", "caller-token"})
+_OF_THIS_DAEMON: Final = frozenset({"daemon.json", "caller-token", "page-sessions.json"})
+"""Made at each start, or ended by hand since: what was signed out must not be back after a restore."""
 _BESIDE_A_DATABASE: Final = (".db-wal", ".db-shm", ".db-journal")
 _SCRATCH: Final = (".lock", ".tmp", ".sock")
 _JOURNAL: Final = "journal.db"
@@ -99,7 +100,7 @@ def belongs_to_a_database(name: str) -> bool:
 def _wanted(top: bool, name: str) -> bool:
     if name == "lock" or name.endswith(_SCRATCH) or belongs_to_a_database(name):
         return False
-    return not (top and name in _MADE_AT_EACH_START)
+    return not (top and name in _OF_THIS_DAEMON)
 
 
 def _rank(source: Source) -> int:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from orchestrator.identity.sign_in.provider import ProviderConfig, SignInProvider
 from orchestrator.identity.sign_in.rules import Rules, Table
 from orchestrator.server.page.door import Anonymous, Door, Notes, SignInWay
 from orchestrator.server.page.guard import Names
+from orchestrator.server.page.session_file import SessionFile
 from orchestrator.server.page.sessions import SessionLife, Sessions
 from orchestrator.settings import Settings
 from orchestrator.settings.page import PageProviderSettings, is_loopback
 
+log = logging.getLogger("orchestrator.daemon.page")
+
+SESSIONS = "page-sessions.json"
+"""In the state folder."""
 _SCHEME_PORTS = {"http": 80, "https": 443}
 
 
@@ -29,8 +36,21 @@ def open_door(settings: Settings, url: str, notes: Notes) -> Door | None:
     life = SessionLife(page.session.idle_seconds, page.session.absolute_seconds, page.session.link_seconds)
     port = parts.port or _SCHEME_PORTS[parts.scheme]
     ways = [SignInWay(one.label, _provider(one, url)) for one in page.providers]
-    sessions, names = Sessions(life, time.monotonic), Names(hosts, loopback=True, secure=secure)
+    bound = {way: json.dumps([url, *words], sort_keys=True) for way, words in _what_gives_roles(page.providers)}
+    sessions, names = Sessions(life, time.monotonic, bound=bound), Names(hosts, loopback=True, secure=secure)
+    file = SessionFile(settings.state_dir / SESSIONS)
+    if page.session.survive_restart:
+        log.info("sessions of the page that go on: %d", sessions.restore(file.read()))
+        return Door(sessions, names, _anonymous(settings, url), notes, port, ways, url, file)
+    file.forget()
     return Door(sessions, names, _anonymous(settings, url), notes, port, ways, url)
+
+
+def _what_gives_roles(providers: Sequence[PageProviderSettings]) -> Iterator[tuple[str, Sequence[object]]]:
+    """Of each way to sign in; with another answer nobody's session of before goes on."""
+    yield "link", ["operator"]
+    for one in providers:
+        yield one.name, [one.issuer, one.client_id, one.viewer, one.operator]
 
 
 def _provider(given: PageProviderSettings, url: str) -> SignInProvider:

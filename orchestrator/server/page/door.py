@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import web
 
-from orchestrator.errors import GiveUpError
+from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.identity.sign_in.provider import SignInProvider
 from orchestrator.model.job import Caller
 from orchestrator.server.entrance.problems import ProblemError
@@ -22,6 +23,7 @@ from orchestrator.server.page.guard import (
     names_loopback,
 )
 from orchestrator.server.page.roles import VISITOR, Role, Visitor
+from orchestrator.server.page.session_file import SessionFile
 from orchestrator.server.page.sessions import Sessions
 
 _MAX_COOKIE = 128
@@ -55,7 +57,7 @@ class Notes(Protocol):
 class Door:
     """`cookie` is the session cookie's name; by plain http the port is in it, as browsers keep cookies by host alone.
     `sign_in_cookie` is what the names of cookies for sign-ins under way begin with.
-    `url` is the daemon's public one, to which providers send people back."""
+    `url` is the daemon's public one, to which providers send people back. `file` keeps sessions over a restart."""
 
     def __init__(
         self,
@@ -66,8 +68,10 @@ class Door:
         port: int,
         ways: Sequence[SignInWay] = (),
         url: str = "",
+        file: SessionFile | None = None,
     ) -> None:
         self.sessions = sessions
+        self._file = file
         self.names = names
         self.notes = notes
         self.ways = {way.provider.config.name: way for way in ways}
@@ -112,7 +116,18 @@ class Door:
     def reads_logs(self, visitor: Visitor) -> bool:
         return self._anonymous.reads_logs or not visitor.anonymous
 
+    async def keep(self) -> None:
+        """Have sessions go on over a restart as they are now.
+
+        Raises:
+            TryAgainError: `keys_unavailable`: they would as they were before.
+        """
+        if self._file is not None:
+            await self._file.write(self.sessions.kept())
+
     async def close(self) -> None:
+        with suppress(TryAgainError):
+            await self.keep()  # when they were used last
         for way in self.ways.values():
             await way.provider.close()
 

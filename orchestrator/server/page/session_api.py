@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
 
-from orchestrator.errors import GiveUpError
+from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.server import schemas
 from orchestrator.server.deps import CALLER, ServerDeps
 from orchestrator.server.dispatch import json_response
@@ -94,6 +95,7 @@ class SessionApi:
         left = door.sessions.end(request.cookies.get(door.cookie, ""))
         if left is not None:
             log.info("signed out", extra={"issuer": left.issuer, "subject": left.subject})
+            await door.keep()
         response = json_response(session_view(door, door.visitor(request)))
         response.del_cookie(door.cookie, path="/", secure=door.names.secure, httponly=True, samesite="Strict")
         return response
@@ -119,7 +121,10 @@ async def _begin(door: Door, request: web.Request, link: Link, seal: str) -> str
     await door.notes.page_signed_in(link.way, visitor.role.value, visitor.caller)
     door.sessions.end(request.cookies.get(door.cookie, ""))
     log.info("signed in", extra={"issuer": visitor.issuer, "subject": visitor.subject, "role": visitor.role.value})
-    return door.sessions.begin(visitor, seal)
+    value = door.sessions.begin(visitor, seal, link.way)
+    with suppress(TryAgainError):  # it is said in the log, and ends with the daemon
+        await door.keep()
+    return value
 
 
 def _set_cookie(door: Door, response: web.StreamResponse, value: str) -> None:

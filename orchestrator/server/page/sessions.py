@@ -1,5 +1,5 @@
-"""Who is signed in: sessions in memory, known by a random cookie and the seal of the page that signed in. Only digests
-of both are kept.
+"""Who is signed in: sessions, known by a random cookie and the seal of the page that signed in. Only digests of both
+are kept.
 
 Browsers keep cookies by host alone: every server on another port of this machine is sent ours by a browser that visits
 it. The seal is a secret that the page makes and keeps where only its own origin, port included, can read it.
@@ -11,16 +11,21 @@ import hashlib
 import hmac
 import re
 import secrets
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from orchestrator.server.page.roles import Role, Visitor
+from orchestrator.server.page.session_file import KeptSession
 
 MAX_SESSIONS = 2000
 """Sessions at once; the one unused for longest goes first. With so many a new sign-in is all that is lost."""
 MAX_OF_ONE = 50
 """Of one person, so that nobody ends everybody else's."""
+_CLOCK_SECONDS = 300
+"""By so much the machine's clock may have been set back since a session was kept; one of later than that is none."""
 MAX_LINKS = 1000
 """Sign-ins that wait for the page; each is of somebody who has a role."""
 SEAL = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -40,6 +45,7 @@ class SessionLife:
 class _Session:
     visitor: Visitor
     seal: str
+    way: str
     began: float
     used: float
 
@@ -60,11 +66,20 @@ class Link:
 
 
 class Sessions:
-    """`monotonic` gives seconds that never run backwards. A restart of the daemon ends every session."""
+    """`monotonic` gives seconds that never run backwards, `wall` Unix seconds. `bound` has what gives people their role
+    in each way of signing in: a session goes on over a restart only where that is still the same."""
 
-    def __init__(self, life: SessionLife, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        life: SessionLife,
+        monotonic: Callable[[], float],
+        wall: Callable[[], float] = time.time,
+        bound: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._life = life
         self._monotonic = monotonic
+        self._wall = wall
+        self._bound = {way: _digest(words) for way, words in bound.items()}
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
         self._links: OrderedDict[str, Link] = OrderedDict()
 
@@ -72,12 +87,45 @@ class Sessions:
     def life(self) -> SessionLife:
         return self._life
 
-    def begin(self, visitor: Visitor, seal: str) -> str:
+    def kept(self) -> list[KeptSession]:
+        """What goes on over a restart."""
+        now, wall = self._monotonic(), self._wall()
+        return [
+            KeptSession(
+                cookie=name,
+                seal=one.seal,
+                role=one.visitor.role,
+                name=one.visitor.name,
+                issuer=one.visitor.issuer,
+                subject=one.visitor.subject,
+                way=one.way,
+                bound=self._bound[one.way],
+                began=wall - (now - one.began),
+                used=wall - (now - one.used),
+            )
+            for name, one in self._sessions.items()
+            if one.way in self._bound
+        ]
+
+    def restore(self, kept: Sequence[KeptSession]) -> int:
+        """Take in what was kept before a restart, as far as it still holds; how many that are."""
+        now, wall = self._monotonic(), self._wall()
+        for one in sorted(kept, key=lambda one: one.used)[-MAX_SESSIONS:]:
+            age, unused = wall - one.began, wall - one.used
+            holds = one.bound == self._bound.get(one.way) and age < self._life.absolute and unused < self._life.idle
+            if holds and min(age, unused) > -_CLOCK_SECONDS:
+                visitor = Visitor(one.role, one.name, one.issuer, one.subject, one.cookie)
+                self._sessions[one.cookie] = _Session(
+                    visitor, one.seal, one.way, now - max(0, age), now - max(0, unused)
+                )
+        return len(self._sessions)
+
+    def begin(self, visitor: Visitor, seal: str, way: str = "link") -> str:
         """Sign somebody in on the page with this seal; returns the cookie's value, which is nowhere else."""
         value = secrets.token_urlsafe(32)
         name = _digest(value)
         now = self._monotonic()
-        self._sessions[name] = _Session(replace(visitor, session=name), _digest(seal), now, now)
+        self._sessions[name] = _Session(replace(visitor, session=name), _digest(seal), way, now, now)
         own = [one for one, session in self._sessions.items() if session.visitor.caller == visitor.caller]
         for one in own[:-MAX_OF_ONE]:
             del self._sessions[one]

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -18,6 +19,7 @@ from orchestrator.model.job import Caller
 from orchestrator.server.page.attempts import MAX_OF_BROWSER
 from orchestrator.server.page.door import Anonymous, Door, SignInWay
 from orchestrator.server.page.guard import PAGE_HEADER, Names
+from orchestrator.server.page.session_file import SessionFile
 from orchestrator.server.page.sessions import SessionLife, Sessions
 from orchestrator.testing.openid import OpenIdProvider
 
@@ -46,7 +48,7 @@ class Corp:
 
 
 @pytest.fixture
-async def corp() -> AsyncIterator[Corp]:
+async def corp(tmp_path: Path) -> AsyncIterator[Corp]:
     async with OpenIdProvider().serve() as provider:
         rules = Rules([{"team": re.compile("ci")}], [{"team": re.compile("ops")}])
         ways = []
@@ -57,8 +59,11 @@ async def corp() -> AsyncIterator[Corp]:
             ways.append(SignInWay(name.title(), SignInProvider(config, now=time.time, monotonic=time.monotonic)))
         names = Names(frozenset(), loopback=True, secure=False)
         notes = Notes()
-        sessions = Sessions(SessionLife(600, 3600, 60), time.monotonic)
-        yield Corp(provider, Door(sessions, names, Anonymous(), notes, 8455, ways, "http://127.0.0.1:8455"), notes)
+        sessions = Sessions(SessionLife(600, 3600, 60), time.monotonic, bound={"corp": "as it is"})
+        file = SessionFile(tmp_path / "sessions")
+        yield Corp(
+            provider, Door(sessions, names, Anonymous(), notes, 8455, ways, "http://127.0.0.1:8455", file), notes
+        )
 
 
 @pytest.fixture
@@ -135,6 +140,24 @@ async def test_somebody_signs_in_and_has_their_role(api: Any, corp: Corp) -> Non
     headers = {PAGE_HEADER: SEAL, "Cookie": f"orchestrator-8455={browser.cookies['orchestrator-8455']}"}
     answer = await api.client.delete(f"{api.url}/v1/jobs/{job_id}", headers=headers)
     assert (await answer.json())["cancel"]["by"] == f"Ada (u-1 {corp.provider.issuer})"
+
+
+async def test_what_goes_on_over_a_restart_is_on_disk_with_the_answer(api: Any, corp: Corp, tmp_path: Path) -> None:
+    def kept() -> list[str]:
+        return [one.subject for one in SessionFile(tmp_path / "sessions").read()]
+
+    browser = Browser(api)
+    corp.provider.person = {"sub": "u-1", "team": "ops"}
+    assert await browser.landed(await browser.to_the_provider_and_back()) == "/"
+    assert kept() == ["u-1"]
+    corp.provider.person = {"sub": "u-2", "team": "ops"}
+    assert await browser.landed(await browser.to_the_provider_and_back()) == "/"
+    assert kept() == ["u-2"], "a new sign-in ends the browser's one before"
+    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    sent = {"Host": "127.0.0.1:8455", "Cookie": cookies, PAGE_HEADER: SEAL}
+    async with api.client.post(f"{api.url}/v1/session/end", headers=sent) as answer:
+        assert answer.status == 200
+    assert kept() == []
 
 
 @pytest.mark.slow

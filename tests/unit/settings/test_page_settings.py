@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from orchestrator.cli.insecure.page import page_warnings
-from orchestrator.daemon.operations.page import open_door
+from orchestrator.daemon.backup.places import places, sources
+from orchestrator.daemon.operations.page import SESSIONS, open_door
 from orchestrator.daemon.records.audit_notes import AuditNotes
 from orchestrator.server.page.door import Door
+from orchestrator.server.page.roles import Role, Visitor
+from orchestrator.server.page.sessions import local_operator
 from orchestrator.settings import Settings
 
 PROVIDER = {"name": "corp", "issuer": "https://idp.example", "client_id": "page", "viewer": [{"groups": "ci"}]}
@@ -90,3 +94,37 @@ def test_what_lets_everybody_in_is_named() -> None:
     wide = PROVIDER | {"operator": [{"sub": ".*"}]}
     lines = list(page_warnings(Settings(page={"anonymous": "always", "providers": [PROVIDER, wide | {"name": "b"}]})))
     assert [line.partition(":")[0] for line in lines] == ["page.anonymous", "page.providers.1.operator"]
+
+
+def signed_in(state: Any, **page: Any) -> int:
+    """How many sessions go on after another start."""
+    found = open_door(Settings(state_dir=state, page=page), HERE, AuditNotes(None))
+    assert found is not None
+    return len(found.sessions.kept())
+
+
+async def test_sessions_go_on_where_their_provider_is_the_same(tmp_path: Path) -> None:
+    async def begin(**page: Any) -> None:
+        made = open_door(Settings(state_dir=tmp_path, page=page), HERE, AuditNotes(None))
+        assert made is not None
+        made.sessions.begin(Visitor(Role.VIEWER, "Ada", PROVIDER["issuer"], "u-1"), "s" * 43, "corp")
+        made.sessions.begin(local_operator(HERE, "operator"), "s" * 43)
+        await made.close()
+
+    await begin(providers=[PROVIDER])
+    assert signed_in(tmp_path, providers=[PROVIDER]) == 2
+    assert signed_in(tmp_path, providers=[PROVIDER | {"label": "Another word on the button"}]) == 2
+    for change in ({"viewer": [{"groups": "ops"}]}, {"operator": [{"groups": "ci"}]}, {"client_id": "other"}):
+        assert signed_in(tmp_path, providers=[PROVIDER | change]) == 1, change
+    assert signed_in(tmp_path) == 1
+    other = open_door(Settings(state_dir=tmp_path, page={}), "http://127.0.0.1:8456", AuditNotes(None))
+    assert other is not None
+    assert other.sessions.kept() == [], "a copy of the state folder is another daemon"
+    assert signed_in(tmp_path, session={"survive_restart": False}) == 0
+    assert signed_in(tmp_path, providers=[PROVIDER]) == 0, "they are gone for good"
+
+
+def test_no_backup_holds_sessions(tmp_path: Path) -> None:
+    for name in (SESSIONS, "kept"):
+        (tmp_path / name).write_text("{}")
+    assert [one.path.name for one in sources(places(Settings(state_dir=tmp_path)), logs=True)] == ["kept"]

@@ -3,7 +3,7 @@
 import { fill, h, say, setText } from "/page/dom.js";
 import { zone } from "/page/format.js";
 import { Live } from "/page/live.js";
-import { loadSession, showSession, signInView, takeSignIn, tellsOfSignIn } from "/page/session.js";
+import { loadSession, overView, sameSession, showSession, signInView, takeSignIn, tellsOfSignIn } from "/page/session.js";
 import { trouble } from "/page/parts.js";
 import { activityView } from "/page/view-activity.js";
 import { approvalsView } from "/page/view-approvals.js";
@@ -29,6 +29,7 @@ let session = null;
 let view = null;
 let ticker = 0;
 let failed = null;
+let over = false;
 
 /** Path and parameters of the address: `#/jobs?phase=waiting`. */
 function route() {
@@ -103,17 +104,37 @@ function showNotice() {
 function toSay() {
   const button = (text, click, data = {}) => h("button.quiet", { type: "button", data, on: { click } }, text);
   const why = live.problem?.status ? h("span.muted", {}, live.problem.message) : null;
-  if (live.state === "refused") {
-    return ["refused", "lost", () => [h("strong", {}, "Not live."), h("span", {}, "The daemon does not let this session look any more."), button("Reload", () => location.reload())]];
+  if (live.state === "refused" && !over) {
+    return ["refused", "lost", () => [h("strong", {}, "Not live."), h("span", {}, "The daemon does not let you look any more."), button("Reload", () => location.reload())]];
   }
   if (live.state === "lost") {
     return [`lost ${live.problem?.status ?? ""}`, "lost", () => [h("strong", {}, "Not live."), h("span", {}, "What is shown may be old."), why, button("Try now", () => live.retry(), { again: "" })]];
+  }
+  if (over) {
+    const close = () => { over = false; showNotice(); };
+    return [`over ${live.state}`, "lost", () => [overView(session), live.state === "refused" ? button("Reload", () => location.reload()) : button("Close", close)]];
   }
   if (failed) return ["failed", "lost", () => [trouble(failed), button("Close", () => { failed = null; showNotice(); })]];
   if (live.overview?.draining) {
     return ["draining", "draining", () => [h("strong", {}, "Draining."), h("span", {}, "The daemon begins no job now; those that run go on.")]];
   }
   return ["", "", () => []];
+}
+
+/** Sessions end while the page is open; whoever reads on by other rights must not be shown those of before. */
+async function checkSession() {
+  let fresh;
+  try {
+    fresh = await loadSession();
+  } catch {
+    return; // the stream says what there is to say
+  }
+  if (sameSession(session, fresh)) return;
+  over = session.signed_in && !fresh.signed_in;
+  session = fresh;
+  showSession(showState(), session, fail);
+  if (session.may_read) show({ first: true });
+  if (over) say("You are signed out.");
 }
 
 function fail(error) {
@@ -199,12 +220,18 @@ async function start() {
     showFoot();
     showNotice();
   });
+  let interrupted = false;
   live.addEventListener("rows", update);
   live.addEventListener("overview", update);
   live.addEventListener("state", () => {
     showState();
     if (live.state === "live") say("Live");
     if (live.state === "lost") say("Not live");
+    if (live.state === "lost" || live.state === "refused") interrupted = true;
+    if (interrupted && (live.state === "live" || live.state === "refused")) {
+      interrupted = false;
+      checkSession();
+    }
   });
   addEventListener("online", () => live.retry());
   document.addEventListener("visibilitychange", () => {

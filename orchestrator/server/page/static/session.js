@@ -62,6 +62,19 @@ export function showSession(place, session, fail) {
   }
 }
 
+/** Whether two looks at it show the same person with the same rights. */
+export const sameSession = (one, other) =>
+  ["signed_in", "name", "may_read", "may_read_logs", "may_operate"].every((field) => one[field] === other[field]);
+
+/** What somebody is told whose session is over while the page is open, and their way back. */
+export function overView(session) {
+  const ways = session.sign_in ?? [];
+  return [h("strong", {}, "You are signed out."),
+    h("span", {}, session.may_read ? "Your session is over; what is shown is what everybody may see." : "Your session is over, so nothing new is shown."),
+    ways.map((way) => h("a.button", { href: way.url }, plain(way.label))),
+    ways.length ? null : h("span", {}, "On the daemon's machine, ", h("code", {}, "orchestrator page"), " prints a link that signs you in.")];
+}
+
 /** The whole page for who may not read. */
 export function signInView(session, problem) {
   const ways = session.sign_in ?? [];
