@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -25,6 +26,8 @@ _PROGRAM = (
     "from orchestrator.backends.sandbox.launcher.main import main; main({descriptor}, {daemon})"
 )
 _STOP_SECONDS = 10.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +118,20 @@ class LauncherLink:
             self._send({"op": "signal", "run": run, "number": int(number)})
 
     async def close(self) -> None:
-        """End the launcher and with it every sandbox, and wait for it."""
+        """End the launcher and with it every sandbox, and wait for it.
+
+        One that the kernel does not let go of even when it is killed, as on a disk that hangs, is left behind.
+        """
         if not self.dead:
             self._drop()
-        try:
-            await self._loop.run_in_executor(None, self._process.wait, _STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._kill_group()
-            self._process.wait()
+        for _ in range(2):
+            try:
+                await self._loop.run_in_executor(None, self._process.wait, _STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._kill_group()
+            else:
+                return
+        _log.error("the launcher, process %d, was killed and does not end; going on without it", self.pid)
 
     def _send(self, message: Mapping[str, Any], descriptors: tuple[int, ...] = ()) -> None:
         self._queue.append((json.dumps(message).encode(), descriptors))

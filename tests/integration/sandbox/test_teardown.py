@@ -241,3 +241,18 @@ async def test_a_pool_that_changes_again_and_again_costs_no_running_job(world):
     view, output = await world.run("echo still here")
     assert view.exit_code == 0, output
     await world.remove(spec)
+
+
+async def test_a_launcher_that_not_even_a_kill_ends_holds_up_nobody(world, monkeypatch, caplog):
+    """As one that waits for a disk in the kernel. A blocked event loop would let no other room be closed."""
+    link = world.backend._link
+    monkeypatch.setattr("orchestrator.backends.sandbox.link._STOP_SECONDS", 0.05)
+    monkeypatch.setattr(link, "_kill_group", lambda: None)
+    os.kill(link.pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(30):
+            await link.close()
+        assert runs(link.pid)
+        assert f"process {link.pid}, was killed and does not end" in caplog.text
+    finally:
+        os.kill(link.pid, signal.SIGCONT)
