@@ -34,7 +34,8 @@ def teardown(record: Record, seen: Observation, deadlines: Deadlines) -> Step:
         return _stuck(record, seen, deadlines, f"not revoked: {seen.unrevoked.text}", vacant=True)
     if seen.evidence is None:
         return _late(record, seen, deadlines)
-    return Step(facts=(*seen.evidence, JobFinished()))
+    finished = JobFinished(revoked_at_ns=seen.revoked_ns if record.revocation_due else 0)
+    return Step(facts=(*seen.evidence, finished))
 
 
 def _late(record: Record, seen: Observation, deadlines: Deadlines) -> Step:

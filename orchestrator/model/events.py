@@ -113,9 +113,13 @@ class JobEnded:
 
 @dataclass(frozen=True, slots=True)
 class JobFinished:
-    """Verified: no object, no registration, no live credential is left. `leftovers` is empty by promise."""
+    """Verified: no object, no registration, no live credential is left. `leftovers` is empty by promise.
+
+    `revoked_at_ns` (Unix time) is when revoking was over, where that was after the runner's deletion; else 0.
+    """
 
     leftovers: tuple[str, ...] = ()
+    revoked_at_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

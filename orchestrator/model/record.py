@@ -28,8 +28,8 @@ class Record:
 
     `phase_since_ns` is when the present phase began, `wait_since_ns` when the last reason to wait did;
     `runner_number` counts the runners started so far and `backend` is where they live; `bound_uid` is the one runner
-    that ever got the work; `deletion_accepted` says that the backend took the deletion and only the look remains;
-    `alarmed` that a stuck teardown was already reported; `observed` are the stages of the present runner that are on
+    that ever got the work; `deletion_accepted` says that the backend took the deletion and only the look remains,
+    `revocation_due` that it did before all was revoked; `alarmed` that a stuck teardown was already reported; `observed` are the stages of the present runner that are on
     record, and `gone_uid` is the last runner that vanished. `platform` is there for a runner whose job its platform
     names later.
     """
@@ -52,6 +52,7 @@ class Record:
     outcome: Outcome | None = None
     ended_at_ns: int = 0
     deletion_accepted: bool = False
+    revocation_due: bool = False
     finished_at_ns: int = 0
     alarmed: bool = False
     platform: PlatformState | None = None
@@ -165,8 +166,8 @@ def _changed(record: Record, event: events.Event, now: int) -> dict[str, Any]:
             return {} if record.cancel else {"cancel": event}
         case events.JobEnded(outcome):
             return {"outcome": outcome, "ended_at_ns": now}
-        case events.RunnerDeleted():
-            return {"deletion_accepted": True}
+        case events.RunnerDeleted(revoked_at_ns=revoked):
+            return {"deletion_accepted": True, "revocation_due": not revoked}
         case events.JobFinished():
             return {"finished_at_ns": now}
         case events.AlarmRaised(alarm=alarm):

@@ -18,7 +18,7 @@ RUN <name>                          the job: offered until verified gone; SERVER
 │   └── identity.exchange           one for each token request that policy answered
 ├── platform.completing             runner ended until the platform's word on the job's end was recorded
 └── teardown                        end recorded until verified gone
-    ├── revoke                      until access was revoked
+    ├── revoke                      until access was revoked; beside the two others where that took longer than they
     ├── delete                      until the deletion was accepted
     └── verify                      looked until nothing was left
 ```

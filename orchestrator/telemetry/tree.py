@@ -77,8 +77,8 @@ class Tree:
             case events.JobAdmitted(decision):
                 self._decided(decision)
                 self._follow("wait", _PENDING)
-            case events.JobRefused(decision):
-                self._refused(decision)
+            case events.JobRefused(decision) if not self.offer.spec.awaits_platform_job:  # else it came with the name
+                self._decided(decision)
             case events.ProvisionStarted() | events.RunnerCreated() | events.RunnerVanished() | events.RunnerBound():
                 self._runner_moved(event)
             case events.PlatformJobNamed() | events.RunnerExited():
@@ -87,8 +87,8 @@ class Tree:
                 self._ended(outcome)
             case events.RunnerDeleted(revoked_at_ns=revoked_at_ns) if self._is_at("delete"):
                 self._deleted(revoked_at_ns)
-            case events.JobFinished(leftovers):
-                self._finished(leftovers)
+            case events.JobFinished(leftovers, revoked_at_ns):
+                self._finished(leftovers, revoked_at_ns)
             case events.DaemonRestarted(last_fact_at_ns=before):
                 self._restarted(before)
             case _:
@@ -128,10 +128,6 @@ class Tree:
         self._close_step(start)
         policy = self._open("policy", self._root, {**_PENDING, **attr.of_decision(decision)}, start)
         policy.close(self._now)
-
-    def _refused(self, decision: Decision) -> None:
-        if not self.offer.spec.awaits_platform_job:  # else it came with the name
-            self._decided(decision)
 
     def _platform_moved(self, event: events.PlatformJobNamed | events.RunnerExited) -> None:
         at = self._step.name if self._step is not None else ""
@@ -207,13 +203,19 @@ class Tree:
 
     def _deleted(self, revoked_at_ns: int) -> None:
         """Only now it is known when revoking was over: *delete* has covered both until here."""
-        delete, teardown = self._step, self._teardown
-        if delete is not None and teardown is not None and delete.start_ns <= revoked_at_ns <= self._now:
-            self._open("revoke", teardown, _FINALIZING, delete.start_ns).close(revoked_at_ns)
+        delete = self._step
+        if delete is not None and delete.start_ns <= revoked_at_ns <= self._now:
+            self._revoked(revoked_at_ns)
             delete.start_ns = revoked_at_ns
         self._follow("verify", _FINALIZING)
 
-    def _finished(self, leftovers: tuple[str, ...]) -> None:
+    def _revoked(self, at_ns: int) -> None:
+        if self._teardown is not None and not self._ordinals["revoke"]:
+            self._open("revoke", self._teardown, _FINALIZING, self._teardown.start_ns).close(min(at_ns, self._now))
+
+    def _finished(self, leftovers: tuple[str, ...], revoked_at_ns: int) -> None:
+        if revoked_at_ns:  # only after the deletion, and so beside it
+            self._revoked(revoked_at_ns)
         if leftovers and self._teardown is not None:
             self._teardown.fail("leftovers")
             self._teardown.attributes[f"{OWN}teardown.leftovers"] = len(leftovers)

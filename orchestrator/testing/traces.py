@@ -62,6 +62,13 @@ _OWN_OR_SEMCONV = (
 )  # fmt: skip
 _BESIDE = ("identity.exchange", "log.flush")
 """Spans that lie over others and are no phase themselves: a log may be read to its end while the job is torn down."""
+REVOKED_LATER = """\
+  teardown
+    delete
+    revoke
+    verify
+"""
+"""The end of a tree whose runner was deleted before all was revoked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +183,10 @@ class ReceivedTrace:
                     yield f"{after.name} begins within {before.name}"
 
     def _phases(self, parent: Span) -> list[Span]:
-        return [span for _, span in self._walk() if span.parent_span_id == parent.span_id and span.name not in _BESIDE]
+        below = [span for _, span in self._walk() if span.parent_span_id == parent.span_id]
+        deleted = max((span.end_time_unix_nano for span in below if span.name == "delete"), default=0)
+        late = [span for span in below if span.name == "revoke" and span.end_time_unix_nano > deleted]
+        return [span for span in below if span.name not in _BESIDE and span not in late]
 
     def _results(self) -> Iterator[str]:
         said = attributes_of(self.root.attributes)

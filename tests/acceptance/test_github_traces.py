@@ -14,7 +14,7 @@ from received_traces import astray, gaps, settled, trace_of
 from orchestrator.testing.github.faults import Fault
 from orchestrator.testing.github.model import Job
 from orchestrator.testing.otlp import OtlpReceiver
-from orchestrator.testing.traces import TEARDOWN, attributes_of
+from orchestrator.testing.traces import REVOKED_LATER, TEARDOWN, attributes_of
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -96,7 +96,7 @@ ALLOWED = f"{NAMED}  policy verdict=allow\n"
 DONE = f"    run\n    log.flush\n  platform.completing\n{TEARDOWN}"
 LOST = (
     f"RUN job-0 result=error reason=runner_lost{{more}} ! runner_lost\n{ALLOWED}"
-    "  execute\n    run ! runner_lost\n  platform.completing ! runner_lost\n  teardown\n    delete\n    verify\n"
+    f"  execute\n    run ! runner_lost\n  platform.completing ! runner_lost\n{REVOKED_LATER}"
 )
 """GitHub lets a registration go only when it has given up its runner: revoking is over after the runner was deleted."""
 RED = (

@@ -108,6 +108,13 @@ def test_a_revocation_that_fails_does_not_keep_the_runner_alive_and_the_job_does
     assert alarm.detail.endswith("not revoked: the gateway is away")
 
 
+def test_the_finish_says_when_revoking_was_over_only_where_the_deletion_did_not():
+    gone = {"revoked": True, "revoked_ns": 7, "deleted": True, "runner": ABSENT, "evidence": ()}
+    for deleted, told in ((e.RunnerDeleted(stories.RUNNER), 7), (e.RunnerDeleted(stories.RUNNER, 5), 0)):
+        job = record(*TO_TEARDOWN, deleted)
+        assert decide(job, after(job, 1, **gone), DEADLINES) == Step(facts=(e.JobFinished(revoked_at_ns=told),))
+
+
 def test_a_cancel_after_the_end_changes_nothing():
     job = record(*TO_RUNNING, ENDED, CANCEL)
     assert asks(decide(job, after(job, 0), DEADLINES)) is Action.REVOKE

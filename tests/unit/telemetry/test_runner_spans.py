@@ -86,6 +86,25 @@ def test_stages_are_below_the_phase_in_which_they_ended(story: str, lines: list[
     assert drawn(WHOLE[story]) == lines
 
 
+@pytest.mark.parametrize(
+    ("deleted_ms", "finished_ms", "lines"),
+    [
+        (0, 0, "delete 60-70, verify 70-80"),
+        (64, 0, "revoke 60-64, delete 64-70, verify 70-80"),
+        (0, 76, "delete 60-70, revoke 60-76, verify 70-80"),
+        (0, 99, "delete 60-70, revoke 60-80, verify 70-80"),
+        (64, 76, "revoke 60-64, delete 64-70, verify 70-80"),
+    ],
+    ids=["nobody said", "before the deletion", "after it", "by another clock", "said twice"],
+)
+def test_revoking_is_drawn_until_it_was_over(deleted_ms: int, finished_ms: int, lines: str) -> None:
+    """Where the runner was deleted before, as on GitHub, which lets a registration go later, it lies beside that."""
+    steps: list[e.Event] = [*stories.TO_WORK, end(Result.ERROR, EndReason.RUNNER_LOST)]
+    steps.append(e.RunnerDeleted(RUNNER, T0 + deleted_ms * MS if deleted_ms else 0))
+    steps.append(e.JobFinished(revoked_at_ns=T0 + finished_ms * MS if finished_ms else 0))
+    assert drawn(steps)[-1] == f"teardown 60-80: {lines}"
+
+
 def test_a_job_whose_proof_failed_ends_in_it() -> None:
     """The daemon that refused the claim notes what the agent said; the backend's own note comes with it."""
     tried = e.RunnerObserved(RUNNER, "uid-1", (StageBegan(S.START, T0 + 34 * MS), StageBegan(S.PROVE, T0 + 37 * MS)))
