@@ -44,7 +44,7 @@ def api_server(rooms: Rooms, drain: Draining, presence: Presence, operating: Ope
 
     deps = ServerDeps(
         engine=rooms.engine,
-        around=surroundings(rooms.engine, rooms.settings),
+        around=surroundings(rooms.engine, rooms.journal, rooms.settings),
         reader=rooms.journal,
         logs=LogReaderAdapter(rooms.logs, lambda: rooms.engine),
         authenticate=rooms.callers.verify,
@@ -85,8 +85,9 @@ def api_server(rooms: Rooms, drain: Draining, presence: Presence, operating: Ope
 
 def _checks(rooms: Rooms, drain: Draining) -> Mapping[str, str]:
     """What may keep the daemon from being given work, each with *ok* or what is wrong."""
+    journal = rooms.journal
     checks = {
-        "journal": "ok" if rooms.journal.healthy else "the journal cannot store facts; see the daemon's log",
+        "journal": "ok" if journal.healthy else f"{journal.problem or 'the journal failed'}; see the daemon's log",
         "intake": "draining" if drain.under_way else "ok",
     }
     checks |= rooms.audit.checks() if rooms.audit else {}

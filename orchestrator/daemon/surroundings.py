@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from orchestrator.backends.kubernetes.view import Limits
+from orchestrator.journal.trail import KeptJournal
 from orchestrator.lifecycle.engine import Engine
 from orchestrator.lifecycle.observation import SECOND
-from orchestrator.lifecycle.why import Surroundings
+from orchestrator.lifecycle.why import Around, Surroundings
 from orchestrator.model.events import WaitReason
 from orchestrator.model.record import Record
 from orchestrator.settings import Settings
@@ -16,13 +17,14 @@ from orchestrator.settings import Settings
 _CLUSTER = "kubernetes"
 
 
-def surroundings(engine: Engine, settings: Settings) -> Callable[[Record], Surroundings]:
-    """What the engine knows, with the limits of the backend on which the job's runner is. Blocks for no longer than it
-    takes to count the jobs in one pool's line."""
+def surroundings(engine: Engine, journal: KeptJournal, settings: Settings) -> Around:
+    """What the engine knows, with the limits of the backend on which the job's runner is, and what keeps the whole
+    daemon from recording anything. Blocks for no longer than it takes to count the jobs in one pool's line."""
     limits = obstacle_limits(settings)
 
-    def around(record: Record) -> Surroundings:
-        found = engine.around(record)
+    def around(record: Record, /, *, place: bool = True) -> Surroundings:
+        found = engine.around(record, place=place)
+        found = replace(found, unrecorded=journal.problem or found.unrecorded)
         return replace(found, obstacle_ns=limits) if record.backend == _CLUSTER else found
 
     return around

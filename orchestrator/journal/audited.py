@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Generic
 
 import structlog
 
-from orchestrator.errors import TryAgainError
+from orchestrator.errors import OrchestratorError, TryAgainError
+from orchestrator.journal.health import complain
 from orchestrator.journal.port import JobQuery, JobSummary, Stretch
 from orchestrator.journal.trail import KeptJournal, R, Trail, unavailable
 from orchestrator.lifecycle.ports import Clock
@@ -107,6 +108,13 @@ class AuditedJournal(Generic[R]):
     def audited(self) -> bool:
         """Whether facts reach the trail. While False nothing is stored."""
         return not self._failing and self._trail.healthy
+
+    @property
+    def problem(self) -> OrchestratorError | None:
+        """See `trail.KeptJournal`: of the journal, or of the trail that its facts wait for."""
+        if self._inner.problem is not None or self.audited:
+            return self._inner.problem
+        return self._trail.problem or unavailable("what was stored before is not there yet")
 
     @property
     def waiting(self) -> int:
@@ -214,7 +222,7 @@ class AuditedJournal(Generic[R]):
         try:
             self._records += self._trail.records(facts)
         except Exception:  # noqa: BLE001 -- what cannot be recorded must not be acted upon either
-            _complain("audit_records_failed")
+            complain("audit_records_failed")
             self._broken = True  # for ever: nothing passes these facts by, also when a write that is under way succeeds
             self._fail("a defect; the daemon's log has it")
         if not self._writing:
@@ -282,7 +290,7 @@ class AuditedJournal(Generic[R]):
                 try:
                     feed(facts)
                 except Exception:  # noqa: BLE001 -- one reader's defect must not fail the append of another
-                    _complain("journal_feed_failed")
+                    complain("journal_feed_failed")
             self._told = facts[-1].seq
         waiters, self._waiters = self._waiters, []
         for seq, told in waiters:
@@ -290,9 +298,3 @@ class AuditedJournal(Generic[R]):
                 self._waiters.append((seq, told))
             elif not told.done():
                 told.set_result(None)
-
-
-def _complain(event: str) -> None:
-    """Log the exception at hand, if that can be done: the daemon's own log may lie on the same full disk."""
-    with contextlib.suppress(OSError):
-        _log.exception(event)

@@ -20,25 +20,31 @@ def unavailable(detail: str, fix: str) -> TryAgainError:
     return TryAgainError(f"the journal cannot store facts: {detail}", reason="journal_unavailable", fix=fix)
 
 
+def complain(event: str) -> None:
+    """Log the exception at hand, if that can be done: the daemon's own log may lie on the same full disk."""
+    with contextlib.suppress(OSError):
+        _log.exception(event)
+
+
 class Health:
-    """Of the journal at `path`; `well` is whether the last write went through."""
+    """Of the journal at `path`; `problem` is why the last write did not go through, None when it did."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.well = True
+        self.problem: TryAgainError | None = None
 
     def wrote(self) -> None:
         """A write went through."""
-        if not self.well:
-            self.well = True
+        if self.problem is not None:
+            self.problem = None
             with contextlib.suppress(OSError):
                 _log.info("journal_well_again")
 
     def failed(self, error: sqlite3.Error) -> TryAgainError:
         """A write did not go through, and nothing of it was stored: what its callers are told."""
         problem = unavailable(str(error), self._fix(error))
-        if self.well:
-            self.well = False
+        first, self.problem = self.problem is None, problem
+        if first:
             with contextlib.suppress(OSError):  # the daemon's own log may lie on the same full disk
                 _log.error("journal_not_written", reason=problem.reason, error=str(problem), fix=problem.fix)
         return problem

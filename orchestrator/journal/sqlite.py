@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import structlog
-
 from orchestrator.errors import OrchestratorError
 from orchestrator.journal import codec, health, retention
 from orchestrator.journal.groups import Groups
@@ -33,7 +31,6 @@ PROBE_SECONDS = 1.0
 """Time between two looks whether a journal that failed can store again."""
 
 T = TypeVar("T")
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +80,12 @@ class SqliteJournal:
     @property
     def healthy(self) -> bool:
         """Whether the last try to store went through. While False, the journal tries by itself to get well."""
-        return self._store.healthy and not self._closed
+        return self.problem is None
+
+    @property
+    def problem(self) -> OrchestratorError | None:
+        """See `trail.KeptJournal`."""
+        return _closed() if self._closed else self._store.problem
 
     @property
     def waiting(self) -> int:
@@ -113,7 +115,7 @@ class SqliteJournal:
                 `fact_too_large`, `fact_unencodable`.
         """
         if self._closed:
-            raise health.unavailable("it is closed", "start the daemon")
+            raise _closed()
         encoded = [(job_id, event, type(event).__name__, codec.encode(event)) for job_id, event in facts]
         if not encoded:
             return ()
@@ -217,7 +219,7 @@ class SqliteJournal:
 
     async def _do(self, run: Callable[[Store], T]) -> T:
         if self._closed:
-            raise health.unavailable("it is closed", "start the daemon")
+            raise _closed()
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_Work(run, future))
         return await future
@@ -246,7 +248,7 @@ class SqliteJournal:
 
     def _take(self) -> list[_Waiting | _Work | None]:
         """What waits now; when nothing does, what comes first. Empty after a look at a sick journal."""
-        group = self._queue.take(None if self._store.healthy else PROBE_SECONDS)
+        group = self._queue.take(None if self._store.problem is None else PROBE_SECONDS)
         if not group:
             self._store.probe()
         return group
@@ -258,7 +260,7 @@ class SqliteJournal:
         try:
             answers = self._store.commit([item.append for item in waiting])
         except Exception as error:  # noqa: BLE001 -- the thread must outlive any defect, and callers must hear of it
-            _complain("journal_commit_failed")
+            health.complain("journal_commit_failed")
             answers = [health.unavailable(f"{type(error).__name__}", "report this defect")] * len(waiting)
         stored = [fact for answer in answers if not isinstance(answer, OrchestratorError) for fact in answer]
         settled = [(item.future, answer) for item, answer in zip(waiting, answers, strict=True)]
@@ -284,7 +286,7 @@ class SqliteJournal:
             try:
                 feed(stored)
             except Exception:  # noqa: BLE001 -- one reader's defect must not fail the append of another
-                _complain("journal_feed_failed")
+                health.complain("journal_feed_failed")
         for future, answer in settled:
             if future.done():
                 continue
@@ -294,7 +296,5 @@ class SqliteJournal:
                 future.set_result(answer)
 
 
-def _complain(event: str) -> None:
-    """Log the exception at hand, if that can be done: the daemon's own log may lie on the same full disk."""
-    with contextlib.suppress(OSError):
-        _log.exception(event)
+def _closed() -> OrchestratorError:
+    return health.unavailable("it is closed", "start the daemon")

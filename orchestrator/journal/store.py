@@ -52,9 +52,9 @@ class Store:
         self.seq = 0
 
     @property
-    def healthy(self) -> bool:
-        """Whether the last write went through."""
-        return self._health.well
+    def problem(self) -> TryAgainError | None:
+        """Why the last write did not go through; None when it did."""
+        return self._health.problem
 
     @classmethod
     def open(cls, path: Path) -> Store:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from orchestrator.errors import TryAgainError
+from orchestrator.errors import OrchestratorError, TryAgainError
 from orchestrator.journal.port import JournalReader
 from orchestrator.model.events import Fact
 
@@ -23,7 +23,14 @@ class KeptJournal(JournalReader, Protocol):
     """A journal as its owner knows it."""
 
     @property
-    def healthy(self) -> bool: ...
+    def healthy(self) -> bool:
+        """Whether it stores facts now, as far as is known."""
+        ...
+
+    @property
+    def problem(self) -> OrchestratorError | None:
+        """Why nothing can be recorded now, with a fix; None while it can, as far as is known."""
+        ...
 
     @property
     def waiting(self) -> int: ...
@@ -55,6 +62,11 @@ class Trail(Protocol[R]):
     @property
     def healthy(self) -> bool:
         """Whether it takes records now. While False it tries by itself to get well."""
+        ...
+
+    @property
+    def problem(self) -> OrchestratorError | None:
+        """Why it takes no records now, with a fix; None while it does."""
         ...
 
     @property

@@ -101,9 +101,10 @@ class Engine:
     def slots(self, pool: PoolName) -> Slots:
         return self._worker.slots[pool]
 
-    def around(self, record: Record) -> Surroundings:
-        """What is known beside a record of why its job stands where it stands; for `why.why`."""
-        return self._worker.around(record)
+    def around(self, record: Record, *, place: bool = True) -> Surroundings:
+        """What is known beside a record of why its job stands where it stands; for `why.why`. Only with `place` its
+        place in the line is counted, which takes time with the length of the line."""
+        return self._worker.around(record, place=place)
 
     def under_way(self, record: Record) -> RunnerObserved | None:
         """What was seen of the way of the record's runner and is not on record yet, without asking anybody."""

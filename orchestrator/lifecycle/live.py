@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from orchestrator.errors import TryAgainError
 from orchestrator.lifecycle.observed import tells, with_journey
 from orchestrator.lifecycle.ports import Journal, RunnerIdentity
 from orchestrator.model.events import AlarmRaised, Event, JobEnded
@@ -25,7 +26,8 @@ class LiveJob:
     `lock` is held for every change of `record`; `stale` means that the journal may know more than we do, and
     `ending` that an end is on its way there: from then on the job's identity is worth nothing. `alarms` are the
     kinds that a claim has raised already: whoever claims for ever does not fill the journal. `trouble` is what the last
-    try to move the job on ran into, for people; empty when it ran into nothing.
+    try to move the job on ran into, for people; empty when it ran into nothing. `unrecorded` is
+    why the last facts of the job could not be stored; None when they were.
     """
 
     record: Record
@@ -38,6 +40,7 @@ class LiveJob:
     revoked_ns: int = 0
     deleted: bool = False
     trouble: str = ""
+    unrecorded: TryAgainError | None = None
     alarms: set[str] = field(default_factory=set)
 
     @property
@@ -106,9 +109,11 @@ class LiveJobs:
             facts = with_journey(job.record, self._journey(job.record), facts)
         try:
             stored = await self._journal.append([(job_id, event) for event in facts])
-        except BaseException:
+        except BaseException as error:
             job.stale = True
+            job.unrecorded = error if isinstance(error, TryAgainError) else job.unrecorded
             raise
+        job.unrecorded = None
         for fact in stored:
             job.record = apply(job.record, fact)
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from orchestrator.lifecycle.why_ended import why_ended
 from orchestrator.lifecycle.why_pending import why_pending
-from orchestrator.lifecycle.why_words import Progress, Surroundings, Why, figure
+from orchestrator.lifecycle.why_unrecorded import why_unrecorded
+from orchestrator.lifecycle.why_words import Around, Progress, Surroundings, Why, figure
 from orchestrator.model.record import Record
 
-__all__ = ["Surroundings", "Why", "figure", "told", "why"]
+__all__ = ["Around", "Surroundings", "Why", "figure", "told", "why"]
 
 _UNKNOWN = Surroundings()
 
 
 def why(record: Record, around: Surroundings = _UNKNOWN) -> Why:
     """Why the job stands where it stands. Cheap enough for each row of a list, without `around` too."""
-    return why_pending(record, around) if record.outcome is None else why_ended(record, around)
+    answer = why_pending(record, around) if record.outcome is None else why_ended(record, around)
+    return answer if around.unrecorded is None else why_unrecorded(record, answer, around.unrecorded)
 
 
 def told(answer: Why, now_ns: int) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
+from orchestrator.errors import OrchestratorError
 from orchestrator.lifecycle.observation import SECOND, Deadlines
 from orchestrator.model.events import WaitReason
 from orchestrator.model.journey import RunnerStage
 from orchestrator.model.pool import Pool
+from orchestrator.model.record import Record
 
 _LONGEST = 300
 
@@ -36,8 +39,8 @@ class Surroundings:
 
     `in_use` of the `pool`'s places are taken; `before` jobs get a place of it earlier than this one. `obstacle_ns` are
     the longest times that a runner may be kept from starting, by reason. `trouble` is what the last try to move the job
-    on ran into. `stage` is what its runner is at, by what was seen of it. `hints` are facts of the job that may explain
-    its end, see `why_hints`.
+    on ran into; `unrecorded` is why nothing of it can be recorded now, so that it does not move on at all. `stage` is
+    what its runner is at, by what was seen of it. `hints` are facts of the job that may explain its end.
     """
 
     deadlines: Deadlines = field(default_factory=Deadlines)
@@ -47,13 +50,23 @@ class Surroundings:
     draining: bool = False
     obstacle_ns: Mapping[WaitReason, int] = field(default_factory=dict)
     trouble: str = ""
+    unrecorded: OrchestratorError | None = None
     stage: RunnerStage | None = None
     hints: tuple[str, ...] = ()
 
 
+class Around(Protocol):
+    """Who knows what surrounds a job now. Must not block."""
+
+    def __call__(self, record: Record, /, *, place: bool = True) -> Surroundings:
+        """Without `place` the job's place in the line is not counted: that takes time with the length of the line."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Why:
-    """`reason` is an EndReason, a WaitReason or a Progress; `sentence` ends with a full stop and fits one line.
+    """`sentence` ends with a full stop and fits one line. `reason` is an EndReason, a WaitReason or a Progress; while
+    nothing can be recorded, and the job is not over, it is the reason of that.
 
     `since_ns` is when that began (Unix time). `gives_up_at_ns` is the earliest moment at which the job is ended for it;
     0 when that is not known or never happens. `pending` says that the job is not over.

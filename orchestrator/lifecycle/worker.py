@@ -62,17 +62,18 @@ class Worker:
             for granted in slots.resize(pool.capacity):
                 self.queue.add(granted)
 
-    def around(self, record: Record) -> Surroundings:
-        """What is known here of why the job stands where it stands, beside its record."""
+    def around(self, record: Record, *, place: bool = True) -> Surroundings:
+        """What is known here of why the job stands where it stands, beside its record; see `Engine.around`."""
         job, pool = self._jobs.get(record.id), self._pools.of(record)
         slots = self.slots.get(record.offer.spec.pool)
         return Surroundings(
             self.deadlines,
             pool,
             in_use=slots.held if slots else None,
-            before=slots.before(record.id) if slots else None,
+            before=slots.before(record.id) if slots and place else None,
             draining=self.draining,
             trouble=job.trouble if job else "",
+            unrecorded=job.unrecorded if job else None,
             stage=self._stage(record),
         )
 
@@ -102,6 +103,7 @@ class Worker:
                 async with job.lock:
                     await self._jobs.refresh(job)
                     seen, step = await self._settle(job_id, job, seen)
+                job.unrecorded = None
             except TryAgainError as error:
                 # The journal is away. Nothing was stored and nothing was done; every fact is derived again.
                 job.failures += 1

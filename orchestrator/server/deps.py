@@ -10,7 +10,7 @@ from aiohttp import web
 
 from orchestrator.journal.port import JournalReader
 from orchestrator.lifecycle.ports import RunnerIdentity
-from orchestrator.lifecycle.why import Surroundings
+from orchestrator.lifecycle.why import Around, Surroundings
 from orchestrator.model.decision import Decision
 from orchestrator.model.egress import EgressProof
 from orchestrator.model.events import Event, Fact, RunnerObserved, SpansRelayed
@@ -276,8 +276,8 @@ class ServerDeps:
     """None where none are kept."""
     books: Books | None = None
     """None where nothing is counted."""
-    around: Callable[[Record], Surroundings] = lambda _record: Surroundings()
-    """What is known beside a job's record of why it stands where it stands. Must not block."""
+    around: Around = lambda *_, **__: Surroundings()
+    """What is known beside a job's record of why it stands where it stands."""
     page: Door | None = None
     """How people are let in by the live page; None where there is none."""
     instance: str = ""

@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 from aiohttp import web
 
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.intake import dispatch as intake
-from orchestrator.journal.port import JobQuery
+from orchestrator.journal.port import JobQuery, JobSummary
+from orchestrator.lifecycle.why import Why, why
 from orchestrator.model import events
 from orchestrator.model.events import Fact
 from orchestrator.model.job import Caller, JobId, JobOffer
-from orchestrator.model.record import fold
+from orchestrator.model.phase import Phase
+from orchestrator.model.record import Record, fold
 from orchestrator.server import schemas, views
 from orchestrator.server.deps import CALLER, ServerDeps
 from orchestrator.server.entrance.body import read_model, read_query
@@ -60,6 +63,13 @@ class Jobs:
                 return owner == caller.id
             case _:
                 return False
+
+    def visible_record(self, request: web.Request) -> Record | None:
+        """The record of the job a request names; None unless it is unfinished and the caller may see it."""
+        record = self._deps.engine.record(JobId(request.match_info["job_id"]))
+        if record is None or VISITOR in request or self.is_operator(request[CALLER]):
+            return record
+        return record if record.offer.caller.id == request[CALLER].id else None
 
     async def visible_facts(self, request: web.Request) -> tuple[JobId, Sequence[Fact]]:
         """The job a request names, with its facts; GiveUpError `job_not_found` unless the caller may see it."""
@@ -131,7 +141,15 @@ class Jobs:
         )
         page = lines[: query.limit]
         following = page[-1].job_id if len(lines) > query.limit else None
-        return json_response({"jobs": [views.summary_view(line) for line in page], "next": following})
+        jobs = [views.summary_view(line, self._stand(line)) for line in page]
+        return json_response({"jobs": jobs, "next": following})
+
+    def _stand(self, line: JobSummary) -> Why | None:
+        """Why an unfinished job stands where it stands, by what is in memory. Its place in the line is not counted."""
+        record = None if line.phase is Phase.FINISHED else self._deps.engine.record(line.job_id)
+        if record is None:
+            return None
+        return why(record, replace(self._deps.around(record, place=False), draining=self._deps.draining()))
 
     async def cancel_job(self, request: web.Request) -> web.Response:
         query = read_query(request, schemas.CancelQuery)

@@ -16,6 +16,15 @@ class View(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
+class StandView(View):
+    """What an unfinished job waits for or does, in a word and a sentence."""
+
+    reason: str
+    """As in `GET /v1/jobs/{id}/why`."""
+    sentence: str
+    """Without the job's place in the line and without how long it has been so: `why` has both."""
+
+
 class JobSummaryView(View):
     id: str
     name: str
@@ -24,6 +33,8 @@ class JobSummaryView(View):
     phase: Phase
     result: Result | None
     reason: EndReason | None
+    why: StandView | None
+    """Null for a finished job."""
     offered_at: str
     finished_at: str | None
 
@@ -164,11 +175,13 @@ class WhyView(View):
     phase: Phase
     result: Result | None
     reason: str
-    """An end's reason, a reason to wait, or what an unfinished job does that does not wait."""
+    """An end's reason, a reason to wait, or what an unfinished job does that does not wait; `journal_unavailable` or
+    `audit_unavailable` while nothing of an unfinished job can be recorded."""
     sentence: str
     """For people, with how long it has been so and when it is given up."""
     next_step: str
     since: str | None
+    """When that began; null when it is not known."""
     gives_up_at: str | None
     """The earliest moment at which the job is ended for it; null when that is not known or never happens."""
     pool: WhyPoolView

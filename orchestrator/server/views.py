@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from orchestrator.journal.port import JobSummary
+from orchestrator.lifecycle.why import Why
 from orchestrator.model import events
 from orchestrator.model.decision import Decision, Reason
 from orchestrator.model.events import Fact
@@ -49,8 +50,8 @@ def event_view(fact: Fact) -> dict[str, Any]:
     }
 
 
-def summary_view(line: JobSummary) -> dict[str, Any]:
-    """One line of a job list."""
+def summary_view(line: JobSummary, answer: Why | None) -> dict[str, Any]:
+    """One line of a job list; `answer` says why an unfinished job stands where it stands."""
     return {
         "id": line.job_id,
         "name": line.name,
@@ -59,6 +60,7 @@ def summary_view(line: JobSummary) -> dict[str, Any]:
         "phase": line.phase.value,
         "result": line.result or None,
         "reason": line.reason or None,
+        "why": {"reason": answer.reason, "sentence": answer.sentence} if answer else None,
         "offered_at": timestamp(line.offered_at_ns),
         "finished_at": timestamp(line.finished_at_ns),
     }

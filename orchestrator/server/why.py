@@ -6,13 +6,16 @@ What others have is told as counts only, so whoever may see the job may see all 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 
+from orchestrator.errors import TryAgainError
 from orchestrator.lifecycle.why import Surroundings, Why, told, why
 from orchestrator.lifecycle.why_hints import hints
+from orchestrator.model.events import Fact
 from orchestrator.model.record import Record, fold
 from orchestrator.server import schemas
 from orchestrator.server.deps import ServerDeps
@@ -30,10 +33,23 @@ class Reasons:
 
     async def explain_job(self, request: web.Request) -> web.Response:
         read_query(request, schemas.NoQuery)
-        job_id, facts = await self._jobs.visible_facts(request)
-        record = self._deps.engine.record(job_id) or fold(facts)
+        record, facts = self._jobs.visible_record(request), await self._facts(request)
+        record = self._jobs.visible_record(request) or record or fold(facts)
         around = replace(self._deps.around(record), draining=self._deps.draining(), hints=hints(facts))
         return json_response(why_view(record, around, why(record, around), time.time_ns()))
+
+    async def _facts(self, request: web.Request) -> Sequence[Fact]:
+        """Those of the job; none of an unfinished job while nothing can be recorded, for then they may not be shown
+        either, and the answer to why is just that."""
+        record = self._jobs.visible_record(request)
+        if record is not None and self._deps.around(record, place=False).unrecorded is not None:
+            return ()
+        try:
+            return (await self._jobs.visible_facts(request))[1]
+        except TryAgainError:
+            if record is None:
+                raise
+            return ()
 
 
 def why_view(record: Record, around: Surroundings, answer: Why, now_ns: int) -> dict[str, Any]:

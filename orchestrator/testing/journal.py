@@ -71,7 +71,13 @@ class MemoryJournal:
 
     @property
     def healthy(self) -> bool:
-        return not self._closed and not self._failing
+        return self.problem is None
+
+    @property
+    def problem(self) -> TryAgainError | None:
+        if self._closed:
+            return unavailable("it is closed")
+        return unavailable("told to fail") if self._failing else None
 
     @property
     def waiting(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from orchestrator.errors import TryAgainError
 from orchestrator.journal.trail import unavailable
 from orchestrator.model.events import Fact, JobOffered
 from orchestrator.model.job import JobId
@@ -25,6 +26,10 @@ class MemoryTrail:
         self._failing = 0
         self._broken_off = False
         self._waiting: list[tuple[Sequence[Fact], asyncio.Future[None]]] = []
+
+    @property
+    def problem(self) -> TryAgainError | None:
+        return None if self.healthy else unavailable("told to be unwell")
 
     @property
     def last_seq(self) -> int:

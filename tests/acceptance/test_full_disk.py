@@ -48,6 +48,14 @@ async def until_not_ready(here: Installation) -> Answer:
     return ready
 
 
+async def until_named(here: Installation, job_id: str) -> dict[str, Any]:
+    """What is said of why the job waits, once that names the disk; see `until_not_ready`."""
+    async with asyncio.timeout(60):
+        while "recorded now" not in (told := (await here.call("GET", f"/v1/jobs/{job_id}/why")).body)["sentence"]:
+            await fill_by_jobs(here)
+    return told
+
+
 async def the_disk_gets_full(
     here: Installation,
     witness: Witness,
@@ -68,6 +76,11 @@ async def the_disk_gets_full(
         ready = await until_not_ready(here)
         assert any(ready.body["checks"][name] != "ok" for name in wanting)
         assert (await here.job(running))["phase"] == "running", "reading goes on"
+        for job_id, lead in ((running, "The job is running as far"), (here.accepted[-1], "The job cannot go on")):
+            told = await until_named(here, job_id)
+            assert told["sentence"].startswith(lead)
+            assert told["next_step"].startswith("Operators: free space on the file system of")
+            assert told["reason"] in [f"{name}_unavailable" for name in wanting]
         listed = (await here.call("GET", "/v1/jobs?limit=200")).body["jobs"]
         assert {line["id"] for line in listed} == set(here.accepted), "what was refused is not there"
         witness.open_gate()

@@ -33,6 +33,12 @@ def state_text(job: Document) -> Text:
     return Text(word, style=_COLOURS.get(word, ""))
 
 
+def _reason(job: Document) -> str:
+    """Why it ended or what it waits for, in one word; nothing for a job that does what its phase says."""
+    word = job.get("reason") or (job.get("why") or {}).get("reason")
+    return "" if word == job.get("phase") else plain(word)
+
+
 _OF_REASONS = 60
 """Columns from which on reasons have room beside names."""
 
@@ -58,7 +64,7 @@ def job_table(jobs: Sequence[Document], now: datetime, width: int = 0) -> Table:
         if pipelines:
             cells.append(Text(plain(job.get("pipeline"))))
         took = between(job["offered_at"], job.get("finished_at"))
-        cells += [state_text(job), plain(job.get("reason")), age(job["offered_at"], now), took]
+        cells += [state_text(job), _reason(job), age(job["offered_at"], now), took]
         table.add_row(*cells)
     return table
 
@@ -71,7 +77,7 @@ def _narrow(table: Table, jobs: Sequence[Document], now: datetime, width: int) -
             Text(short_id(job["id"])),
             Text(plain(job["name"])),
             state_text(job),
-            *([Text(plain(job.get("reason")))] if reasons else []),
+            *([Text(_reason(job))] if reasons else []),
             Text(age(job["offered_at"], now), justify="right"),
         ]
         for job in jobs

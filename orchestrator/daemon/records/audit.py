@@ -51,6 +51,10 @@ class FactTrail:
         return self._audit.healthy
 
     @property
+    def problem(self) -> OrchestratorError | None:
+        return self._audit.problem
+
+    @property
     def last_seq(self) -> int:
         return self._audit.last_journal_seq
 

@@ -156,6 +156,18 @@ async def test_without_the_audit_log_nothing_is_decided_and_it_goes_on_by_itself
                 problem = await answer.json()
                 assert (answer.status, problem["reason"]) == (503, "audit_unavailable")
                 assert "Retry-After" in answer.headers
+            for job, lead in ((waits, "The job cannot go on"), (job_id, "The job is running as far as is known")):
+                async with world.client.get(f"{world.url}/v1/jobs/{job}/why", headers=world.operator) as answer:
+                    why = await answer.json()
+                assert why["sentence"].startswith(f"{lead}, "), why
+                assert why["sentence"].endswith(
+                    " recorded now: the audit log cannot store records: No space left on device."
+                )
+                assert why["next_step"].startswith(f"Operators: free space on the file system of {world.state}/audit;")
+                assert why["reason"] == "audit_unavailable"
+            async with world.client.get(f"{world.url}/v1/jobs", headers=world.operator) as answer:
+                stands = [line["why"]["reason"] for line in (await answer.json())["jobs"]]
+            assert stands == ["audit_unavailable"] * 2
             assert world.rooms.engine.record(waits).admitted_at_ns == 0, "not admitted before that is told"
             assert heard == []
             unsubscribe()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from orchestrator.model import events as e
 from orchestrator.model.decision import Verdict
-from orchestrator.server.shapes import WhyView
+from orchestrator.model.job import PoolName
+from orchestrator.server.shapes import JobSummaryView, WhyView
 from orchestrator.testing.faults import Fault
 
 
@@ -67,6 +71,71 @@ async def test_what_the_last_try_ran_into_is_told_though_no_fact_has_it(api):
     api.backend.faults.clear()
     await api.until(job_id, "finished")
     assert (await told(api, job_id)).sentence == f"{said}."
+
+
+async def test_a_job_whose_end_cannot_be_recorded_says_so_and_the_list_with_it(api):
+    job_id = await api.job("one")
+    identity = await api.run(job_id)
+    api.journal.fail_next(1 << 30)
+    api.backend.exit(identity.name, 3)
+    async with asyncio.timeout(30):
+        while (answer := await told(api, job_id)).reason == "running":
+            await asyncio.sleep(0)
+    assert (answer.reason, answer.since, answer.gives_up_at) == ("journal_unavailable", None, None)
+    assert answer.sentence == (
+        "The job is running as far as is known, and nothing more of it can be recorded now: the journal cannot store"
+        " facts: told to fail."
+    )
+    assert answer.next_step == "Operators: switch the fault off; this is the journal of the tests."
+    [line] = await listed(api)
+    assert line["why"] == {"reason": "journal_unavailable", "sentence": answer.sentence}
+    api.journal.fail_next(0)
+    await api.until(job_id, "finished")
+    assert (await told(api, job_id)).reason == "exit_nonzero"
+
+
+async def listed(api, query: str = "") -> list[dict[str, Any]]:
+    async with api.client.get(f"{api.url}/v1/jobs{query}", headers=api.operator) as answer:
+        assert answer.status == 200, await answer.text()
+        jobs: list[dict[str, Any]] = (await answer.json())["jobs"]
+    for line in jobs:
+        JobSummaryView.model_validate(line)
+    return jobs
+
+
+async def test_the_list_says_what_each_unfinished_job_waits_for(api):
+    over = await api.job("over")
+    await api.run(over)
+    await api.finish(over, 3)
+    for number in range(2):
+        await api.run(await api.job(f"first-{number}"))
+    line = await api.job("line")
+    await api.until(line, "waiting")
+    waits, *runs, ended = await listed(api)
+    assert waits["why"] == {
+        "reason": "pool_full",
+        "sentence": "The job waits for a place in pool 'default': 2 of 2 places are taken.",
+    }
+    assert [job["why"]["reason"] for job in runs] == ["running", "running"]
+    assert (ended["why"], ended["reason"]) == (None, "exit_nonzero")
+    api.draining.append(True)
+    assert (await listed(api, "?phase=waiting"))[0]["why"]["reason"] == "draining"
+
+
+async def test_no_list_counts_places_in_the_line(api, monkeypatch):
+    """That takes time with the length of the line, for each of its jobs."""
+    for number in range(2):
+        await api.run(await api.job(f"first-{number}"))
+    for number in range(3):
+        await api.until(await api.job(f"line-{number}"), "waiting")
+    asked: list[str] = []
+    slots = api.engine.slots(PoolName("default"))
+    counts = type(slots).before
+    monkeypatch.setattr(type(slots), "before", lambda one, job: (asked.append(job), counts(one, job))[1])
+    assert len(await listed(api, "?limit=4")) == 4
+    assert asked == []
+    await told(api, (await listed(api))[0]["id"])
+    assert len(asked) == 1
 
 
 async def test_a_draining_daemon_says_that_it_begins_nothing(api):

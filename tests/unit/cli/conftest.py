@@ -14,6 +14,8 @@ import pytest
 from aiohttp import web
 from typer.testing import CliRunner
 
+from orchestrator.server.shapes import JobSummaryView
+
 TOKEN = "caller-token-value"
 
 
@@ -32,6 +34,13 @@ def job_view(job_id: str = "dispatch.aa11bb22cc33dd44.1", **changes: Any) -> dic
         "leftovers": [], "log": None, "compacted": False,
     }  # fmt: skip
     return view | changes
+
+
+def summary_of(view: dict[str, Any]) -> dict[str, Any]:
+    """The line that a list has of a job."""
+    kept = {name: view[name] for name in JobSummaryView.model_fields if name != "why"}
+    stand = view.get("why", {"reason": "policy_pending", "sentence": "The job waits for policy's answer."})
+    return kept | {"why": None if view["phase"] == "finished" else stand}
 
 
 ENDED = {
@@ -145,7 +154,9 @@ class FakeDaemon:
         limit = int(request.query["limit"])
         page = lines[start : start + limit]
         more = start + limit < len(lines)
-        answer = web.json_response({"jobs": page, "next": page[-1]["id"] if more else None})
+        answer = web.json_response(
+            {"jobs": [summary_of(job) for job in page], "next": page[-1]["id"] if more else None}
+        )
         if self.after_lists:
             self.after_lists()
         return answer

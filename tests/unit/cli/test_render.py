@@ -39,26 +39,33 @@ def test_short_ids_are_beginnings_that_commands_take():
 
 def test_the_job_table(make_view):
     jobs = [
-        make_view("dispatch.0123456789abcdef.1", phase="waiting"),
-        make_view(result="denied", reason="policy_denied", finished_at="2026-01-02T03:04:07Z", pipeline="p"),
+        make_view("dispatch.0123456789abcdef.1", phase="waiting", why={"reason": "pool_full", "sentence": "It waits."}),
+        make_view("dispatch.0123456789abcdea.1", phase="running", why={"reason": "running", "sentence": "It runs."}),
+        make_view(result="denied", reason="policy_denied", finished_at="2026-01-02T03:04:07Z", pipeline="p", why=None),
     ]
-    first, second = text_of(render.job_table(jobs, NOW)).splitlines()[1:]
-    assert first.split() == ["0123456789ab", "build", "default", "waiting", "1m"]
+    first, runs, second = text_of(render.job_table(jobs, NOW)).splitlines()[1:]
+    assert first.split() == ["0123456789ab", "build", "default", "waiting", "pool_full", "1m"]
+    assert runs.split() == ["0123456789ab", "build", "default", "running", "1m"], "its state says it already"
     assert second.split() == ["aa11bb22cc33", "build", "default", "p", "denied", "policy_denied", "1m", "2.00", "s"]
 
 
 @pytest.mark.parametrize("width", [40, 60, 79])
 def test_a_narrow_job_table_keeps_which_job_it_is_and_how_it_stands(make_view, width):
     jobs = [
-        make_view("dispatch.0123456789abcdef.1", phase="waiting", pipeline="a-long-pipeline", name="n" * 70),
+        make_view(
+            "dispatch.0123456789abcdef.1", phase="waiting", pipeline="a-long-pipeline", name="n" * 70,
+            why={"reason": "pool_full", "sentence": "It waits."},
+        ),
         make_view(result="denied", reason="policy_denied", finished_at="2026-01-02T03:04:07Z"),
-    ]
+    ]  # fmt: skip
     lines = text_of(render.job_table(jobs, NOW, width), width).splitlines()
     assert len(lines) == 3
     assert max(map(len, lines)) <= width
-    assert re.match(r"0123456789ab nnnn\S+ +waiting +1m", lines[1]), "an id that commands take, and a name"
+    assert re.match(r"0123456789ab nnnn\S+ +waiting +(pool_full +)?1m", lines[1]), (
+        "an id that commands take, and a name"
+    )
     assert re.match(r"aa11bb22cc33 build +denied", lines[2])
-    assert ("policy_denied" in lines[2]) is (width >= 60)
+    assert ("policy_denied" in lines[2]) is ("pool_full" in lines[1]) is (width >= 60)
 
 
 def test_the_whole_job(make_view):

@@ -109,6 +109,7 @@ async def test_an_unwell_trail_refuses_before_anything_is_stored(stage: Stage) -
     with pytest.raises(TryAgainError) as refused:
         await stage.journal.append([(JOB, CANCELLED)])
     assert refused.value.reason == "audit_unavailable"
+    assert str(stage.journal.problem) == "the audit log cannot be written: told to be unwell"
     assert len(await stage.inner.facts_of(JOB)) == 1
     stage.trail.healthy = True
     await stage.journal.append([(JOB, CANCELLED)])
@@ -119,6 +120,8 @@ async def test_a_failed_write_is_tried_again_before_all_else(stage: Stage) -> No
     stage.trail.fail_next(2)
     call = await started(stage.journal.append([(JOB, CANCELLED)]))
     assert not stage.journal.audited
+    assert stage.journal.problem is not None
+    assert stage.journal.problem.reason == "audit_unavailable"
     with pytest.raises(TryAgainError):
         await stage.journal.append([(JOB, events.LogClosed(0, 0, 0))])
     await stage.clock.advance(RETRY_SECONDS)
@@ -126,6 +129,9 @@ async def test_a_failed_write_is_tried_again_before_all_else(stage: Stage) -> No
     await stage.clock.advance(RETRY_SECONDS)
     assert [fact.event for fact in await call] == [CANCELLED]
     assert stage.journal.audited
+    assert stage.journal.problem is None
+    stage.inner.fail_next()
+    assert str(stage.journal.problem) == "the journal cannot store facts: told to fail"
     assert stage.kept() == [CANCELLED]
     assert len(await stage.inner.facts_of(JOB)) == 2
 

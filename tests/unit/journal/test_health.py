@@ -21,11 +21,12 @@ def test_the_log_hears_of_a_full_disk_once_and_of_its_end(tmp_path: Path) -> Non
             with pytest.raises(TryAgainError, match="database or disk is full") as refused:
                 store.transaction(lambda: fill(store))
             assert refused.value.reason == "journal_unavailable"
-        assert not store.healthy
+        assert store.problem is not None
+        assert str(store.problem) == str(refused.value), "who asks later is told the same"
         store.execute("PRAGMA max_page_count = 1000000")
         store.probe()
         store.probe()
-    assert store.healthy
+    assert store.problem is None
     assert [line["event"] for line in told] == ["journal_not_written", "journal_well_again"]
     assert told[0]["error"] == "the journal cannot store facts: database or disk is full"
     assert f"free space on the file system of {path}" in told[0]["fix"]

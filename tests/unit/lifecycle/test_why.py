@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.errors import TryAgainError
 from orchestrator.lifecycle.observation import SECOND
 from orchestrator.lifecycle.why import Surroundings, Why, figure, told, why
 from orchestrator.lifecycle.why_ended import BY_WAIT, NEXT_STEPS
@@ -253,6 +254,61 @@ def test_who_cancelled_is_told_before_and_after_the_end():
     assert pending.sentence == "The job is being cancelled: alice asked for its end (wrong branch)."
     over = why(records.record(records.CANCEL, stories.end(Result.CANCELLATION, EndReason.CANCELLED), stories.FINISHED))
     assert over.sentence == "The job was cancelled: alice asked for its end (wrong branch)."
+
+
+FULL = TryAgainError(
+    "the journal cannot store facts: database or disk is full",
+    reason="journal_unavailable",
+    fix="free space on the file system of /state/journal.db; the daemon goes on by itself",
+)
+DISK = replace(AROUND, unrecorded=FULL, trouble="what an earlier try ran into")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        records.record(),
+        records.record(*records.TO_WAITING),
+        waited(e.WaitReason.POOL_FULL, "", *records.TO_WAITING),
+        records.record(*records.TO_PROVISIONING),
+        waited(e.WaitReason.IMAGE_PULL, "not found", *records.TO_BINDING),
+        records.record(*records.TO_RUNNING),
+        records.record(*records.TO_RUNNING, records.CANCEL),
+        records.record(*records.TO_RUNNING, stories.NAMED, the_offer=PLATFORM),
+    ],
+    ids=lambda record: f"{record.phase}-{record.wait.reason if record.wait else record.cancel is not None}",
+)
+def test_a_full_disk_is_the_cause_whatever_else_an_unfinished_job_waits_for(record: Record):
+    for around in (DISK, replace(DISK, draining=True)):
+        answer = why(record, around)
+        fits(answer)
+        assert answer.sentence.endswith(" now: the journal cannot store facts: database or disk is full.")
+        assert answer.next_step == (
+            "Operators: free space on the file system of /state/journal.db; the daemon goes on by itself."
+        )
+        assert (answer.reason, answer.pending, answer.gives_up_at_ns) == ("journal_unavailable", True, 0)
+        assert "earlier try" not in answer.sentence
+    assert f"### `{answer.reason}`" in REASONS
+
+
+def test_a_job_that_ended_before_the_disk_was_full_keeps_its_reason():
+    record = ended(EndReason.EXIT_NONZERO, Result.FAILURE, "the job exited with code 3")
+    answer = why(record, DISK)
+    fits(answer)
+    assert answer.sentence.startswith("The job failed: the job exited with code 3; its credentials")
+    assert "; nothing more of it can be recorded now: the journal cannot store facts: database or" in answer.sentence
+    assert "`orchestrator logs" in answer.next_step
+    assert answer.next_step.endswith(
+        "; operators: free space on the file system of /state/journal.db; the daemon goes on by itself."
+    )
+    assert answer.reason == EndReason.EXIT_NONZERO
+    finished = replace(record, phase=Phase.FINISHED)
+    assert why(finished, DISK) == why(finished, AROUND), "what is over needs no disk"
+
+
+def test_a_problem_without_a_fix_sends_people_to_the_log():
+    nameless = replace(AROUND, unrecorded=TryAgainError("the audit log cannot be written", reason="audit_unavailable"))
+    assert why(records.record(), nameless).next_step == "Operators: see the daemon's log."
 
 
 def test_the_last_trouble_is_told_where_no_fact_names_it():

@@ -166,7 +166,7 @@ def test_every_fact_can_be_shown_without_the_script(fact):
 
 def test_summary_and_pool_have_their_documented_shapes():
     line = JobSummary(JobId("a.b.1"), "n", "p", "", "c", Phase.QUEUED, 1_767_225_600_000_000_000)
-    assert JobSummaryView.model_validate(views.summary_view(line)).finished_at is None
+    assert JobSummaryView.model_validate(views.summary_view(line, None)).finished_at is None
     pool = Pool(PoolName("p"), "sandbox", TrustTier.STANDARD, 4, "b", "i", (EgressRule("a.example"),))
     assert PoolView.model_validate(views.pool_view(pool, 1, 2)).egress == ["tls://a.example:443"]
 
