@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import logging
+import os
 import sys
-from collections.abc import Awaitable, Collection, Iterator
+from collections.abc import Collection, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
@@ -31,7 +33,8 @@ def expect_the_end(tell_seconds: float = TELL_SECONDS, go_seconds: float = GO_SE
     `go_seconds` all threads are shown on standard error and the process ends with exit code 1. The latter needs neither
     the event loop nor the interpreter to be well."""
     asyncio.get_running_loop().call_later(tell_seconds, _tell, tell_seconds)
-    faulthandler.dump_traceback_later(go_seconds, exit=True, file=sys.__stderr__)
+    where = sys.__stderr__ or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 -- kept to the end
+    faulthandler.dump_traceback_later(go_seconds, exit=True, file=where)
 
 
 async def until_ended(tasks: Collection[asyncio.Task[None]], again_seconds: float = AGAIN_SECONDS) -> None:
@@ -59,7 +62,7 @@ def _places(task: asyncio.Task[Any]) -> list[str]:
     return places[::-1][:_DEEPEST]
 
 
-def _frames(waiting: Awaitable[Any] | None) -> Iterator[FrameType]:
+def _frames(waiting: object) -> Iterator[FrameType]:
     """Of a coroutine and of what it awaits, and so on, as far as Python shows them."""
     at: Any = waiting
     while at is not None:

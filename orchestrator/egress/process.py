@@ -106,7 +106,8 @@ class GatewayProcess:
             self._open.add(runner)
             answer = self._ask(line, {"do": "open", "runner": runner, "rules": listed, "listener": True}, listener)
         try:
-            reply = await asyncio.wait_for(answer, ANSWER_SECONDS)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                reply = await answer
         except (TimeoutError, asyncio.CancelledError) as error:
             # Whatever became of it, it must not stay open unknown to the caller.
             _ = self._ask(line, {"do": "close", "runner": runner})
@@ -136,7 +137,8 @@ class GatewayProcess:
             return False
         answer = self._ask(line, {"do": "change", "runner": runner, "rules": listed})
         try:
-            reply = await asyncio.wait_for(answer, ANSWER_SECONDS)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                reply = await answer
         except TimeoutError as error:
             self._kill()
             await self._gone()
@@ -158,7 +160,8 @@ class GatewayProcess:
         if answer is None:
             answer = self._closing[runner] = self._ask(line, {"do": "close", "runner": runner})
         try:
-            await asyncio.wait_for(asyncio.shield(answer), ANSWER_SECONDS)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await asyncio.shield(answer)
         except TimeoutError:
             self._kill()
             await self._gone()
@@ -176,10 +179,12 @@ class GatewayProcess:
         self._stopping = True
         answer = self._ask(line, {"do": "stop"})
         with contextlib.suppress(TimeoutError, TryAgainError):
-            await asyncio.wait_for(answer, STOP_SECONDS)
+            async with asyncio.timeout(STOP_SECONDS):
+                await answer
         line.close()  # end of file is its signal to exit
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._gone(), STOP_SECONDS)
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._gone()
         self._kill()
         await self._gone()
 
@@ -210,7 +215,8 @@ class GatewayProcess:
         self._watcher = asyncio.get_running_loop().create_task(self._watch(process, line))
         line.send(self._config.to_json())
         try:
-            await asyncio.wait_for(ready, START_SECONDS)
+            async with asyncio.timeout(START_SECONDS):
+                await ready
         except (TimeoutError, TryAgainError) as error:
             self._stopping = True
             self._kill()

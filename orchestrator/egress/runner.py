@@ -132,7 +132,8 @@ class Standing(ABC):
             TimeoutError: they were not within `seconds`.
         """
         self.cut()
-        await asyncio.wait_for(self._empty.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await self._empty.wait()
 
 
 class RunnerEgress(Standing):

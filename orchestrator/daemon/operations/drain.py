@@ -221,15 +221,14 @@ class Drainage:
 
         def look_on() -> None:
             # Where the engine took longer than that to drop the last one, no fact comes any more.
-            nonlocal timer
             look()
-            timer = loop.call_later(_LOOK_SECONDS, look_on)
+            timers[0] = loop.call_later(_LOOK_SECONDS, look_on)
 
         unsubscribe: Callable[[], None] = self._rooms.journal.subscribe(look_soon)
-        timer = loop.call_later(_LOOK_SECONDS, look_on)
+        timers = [loop.call_later(_LOOK_SECONDS, look_on)]
         look()
         try:
             yield quiet
         finally:
-            timer.cancel()
+            timers[0].cancel()
             unsubscribe()
