@@ -107,6 +107,23 @@ class ClusterGatewaySettings(Group):
         return value
 
 
+class ClusterBackupSettings(Group):
+    """Backups of the daemon's state on a schedule, on a volume of their own (`orchestrator-backups`). They hold private
+    keys: nothing else should mount that volume."""
+
+    schedule: str = Field(default="", max_length=100, pattern=r"^(([0-9A-Za-z*,/?-]+ ){4}[0-9A-Za-z*,/?-]+)?$")
+    """When, in the five fields of cron and the cluster's time zone, e.g. `30 3 * * *`. Empty: none are made."""
+    keep: int = Field(default=7, ge=1, le=1000)
+    """So many are kept; older ones are removed once a new one is whole."""
+    logs: bool = True
+    """With the output of jobs, which is the larger part."""
+    storage: Quantity = "20Gi"
+    """Size of the volume; it has to hold one more than are kept, and a copy of the journal."""
+    storage_class: Name | None = None
+    """StorageClass of the volume; none uses the cluster's default. One that is kept elsewhere than the daemon's volume
+    is worth more."""
+
+
 class PrometheusOperatorSettings(Group):
     """PodMonitors and a PrometheusRule in the rendered manifests, for clusters with a Prometheus operator."""
 
@@ -164,3 +181,4 @@ class KubernetesSettings(Group):
     runner_api: RunnerApiSettings = RunnerApiSettings()
     gateway: ClusterGatewaySettings = ClusterGatewaySettings()
     prometheus_operator: PrometheusOperatorSettings = PrometheusOperatorSettings()
+    backup: ClusterBackupSettings = ClusterBackupSettings()

@@ -102,8 +102,10 @@ async def test_jobs_are_kept_where_nothing_can_have_run_since(
     await here.until(queued, lambda view: view["wait"])
     await here.kill()
     assert (await command(here, "backup", str(tmp_path / "b"))).code == 0
-    shutil.rmtree(here.state)
-    assert (await command(here, "restore", "--keep-jobs", str(tmp_path / "b"))).code == 0
+    restored = await command(here, "restore", "--keep-jobs", "--aside", str(tmp_path / "b"), "--json")
+    assert restored.code == 0, restored.err
+    (away,) = map(Path, json.loads(restored.out)["moved_aside"])
+    assert (away / "journal.db").exists()
     await here.start()
     assert (await here.finished(queued))["result"] == "success"
     assert (await here.finished(running))["reason"] == "runner_lost"

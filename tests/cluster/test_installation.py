@@ -11,6 +11,7 @@ import http.server
 import importlib.util
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -27,13 +28,14 @@ import pytest
 import yaml
 
 from orchestrator import __version__
+from orchestrator.daemon.cluster.manifests import HEADER
 
 pytestmark = [pytest.mark.cluster, pytest.mark.node, pytest.mark.timeout(280)]
 
 PROJECT = Path(__file__).parents[2]
 KUBECTL = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")
 BUSYBOX = "runner.local/busybox:1"
-OLD = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "PodDisruptionBudget"}
+OLD = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "PodDisruptionBudget", "CronJob"}
 """Kinds that API servers older than 1.30 and 1.21 do not know in the version that is rendered."""
 
 WAY_OUT = r"""
@@ -118,6 +120,9 @@ class Site:
                 "installation": self.name, "namespace": self.name, "image": images["daemon"],
                 "agent_image": images["agent"], "image_pull_policy": "IfNotPresent", "storage_class": self.name,
                 "runner_api": {"url": f"https://orchestrator-runner-api.{self.name}.svc:8456"},
+                "backup": {
+                    "schedule": "0 0 1 1 *", "keep": 1, "storage": "1Gi", "storage_class": f"{self.name}-backups",
+                },
                 "gateway": {
                     "namespace": self.name, "replicas": 1, "url": f"http://orchestrator-gateway.{self.name}.svc:3128",
                 },
@@ -125,15 +130,18 @@ class Site:
         }  # fmt: skip
         self.settings.write_text(yaml.safe_dump(document))
 
+    def manifests(self, *words: str) -> str:
+        command = [sys.executable, "-m", "orchestrator", "manifests", "-c", str(self.settings), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
     def render(self) -> None:
-        command = [sys.executable, "-m", "orchestrator", "manifests", "-c", str(self.settings)]
-        subprocess.run([*command, "-o", str(self.folder / "cluster")], check=True, capture_output=True, timeout=60)
+        self.manifests("-o", str(self.folder / "cluster"))
         known = set(kubectl("api-resources", "-o", "name").split())
         if "validatingadmissionpolicies.admissionregistration.k8s.io" in known:
             return
         for path in (self.folder / "cluster").glob("*.yaml"):
             kept = [one for one in yaml.safe_load_all(path.read_text()) if one and one["kind"] not in OLD]
-            path.write_text(yaml.safe_dump_all(kept))
+            path.write_text(HEADER + yaml.safe_dump_all(kept))
 
     def trial(self, resolver: str) -> Path:
         """What this node lacks, as an operator adds things: a kustomization over the rendered one."""
@@ -190,10 +198,13 @@ def site(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> It
     threading.Thread(target=server.serve_forever, daemon=True).start()
     name = f"t{secrets.token_hex(3)}"
     made = Site(name, tmp_path_factory.mktemp("installation"), server.server_address[1], address)
-    disk = Path(os.environ["CLUSTER_DIR"]) / f"volume-{name}"
-    disk.mkdir(mode=0o755)
     lacking = sibling("lacking")
-    extra = yaml.safe_dump_all([*lacking.resolver_pod(name, images["daemon"]), lacking.volume(name, disk)])
+    volumes = []
+    for volume in (name, f"{name}-backups"):
+        disk = Path(os.environ["CLUSTER_DIR"]) / f"volume-{volume}"
+        disk.mkdir(mode=0o755)
+        volumes.append(lacking.volume(volume, disk))
+    extra = yaml.safe_dump_all([*lacking.resolver_pod(name, images["daemon"]), *volumes])
     try:
         kubectl("apply", "-f", "-", stdin=extra)
         where = ("--namespace", "kube-system", "get", "pod", name, "-o", "jsonpath={.status.podIP}")
@@ -336,6 +347,84 @@ def test_a_version_that_cannot_start_costs_no_job_and_the_rendering_before_is_th
     assert (shown["result"], shown["runner"]) == ("success", runner)
     assert site.daemon("logs", job["id"]) == "begun\nthrough\n"
     assert json.loads(site.daemon("audit", "verify", "--json"))["ok"] is True
+
+
+def test_a_backup_of_the_schedule_and_one_from_a_pipe_are_restored_by_the_rendered_jobs(site: Site) -> None:
+    """With what came after each of them: jobs go, the audit log stays."""
+    before = json.loads(site.daemon("submit", "--name", "before", "--script", "true", "--no-follow", "--json"))
+    site.daemon("show", before["id"], "--wait")
+    planned = [one for one in yaml.safe_load_all(site.manifests()) if one and one["kind"] == "CronJob"]
+    template = planned[0]["spec"]["jobTemplate"]
+    # As the server's controller makes it when its time has come.
+    job = {"apiVersion": "batch/v1", "kind": "Job", **template, "metadata": template["metadata"] | {"name": "planned"}}
+    site.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(job))
+    assert "kept: orchestrator-" in ended(site, "planned")
+    between = json.loads(site.daemon("submit", "--name", "between", "--script", "true", "--no-follow", "--json"))
+    site.daemon("show", between["id"], "--wait")
+    piped = site.folder / "piped.backup"
+    with piped.open("wb") as out:
+        words = (
+            "exec",
+            "deployment/orchestrator",
+            "--",
+            "orchestrator",
+            "backup",
+            "--scratch",
+            "/var/lib/orchestrator",
+        )
+        command = [KUBECTL, "--namespace", site.name, *words, "--config", "/etc/orchestrator/orchestrator.yaml", "-"]
+        subprocess.run(command, stdout=out, stderr=subprocess.PIPE, check=True, timeout=60)
+    after = json.loads(site.daemon("submit", "--name", "after", "--script", "true", "--no-follow", "--json"))
+    site.daemon("show", after["id"], "--wait")
+
+    site.kubectl("scale", "deployment/orchestrator", "--replicas=0")
+    selector = "app.kubernetes.io/component=daemon"
+    site.kubectl("wait", "--for=delete", "pod", "--selector", selector, "--timeout=120s", seconds=130)
+    site.kubectl("apply", "-f", "-", stdin=site.manifests("--restore", "newest"))
+    assert "whole; made at" in ended(site, "orchestrator-restore")
+    site.kubectl("delete", "job", "orchestrator-restore")
+    of_the_job = ("pod", "--selector", "app.kubernetes.io/component=restore", "--timeout=60s")
+    site.kubectl("wait", "--for=delete", *of_the_job, seconds=70)
+    site.kubectl("apply", "-f", "-", stdin=site.manifests("--restore", "-"))
+    until(lambda: site.kubectl("get", *of_the_job[:3], "-o", "name"))
+    site.kubectl("wait", "--for=condition=Ready", *of_the_job, seconds=70)
+    with piped.open("rb") as given:
+        command = [KUBECTL, "--namespace", site.name, "attach", "--stdin", "job/orchestrator-restore"]
+        done = subprocess.run(command, stdin=given, capture_output=True, check=False, timeout=120)
+    assert done.returncode == 0, done
+    assert "whole; made at" in ended(site, "orchestrator-restore")
+    site.kubectl("scale", "deployment/orchestrator", "--replicas=1")
+    site.ready("orchestrator")
+    known = {one["name"] for one in json.loads(site.daemon("jobs", "--json"))["jobs"]}
+    assert {"before", "between"} <= known
+    assert "after" not in known
+    assert json.loads(site.daemon("audit", "verify", "--json"))["ok"] is True
+    assert after["id"] in site.daemon("audit", "show", "--json"), "the log that was newer has been taken"
+    guide = (PROJECT / "docs" / "how-to" / "operate-on-kubernetes.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"-- python -c '(.+)'", guide)
+    listed = (
+        "exec",
+        "deployment/orchestrator",
+        "--",
+        "python",
+        "-c",
+        "import os; print(os.listdir('/var/lib/orchestrator'))",
+    )
+    assert site.kubectl(*listed).count("state.before-") == 2
+    site.kubectl("exec", "deployment/orchestrator", "--", "python", "-c", code)
+    assert "state.before-" not in site.kubectl(*listed)
+
+
+def ended(site: Site, job: str) -> str:
+    """What it printed, once it is complete."""
+
+    def done() -> bool:
+        found = json.loads(site.kubectl("get", "job", job, "-o", "json"))["status"]
+        assert not found.get("failed"), site.kubectl("logs", f"job/{job}", code=None)
+        return bool(found.get("succeeded"))
+
+    until(done, 90)
+    return site.kubectl("logs", f"job/{job}")
 
 
 def running(site: Site, component: str) -> list[str]:

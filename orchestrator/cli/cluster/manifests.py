@@ -10,6 +10,7 @@ import typer
 EXAMPLES = (
     "orchestrator manifests --config orchestrator.yaml --output cluster && kubectl apply -k cluster",
     "orchestrator manifests --config orchestrator.yaml | kubectl diff -f -",
+    "orchestrator manifests --config orchestrator.yaml --restore newest | kubectl apply -f -",
 )
 
 
@@ -26,6 +27,14 @@ def manifests(
         Path | None,
         typer.Option(help="PEM file of the daemon's CA, for the webhook of `deployment.namespaces`: `runner-api-ca`."),
     ] = None,
+    restore: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Print the Job alone that restores this backup of the volume of backups, `newest` of them, or - for "
+            "one that is attached to it.",
+        ),
+    ] = None,
 ) -> None:
     """Render the manifests of a cluster: pools with their guards, admission rules, daemon, gateway, webhook.
 
@@ -33,10 +42,14 @@ def manifests(
     Files of an earlier rendering that are no longer part of it are removed from the folder; other files are left alone.
     """
     from orchestrator.cli.output import note
-    from orchestrator.daemon.cluster.manifests import GATE, KUSTOMIZATION, documents, yaml_text
+    from orchestrator.daemon.cluster.manifests import GATE, KUSTOMIZATION, documents, restore_job, yaml_text
     from orchestrator.settings import load_settings
 
     settings = load_settings(config)
+    if restore is not None:
+        _refuse_output(output)
+        typer.echo(yaml_text([restore_job(settings, restore)]), nl=False)
+        return
     ca_pem = _read_ca(gate_ca) if gate_ca else ""
     files = documents(settings, config.read_text(encoding="utf-8") if config else "", ca_pem)
     if GATE in files and not ca_pem:
@@ -56,6 +69,16 @@ _NO_CA = (
 )
 
 
+def _refuse_output(output: Path | None) -> None:
+    from orchestrator.cli.exits import UsageError
+
+    if output is not None:
+        raise UsageError(
+            "--restore prints a Job that runs once, and --output is for what stays applied",
+            fix="leave --output out, and pipe it into kubectl apply --filename -",
+        )
+
+
 def _read_ca(path: Path) -> str:
     from orchestrator.errors import ConfigurationError
 
@@ -72,16 +95,33 @@ def _read_ca(path: Path) -> str:
 
 
 def _write(folder: Path, files: dict[str, str]) -> None:
-    """Raises ConfigurationError when the folder cannot be written."""
-    from orchestrator.daemon.cluster.manifests import HEADER
+    """
+    Raises:
+        ConfigurationError: the folder cannot be written, or a file of somebody else has one of the names.
+    """
     from orchestrator.errors import ConfigurationError
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for old in sorted(folder.glob("*.yaml")):
-            if old.name not in files and old.read_text(encoding="utf-8").startswith(HEADER):
-                old.unlink()
+        found = {path: _is_rendered(path) for path in sorted(folder.glob("*.yaml"))}
+        for path, rendered in found.items():
+            if path.name in files and not rendered:
+                raise ConfigurationError(
+                    f"{path} was not rendered by this command, and would be overwritten",
+                    fix="name another folder, and have a kustomization of yours point to it; or move that file away",
+                )
+        for path, rendered in found.items():
+            if path.name not in files and rendered:
+                path.unlink()
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"cannot write to {folder}: {error.strerror}", fix="check its permissions") from error
+
+
+def _is_rendered(path: Path) -> bool:
+    from orchestrator.daemon.cluster.manifests import HEADER
+
+    expected = HEADER.encode()
+    with path.open("rb") as file:
+        return file.read(len(expected)) == expected

@@ -10,7 +10,7 @@ import sqlite3
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Final
@@ -19,6 +19,7 @@ from orchestrator import __version__
 from orchestrator.daemon.backup.archive import Entry, Manifest, Writer, read_all
 from orchestrator.daemon.backup.copying import Copied, copy_database, is_database
 from orchestrator.daemon.backup.places import STATE, Source, places, sources
+from orchestrator.daemon.backup.room import has_room
 from orchestrator.errors import ConfigurationError, GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.private_file import create_private_file, sync_folder
 from orchestrator.settings import Settings
@@ -30,6 +31,7 @@ _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, 
 """What file systems without hard links say, such as FAT and some that are mounted by a network or a bucket."""
 _LOCK: Final = "lock"
 _PART: Final = "part"
+_STREAMED: Final = ".orchestrator-stream.backup.partial"
 _JOURNAL: Final = f"{STATE}/journal.db"
 
 
@@ -65,16 +67,25 @@ def back_up(settings: Settings, target: Path, *, logs: bool, progress: Progress)
     return manifest
 
 
-def stream(settings: Settings, out: IO[bytes], *, logs: bool, progress: Progress) -> Manifest:
+def stream(
+    settings: Settings, out: IO[bytes], *, logs: bool, progress: Progress, scratch: Path | None = None
+) -> Manifest:
     """Write a backup to a stream; whoever reads it knows by its end whether it is whole.
+
+    Databases are copied in `scratch` first, by default where temporary files are. What is left there when this is
+    killed, the next backup with the same `scratch` removes.
 
     Raises:
         OrchestratorError: as `back_up`.
     """
     _check_owner(settings.state_dir)
     try:
-        with tempfile.TemporaryDirectory(prefix="orchestrator-backup-") as scratch:
-            manifest = write(settings, out, Path(scratch), logs=logs, progress=progress)
+        with ExitStack() as stack:
+            if scratch is None:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="orchestrator-backup-")))
+            else:
+                folder = stack.enter_context(_scratch(scratch / _STREAMED))
+            manifest = write(settings, out, folder, logs=logs, progress=progress)
             out.flush()
     except OSError as error:
         raise _unwritable(error, Path("standard output")) from error
@@ -142,6 +153,12 @@ def _copy(source: Source, scratch: Path) -> Iterator[Path]:
         yield source.path
         return
     copy = scratch / "database"
+    if not has_room(scratch, _size(source.path)):
+        raise TryAgainError(
+            f"{scratch} has no room for a copy of {source.path}, {_size(source.path)} bytes",
+            reason="backup_unwritable",
+            fix="write to a disk with more room; for a pipe name one with --scratch",
+        )
     try:
         copy_database(source.path, copy)
         yield copy

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final
@@ -15,6 +16,7 @@ from typing import IO, Any, Final
 from orchestrator.daemon.backup.archive import Manifest, Member, damaged, read_all
 from orchestrator.daemon.backup.copying import check_database, is_database
 from orchestrator.daemon.backup.places import AUDIT, DECISIONS, LOST, RESTORING, STATE, belongs_to_a_database, places
+from orchestrator.daemon.backup.room import has_room
 from orchestrator.daemon.backup.unfinished import end_unfinished
 from orchestrator.errors import ConfigurationError, GiveUpError, OrchestratorError, TryAgainError
 from orchestrator.evidence.audit.note import NoteRefusedError, NoteVerifier
@@ -27,9 +29,8 @@ from orchestrator.settings import Settings
 Progress = Callable[[int], None]
 """Bytes read so far."""
 
-_KEPT_FREE_BYTES: Final = 256 << 20
-_KEPT_FREE_PART: Final = 20
-"""So much of a disk, or this part of a small one, is never unpacked into: others live on it too."""
+STDIN: Final = Path("-")
+"""The backup comes from standard input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ def _unpack(file: Path, stages: _Stages, progress: Progress) -> Checked:
             return give
 
         try:
-            with file.open("rb") as opened:
+            with nullcontext(sys.stdin.buffer) if file == STDIN else file.open("rb") as opened:
                 manifest = read_all(opened, take)
         except OSError as error:
             raise _unwritable(error, file) from error
@@ -164,9 +165,7 @@ def _make_folders(folder: Path) -> None:
 
 def _demand_room(folder: Path, member: Member) -> None:
     """A small file can claim to be a large one. No member gives more than it claims, so this is asked first."""
-    disk = os.statvfs(folder)
-    free = disk.f_bavail * disk.f_frsize - min(_KEPT_FREE_BYTES, disk.f_blocks * disk.f_frsize // _KEPT_FREE_PART)
-    if member.size <= free and (not disk.f_files or disk.f_favail > disk.f_files // _KEPT_FREE_PART):
+    if has_room(folder, member.size):
         return
     raise TryAgainError(
         f"the backup holds {member.name[:200]!r} of {member.size} bytes, for which the disk of {folder} has no room",
@@ -208,7 +207,7 @@ def _take_newer(newer: Path, staged: Mapping[str, Path]) -> int:
         raise GiveUpError(
             f"{newer} is no later state of the backup's audit log, or does not hold: {why}",
             reason="restore_misplaced",
-            fix="give the newest copy of the same log, or leave the option out",
+            fix="give the newest copy of the same log, or none: without --newer-audit, and without --aside",
         )
     shutil.rmtree(folder)
     _make_folders(folder)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 
+from orchestrator.backends.kubernetes.render.backup import FROM_STDIN, restore_document
 from orchestrator.backends.kubernetes.render.daemon import NAME as DAEMON_SERVICE
+from orchestrator.backends.kubernetes.render.daemon import STATE_VOLUME
 from orchestrator.backends.kubernetes.render.gate import Gate, gate_documents
 from orchestrator.backends.kubernetes.render.gateway import CA_FILE, PROBE_PORT, TOKEN_FILE
 from orchestrator.backends.kubernetes.render.groups import documents_by_file, kustomization
-from orchestrator.backends.kubernetes.render.installation import Installation
+from orchestrator.backends.kubernetes.render.installation import BackupPlan, Installation
 from orchestrator.daemon.cluster.monitoring import monitoring_documents
 from orchestrator.daemon.cluster.network import network_policies, reach
 from orchestrator.daemon.cluster.slice import KUBERNETES, kubernetes_config, require_image
@@ -20,9 +23,13 @@ from orchestrator.server.cluster.admission import REVIEW_PATH
 from orchestrator.settings import Settings
 
 HEADER = "# Rendered by `orchestrator manifests`. Change the settings and render again; edits here are lost.\n"
+NEWEST = "newest"
+"""Instead of a backup's name."""
 KUSTOMIZATION = "kustomization"
 GATE = "gate"
 MONITORING = "monitoring"
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
 
 def installation(settings: Settings, settings_yaml: str) -> Installation:
@@ -72,7 +79,26 @@ def installation(settings: Settings, settings_yaml: str) -> Installation:
         gate_service=asked.service if asked else "",
         gate_service_port=asked.service_port if asked else 0,
         gate_port=asked.listening if asked else 0,
+        backup=_backup_plan(settings),
     )
+
+
+def _backup_plan(settings: Settings) -> BackupPlan | None:
+    given = settings.kubernetes.backup
+    if not given.schedule:
+        return None
+    for key, folder in (
+        ("audit.folder", settings.audit.folder),
+        ("policy.decisions.folder", settings.policy.decisions.folder),
+    ):
+        if folder is not None and not folder.is_relative_to(STATE_VOLUME):
+            raise ConfigurationError(
+                f"{key} lies outside {STATE_VOLUME}, where the pods of kubernetes.backup do not see it: every backup "
+                "would lack what is there",
+                reason="state_dir_unusable",
+                fix=f"put it below {STATE_VOLUME}, or leave kubernetes.backup.schedule empty and back up by exec",
+            )
+    return BackupPlan(given.schedule, given.keep, given.logs, given.storage, given.storage_class or "")
 
 
 def gate(settings: Settings, ca_pem: str = "") -> Gate | None:
@@ -135,6 +161,32 @@ def documents(settings: Settings, settings_yaml: str, gate_ca: str = "") -> dict
     if watched := monitoring_documents(settings, rendered.labels()):
         files[MONITORING] = watched
     return {**files, KUSTOMIZATION: [kustomization(list(files))]}
+
+
+def restore_job(settings: Settings, file: str) -> dict[str, Any]:
+    """The Job that restores a backup: `newest` or a name on the volume of backups, or `-` for what is attached to it.
+
+    Raises:
+        ConfigurationError: as `documents`, and reason `backup_unreadable` where there is no such volume, or the name is
+            no file's.
+    """
+    rendered = installation(settings, "")
+    require_image("kubernetes.image", rendered.image)
+    if file == FROM_STDIN:
+        return restore_document(rendered, file)
+    if rendered.backup is None:
+        raise ConfigurationError(
+            "kubernetes.backup.schedule is not set, so there is no volume of backups to restore from",
+            reason="backup_unreadable",
+            fix="give --restore - and attach the file, as docs/how-to/operate-on-kubernetes.md shows",
+        )
+    if not _FILE_NAME.fullmatch(file):
+        raise ConfigurationError(
+            "--restore: this is no name of a file on the volume of backups",
+            reason="backup_unreadable",
+            fix="give `newest`, or a name as the log of a backup has it: orchestrator-20260131T033000Z.backup",
+        )
+    return restore_document(rendered, "" if file == NEWEST else file)
 
 
 def yaml_text(documents: list[dict[str, Any]]) -> str:

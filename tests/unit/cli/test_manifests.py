@@ -138,6 +138,23 @@ def test_files_of_a_pool_that_is_gone_go_too_and_others_stay(tmp_path: Path):
     assert {"pool-default.yaml", "mine.yaml"} <= {path.name for path in out.iterdir()}
 
 
+@pytest.mark.parametrize("name", ["kustomization.yaml", "daemon.yaml"])
+def test_a_file_of_somebody_else_is_never_overwritten(tmp_path: Path, name: str):
+    """As when a site's own folder is named, whose kustomization says what is added."""
+    (tmp_path / name).write_text("resources: [../cluster]\n", encoding="utf-8")
+    result = CliRunner().invoke(app, ["manifests", "--config", str(EXAMPLES[1]), "--output", str(tmp_path)])
+    assert result.exit_code == 1
+    assert name in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [name], "nothing was written"
+    assert (tmp_path / name).read_text(encoding="utf-8") == "resources: [../cluster]\n"
+
+
+def test_a_file_that_is_no_text_stays(tmp_path: Path):
+    (tmp_path / "theirs.yaml").write_bytes(b"\xff\xfe\x00")
+    run("--config", str(EXAMPLES[1]), "--output", str(tmp_path))
+    assert (tmp_path / "theirs.yaml").read_bytes() == b"\xff\xfe\x00"
+
+
 @pytest.mark.parametrize("named", ["image", "agent_image"])
 def test_an_image_that_is_not_named_is_asked_for(tmp_path: Path, named: str):
     config = tmp_path / "half.yaml"

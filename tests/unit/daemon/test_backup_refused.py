@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.daemon.backup import making, restoring
+from orchestrator.daemon.backup import making, restoring, room
 from orchestrator.daemon.backup.archive import Manifest
 from orchestrator.daemon.backup.copying import check_database
 from orchestrator.daemon.backup.making import back_up
@@ -193,8 +193,8 @@ def test_a_disk_is_never_filled_to_its_end(state: Path, tmp_path: Path, monkeypa
     """Others live on it, too: what is left for them is no room for a backup, however small its files are."""
     a_journal(state)
     backed_up(state, tmp_path / "b")
-    monkeypatch.setattr(restoring, "_KEPT_FREE_BYTES", 1 << 62)
-    monkeypatch.setattr(restoring, "_KEPT_FREE_PART", 1)
+    monkeypatch.setattr(room, "_KEPT_FREE_BYTES", 1 << 62)
+    monkeypatch.setattr(room, "_KEPT_FREE_PART", 1)
     with pytest.raises(TryAgainError, match="has no room"):
         restored(tmp_path / "b", tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []

@@ -53,6 +53,24 @@ def daemon_documents(installation: Installation) -> list[Document]:
     return [*made, _deployment(installation), disruption_budget(installation, NAME, space, DAEMON)]
 
 
+def environment(installation: Installation) -> list[Document]:
+    """What the settings do not say: where things are in the pod."""
+    return [
+        {"name": "ORCHESTRATOR_STATE_DIR", "value": STATE_FOLDER},
+        {"name": "ORCHESTRATOR_SERVER__HOST", "value": "0.0.0.0"},  # noqa: S104 -- NetworkPolicies say who may
+        {"name": "ORCHESTRATOR_SERVER__PORT", "value": str(installation.api_port)},
+        *_public_url(installation),
+    ]
+
+
+def settings_volume() -> Document:
+    return {"name": "settings", "configMap": {"name": SETTINGS_MAP}}
+
+
+def state_volume() -> Document:
+    return {"name": "state", "persistentVolumeClaim": {"claimName": STATE_CLAIM}}
+
+
 def _public_url(installation: Installation) -> list[Document]:
     """The issuer has one name from the start: of *every address* nobody could fetch its keys."""
     if not installation.public_url:
@@ -84,12 +102,7 @@ def _deployment(installation: Installation) -> Document:
         installation,
         DAEMON,
         ["run", "--config", f"{SETTINGS_FOLDER}/{SETTINGS_NAME}"],
-        env=[
-            {"name": "ORCHESTRATOR_STATE_DIR", "value": STATE_FOLDER},
-            {"name": "ORCHESTRATOR_SERVER__HOST", "value": "0.0.0.0"},  # noqa: S104 -- NetworkPolicies say who may
-            {"name": "ORCHESTRATOR_SERVER__PORT", "value": str(installation.api_port)},
-            *_public_url(installation),
-        ],
+        env=environment(installation),
         ports=_ports(installation),
         # Recovery reads the journal before the listener answers; meanwhile only the start-up probe asks. It asks often:
         # until Services lead to the next daemon, the gateways' tables grow old (`fresh_seconds`).
@@ -109,8 +122,8 @@ def _deployment(installation: Installation) -> Document:
         "terminationGracePeriodSeconds": installation.drain_seconds + STOP_MARGIN_SECONDS,
         "containers": [daemon],
         "volumes": [
-            {"name": "settings", "configMap": {"name": SETTINGS_MAP}},
-            {"name": "state", "persistentVolumeClaim": {"claimName": STATE_CLAIM}},
+            settings_volume(),
+            state_volume(),
             {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
         ],
     }

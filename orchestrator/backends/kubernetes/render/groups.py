@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.backends.kubernetes.render.admission import admission_documents, admission_names
+from orchestrator.backends.kubernetes.render.backup import backup_documents
 from orchestrator.backends.kubernetes.render.daemon import daemon_documents
 from orchestrator.backends.kubernetes.render.gateway import gateway_documents
 from orchestrator.backends.kubernetes.render.installation import Document, Installation
@@ -28,11 +29,13 @@ def documents_by_file(installation: Installation) -> dict[str, list[Document]]:
     cluster = cluster_documents(installation, admission_names(installation))
     if any(pool.priority_class == DEFAULT_PRIORITY_CLASS for pool in installation.pools):
         cluster.insert(0, priority_class(installation, DEFAULT_PRIORITY_CLASS))
+    backup = backup_documents(installation)
     return made | {
         "cluster": cluster,
         "admission": admission_documents(installation),
         "daemon": daemon_documents(installation),
         "gateway": gateway_documents(installation),
+        **({"backup": backup} if backup else {}),
     }
 
 

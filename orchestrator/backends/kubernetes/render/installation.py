@@ -24,6 +24,17 @@ DAEMON_ACCOUNT = "orchestrator"
 
 
 @dataclass(frozen=True, slots=True)
+class BackupPlan:
+    """When backups are made (five fields of cron), how many are kept, and the volume they lie on."""
+
+    schedule: str
+    keep: int
+    logs: bool
+    storage: str
+    storage_class: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Installation:
     """The daemon, its gateways and its pools in one cluster.
 
@@ -31,8 +42,7 @@ class Installation:
     NetworkPolicies of each namespace, made elsewhere. `runner_api_service` and `gateway_service` are empty when
     pods reach those at an address instead of a Service. Ports are TCP; `drain_seconds` is how long the daemon
     may take to stop. `public_url` is empty where the settings name one. `gate_port` is where API servers ask before
-    they start a workload, 0 where none does; `gate_service` as `runner_api_service`.
-    """
+    X"""
 
     config: KubernetesConfig
     namespace: str
@@ -61,6 +71,7 @@ class Installation:
     gate_service: str = ""
     gate_service_port: int = 0
     gate_port: int = 0
+    backup: BackupPlan | None = None
 
     @property
     def pools(self) -> list[KubernetesPool]:

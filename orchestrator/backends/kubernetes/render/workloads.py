@@ -65,6 +65,23 @@ def projected_token(audience: str, seconds: int) -> Document:
     return {"name": "identity", "projected": {"sources": [{"serviceAccountToken": token}]}}
 
 
+def pod_of_ours() -> Document:
+    """What all our pods say of themselves.
+
+    Without service links: for a Service named `orchestrator` they would set variables that look like settings.
+    A volume's group is set when it is empty and not at each start, which would open every key in it to the group.
+    """
+    return {
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "fsGroup": SERVICE_UID,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+
+
 def deployment(
     installation: Installation,
     name: str,
@@ -74,25 +91,12 @@ def deployment(
     settings_text: str,
     **spec: object,
 ) -> Document:
-    """A Deployment of one kind of pod, chosen by `component_labels`; new settings start its pods again.
-
-    Without service links: for a Service named `orchestrator` they would set variables that look like settings.
-    A volume's group is set when it is empty and not at each start, which would open every key in it to the group.
-    """
+    """A Deployment of one kind of pod, chosen by `component_labels`; new settings start its pods again."""
     selected = component_labels(installation.config.installation, component)
     settings = hashlib.sha256(settings_text.encode()).hexdigest()
     template = {
         "metadata": {"labels": installation.labels(component), "annotations": {ANNOTATION_SETTINGS: settings}},
-        "spec": {
-            "enableServiceLinks": False,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "fsGroup": SERVICE_UID,
-                "fsGroupChangePolicy": "OnRootMismatch",
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            **pod,
-        },
+        "spec": {**pod_of_ours(), **pod},
     }
     return document(
         "apps/v1",
