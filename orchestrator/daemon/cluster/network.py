@@ -123,8 +123,10 @@ def _daemon_workload(settings: Settings, runners: tuple[Peer, ...]) -> Workload:
     if outside:
         egress.append(Allowed(outside, API_SERVER_PORTS))
     opa = settings.policy.opa_url if settings.policy.engine == "opa" else ""
-    servers = (settings.telemetry.otlp_endpoint, opa, *_anchors(settings))
-    egress.extend(_towards(url) for url in servers if url)
+    servers = (settings.telemetry.otlp_endpoint, opa, *_anchors(settings), *_partners(settings))
+    for towards in (_towards(url) for url in servers if url):
+        if towards not in egress:
+            egress.append(towards)
     labels = component_labels(given.installation, DAEMON)
     return Workload("daemon", given.namespace, labels, tuple(ingress), tuple(egress))
 
@@ -136,6 +138,16 @@ def _anchors(settings: Settings) -> Iterator[str]:
             yield anchor.http.url
         elif anchor.object_store is not None:
             yield anchor.object_store.url
+
+
+def _partners(settings: Settings) -> Iterator[str]:
+    """Who is told of jobs, where people sign in for the page, and the tracker that is asked for tickets."""
+    yield from (one.url for one in settings.notifications.endpoints)
+    if settings.page.enabled:
+        yield from (one.issuer for one in settings.page.providers)
+    tracker = settings.promotion.tickets
+    if tracker is not None:
+        yield tracker.proxy or tracker.url
 
 
 def _gateway_workload(settings: Settings, runners: tuple[Peer, ...]) -> Workload:

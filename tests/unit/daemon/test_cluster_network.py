@@ -161,6 +161,61 @@ def test_an_address_in_the_url_is_let_through_as_an_address():
     assert not policies.allows(runner, Endpoint("10.4.0.2"), 9000)
 
 
+def partners(**more: Any) -> Settings:
+    """Whoever a daemon talks to for people, each at an address of its own."""
+    hook = {"key_files": ["/etc/keys/hook"], "allow_private": True}
+    ticket = {"url": "https://10.7.0.4/issue/{id}"}
+    return Settings.model_validate(
+        {
+            "pools": [{"name": "one", "backend": "kubernetes"}],
+            "kubernetes": {"agent_image": "registry.example/agent:1", "api_server_cidrs": ["10.0.0.0/28"]},
+            "notifications": {
+                "endpoints": [
+                    {"name": "inside", "url": "http://hooks.tenant.svc:8080/jobs", **hook},
+                    {"name": "address", "url": "https://10.7.0.2:8443/jobs", **hook},
+                    {"name": "again", "url": "https://10.7.0.2:8443/others", **hook},
+                ]
+            },
+            "page": {
+                "providers": [
+                    {"name": "staff", "issuer": "https://10.7.0.3:9443", "client_id": "x", "viewer": [{"sub": ".+"}]}
+                ]
+            },
+            "promotion": {"tickets": ticket},
+        }
+        | more
+    )
+
+
+def test_the_daemon_reaches_who_is_told_of_jobs_and_where_people_sign_in():
+    """Or messages wait in the outbox, and nobody gets in, as soon as the ranges are narrowed or a port is another."""
+    given_settings = partners()
+    policies = policy_set(given_settings)
+    daemon = Endpoint("10.0.0.9", "orchestrator", DAEMON)
+    assert policies.allows(daemon, Endpoint("10.0.8.8", "tenant"), 8080)
+    assert not policies.allows(daemon, Endpoint("10.0.8.8", "edge"), 8080)
+    for address, port in (("10.7.0.2", 8443), ("10.7.0.3", 9443), ("10.7.0.4", 443)):
+        assert policies.allows(daemon, Endpoint(address), port)
+        assert not policies.allows(daemon, Endpoint(address), port + 1)
+    (policy,) = [
+        one
+        for one in network_policies(given_settings, kubernetes_config(given_settings))["orchestrator"]
+        if one["metadata"]["name"] == "daemon"
+    ]
+    assert sum(rule["ports"] == [{"protocol": "TCP", "port": 8443}] for rule in policy["spec"]["egress"]) == 1
+
+
+def test_the_daemon_reaches_no_provider_of_a_page_that_is_not_served_and_a_proxy_instead_of_the_tracker():
+    provider = {"name": "staff", "issuer": "https://10.7.0.3:9443", "client_id": "x", "viewer": [{"sub": ".+"}]}
+    ticket = {"url": "https://10.7.0.4/issue/{id}", "proxy": "http://10.7.0.5:3128"}
+    given_settings = partners(page={"enabled": False, "providers": [provider]}, promotion={"tickets": ticket})
+    policies = policy_set(given_settings)
+    daemon = Endpoint("10.0.0.9", "orchestrator", DAEMON)
+    assert not policies.allows(daemon, Endpoint("10.7.0.3"), 9443)
+    assert not policies.allows(daemon, Endpoint("10.7.0.4"), 443)
+    assert policies.allows(daemon, Endpoint("10.7.0.5"), 3128)
+
+
 def test_the_daemon_reaches_what_it_is_told_of():
     given_settings = Settings.model_validate(
         {
