@@ -14,6 +14,13 @@ import msgspec
 from orchestrator.errors import GiveUpError
 from orchestrator.model.events import Event
 
+NEWER_FIX = (
+    "start the version that wrote this journal again, or a later one. To stay with this version, restore the backup "
+    "that was made before the upgrade (`orchestrator restore --aside FILE`; on a cluster the Job of `orchestrator "
+    "manifests --restore NAME`): what happened since is forgotten then"
+)
+"""What to do about a journal of a later version. Nothing was changed in it."""
+
 MAX_FACT_BYTES = 8 << 20
 """Largest encoded event. The API's own limits are far below; this one protects the writer from all others."""
 
@@ -75,7 +82,7 @@ def decode(kind: str, data: bytes | msgspec.Raw) -> Event:
         raise GiveUpError(
             f"the journal holds a fact of a kind this program does not know: {kind[:64]!r}",
             reason="journal_newer",
-            fix="run the version of the orchestrator that wrote this journal, or a later one",
+            fix=NEWER_FIX,
         )
     try:
         event: Event = decoder.decode(data)

@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 
 from orchestrator.errors import ConfigurationError
+from orchestrator.journal.codec import NEWER_FIX
 
 APPLICATION_ID = 0x4A726E6C
 """`Jrnl`: tells our files from every other program's SQLite files."""
@@ -156,7 +157,7 @@ def inspect(path: Path) -> None:
         raise ConfigurationError(
             f"the journal {path} has version {found}; this program knows versions up to {len(STEPS)}",
             reason="journal_newer",
-            fix="run the version of the orchestrator that wrote it, or a later one",
+            fix=NEWER_FIX,
         )
 
 

@@ -80,7 +80,8 @@ async def test_a_journal_that_is_damaged_or_of_a_newer_version(
     said = await refused(here)
     assert "[journal_newer]" in said
     assert "version 99" in said
-    assert "run the version of the orchestrator that wrote it, or a later one" in said
+    assert "start the version that wrote this journal again, or a later one" in said
+    assert "orchestrator restore --aside FILE" in said
     assert digest(journal) == before
 
     shutil.copyfile(sound, journal)

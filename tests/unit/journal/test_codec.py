@@ -63,6 +63,7 @@ def test_kinds_of_a_newer_program_are_refused() -> None:
         codec.decode("JobTeleported", b"{}")
     assert refused.value.reason == "journal_newer"
     assert "JobTeleported" in str(refused.value)
+    assert "orchestrator restore --aside FILE" in str(refused.value.fix)
 
 
 @pytest.mark.parametrize(

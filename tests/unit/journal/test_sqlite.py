@@ -275,6 +275,8 @@ async def test_a_newer_journal_is_refused_and_left_alone(tmp_path: Path) -> None
         await SqliteJournal.open(path, Clock())
     assert refused.value.reason == "journal_newer"
     assert "99" in str(refused.value)
+    assert "start the version that wrote this journal again" in str(refused.value.fix)
+    assert "orchestrator manifests --restore NAME" in str(refused.value.fix)
     assert path.read_bytes() == before
 
 
