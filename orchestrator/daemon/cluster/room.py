@@ -34,6 +34,7 @@ from orchestrator.model.api import ApiCounts
 from orchestrator.model.events import Fact
 from orchestrator.model.record import Record
 from orchestrator.model.runner import RunnerName
+from orchestrator.private_file import replace_private_file
 from orchestrator.server.app import bind_listener
 from orchestrator.server.cluster.gateway_api import GatewayApi
 from orchestrator.server.runner.cluster_api import ClusterApi
@@ -258,16 +259,18 @@ def _unless_ok(word: str) -> str:
 
 
 def publish_ca(state_dir: Path, ca_pem: str) -> None:
-    """A public value: what pods are given, gateways and API servers need too.
+    """A public value, which gateways and API servers need too. Whoever reads it meets it whole.
 
     Raises:
         ConfigurationError: reason `state_dir_unusable`.
     """
+    path, wanted = state_dir / CA_FILE, ca_pem.encode("ascii")
     try:
-        (state_dir / CA_FILE).write_text(ca_pem, "ascii")
+        if not path.is_file() or path.read_bytes() != wanted:  # nothing to write is nothing that a full disk stops
+            replace_private_file(path, wanted)
     except OSError as error:
         raise ConfigurationError(
-            f"cannot write {state_dir / CA_FILE}: {error.strerror}", reason="state_dir_unusable"
+            f"cannot write {path}: {error.strerror}", reason="state_dir_unusable", fix="check its disk and permissions"
         ) from error
 
 
