@@ -87,18 +87,25 @@ def _backup_plan(settings: Settings) -> BackupPlan | None:
     given = settings.kubernetes.backup
     if not given.schedule:
         return None
-    for key, folder in (
-        ("audit.folder", settings.audit.folder),
-        ("policy.decisions.folder", settings.policy.decisions.folder),
-    ):
+    return BackupPlan(given.schedule, given.keep, given.logs, given.storage, given.storage_class or "")
+
+
+def _demand_seen(settings: Settings) -> None:
+    """The pods of backups and restores have the daemon's volume, and no other that a site may have added.
+
+    Raises:
+        ConfigurationError: reason `state_dir_unusable`.
+    """
+    folders = {"audit.folder": settings.audit.folder, "policy.decisions.folder": settings.policy.decisions.folder}
+    for key, folder in folders.items():
         if folder is not None and not folder.is_relative_to(STATE_VOLUME):
             raise ConfigurationError(
-                f"{key} lies outside {STATE_VOLUME}, where the pods of kubernetes.backup do not see it: every backup "
-                "would lack what is there",
+                f"{key} lies outside {STATE_VOLUME}, where the pods that back up and restore do not see it: every "
+                "backup would lack what is there",
                 reason="state_dir_unusable",
-                fix=f"put it below {STATE_VOLUME}, or leave kubernetes.backup.schedule empty and back up by exec",
+                fix=f"put it below {STATE_VOLUME}; or leave kubernetes.backup.schedule empty, back up by exec, and "
+                "restore by a pod of yours that has that volume",
             )
-    return BackupPlan(given.schedule, given.keep, given.logs, given.storage, given.storage_class or "")
 
 
 def gate(settings: Settings, ca_pem: str = "") -> Gate | None:
@@ -157,6 +164,8 @@ def documents(settings: Settings, settings_yaml: str, gate_ca: str = "") -> dict
         return {**guarded, KUSTOMIZATION: [kustomization(list(guarded))]}
     rendered = installation(settings, settings_yaml)
     require_image("kubernetes.image", rendered.image)
+    if rendered.backup is not None:
+        _demand_seen(settings)
     files = documents_by_file(rendered) | guarded
     if watched := monitoring_documents(settings, rendered.labels()):
         files[MONITORING] = watched
@@ -172,6 +181,7 @@ def restore_job(settings: Settings, file: str) -> dict[str, Any]:
     """
     rendered = installation(settings, "")
     require_image("kubernetes.image", rendered.image)
+    _demand_seen(settings)
     if file == FROM_STDIN:
         return restore_document(rendered, file)
     if rendered.backup is None:

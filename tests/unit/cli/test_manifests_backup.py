@@ -11,6 +11,8 @@ import yaml
 from typer.testing import CliRunner
 
 from orchestrator.cli.main import app
+from orchestrator.daemon.cluster.manifests import installation
+from orchestrator.settings import Settings
 
 NIGHTLY = {"schedule": "30 3 * * *"}
 CLUSTER = {"image": "registry.example/orchestrator:1", "agent_image": "registry.example/agent:1"}
@@ -160,4 +162,12 @@ def test_what_the_pods_would_not_see_is_refused(tmp_path: Path, key: str) -> Non
             more = {"policy": {"decisions": {"folder": folder}}}
         said = run(tmp_path, code=code, more=more, **NIGHTLY)
         assert not code or "every backup would lack" in said.replace("\n", " ")
+        run(tmp_path, "--restore", "-", code=code, more=more)
         run(tmp_path, more=more)
+
+
+def test_a_running_daemon_looks_at_its_guards_whatever_is_backed_up() -> None:
+    """What cannot be rendered would look like guards that are missing."""
+    given = {"pools": [{"name": "one", "backend": "kubernetes"}], "audit": {"folder": "/mnt/elsewhere"}}
+    settings = Settings.model_validate({**given, "kubernetes": {**CLUSTER, "backup": NIGHTLY}})
+    assert installation(settings, "").backup is not None
