@@ -59,7 +59,7 @@ def _exited_early(view: RunnerView) -> Step:
         return ended(Result.ERROR, EndReason.OUT_OF_MEMORY, "the runner ran out of memory before it had the work")
     if view.cause is ExitCause.DEADLINE:
         return ended(Result.TIMEOUT, EndReason.BIND_TIMEOUT, "the backend's own deadline ended a runner without work")
-    step = interrupted(view, "before it had the work", bound=False)
+    step = interrupted(view, "before it had the work")
     if step is not None:
         return step
     message = f"the runner ended before it had the work (exit code {view.exit_code}). {view.detail}".strip()

@@ -24,11 +24,10 @@ _AGENT_CODES: Mapping[int, str] = {
     71: "the operating system refused it something",
     76: "the runner API's answer was unusable",
     77: "its claim was refused",
-    78: "it could not prove that forbidden egress fails",
+    78: "it was not told what it has to know",
 }
-"""The agent's own failures, by the codes of sysexits.h."""
-
-_EX_EGRESS_UNPROVEN = 78
+"""The agent's own failures, by the codes of sysexits.h. A proof of denied egress that failed is none of them, though
+its agent ends with 78 too: it comes with the claim, and that has ended the job before its agent hears of it."""
 
 _GIVEN_UP: Mapping[Obstacle, tuple[EndReason, str]] = {
     Obstacle.UNSCHEDULABLE: (EndReason.UNSCHEDULABLE, "no machine could take the runner"),
@@ -43,14 +42,13 @@ OBSTACLES: Mapping[Obstacle, WaitReason] = {
 }
 
 
-def interrupted(view: RunnerView, when: str, *, bound: bool) -> Step | None:
+def interrupted(view: RunnerView, when: str) -> Step | None:
     """The end of a job whose runner did not end by the job's doing; None when it did, or nobody can tell.
 
-    `when` follows the cause in the sentence for people, such as `before it had the work`. `bound` says that the
-    runner had proven its egress and got the work.
+    `when` follows the cause in the sentence for people, such as `before it had the work`.
     """
     if view.cause is ExitCause.AGENT_FAILED:
-        return _agent_failed(view, bound=bound)
+        return _agent_failed(view)
     found = _INTERRUPTED.get(view.cause) if view.cause is not None else None
     if found is None:
         return None
@@ -58,12 +56,12 @@ def interrupted(view: RunnerView, when: str, *, bound: bool) -> Step | None:
     return ended(Result.ERROR, reason, _sentence(f"{sentence} {when}", view.detail), view.exit_code)
 
 
-def _agent_failed(view: RunnerView, *, bound: bool) -> Step:
+def _agent_failed(view: RunnerView) -> Step:
     code = view.exit_code
-    unproven = code == _EX_EGRESS_UNPROVEN and not bound
-    reason = EndReason.EGRESS_UNPROVEN if unproven else EndReason.AGENT_FAILED
     known = _AGENT_CODES.get(code if code is not None else -1, "it ended unexpectedly")
-    return ended(Result.ERROR, reason, _sentence(f"the agent failed (exit code {code}): {known}", view.detail))
+    return ended(
+        Result.ERROR, EndReason.AGENT_FAILED, _sentence(f"the agent failed (exit code {code}): {known}", view.detail)
+    )
 
 
 def standing(record: Record, pending: Pending, now_ns: int, deadline_ns: int) -> Step:

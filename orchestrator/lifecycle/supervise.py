@@ -51,7 +51,7 @@ def _lost(detail: str) -> Step:
 def exit_outcome(view: RunnerView) -> Step:
     """The end of a job that ended with its runner, by what the backend saw of it."""
     code = view.exit_code
-    step = interrupted(view, _BOUND, bound=True)
+    step = interrupted(view, _BOUND)
     if step is not None:
         return step
     match view.cause:

@@ -87,6 +87,8 @@ class Installation:
     tokens: dict = field(default_factory=dict)
     agents: dict = field(default_factory=dict)
     hold: set = field(default_factory=set)
+    api_port: int = 0
+    """What pods are told is the API server's port, on loopback; 0 for one where nobody listens."""
 
     @property
     def state(self) -> Path:
@@ -216,7 +218,7 @@ class Installation:
             log=f"{pod.name}.agent",
             **given | {
                 "ORCHESTRATOR_TOKEN_FILE": str(token), "KUBERNETES_SERVICE_HOST": "127.0.0.1",
-                "KUBERNETES_SERVICE_PORT": str(free_port()),
+                "KUBERNETES_SERVICE_PORT": str(self.api_port or free_port()),
             },
         )  # fmt: skip
         self.agents[pod.name] = await process.wait()

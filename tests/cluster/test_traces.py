@@ -190,10 +190,9 @@ async def test_what_ends_a_job_that_has_its_work(site: Site) -> None:
         (Script(End.UNSCHEDULABLE), "unschedulable", " reason=unschedulable", ["schedule"]),
         (Script(End.EVICTED, at_agent=True), "runner_evicted", "", ["schedule", "image.pull", "start"]),
         (Script(End.NOT_TAKEN_IN), "runner_evicted", "", ["schedule", "image.pull"]),
-        (Script(End.AGENT_FAILED, 78), "egress_unproven", "", ["schedule", "image.pull", "start"]),
         (Script(End.AGENT_FAILED, 69), "agent_failed", "", ["schedule", "image.pull", "start"]),
     ],
-    ids=["image pull", "unschedulable", "evicted", "not taken in", "egress unproven", "agent failed"],
+    ids=["image pull", "unschedulable", "evicted", "not taken in", "agent failed"],
 )
 async def test_what_ends_a_job_before_it_has_its_work(
     site: Site, script: Script, reason: str, wait: str, stages: list[str]
@@ -205,6 +204,19 @@ async def test_what_ends_a_job_before_it_has_its_work(
     assert settled(trace) == (
         f"RUN job result=error reason={reason} ! {reason}\n{POD_CREATED}"
         f"  bind{wait} ! {reason}\n{over}    {stages[-1]} ! {reason}\n{TEARDOWN}"
+    )
+
+
+async def test_a_proof_that_fails_is_where_the_job_ended(site: Site) -> None:
+    """Its agent reaches what it must not: somebody answers where it was told that the API server is."""
+    await site.ready()
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as reached:
+        site.api_port = reached.sockets[0].getsockname()[1]
+        job = await site.run_to(Script(End.HOLD))
+    assert str(site.api_port) in (await site.call("GET", f"/v1/jobs/{job}"))["message"]
+    assert settled(await site.trace_of(job)) == (
+        f"RUN job result=error reason=egress_unproven ! egress_unproven\n{POD_CREATED}  bind ! egress_unproven\n"
+        f"    schedule\n    image.pull\n    start\n    egress.proof ! egress_unproven\n{TEARDOWN}"
     )
 
 
