@@ -101,8 +101,12 @@ class RunnerSpans:
         """Draw the stages of a runner that is on its way, the last one open. `news` is what is not on record yet."""
         if news is not None:
             self.note(news)
-        if not self._phases or self._over is not None:
-            return
+        if self._over is not None:
+            self._look_at(self._flush)
+        elif self._phases:
+            self._draw_way()
+
+    def _draw_way(self) -> None:
         end_ns = self._exited_ns or _NOT_YET
         if self._bound_ns:
             stretches = with_work(self._begun, self._bound_ns, end_ns, contained=bool(self._place.namespace))
@@ -110,11 +114,16 @@ class RunnerSpans:
             stretches = self._stretches_before_work(end_ns, None)
             self._draw_wait(stretches, _NOT_YET)
         for one in stretches:
-            ended_ns = self._log_closed_ns if one.stage is RunnerStage.FLUSH and self._log_closed_ns else one.ended_ns
+            ended_ns = self._log_closed_ns or _NOT_YET if one.stage is RunnerStage.FLUSH else one.ended_ns
             if ended_ns < _NOT_YET:
                 self._draw(one, max(ended_ns, one.began_ns), self._bound_ns)
-            elif self._phases[-1].end_ns is None:
-                self._open_stage(one, self._phases[-1], max(one.began_ns, self._phases[-1].start_ns))
+            else:
+                self._look_at(one)
+
+    def _look_at(self, one: Stretch | None) -> None:
+        """Draw a stage that goes on, in the phase that does."""
+        if one is not None and self._phases[-1].end_ns is None:
+            self._open_stage(one, self._phases[-1], max(one.began_ns, self._phases[-1].start_ns))
 
     def log_closed(self, at_ns: int) -> None:
         """All output has been read."""

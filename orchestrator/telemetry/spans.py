@@ -74,11 +74,6 @@ def trace_of(
     return at_its_platform(tree.trace(now_ns), tree.offer, join=join)
 
 
-def spans_of(facts: Sequence[Fact], now_ns: int | None = None, public_url: str = "") -> list[SpanRecord]:
-    """Only the spans of `trace_of`; root first, then in order of start."""
-    return list(trace_of(facts, now_ns, public_url).spans)
-
-
 def _compacted(fact: Fact, event: events.JobCompacted) -> SpanRecord:
     status = attributes.status_of(event.outcome)
     return SpanRecord(

@@ -11,7 +11,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from orchestrator.telemetry import encode, semconv
 from orchestrator.telemetry.records import LogRecordData, Severity, SpanRecord, SpanStatus
-from orchestrator.telemetry.spans import spans_of, trace_of
+from orchestrator.telemetry.spans import trace_of
 from orchestrator.testing.stories import WHOLE, facts_for, offer
 
 RESOURCE = {"service.name": "orchestrator", "service.version": "0"}
@@ -41,9 +41,9 @@ def readable(span: SpanRecord) -> ReadableSpan:
 
 @pytest.mark.parametrize("story", WHOLE)
 def test_the_sdk_would_have_written_the_same(story: str) -> None:
-    spans = spans_of(
+    spans = trace_of(
         facts_for(offer(attempt=2, parent_traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01"), WHOLE[story])
-    )
+    ).spans
     ours = ExportTraceServiceRequest.FromString(encode.encode_spans(tuple(spans), RESOURCE))
     theirs = sdk_encode([readable(span) for span in spans])
     for request in (ours, theirs):  # the SDK writes its own flag bits (parent is remote) and we write W3C's
@@ -55,7 +55,7 @@ def test_the_sdk_would_have_written_the_same(story: str) -> None:
 
 
 def test_open_spans_are_never_sent() -> None:
-    spans = spans_of(facts_for(offer(), WHOLE["success"][:5]))
+    spans = trace_of(facts_for(offer(), WHOLE["success"][:5])).spans
     request = ExportTraceServiceRequest.FromString(encode.encode_spans(tuple(spans), RESOURCE))
     names = [span.name for span in request.resource_spans[0].scope_spans[0].spans]
     assert names == ["queue", "policy", "wait", "provision", "bind"]

@@ -15,7 +15,7 @@ from orchestrator.model.outcome import EndReason, Result
 from orchestrator.model.runner import ExitCause
 from orchestrator.telemetry.records import SpanRecord, SpanStatus
 from orchestrator.telemetry.runner_spans import of_image
-from orchestrator.telemetry.spans import spans_of, trace_of
+from orchestrator.telemetry.spans import trace_of
 from orchestrator.telemetry.stages import STAGE_NAMES, start_seconds
 from orchestrator.testing import stories
 from orchestrator.testing.stories import MS, POD, PROOF, RUNNER, T0, WHOLE, end, facts_for, offer, seen
@@ -27,7 +27,7 @@ PHASES = ("provision", "bind", "execute", "teardown")
 
 def drawn(steps: list[e.Event]) -> list[str]:
     """Phases of the runner and what is below them, with times in milliseconds; `!` for an error."""
-    root, *spans = spans_of(facts_for(offer(), steps))
+    root, *spans = trace_of(facts_for(offer(), steps)).spans
     lines = []
     for span in spans:
         if span.parent_span_id == root.span_id and span.name in PHASES:
@@ -114,7 +114,7 @@ def test_a_job_whose_proof_failed_ends_in_it() -> None:
     provision, bind, teardown = drawn(unproven)
     assert provision == "provision 20-30: create 22-29"
     assert bind == "bind! 30-60: schedule 30-31, image.pull 31-34, start 34-37, egress.proof! 37-60"
-    spans = {span.name: span for span in spans_of(facts_for(offer(), unproven))}
+    spans = {span.name: span for span in trace_of(facts_for(offer(), unproven)).spans}
     assert spans["egress.proof"].attributes["error.type"] == "egress_unproven"
     assert spans["teardown"].attributes["k8s.pod.name"] == POD["name"], "a note without a place takes none away"
     assert teardown.startswith("teardown 60-80")
@@ -157,13 +157,26 @@ def test_a_runner_on_its_way_is_drawn_as_far_as_it_came() -> None:
     worked = seen(50, (S.PULL_JOB, 2), (S.RUN, 5), **POD)
     assert looked_at(way, worked) == ["execute 50-…", "image.pull 52-55", "run 55-…"]
     assert looked_at(way, stories.POD_ENDED) == ["execute 50-…", "image.pull 52-55", "run 55-68", "log.flush 68-…"]
+    # A log may be read while the job is torn down already.
+    way += [stories.POD_ENDED, end(Result.SUCCESS, EndReason.COMPLETED, 0)]
+    assert looked_at(way) == ["teardown 70-…", "delete 70-…", "log.flush 70-…"]
+    closed = e.LogClosed(10, 0, 0, T0 + 75 * MS)
+    assert looked_at([*way, closed]) == ["teardown 70-…", "delete 70-…", "log.flush 70-75"]
+
+
+def test_a_log_is_read_on_when_its_runner_has_ended() -> None:
+    way = [*stories.TO_WORK[:-1], stories.POD_STARTED, stories.POD_BOUND, stories.NAMED, e.RunnerExited(RUNNER, 0)]
+    spans = trace_of(facts_for(stories.platform_offer(), [*way, stories.POD_ENDED])).spans
+    assert [span.name for span in spans[1:] if span.end_ns is None] == ["platform.completing", "log.flush"]
 
 
 def test_a_stage_that_is_open_is_the_one_that_is_sent_in_the_end() -> None:
     way: list[e.Event] = [stories.ADMITTED, stories.STARTED, stories.CREATED]
     scheduled = seen(20, (S.CREATE, 2), (S.SCHEDULE, 9), (S.SANDBOX, 11), (S.PULL_AGENT, 12), **POD)
     now = {span.name: span for span in trace_of(facts_for(offer(), way), under_way=scheduled).spans}
-    then = {span.name: span for span in spans_of(facts_for(offer(), [*way, stories.POD_STARTED, stories.POD_BOUND]))}
+    then = {
+        span.name: span for span in trace_of(facts_for(offer(), [*way, stories.POD_STARTED, stories.POD_BOUND])).spans
+    }
     for name in ("create", "schedule", "pod.sandbox", "image.pull"):
         assert (now[name].span_id, now[name].start_ns) == (then[name].span_id, then[name].start_ns)
     assert now["image.pull"].attributes == then["image.pull"].attributes
@@ -171,7 +184,7 @@ def test_a_stage_that_is_open_is_the_one_that_is_sent_in_the_end() -> None:
 
 def test_a_runner_whose_job_was_refused_has_no_stage_in_a_phase_that_is_over() -> None:
     steps = [*stories.TO_WORK[:-1], seen(40, (S.CREATE, 2)), stories.BOUND, stories.NAMED_REFUSED, stories.REFUSED]
-    spans = spans_of(facts_for(stories.platform_offer(), steps))
+    spans = trace_of(facts_for(stories.platform_offer(), steps)).spans
     assert [span.name for span in spans if span.end_ns is None] == ["RUN unit tests", "platform.refused"]
 
 
@@ -179,7 +192,7 @@ def test_a_runner_that_is_lost_runs_until_that_is_known_not_until_its_platform_h
     lost = e.RunnerExited(RUNNER, None, ExitCause.LOST)
     ended = end(Result.ERROR, EndReason.RUNNER_LOST)
     steps = [*stories.TO_WORK[:-1], seen(40, (S.CREATE, 2)), e.RunnerBound(RUNNER, "uid-1", PROOF), stories.NAMED, lost]
-    spans = spans_of(facts_for(stories.platform_offer(), [*steps, ended, stories.DELETED, stories.FINISHED]))
+    spans = trace_of(facts_for(stories.platform_offer(), [*steps, ended, stories.DELETED, stories.FINISHED])).spans
     below = {span.span_id: span.name for span in spans}
     (run,) = (span for span in spans if span.name == "run")
     (execute,) = (span for span in spans if span.name == "execute")
@@ -187,7 +200,7 @@ def test_a_runner_that_is_lost_runs_until_that_is_known_not_until_its_platform_h
 
 
 def attributes(story: list[e.Event], name: str) -> dict[str, object]:
-    span = next(span for span in spans_of(facts_for(offer(), story)) if span.name == name)
+    span = next(span for span in trace_of(facts_for(offer(), story)).spans if span.name == name)
     return dict(span.attributes)
 
 
@@ -219,7 +232,7 @@ def test_an_image_is_told_in_its_parts(reference: str, parts: dict[str, object])
 def test_each_stage_says_whose_word_its_beginning_is() -> None:
     sources = {
         span.name: span.attributes.get("orchestrator.time.source")
-        for span in spans_of(facts_for(offer(), WHOLE["pod"]))
+        for span in trace_of(facts_for(offer(), WHOLE["pod"])).spans
     }
     assert (sources["create"], sources["egress.proof"], sources["bind"]) == ("observed", "agent", None)
 
@@ -300,7 +313,7 @@ def test_the_trace_and_the_metric_tell_the_same_lengths() -> None:
         span.name.replace(".", "_"): span.attributes.get(
             "orchestrator.stage.seconds", ((span.end_ns or 0) - span.start_ns) / 1e9
         )
-        for span in spans_of(facts)
+        for span in trace_of(facts).spans
         if (span.end_ns or 0) <= bound.at_ns and "orchestrator.time.source" in span.attributes
     }
     assert dict(told) == whole
@@ -338,7 +351,7 @@ def test_stages_of_whatever_times_lie_one_after_the_other_within_their_phases(
         *(end(Result.SUCCESS, EndReason.COMPLETED, 0), e.RunnerDeleted(RUNNER, T0 + 70 * MS + revoked_ms * MS)),
         *(e.LogClosed(1, 0, 0, told[0]), stories.FINISHED),
     ]
-    spans = spans_of(facts_for(offer(), steps))
+    spans = trace_of(facts_for(offer(), steps)).spans
     by_id = {span.span_id: span for span in spans}
     assert len(by_id) == len(spans)
     for parent in spans:

@@ -10,9 +10,9 @@ from orchestrator.model.outcome import EndReason, Outcome, Result
 from orchestrator.model.phase import MOVES, Phase, advance
 from orchestrator.model.record import MissingOfferError
 from orchestrator.telemetry import ids
-from orchestrator.telemetry.open_span import MAX_SPANS, own_span_ids
+from orchestrator.telemetry.open_span import MAX_SPANS, STAGES, own_span_ids
 from orchestrator.telemetry.records import SpanKind, SpanStatus, Trace
-from orchestrator.telemetry.spans import spans_of, trace_of
+from orchestrator.telemetry.spans import trace_of
 from orchestrator.telemetry.waterfall import trace_document
 from orchestrator.testing import stories
 from orchestrator.testing.stories import (
@@ -135,14 +135,16 @@ def test_the_same_facts_give_the_same_trace_and_ids_never_change(facts: list[e.F
     assert whole == trace_of(facts)
     known = {span.span_id: span.name for span in whole.spans[1:]}
     for length in range(1, len(facts)):
-        root, *others = spans_of(facts[:length])
+        root, *others = trace_of(facts[:length]).spans
         assert root.span_id == whole.spans[0].span_id  # its name is the job's, which may be learnt later
-        assert {span.span_id: span.name for span in others}.items() <= known.items()
+        # Whether a stage that goes on has a span in the end depends on whether somebody sees it end.
+        sure = [span for span in others if span.end_ns is not None or span.name not in STAGES]
+        assert {span.span_id: span.name for span in sure}.items() <= known.items()
 
 
 @given(histories())
 def test_phases_follow_each_other_without_gap_or_overlap(facts: list[e.Fact]) -> None:
-    root, *others = spans_of(facts, now_ns=facts[-1].at_ns)
+    root, *others = trace_of(facts, now_ns=facts[-1].at_ns).spans
     tiles = [span for span in others if span.parent_span_id == root.span_id and span.name != "identity.exchange"]
     assert tiles[0].start_ns == root.start_ns
     assert tiles[-1].end_ns == root.end_ns
@@ -196,22 +198,22 @@ def test_a_job_of_a_platforms_run_never_passes_for_a_run_of_its_own() -> None:
     job = replace(stories.PLATFORM_JOB, caller=replace(stories.PLATFORM_JOB.caller, facts=facts))
     story = [*stories.TO_WORK, e.PlatformJobNamed(job, ADMITTED.decision), end(Result.SUCCESS, EndReason.COMPLETED)]
     the_offer = stories.platform_offer()
-    before = spans_of(facts_for(the_offer, stories.TO_WORK))[0]
-    after = spans_of(facts_for(the_offer, [*story, DELETED, FINISHED]))[0]
+    before = trace_of(facts_for(the_offer, stories.TO_WORK)).spans[0]
+    after = trace_of(facts_for(the_offer, [*story, DELETED, FINISHED])).spans[0]
     assert before.kind is after.kind is SpanKind.INTERNAL
     assert "cicd.pipeline.run.id" not in before.attributes
     assert after.attributes["cicd.pipeline.run.id"] == "9001"
     assert after.attributes["cicd.pipeline.task.run.id"] == the_offer.key.id
     assert "cicd.pipeline.result" not in after.attributes
-    unnamed = spans_of(facts_for(the_offer, stories.PLATFORM["no_job"]))[0]
+    unnamed = trace_of(facts_for(the_offer, stories.PLATFORM["no_job"])).spans[0]
     assert not unnamed.attributes.keys() & {"cicd.pipeline.run.id", "cicd.pipeline.result"}
 
 
 def test_a_part_of_a_named_pipeline_is_no_run_and_a_lone_job_is_one() -> None:
-    part = spans_of(facts_for(offer(pipeline="nightly"), WHOLE["success"]))[0]
+    part = trace_of(facts_for(offer(pipeline="nightly"), WHOLE["success"])).spans[0]
     assert (part.kind, part.attributes["cicd.pipeline.name"]) == (SpanKind.INTERNAL, "nightly")
     assert not part.attributes.keys() & {"cicd.pipeline.run.id", "cicd.pipeline.result"}
-    whole = spans_of(facts_for(offer(), WHOLE["success"]))[0]
+    whole = trace_of(facts_for(offer(), WHOLE["success"])).spans[0]
     assert whole.kind is SpanKind.SERVER
     assert whole.attributes["cicd.pipeline.run.id"] == offer().key.id
     assert whole.attributes["cicd.pipeline.result"] == "success"
@@ -219,17 +221,17 @@ def test_a_part_of_a_named_pipeline_is_no_run_and_a_lone_job_is_one() -> None:
 
 def test_an_exchange_that_nobody_answered_says_so_also_after_the_end() -> None:
     late = [*stories.TO_WORK, end(Result.SUCCESS, EndReason.COMPLETED, 0), EXCHANGE, DELETED, FINISHED]
-    spans = spans_of(facts_for(offer(), late))
+    spans = trace_of(facts_for(offer(), late)).spans
     (exchange,) = [span for span in spans if span.name == "identity.exchange"]
     assert exchange.attributes["orchestrator.token.outcome"] == "unanswered"
 
 
 def names(story: str) -> list[str]:
-    return [span.name for span in spans_of(facts_for(offer(), WHOLE[story]))]
+    return [span.name for span in trace_of(facts_for(offer(), WHOLE[story])).spans]
 
 
 def test_the_tree_of_a_job_that_went_well() -> None:
-    spans = spans_of(facts_for(offer(), WHOLE["success"]))
+    spans = trace_of(facts_for(offer(), WHOLE["success"])).spans
     root, execute = spans[0], next(span for span in spans if span.name == "execute")
     depth = {span.name: span.parent_span_id for span in spans}
     assert names("success") == [
@@ -250,7 +252,7 @@ def test_trees_of_jobs_that_went_otherwise() -> None:
     assert names("admission_timeout") == ["RUN build", "queue", "teardown", "verify"]
     assert names("claim_overtakes_create") == names("lost")
     assert names("vanished_then_success")[3:9] == ["wait", "provision", "bind", "wait", "provision", "bind"]
-    root = spans_of(facts_for(offer(), WHOLE["denied"]))[0]
+    root = trace_of(facts_for(offer(), WHOLE["denied"])).spans[0]
     assert root.attributes["cicd.pipeline.task.run.result"] == "skip"
 
 
@@ -267,7 +269,7 @@ def test_trees_of_jobs_that_went_otherwise() -> None:
     ],
 )
 def test_the_error_stands_on_the_phase_where_it_happened(story: str, phase: str, error: str) -> None:
-    spans = spans_of(facts_for(offer(), WHOLE[story]))[1:]
+    spans = trace_of(facts_for(offer(), WHOLE[story])).spans[1:]
     failed = [(span.name, span.attributes["error.type"]) for span in spans if span.status is SpanStatus.ERROR]
     assert failed == [(phase, error)]
 
@@ -301,7 +303,7 @@ def test_verdicts_that_arrive_after_the_end_still_belong_to_the_work() -> None:
 
 def test_a_callers_trace_is_linked_and_never_a_parent() -> None:
     theirs = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
-    root = spans_of(facts_for(offer(attempt=2, parent_traceparent=theirs), []))[0]
+    root = trace_of(facts_for(offer(attempt=2, parent_traceparent=theirs), [])).spans[0]
     before = offer(attempt=1).key.id
     assert root.parent_span_id == ""
     assert root.trace_id != "a" * 32
@@ -309,7 +311,7 @@ def test_a_callers_trace_is_linked_and_never_a_parent() -> None:
         ("a" * 32, "b" * 16),
         (ids.trace_id(before), ids.span_id(before, "job")),
     ]
-    assert spans_of(facts_for(offer(parent_traceparent="00-zz"), []))[0].links == ()
+    assert trace_of(facts_for(offer(parent_traceparent="00-zz"), [])).spans[0].links == ()
 
 
 def test_a_job_cannot_make_its_trace_grow_without_end() -> None:
@@ -337,22 +339,22 @@ def test_long_and_broken_text_is_cut_and_mended() -> None:
 
 def test_open_spans_can_be_ended_for_the_time_being() -> None:
     facts = facts_for(offer(), stories.TO_WORK)
-    spans = spans_of(facts, now_ns=T0 + 999 * MS)
+    spans = trace_of(facts, now_ns=T0 + 999 * MS).spans
     assert [span.name for span in spans if span.attributes.get("orchestrator.open")] == ["RUN build", "execute"]
     assert spans[0].end_ns == T0 + 999 * MS
 
 
 def test_no_facts_no_offer_and_only_the_compacted_line() -> None:
-    assert spans_of([]) == []
+    assert trace_of([]).spans == ()
     assert trace_document([]) == {"trace_id": "", "spans": []}
     with pytest.raises(MissingOfferError):
-        spans_of([e.Fact(offer().key.id, T0, ADMITTED, 1)])
+        trace_of([e.Fact(offer().key.id, T0, ADMITTED, 1)])
     outcome = Outcome(Result.FAILURE, EndReason.EXIT_NONZERO, "x", 1)
     compacted = e.JobCompacted("build", "default", outcome, T0, T0 + 5 * MS)
-    (root,) = spans_of([e.Fact(offer().key.id, T0 + 9 * MS, compacted, 9)])
+    (root,) = trace_of([e.Fact(offer().key.id, T0 + 9 * MS, compacted, 9)]).spans
     assert (root.name, root.start_ns, root.end_ns, root.status) == ("RUN build", T0, T0 + 5 * MS, SpanStatus.ERROR)
     whole = facts_for(offer(), [*WHOLE["failure"], compacted])
-    assert spans_of(whole) == spans_of(whole[:-1])
+    assert trace_of(whole).spans == trace_of(whole[:-1]).spans
 
 
 def test_the_document_has_exactly_the_shape_the_api_promises() -> None:
@@ -393,7 +395,7 @@ def test_what_a_phase_waited_for_is_on_its_span():
         BOUND,
         e.JobWaited(e.WaitReason.IMAGE_PULL),
     ]
-    spans = {span.name: span.attributes for span in spans_of(facts_for(offer(), steps))}
+    spans = {span.name: span.attributes for span in trace_of(facts_for(offer(), steps)).spans}
     reasons = {name: attributes.get("orchestrator.wait.reason") for name, attributes in spans.items()}
     assert (reasons["provision"], reasons["bind"], reasons["execute"]) == (
         "quota_exhausted",
