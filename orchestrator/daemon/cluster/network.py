@@ -53,7 +53,7 @@ def reach(url: str, setting: str, namespace: str) -> Reach:
             of `namespace`: no NetworkPolicy can name it.
     """
     parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    host, port = parts.hostname or "", _port(url)
     if _is_address(host):
         return Reach("", "", host, port)
     labels = host.split(".")
@@ -123,7 +123,7 @@ def _daemon_workload(settings: Settings, runners: tuple[Peer, ...]) -> Workload:
     if outside:
         egress.append(Allowed(outside, API_SERVER_PORTS))
     opa = settings.policy.opa_url if settings.policy.engine == "opa" else ""
-    servers = (settings.telemetry.otlp_endpoint, opa, *_anchors(settings), *_partners(settings))
+    servers = (settings.telemetry.otlp_endpoint, opa, *_anchors(settings), *_partners(settings), *_elsewhere(settings))
     for towards in (_towards(url) for url in servers if url):
         if towards not in egress:
             egress.append(towards)
@@ -150,6 +150,19 @@ def _partners(settings: Settings) -> Iterator[str]:
         yield tracker.proxy or tracker.url
 
 
+def _elsewhere(settings: Settings) -> Iterator[str]:
+    """Of GitHub and callers' issuers, which `api_server_cidrs` are for: what is on another port, or behind a proxy."""
+    known = {port for _, port in API_SERVER_PORTS}
+    for github in (*settings.github, *settings.identity.github_apps.values()):
+        if github.proxy:
+            yield github.proxy
+        elif _port(github.url) not in known:
+            yield github.url
+    for caller in settings.callers:
+        if caller.jwks_file is None and _is_url(caller.issuer) and _port(caller.issuer) not in known:
+            yield caller.issuer
+
+
 def _gateway_workload(settings: Settings, runners: tuple[Peer, ...]) -> Workload:
     """Out to public addresses, on the ports that any pool allows, and to what the operator named by address."""
     given = settings.kubernetes
@@ -172,7 +185,7 @@ def _named(addresses: Iterable[str]) -> tuple[Peer, ...]:
 def _towards(url: str) -> Allowed:
     """A server of the operator's: all pods of a Service's namespace, an address, or anywhere on that port."""
     parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    host, port = parts.hostname or "", _port(url)
     labels = host.split(".")
     if _is_address(host):
         peers: tuple[Peer, ...] = (Peer(cidr=single(host)),)
@@ -181,6 +194,20 @@ def _towards(url: str) -> Allowed:
     else:
         peers = (Peer(cidr="0.0.0.0/0"), Peer(cidr="::/0"))
     return Allowed(peers, (("TCP", port),))
+
+
+def _is_url(text: str) -> bool:
+    """An issuer may be any text, and then nothing is fetched from it."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _is_address(host: str) -> bool:

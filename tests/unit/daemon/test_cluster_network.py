@@ -216,6 +216,32 @@ def test_the_daemon_reaches_no_provider_of_a_page_that_is_not_served_and_a_proxy
     assert policies.allows(daemon, Endpoint("10.7.0.5"), 3128)
 
 
+def test_the_daemon_reaches_github_and_issuers_on_ports_of_their_own_and_by_proxies():
+    """On 443 the ranges say where they are; nothing is opened for them there."""
+    github = {"scale_sets": [{"name": "linux", "pool": "one"}], "token_file": "/etc/token"}
+    callers = [
+        {"issuer": "https://10.7.1.3:9443", "audience": "x", "require": {"sub": "."}},
+        {"issuer": "https://10.7.1.4:9443", "audience": "x", "jwks_file": "/etc/jwks.json", "require": {"sub": "."}},
+        {"issuer": "no address", "audience": "x", "require": {"sub": "."}},
+        {"issuer": "https://10.7.1.6:port", "audience": "x", "require": {"sub": "."}},
+    ]
+    given_settings = partners(
+        github=[
+            {"name": "own-port", "url": "https://10.7.1.1:8443/org", **github},
+            {"name": "by-proxy", "url": "https://github.com/org", "proxy": "http://10.7.1.2:3128", **github},
+            {"name": "plain", "url": "https://10.7.1.5/org", **github},
+        ],
+        callers=callers,
+    )
+    policies = policy_set(given_settings)
+    daemon = Endpoint("10.0.0.9", "orchestrator", DAEMON)
+    for address, port in (("10.7.1.1", 8443), ("10.7.1.2", 3128), ("10.7.1.3", 9443)):
+        assert policies.allows(daemon, Endpoint(address), port)
+        assert not policies.allows(daemon, Endpoint(address), 443)
+    for address, port in (("10.7.1.4", 9443), ("10.7.1.5", 443), ("10.7.1.6", 443), ("10.7.1.7", 80)):
+        assert not policies.allows(daemon, Endpoint(address), port)
+
+
 def test_the_daemon_reaches_what_it_is_told_of():
     given_settings = Settings.model_validate(
         {
