@@ -122,7 +122,7 @@ class LeaderLease:
             return
         try:
             async with asyncio.timeout(self._timing.retry):
-                await self._put(lease, "")
+                await self._give_back(lease)
         except (OrchestratorError, TimeoutError) as error:
             _log.warning("the Lease could not be given back; the next daemon waits for its end: %s", error)
 
@@ -176,6 +176,18 @@ class LeaderLease:
                 self._held_by = holder
             self._uid, self._seen, self._seen_at = uid, version, self._monotonic()
         return self._held_by
+
+    async def _give_back(self, lease: _Lease) -> None:
+        """A renewal whose answer nobody waited for any more may have made it another version, or still be about to."""
+        while True:
+            try:
+                await self._put(lease, "")
+            except ConflictError:
+                lease = await self._get()
+                if (lease.spec or _Spec()).holderIdentity != self._holder:
+                    return
+            else:
+                return
 
     async def _renew(self) -> bool:
         """False to try again soon."""

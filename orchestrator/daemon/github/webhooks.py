@@ -47,11 +47,7 @@ def open_webhooks(
     hooks = given.webhooks
     assert hooks is not None, "the caller asks for a source of webhooks"
     inbox = WebhookInbox(folder / f"{given.name}.webhooks", clock_ns, max_waiting=hooks.max_waiting)
-
-    async def close() -> None:
-        inbox.close()
-
-    push_closing(stack, f"inbox of GitHub {given.name}", close)
+    push_closing(stack, f"inbox of GitHub {given.name}", inbox.close)
     url = github.connection.url
     config = webhook_config(given, hooks, url, installation_mark(folder))
     source = WebhookSource(config=config, github=github, facts=facts, inbox=inbox, engine=engine, free=free)

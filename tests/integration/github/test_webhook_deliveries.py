@@ -89,7 +89,7 @@ async def opened(folder: Path, scope: str = "app", *, secret: str = "s3cr3t") ->
         finally:
             await client.close()
             await runner.cleanup()
-            inbox.close()
+            await inbox.close()
 
 
 async def test_what_github_sends_is_taken_in_once(tmp_path):

@@ -117,7 +117,7 @@ class WebhookPlant(Plant):
     async def stop(self) -> None:
         await super().stop()
         await asyncio.gather(*self._sending, return_exceptions=True)
-        self.inbox.close()
+        await self.inbox.close()
 
     async def kill(self) -> None:
         self.gate.killed.set()
@@ -125,7 +125,7 @@ class WebhookPlant(Plant):
         await self.source.stop()
         await self.engine.close()
         await self.client.close()
-        self.inbox.close()
+        await self.inbox.close()
 
 
 @asynccontextmanager

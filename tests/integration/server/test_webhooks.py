@@ -37,10 +37,10 @@ def secret_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def inbox(tmp_path: Path):
+async def inbox(tmp_path: Path):
     made = WebhookInbox(tmp_path / "inbox.sqlite", time.time_ns, max_waiting=5)
     yield made
-    made.close()
+    await made.close()
 
 
 @pytest.fixture

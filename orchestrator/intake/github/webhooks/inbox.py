@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from orchestrator.errors import ConfigurationError, TryAgainError
 from orchestrator.intake.github.webhooks.delivery import JobHint
@@ -65,6 +65,7 @@ class WebhookInbox:
         self._max_waiting = max_waiting
         self._max_remembered = max_remembered
         self._arrived = asyncio.Event()
+        self._closed = False
         self._thread = ThreadPoolExecutor(1, "webhook-inbox")
         try:
             path.touch(mode=0o600)
@@ -95,10 +96,12 @@ class WebhookInbox:
                 fix="GitHub or the way to it may be slow now; the job is found by polling",
                 retry_after_seconds=30,
             )
-        new = await self._run(lambda: self._insert(hint))
-        if new:
+        try:
+            return await self._run(lambda: self._insert(hint))
+        finally:
+            # Also when nobody waits for it any more: it gets there all the same, before the next look, and a repetition
+            # of it would tell nobody, being known.
             self._arrived.set()
-        return new
 
     async def pending(self, limit: int) -> Sequence[JobHint]:
         """The oldest that were not looked into; empty when there are none.
@@ -107,9 +110,12 @@ class WebhookInbox:
             TryAgainError: `webhook_inbox_unwritable`.
         """
         self._arrived.clear()
-        rows = await self._run(lambda: self._database.execute(_WAITING, (limit,)).fetchall())
-        if rows:
-            self._arrived.set()
+        rows: Sequence[tuple[Any, ...]] | None = None
+        try:
+            rows = await self._run(lambda: self._database.execute(_WAITING, (limit,)).fetchall())
+        finally:
+            if rows is None or rows:  # what could not be seen may be there
+                self._arrived.set()
         return [JobHint(*row) for row in rows]
 
     async def arrival(self) -> None:
@@ -143,10 +149,12 @@ class WebhookInbox:
         query = "SELECT 1 FROM delivery WHERE id = ?"
         return await self._run(lambda: self._database.execute(query, (delivery,)).fetchone()) is not None
 
-    def close(self) -> None:
-        """Wait for what is being written, and close."""
-        self._thread.shutdown()
-        self._database.close()
+    async def close(self) -> None:
+        """Wait for what is being written, and close. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
+            self._thread.shutdown(wait=False)
 
     def _insert(self, hint: JobHint) -> bool:
         row = (hint.delivery, hint.digest, self._clock_ns(), hint.action, hint.owner, hint.repository)

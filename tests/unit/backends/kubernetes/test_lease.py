@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -42,8 +43,11 @@ class Place:
     async def handle(self, request: web.Request) -> web.Response:
         if request.method == "PUT":
             given = await request.json()
+            version = self.lease["metadata"]["resourceVersion"]
+            if self.status == 200 and given["metadata"]["resourceVersion"] != version:
+                return web.json_response({"kind": "Status", "code": 409, "reason": "Conflict"}, status=409)
             if self.status == 200:
-                version = str(int(self.lease["metadata"]["resourceVersion"]) + 1)
+                version = str(int(version) + 1)
                 self.lease = {**given, "metadata": {**given["metadata"], "resourceVersion": version}}
                 self.holders.append(given["spec"]["holderIdentity"])
             self.written.set()
@@ -82,4 +86,26 @@ async def test_who_is_told_to_end_while_it_takes_the_lease_gives_it_back(
     with contextlib.suppress(asyncio.CancelledError):
         await task
     assert task.cancelled()
+    assert place.holders == holders
+
+
+@pytest.mark.parametrize(("taken_by", "holders"), [("one", ["one", "one", ""]), ("two", ["one", "one"])])
+async def test_who_is_told_to_end_while_it_renews_the_lease_gives_it_back(
+    place: Place, lease: LeaderLease, taken_by: str, holders: list[str]
+) -> None:
+    """The renewal was written and nobody heard of it, so that the Lease is another version than the one we know."""
+    lease._timing = replace(PATIENT, renew=0.0)
+    place.let_go.set()
+    await lease.acquire()
+    place.let_go.clear()
+    place.written.clear()
+    keeping = asyncio.create_task(lease.keep())
+    async with asyncio.timeout(30):
+        await place.written.wait()
+    keeping.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await keeping
+    place.let_go.set()
+    place.lease["spec"]["holderIdentity"] = taken_by
+    await lease.release()
     assert place.holders == holders

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def clock():
 
 
 @pytest.fixture
-def opened(tmp_path, clock):
+async def opened(tmp_path, clock):
     made: list[WebhookInbox] = []
 
     def make(path: Path = tmp_path / "inbox.sqlite", **bounds: int) -> WebhookInbox:
@@ -44,7 +45,7 @@ def opened(tmp_path, clock):
 
     yield make
     for inbox in made:
-        inbox.close()
+        await inbox.close()
 
 
 async def test_a_delivery_is_new_once(opened, tmp_path):
@@ -154,6 +155,56 @@ async def test_a_caller_that_gives_up_leaves_the_inbox_whole(opened):
     assert inbox.waiting == len(await inbox.pending(10))
 
 
+async def test_what_could_not_be_looked_at_is_looked_at_again(opened):
+    """Nobody else may come to tell of it."""
+    inbox = opened()
+    await inbox.put(hint(1))
+    await inbox._run(lambda: inbox._database.execute("ALTER TABLE delivery RENAME TO away"))
+    with pytest.raises(TryAgainError):
+        await inbox.pending(10)
+    await inbox._run(lambda: inbox._database.execute("ALTER TABLE away RENAME TO delivery"))
+    async with asyncio.timeout(5):
+        await inbox.arrival()
+    assert await inbox.pending(10) == [hint(1)]
+
+
+async def test_what_a_caller_gave_up_is_looked_at_though_nothing_more_comes(opened):
+    inbox = opened()
+    inserting, gate = threading.Event(), threading.Event()
+    insert = inbox._insert
+
+    def held(one):
+        inserting.set()
+        gate.wait(20)
+        return insert(one)
+
+    inbox._insert = held
+    task = asyncio.create_task(inbox.put(hint(1)))
+    await asyncio.to_thread(inserting.wait, 20)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gate.set()
+    assert not await inbox.put(hint(1))  # the platform's repetition
+    async with asyncio.timeout(5):
+        await inbox.arrival()
+    assert await inbox.pending(10) == [hint(1)]
+
+
+async def test_closing_waits_for_what_is_written_and_holds_up_nobody(opened, tmp_path):
+    inbox, gate = opened(), threading.Event()
+    inbox._thread.submit(gate.wait, 20)
+    written = asyncio.create_task(inbox.put(hint(1)))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(inbox.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    gate.set()
+    await closing
+    assert await written
+    assert opened().waiting == 1
+
+
 async def test_a_disk_that_fails_takes_nothing_in(opened):
     inbox = opened()
     # What SQLite says when the disk is full, for real: the file may not grow any more.
@@ -164,7 +215,7 @@ async def test_a_disk_that_fails_takes_nothing_in(opened):
     assert inbox.waiting == len(await inbox.pending(1000))
 
 
-def test_a_file_that_is_no_inbox_is_refused(opened, tmp_path):
+async def test_a_file_that_is_no_inbox_is_refused(opened, tmp_path):
     (tmp_path / "bad").write_bytes(b"not a database at all" * 100)
     with pytest.raises(ConfigurationError) as caught:
         opened(tmp_path / "bad")
