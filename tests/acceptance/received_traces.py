@@ -19,9 +19,9 @@ async def trace_of(
     await here.finished(job_id)
     told = (await here.call("GET", f"/v1/jobs/{job_id}/trace")).body
     events = sum(len(span["events"]) for span in told["spans"])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (trace := received(receiver, job_id, below)).spans or len(trace.logs) < events:
-            await receiver.wait_for_calls(receiver.calls + 1, 20)
+            await receiver.wait_for_calls(receiver.calls + 1, 60)
     wrong = trace.problems()
     assert not wrong, "\n".join((*wrong, trace.tree()))
     assert len(trace.logs) == events

@@ -153,7 +153,7 @@ async def test_how_jobs_end(site: GitHubSite, receiver: OtlpReceiver, policy: Pa
 async def given_up(site: GitHubSite) -> None:
     """GitHub gives up the newest record's runner when that is deleted, and the daemon waits for nothing else."""
     (newest, *_) = await site.lines()
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         while "verify" not in str((await site.here.call("GET", f"/v1/jobs/{newest['id']}/trace")).body):
             await asyncio.sleep(0.02)
     await site.lose()

@@ -21,7 +21,7 @@ from witness import GATE, Witness
 from orchestrator.testing.otlp import Fault, OtlpReceiver
 from orchestrator.testing.traces import TEARDOWN, ReceivedTrace, attributes_of, received
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
+pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.timeout(240)]
 
 CLOUD, ELSEWHERE = "https://cloud.example", "https://elsewhere.example"
 GATED = "visit started\nvisit gate\nvisit done\n"
@@ -88,7 +88,7 @@ async def frozen_agent(here: Installation) -> str:
     is complete. What becomes PID 1 in each, and so the agent, is stopped beforehand.
     """
     launcher = here.part("launcher").pid
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(inside := [pid for outer in _children(launcher) for pid in _children(outer)]) < 2:
             await asyncio.sleep(0.02)
     for pid in inside:
@@ -238,14 +238,16 @@ async def test_each_phase_that_takes_too_long(
     deadlines = {"capacity_seconds": 1, "provision_seconds": 5, "bind_seconds": 5, "call_seconds": 2}
     configured(here, receiver, tmp_path, capacity=1, deadlines=deadlines)
     await here.start()
-    running = await here.dispatch("long", GATED, timeout_seconds=8)
-    await witness.told(running, GATE)
+    holding = await here.dispatch("holding", GATED)
+    await witness.told(holding, GATE)
     trace = await trace_of(here, receiver, await here.dispatch("waiting", GATED))
     assert settled(trace) == (
         "RUN waiting result=timeout reason=capacity_timeout ! capacity_timeout\n"
         "  queue\n  policy verdict=allow\n  wait reason=pool_full ! capacity_timeout\n  teardown\n    verify\n"
     )
-    trace = await trace_of(here, receiver, running)
+    assert (await here.call("DELETE", f"/v1/jobs/{holding}?reason=enough")).status == 202
+    await here.finished(holding)
+    trace = await trace_of(here, receiver, await here.dispatch("long", GATED, timeout_seconds=1))
     assert settled(trace) == (
         f"RUN long result=timeout reason=run_timeout ! run_timeout\n{BEFORE}"
         f"  execute ! run_timeout\n    run ! run_timeout\n{TEARDOWN}"
@@ -370,7 +372,7 @@ async def test_the_daemon_is_killed_in_teardown(here: Installation, witness: Wit
     launcher = here.part("launcher")
     launcher.send_signal(signal.SIGSTOP)
     assert (await here.call("DELETE", f"/v1/jobs/{job_id}?reason=enough")).status == 202
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while "verify" not in str((await here.call("GET", f"/v1/jobs/{job_id}/trace")).body):
             await asyncio.sleep(0.02)
     assert (await here.job(job_id))["phase"] == "teardown"
