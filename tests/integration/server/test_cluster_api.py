@@ -56,6 +56,7 @@ from orchestrator.model.runner import RunnerName
 from orchestrator.server import schemas
 from orchestrator.server.entrance.connection import ConnectionLimits
 from orchestrator.server.entrance.peers import PeerLimits
+from orchestrator.server.runner import cluster_api
 from orchestrator.server.runner import handlers as runner_handlers
 from orchestrator.server.runner.cluster_api import ClusterApi, ClusterLimits, Pod, job_bearer
 from orchestrator.server.runner.handlers import RunnerDeps, RunnerLimits
@@ -595,6 +596,33 @@ async def test_the_jobs_own_programs_work_over_tls_and_trust_only_our_ca(started
     assert said.startswith("sha256:")
     assert said.count("certificate verify failed") == 2, "and neither asks again"
     assert [event.name for event in await world.cluster.events(job_id, ArtifactReported)] == ["f"]
+
+
+@pytest.mark.slow
+async def test_what_was_taken_and_never_answered_is_told_again_and_on_record_once(started, monkeypatch):
+    """As when the daemon ends with the request in its hands."""
+    lost: list[str] = []
+
+    async def cut(handler, request, who):
+        answer = await runner_handlers.answered(handler, request, who)
+        if request.path != runner_handlers.CLAIM_PATH and request.path not in lost:
+            lost.append(request.path)
+            request.transport.abort()
+        return answer
+
+    monkeypatch.setattr(cluster_api, "answered", cut)
+    bom = '{"bomFormat": "CycloneDX"}'
+    script = (
+        f"echo x > f; echo '{bom}' > bom; orchestrator-artifact f --sbom bom | cut -c1-7; "
+        "orchestrator-token --audience cloud | cut -c1-3"
+    )
+    world, job_id = await started(script=script)
+    async with await world.gateway():
+        assert await world.agent() == (0, "")
+        assert await world.job() == (0, "sha256:\nsha256:\neyJ\n")
+    assert lost == [runner_handlers.ARTIFACTS_PATH, runner_handlers.ATTESTATIONS_PATH, runner_handlers.TOKEN_PATH]
+    assert [event.name for event in await world.cluster.events(job_id, ArtifactReported)] == ["f"]
+    assert len(await world.cluster.events(job_id, ArtifactAttested)) == 1
 
 
 RUNNER_PROGRAM = """#!/bin/sh
