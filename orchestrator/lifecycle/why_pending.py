@@ -50,7 +50,7 @@ def _cancelling(record: Record) -> Why:
 def _draining(record: Record) -> Why:
     sentence = "The job has not begun and the daemon is draining: the next daemon takes the job up."
     step = "Operators: start the next daemon on the same state, or undo the drain (`orchestrator drain --resume`)."
-    return Why(sentence, step, Progress.DRAINING, _since(record))
+    return Why(sentence, step, Progress.DRAINING, since_ns=0)  # the drain may be younger than the job's phase
 
 
 def _queued(record: Record, around: Surroundings) -> Why:

@@ -48,6 +48,8 @@ def list_artifacts(
         return
     for digest in found["artifacts"]:
         output.say(str(digest))
+    if not found["artifacts"]:
+        output.say("nothing was signed about any artifact")
 
 
 @app.command("show", epilog=examples(SHOW_EXAMPLES))

@@ -59,8 +59,11 @@ def audit_show(
         if json:
             _print_json(found)
         else:
+            record = None
             for record in found:
                 say(_line(record))
+            if record is None:
+                note("no record fits")
     except OSError as error:
         raise CommandError(
             f"{error.filename} cannot be read: {error.strerror}", fix="check the path and its permissions"

@@ -43,11 +43,16 @@ def preflight(
     Nothing in the cluster is changed, except for the pods of `--canary`.
     """
     from orchestrator.backends.kubernetes.guards import Severity
-    from orchestrator.cli.exits import ExitCode
+    from orchestrator.cli.exits import CommandError, ExitCode
     from orchestrator.cli.output import print_json, say
     from orchestrator.settings import load_settings
 
     settings = load_settings(config)
+    if not any(pool.backend == "kubernetes" for pool in settings.pools):
+        raise CommandError(
+            "no pool has the backend kubernetes, so no cluster has to guard anything",
+            fix="name the daemon's settings with --config, or give a pool `backend: kubernetes`",
+        )
     report = asyncio.run(_look(settings, str(config or "FILE"), canary=canary))
     if json:
         print_json(_document(report))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -15,6 +16,7 @@ from orchestrator.state_dir import default_state_dir
 
 _MAX_FILE_BYTES = 64 * 1024
 _TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
+_START_ONE = "start one with `orchestrator run`, or say where it is with --url"
 
 
 class NoTokenError(CommandError):
@@ -25,10 +27,12 @@ class NoTokenError(CommandError):
 @dataclass(frozen=True, slots=True)
 class Target:
     """A daemon's base URL (no trailing slash) and the file its caller token is read from, anew for each request:
-    the daemon renews it while a long command runs."""
+    the daemon renews it while a long command runs. `own` says that it is the one that a daemon here leaves while it
+    runs."""
 
     url: str
     token_file: Path | None
+    own: bool = False
 
     @property
     def parts(self) -> SplitResult:
@@ -39,12 +43,15 @@ class Target:
 
         Raises:
             NoTokenError: there is no file, or no token in it. The message never holds the content.
+            UnreachableError: there is no daemon that would have left one.
         """
         if self.token_file is None:
             raise NoTokenError(
                 f"there is no caller token for {self.url}",
                 fix="name a file with --token-file or ORCHESTRATOR_TOKEN_FILE",
             )
+        if self.own and not os.path.lexists(self.token_file):
+            raise UnreachableError(f"no daemon has left its caller token in {self.token_file.parent}", fix=_START_ONE)
         token = _read(self.token_file, NoTokenError).strip()
         if not _TOKEN.fullmatch(token):
             raise NoTokenError(f"{self.token_file} holds no token", fix="it must hold one token and nothing else")
@@ -63,15 +70,14 @@ def find_target(url: str | None, token_file: Path | None, *, allow_http: bool = 
     state = state_dir()
     if url is None:
         local = _local_url(state)
-        return Target(_checked(local, allow_http=True), token_file or state / "caller-token")
+        return Target(_checked(local, allow_http=True), token_file or state / "caller-token", own=token_file is None)
     url = _checked(url, allow_http=allow_http)
+    own = False
     if token_file is None:
-        try:
-            is_local = _local_url(state) == url
-        except CommandError:
-            is_local = False
-        token_file = state / "caller-token" if is_local else None
-    return Target(url, token_file)
+        with contextlib.suppress(CommandError):
+            own = _local_url(state) == url
+        token_file = state / "caller-token" if own else None
+    return Target(url, token_file, own=own)
 
 
 def state_dir() -> Path:
@@ -89,13 +95,12 @@ def state_dir() -> Path:
 
 def _local_url(state: Path) -> str:
     note = state / "daemon.json"
-    fix = "start one with `orchestrator run`, or say where it is with --url"
     if not note.exists():
-        raise UnreachableError(f"no daemon has left its address in {state}", fix=fix)
+        raise UnreachableError(f"no daemon has left its address in {state}", fix=_START_ONE)
     try:
         url = json.loads(_read(note, UnreachableError))["url"]
     except (ValueError, KeyError, TypeError):
-        raise UnreachableError(f"{note} cannot be read as a daemon's address", fix=fix) from None
+        raise UnreachableError(f"{note} cannot be read as a daemon's address", fix=_START_ONE) from None
     return str(url)
 
 

@@ -74,18 +74,25 @@ def _newest(client: DaemonClient, kind: Kind | None, limit: int, after: int = 0)
 
 
 def _follow(client: DaemonClient, kind: Kind | None, last: int, interval: float) -> None:
-    """Print what comes. Of a flood between two looks the oldest are left out, and that is said."""
+    """Print what comes. Of a flood between two looks the oldest are left out, and that is said. A daemon that is away
+    is waited for."""
     import time
 
     from orchestrator.cli import output
-    from orchestrator.cli.exits import ExitCode
+    from orchestrator.cli.exits import ExitCode, UnreachableError
     from orchestrator.cli.render.activity import activity_table
 
-    most = 5 * _PAGE
+    most, away = 5 * _PAGE, False
     try:
         while True:
             time.sleep(interval)
-            items = _newest(client, kind, most, last)
+            try:
+                items, away = _newest(client, kind, most, last), False
+            except UnreachableError as error:
+                if not away:
+                    output.note(f"{error}; waiting for it")
+                away = True
+                continue
             if len(items) == most:
                 output.note(f"more than {most} in {interval:g} s: older ones are left out here")
             if items:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.session import client_of, examples
+
+if TYPE_CHECKING:
+    from orchestrator.cli.link.client import DaemonClient
 
 EXAMPLES = ("orchestrator keys", "orchestrator keys --json")
 REVOKE_EXAMPLES = (
@@ -107,7 +110,7 @@ def revoke(
     if not kid:
         raise UsageError("the key's id is empty", fix="`orchestrator keys` shows it")
     client = client_of(context)
-    if not yes:
+    if not yes and _is_known(client, kid):  # else there is nothing to ask: the daemon says that there is no such key
         output.note(_TELL.format(url="the key set"))
         typer.confirm(f"Withdraw the key {plain(kid)}? This cannot be undone.", abort=True, err=True)
     done = client.revoke_key(kid)
@@ -118,3 +121,7 @@ def revoke(
         was = "is withdrawn" if done["changed"] else "was withdrawn before"
         output.say(f"{done['kid']} {was}; {done['url']} signs with {signing}")
     output.note(_TELL.format(url=f"the key set of {done['url']}"))
+
+
+def _is_known(client: DaemonClient, kid: str) -> bool:
+    return any(key["kid"] == kid for issuer in client.keys()["issuers"] for key in issuer["keys"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -100,7 +101,9 @@ class Bundle:
         except FileExistsError:
             raise CommandError(f"{path} is there already", fix="name another file with --output") from None
         except OSError as error:
-            fix = "free some space, or write it elsewhere with --output"
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            fix = "free some space" if full else "see whether its folder is there and this user may write into it"
+            fix = f"{fix}, or write it elsewhere with --output"
             raise CommandError(f"{path} cannot be written: {error.strerror}", fix=fix) from None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import __version__
+from orchestrator.errors import GiveUpError
 
 _KERNEL = (
     "user/max_user_namespaces",
@@ -51,7 +52,16 @@ def about_machine(state: Path, environment: Mapping[str, str]) -> dict[str, Any]
 
 
 def state_folder(state: Path) -> dict[str, Any]:
-    """What is at the top of the state folder, with mode and size; of folders how many files and bytes are in them."""
+    """What is at the top of the state folder, with mode and size; of folders how many files and bytes are in them.
+
+    Raises:
+        GiveUpError: reason `state_folder_missing`.
+    """
+    if not state.is_dir():
+        raise GiveUpError(
+            "there is no such folder; name the daemon's with --state-dir, or its settings with --config",
+            reason="state_folder_missing",
+        )
     found: dict[str, Any] = {}
     for entry in sorted(os.scandir(state), key=lambda one: one.name):
         known = entry.stat(follow_symlinks=False)

@@ -106,6 +106,30 @@ def test_it_follows_until_it_is_interrupted_and_tells_nothing_twice(cli, happene
     assert cli("activity", "--follow", "--json").exit_code == 2
 
 
+def test_following_waits_for_a_daemon_that_goes_away(cli, happened, state, monkeypatch):
+    """A stopped daemon takes its caller token along; the next one leaves another. That is told once."""
+    token = (state / "caller-token").read_text()
+    pauses = 0
+
+    def sleep(_seconds: float) -> None:
+        nonlocal pauses
+        pauses += 1
+        if pauses == 1:
+            (state / "caller-token").unlink()
+        elif pauses == 3:
+            (state / "caller-token").write_text(token)
+            happened.documents["/v1/activity"] = {"items": items(), "next": None}
+        elif pauses == 4:
+            raise KeyboardInterrupt
+
+    happened.documents["/v1/activity"] = {"items": items(4), "next": None}
+    monkeypatch.setattr("time.sleep", sleep)
+    done = cli("activity", "--follow")
+    assert (done.exit_code, pauses) == (0, 4), done.output
+    assert done.stderr.count("no daemon has left its caller token") == 1
+    assert len(done.stdout.splitlines()) == 1 + len(HAPPENED)
+
+
 def test_nothing_yet(cli, local_daemon):
     local_daemon.documents["/v1/activity"] = {"items": [], "next": None}
     assert "nothing has happened yet" in cli("activity").stdout

@@ -58,6 +58,10 @@ def test_the_test_server_fits_the_schemas(cli, desk):
     ArtifactListView.model_validate(json.loads(cli("artifacts", "list", "--json").stdout))
 
 
+def test_no_artifacts_are_said_to_be_none(cli, local_daemon):
+    assert cli("artifacts", "list").stdout == "nothing was signed about any artifact\n"
+
+
 def test_a_file_stands_for_its_digest_and_facts_are_told_apart(cli, desk, app):
     text = cli("artifacts", "show", str(app)).stdout
     lines = {line.split("  ")[1]: line for line in text.splitlines() if line.startswith("  ")}

@@ -179,6 +179,11 @@ def test_show_finds_records(audit, state, given, found):
     assert [record["seq"] for record in document["records"]] == found
 
 
+def test_show_says_so_when_no_record_fits(audit, state):
+    done = audit("show", "--kind", "token")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "no record fits\n")
+
+
 def test_show_gives_records_whole(audit, state):
     [record] = json.loads(audit("show", "--json", "--last", "1").stdout)["records"]
     kept = (state / "audit" / "00000000000000000001.jsonl").read_text().splitlines()[-1]

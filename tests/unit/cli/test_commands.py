@@ -129,6 +129,8 @@ def test_a_pipeline_file_submits_all_its_jobs(cli, local_daemon, tmp_path):
         (("submit", "/nonexistent/job.yaml"), "cannot read"),
         (("jobs", "--watch", "--json"), "--watch"),
         (("jobs", "--limit", "0"), "limit"),
+        (("jobs", "--phase", "wating"), "there is no phase 'wating'\n  fix: one of queued, waiting, provisioning, "),
+        (("jobs", "--result", "failed"), "there is no result 'failed'\n  fix: one of success, failure, "),
         (("show",), "JOB"),
         (("show", "no such/id"), "not a job id"),
         (("nonsense",), "nonsense"),
@@ -140,6 +142,35 @@ def test_usage_errors_end_with_2(cli, local_daemon, arguments, words):
     assert done.stdout == ""
     assert words in done.stderr
     assert local_daemon.jobs == {}
+
+
+def test_a_watched_list_waits_for_a_daemon_that_goes_away(cli, local_daemon, state, monkeypatch):
+    """A stopped daemon takes its caller token along; the next one leaves another."""
+    cli(*HELLO, "--no-follow")
+    token = (state / "caller-token").read_text()
+    pauses = 0
+
+    def sleep(_seconds: float) -> None:
+        nonlocal pauses
+        pauses += 1
+        if pauses == 1:
+            (state / "caller-token").unlink()
+        elif pauses == 2:
+            (state / "caller-token").write_text(token)
+        elif pauses == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", sleep)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which makes it a terminal to whoever draws
+    done = cli("jobs", "--watch")
+    assert (done.exit_code, pauses) == (0, 4), done.output
+    assert done.stdout.count("NOT LIVE") == 1
+
+
+def test_a_preflight_without_a_cluster_pool_asks_no_cluster(cli, state):
+    done = cli("preflight")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: no pool has the backend kubernetes")
 
 
 def test_no_daemon_ends_with_3_and_says_how_to_start_one(cli, state):
@@ -159,7 +190,8 @@ def test_a_refused_token_ends_with_4(cli, local_daemon, state):
     assert "token_invalid" in done.stderr
     assert "wrong-secret" not in done.stderr
     (state / "caller-token").unlink()
-    assert cli("jobs").exit_code == 4
+    done = cli("jobs")
+    assert (done.exit_code, "start one with `orchestrator run`" in done.stderr) == (3, True), "it went with its daemon"
 
 
 def test_the_local_token_goes_to_the_local_daemon_only(cli, local_daemon, state):

@@ -98,9 +98,11 @@ def test_an_id_may_begin_with_a_dash(cli, desk):
 
 
 def test_a_key_that_is_not_there(cli, desk):
-    done = cli("keys", "revoke", "../../v1/jobs", "--yes")
-    assert done.exit_code == 1
-    assert "key_unknown" in done.stderr
+    for given in (("--yes",), ()):
+        done = cli("keys", "revoke", "../../v1/jobs", *given)
+        assert done.exit_code == 1
+        assert "key_unknown" in done.stderr
+        assert "cannot be undone" not in done.stderr, "there is nothing to be asked about"
 
 
 def test_no_key_is_no_key(cli, desk):

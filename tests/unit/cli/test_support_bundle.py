@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from orchestrator.cli.exits import CommandError
 from orchestrator.cli.support import bundle as bundles
 from orchestrator.cli.support.cleaning import Cleaner, without_paths
+from orchestrator.cli.support.machine import state_folder
 from orchestrator.cli.support.secrets_here import learn_secrets
 from orchestrator.errors import GiveUpError
 from orchestrator.journal.redact import variants
@@ -249,6 +251,19 @@ def test_no_file_is_overwritten_and_none_is_half_made(cli, installation, tmp_pat
     assert done.exit_code == 1
     assert "is there already" in done.stderr
     assert there.read_text() == "mine"
+
+
+def test_a_folder_that_is_not_there_is_not_told_as_a_full_disk(tmp_path):
+    with pytest.raises(CommandError, match="cannot be written") as refused:
+        bundles.Bundle(Cleaner()).write(tmp_path / "nowhere" / "b.tar.gz", "read me")
+    assert "see whether its folder is there" in refused.value.fix
+    assert "space" not in refused.value.fix
+
+
+def test_a_state_folder_that_is_not_there_is_told_with_the_option_that_names_one(tmp_path):
+    with pytest.raises(GiveUpError, match="there is no such folder; name the daemon's with --state-dir") as missing:
+        state_folder(tmp_path / "nowhere")
+    assert missing.value.reason == "state_folder_missing"
 
 
 def test_documents_and_the_whole_are_bounded(monkeypatch):

@@ -28,8 +28,21 @@ def test_the_state_folder_is_that_of_the_settings(monkeypatch, tmp_path):
 def test_the_local_daemon_is_found_with_its_token(state):
     (state / "daemon.json").write_text(json.dumps({"url": "http://127.0.0.1:4711"}))
     target = find_target(None, None)
-    assert target == Target("http://127.0.0.1:4711", state / "caller-token")
+    assert target == Target("http://127.0.0.1:4711", state / "caller-token", own=True)
     assert find_target("http://127.0.0.1:4711/", None) == target
+
+
+def test_a_token_that_its_daemon_took_along_means_no_daemon(state, tmp_path):
+    """It goes when the daemon stops, between two requests of a long command: that waits for the next daemon."""
+    (state / "daemon.json").write_text(json.dumps({"url": "http://127.0.0.1:4711"}))
+    target = find_target(None, None)
+    with pytest.raises(UnreachableError, match="no daemon has left its caller token"):
+        target.token()
+    (state / "caller-token").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(NoTokenError, match="cannot read"):
+        target.token()
+    with pytest.raises(NoTokenError, match="cannot read"):
+        find_target(None, tmp_path / "mine").token()
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"pid": 1}', "\xff"])

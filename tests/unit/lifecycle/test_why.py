@@ -245,6 +245,7 @@ def test_a_running_job_says_how_long_it_may_run_and_by_whose_word(wish: int, pol
 def test_a_draining_daemon_begins_nothing_but_goes_on_with_what_runs():
     draining = replace(AROUND, draining=True)
     assert why(records.record(), draining).reason == Progress.DRAINING
+    assert why(records.record(), draining).since_ns == 0, "the job may be older than the drain"
     assert why(waited(e.WaitReason.POOL_FULL, "", *records.TO_WAITING), draining).reason == Progress.DRAINING
     assert why(records.record(*records.TO_RUNNING), draining).reason == Progress.RUNNING
 
