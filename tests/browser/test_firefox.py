@@ -17,6 +17,14 @@ SHOWN = ("ended", "release", "admission", "narrow", "Jobs come by dispatch alone
 
 
 @pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """One of its own: others count what waits for a person on theirs."""
+    with Stage(tmp_path_factory.mktemp("firefox")) as made:
+        made.ask_for_exception()
+        yield made
+
+
+@pytest.fixture(scope="module")
 def firefox(stage: Stage) -> Iterator[Firefox]:
     """Signed in as the operator of this machine."""
     program = executable()
@@ -50,7 +58,6 @@ def turn(firefox: Firefox, route: str, title: str) -> None:
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_each_view_is_whole(stage: Stage, faultless: Firefox, size: tuple[int, int]) -> None:
     job_id = stage.run("release", stage.release)
-    stage.ask_for_exception()
     faultless.size(*size)
     for route, title, words in zip(VIEWS, TITLES, SHOWN, strict=True):
         turn(faultless, route, title)

@@ -39,6 +39,8 @@ def test_everything_about_a_finished_job(stage, look):
     receipt = json.loads(waited.value.path().read_text())
     assert receipt["payloadType"] == "application/vnd.in-toto+json"
     assert receipt == stage.ask("GET", f"/v1/jobs/{job_id}/receipt")
+    broken = "[...document.querySelectorAll('.digest')].filter((one) => one.getClientRects().length > 1).length"
+    assert page.evaluate(broken) == 0, "a digest is one word"
 
 
 def test_a_runner_that_starts_shows_how_far_it_is_before_any_fact_tells(own_stage, look):
@@ -127,6 +129,22 @@ def test_an_operator_cancels_after_a_second_thought(stage, look):
     page.get_by_role("button", name="Yes, cancel it").click()
     expect(page.locator(".job-title .badge")).to_have_text("Cancelled")
     assert stage.job(job_id)["cancel"]["reason"] == "cancelled on the page"
+
+
+def test_no_column_is_too_narrow_for_a_word(stage, look):
+    """A long sentence in one column takes the room of all others, down to a letter's width."""
+    job_id = stage.run("short", pool="narrow")
+    page = look(stage).go(f"jobs/{job_id}")
+    page.get_by_text("Admission").wait_for()
+    lines = """[...document.querySelectorAll("td > div")].filter((one) => one.childElementCount === 0
+      && /^[A-Za-z]{1,10}$/.test(one.textContent)).map((one) => {
+        const range = document.createRange();
+        range.selectNodeContents(one);
+        return [one.textContent, range.getClientRects().length];
+      })"""
+    found = dict(page.evaluate(lines))
+    assert found["Admission"] == 1
+    assert set(found.values()) == {1}
 
 
 def test_a_job_that_is_not_there(stage, look):

@@ -40,7 +40,10 @@ def open_door(settings: Settings, url: str, notes: Notes) -> Door | None:
     sessions, names = Sessions(life, time.monotonic, bound=bound), Names(hosts, loopback=True, secure=secure)
     file = SessionFile(settings.state_dir / SESSIONS)
     if page.session.survive_restart:
-        log.info("sessions of the page that go on: %d", sessions.restore(file.read()))
+        kept = file.read()
+        if (found := sessions.restore(kept)) < len(kept):
+            file.write_now(sessions.kept())  # what does not go on now must not do so after the next start either
+        log.info("sessions of the page that go on: %d of %d", found, len(kept))
         return Door(sessions, names, _anonymous(settings, url), notes, port, ways, url, file)
     file.forget()
     return Door(sessions, names, _anonymous(settings, url), notes, port, ways, url)

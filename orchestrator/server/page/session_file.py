@@ -69,8 +69,11 @@ class SessionFile:
         Raises:
             TryAgainError: `keys_unavailable`: those kept before are still there.
         """
-        self._asked += 1
-        await asyncio.to_thread(self._write, self._asked, msgspec.json.encode(_Document(1, list(sessions))))
+        await asyncio.to_thread(self._write, self._next(), _encoded(sessions))
+
+    def write_now(self, sessions: Sequence[KeptSession]) -> None:
+        """The same, for who may wait for the disk."""
+        self._write(self._next(), _encoded(sessions))
 
     def forget(self) -> None:
         """Keep none.
@@ -87,6 +90,10 @@ class SessionFile:
                 fix=f"remove {self._path} while the daemon is stopped",
             ) from error
 
+    def _next(self) -> int:
+        self._asked += 1
+        return self._asked
+
     def _write(self, number: int, data: bytes) -> None:
         with self._lock:
             if number < self._written:
@@ -97,3 +104,7 @@ class SessionFile:
             except OSError as error:
                 log.warning("the page's sessions cannot be kept, they end with the daemon: %s", error.strerror)
                 self.forget()  # what it holds may have ended
+
+
+def _encoded(sessions: Sequence[KeptSession]) -> bytes:
+    return msgspec.json.encode(_Document(1, list(sessions)))

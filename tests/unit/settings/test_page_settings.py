@@ -114,12 +114,17 @@ async def test_sessions_go_on_where_their_provider_is_the_same(tmp_path: Path) -
     await begin(providers=[PROVIDER])
     assert signed_in(tmp_path, providers=[PROVIDER]) == 2
     assert signed_in(tmp_path, providers=[PROVIDER | {"label": "Another word on the button"}]) == 2
-    for change in ({"viewer": [{"groups": "ops"}]}, {"operator": [{"groups": "ci"}]}, {"client_id": "other"}):
-        assert signed_in(tmp_path, providers=[PROVIDER | change]) == 1, change
-    assert signed_in(tmp_path) == 1
     other = open_door(Settings(state_dir=tmp_path, page={}), "http://127.0.0.1:8456", AuditNotes(None))
     assert other is not None
     assert other.sessions.kept() == [], "a copy of the state folder is another daemon"
+    assert signed_in(tmp_path) == 0, "what did not go on once is over"
+    for change in ({"viewer": [{"groups": "ops"}]}, {"operator": [{"groups": "ci"}]}, {"client_id": "other"}):
+        await begin(providers=[PROVIDER])
+        assert signed_in(tmp_path, providers=[PROVIDER | change]) == 1, change
+        assert signed_in(tmp_path, providers=[PROVIDER]) == 1, "nor is it back with what was before"
+        (tmp_path / SESSIONS).unlink()
+    await begin(providers=[PROVIDER])
+    assert signed_in(tmp_path) == 1
     assert signed_in(tmp_path, session={"survive_restart": False}) == 0
     assert signed_in(tmp_path, providers=[PROVIDER]) == 0, "they are gone for good"
 

@@ -197,6 +197,10 @@ async function start() {
   const theme = localStorage.getItem("theme");
   if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
   document.getElementById("skip").addEventListener("click", () => main.focus());
+  document.addEventListener("focusin", ({ target }) => {
+    // Where a row of buttons scrolls sideways, browsers leave one that is seen in part where it is.
+    if (target.closest(".chips, .nav")) target.scrollIntoView({ block: "nearest", inline: "nearest" });
+  });
   addEventListener("hashchange", () => {
     if (tellsOfSignIn()) location.reload(); // a sign-in link, opened where the page was open already
     else if (view) show();

@@ -187,7 +187,7 @@ function alarms(job) {
 
 function receipt(job, path) {
   if (job.receipt_digest) {
-    return h("div", {}, facts([["Statement", digest(job.receipt_digest)]]),
+    return h("div.apart", {}, facts([["Statement", digest(job.receipt_digest)]]),
       h("p.small", {}, "Signed by the daemon: what the job had, and how each of it ended. "),
       h("p", {}, h("button.button", { type: "button", on: { click: (event) => save(event.target, `${path}/receipt`, `${job.id}.receipt.json`) } }, "Download")),
       h("p.hint", {}, h("code", {}, `orchestrator receipt ${job.id}`), " fetches and checks it."));
