@@ -32,6 +32,7 @@ class VerdictNotes:
         self._unwritten: dict[RunnerName, list[Event]] = {}
         self._writing: dict[RunnerName, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._soon: set[RunnerName] = set()
 
     def verdict(self, runner: RunnerName, verdict: EgressDecided) -> None:
         """Take a gateway's verdict."""
@@ -41,9 +42,9 @@ class VerdictNotes:
 
     def add(self, runner: RunnerName, event: Event) -> None:
         """Take a fact of this runner's job."""
-        waiting = self._unwritten.setdefault(runner, [])
-        waiting.append(event)
-        if len(waiting) == 1:
+        self._unwritten.setdefault(runner, []).append(event)
+        if runner not in self._soon:  # also when older ones wait that the journal did not take
+            self._soon.add(runner)
             task = asyncio.get_running_loop().create_task(self._write_soon(runner), name=f"verdicts {runner}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -79,6 +80,7 @@ class VerdictNotes:
         await asyncio.gather(*self._tasks)
 
     async def _write_soon(self, runner: RunnerName) -> None:
+        self._soon.discard(runner)  # before the look: what comes from here on may be too late for it
         try:
             await self.settled(runner)
         except Exception as error:  # noqa: BLE001 -- kept in memory; `settled` writes it or fails aloud

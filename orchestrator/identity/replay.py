@@ -16,6 +16,7 @@ from typing import Final
 
 from orchestrator.errors import ConfigurationError, TryAgainError
 from orchestrator.private_file import replace_private_file
+from orchestrator.to_the_end import to_the_end
 
 MAX_ENTRIES: Final = 200_000
 _MAX_FILE_BYTES: Final = 64 << 20
@@ -76,7 +77,7 @@ class ReplayStore:
                 )
             self._spent[token] = (key, until)
             if self._path is not None:
-                await self._keep(token, key, until)
+                await to_the_end(self._keep(token, key, until))
             return True
 
     async def _keep(self, token: str, key: str, until: float) -> None:

@@ -263,7 +263,8 @@ class LogStore:
     async def close(self) -> None:
         """Close every open log. Idempotent."""
         await asyncio.gather(*(writer.close() for writer in list(self._writers.values())))
-        self._threads.shutdown(wait=True)
+        # What may be left is reading, or taking away what is old; a disk that hangs must not stop the event loop.
+        self._threads.shutdown(wait=False)
 
     async def run(self, call: Callable[..., T], *arguments: object) -> T:
         """Do file work on a thread of the store's."""

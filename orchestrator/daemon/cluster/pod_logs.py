@@ -83,10 +83,11 @@ class PodLogs:
     async def attest(self, record: Record) -> Sequence[Event]:
         """Close the log; the pod is gone. The same answer each time."""
         name = record.runner
-        writer = self._writers.pop(name, None) if name else None
+        writer = self._writers.get(name) if name else None
         if name is not None and writer is not None:
             await self._end(name)
             closed = await writer.close()
+            self._writers.pop(name, None)  # not before: whoever gave up waiting here asks again
             self._closed[name] = replace(closed, drained_at_ns=self._drained.pop(name, 0))
             self._path(name).unlink(missing_ok=True)
         return (self._closed[name],) if name in self._closed else ()

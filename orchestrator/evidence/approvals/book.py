@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from orchestrator.errors import TryAgainError
 from orchestrator.evidence.approvals import judging
@@ -37,6 +37,7 @@ from orchestrator.evidence.approvals.statements import (
 )
 from orchestrator.evidence.approvals.store import ApprovalStore, StoredObject, Use
 from orchestrator.evidence.approvals.taking import refuse_taking, target_of
+from orchestrator.to_the_end import to_the_end
 
 _log = logging.getLogger("orchestrator")
 
@@ -139,7 +140,7 @@ class Book:
             taken = Taken(found, tuple(sorted(person.name for person in people)), fresh)
             if fresh:
                 await before(taken)
-                await _to_the_end(self._put(found))
+                await to_the_end(self._put(found))
             return taken
 
     def _joined(
@@ -203,7 +204,7 @@ class Book:
             found = Held(StoredObject(object_id(payload), payload, now_ns, origin, envelope.signatures, {}), said)
             taken = Taken(found, (), fresh=True)
             await before(taken)
-            await _to_the_end(self._put(found))
+            await to_the_end(self._put(found))
             return taken
 
     def _ends(self, predicate: Predicate) -> bool:
@@ -228,7 +229,7 @@ class Book:
             uses = [self._use(asked, stage, audience, decision, name, codes, now_ns) for name, codes in waived.items()]
             fresh = [use for use in uses if self.ledger.use_of(use.key) is None]
             if fresh:
-                await _to_the_end(self._count(fresh))
+                await to_the_end(self._count(fresh))
             return uses
 
     async def _count(self, uses: Sequence[Use]) -> None:
@@ -283,18 +284,3 @@ class Book:
         if old:
             await asyncio.to_thread(self._store.forget, [*closing, *old])
             self.ledger.drop([*closing, *old])
-
-
-async def _to_the_end(doing: Coroutine[Any, Any, None]) -> None:
-    """What is begun in a thread cannot be called back: who waits for it and is cancelled goes once it is done, so that
-    memory never lacks what is stored, and the next one in the queue counts on it."""
-    task = asyncio.get_running_loop().create_task(doing)
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            cancelled = True
-    task.result()
-    if cancelled:
-        raise asyncio.CancelledError

@@ -21,6 +21,7 @@ from orchestrator.identity.secrets.hook import BUSY, run_hook
 from orchestrator.identity.secrets.registry import Hook, Registered
 from orchestrator.identity.secrets.state import MOST_OLD, Failing, Held, Making, Retired, SecretState, StateStore
 from orchestrator.identity.secrets.value import SECOND, Value, fit, present
+from orchestrator.to_the_end import to_the_end
 
 _PROPOSED_BYTES: Final = 32
 FIRST_PAUSE, LONGEST_PAUSE = 30, 3600
@@ -232,7 +233,8 @@ class Rotations:
             raise
 
     async def _put(self, name: str, state: SecretState) -> None:
-        await asyncio.to_thread(self._store.put, name, state)
+        # Who gave up waiting for one state must not have another written before it.
+        await to_the_end(asyncio.to_thread(self._store.put, name, state))
 
     @contextlib.asynccontextmanager
     async def _alone(self, name: str) -> AsyncIterator[None]:

@@ -7,6 +7,7 @@ from. A state is durable before anybody sees it.
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -94,6 +95,7 @@ class StateStore:
         self.folder = folder
         self._states: dict[str, SecretState] = {}
         self._pipelines: dict[str, int] | None = None
+        self._retiring = threading.Lock()
 
     def get(self, name: str) -> SecretState:
         """The state, which is an empty one for a secret that never had any.
@@ -141,9 +143,10 @@ class StateStore:
 
     def retire_pipeline(self, pipeline: str, now_ns: int) -> None:
         """Raises TryAgainError `keys_unavailable`: all is as it was."""
-        found = {pipeline: now_ns, **self.pipelines()}
-        write_private_file(self._pipelines_file, msgspec.json.encode(found))
-        self._pipelines = found
+        with self._retiring:
+            found = {pipeline: now_ns, **self.pipelines()}
+            write_private_file(self._pipelines_file, msgspec.json.encode(found))
+            self._pipelines = found
 
     @property
     def _pipelines_file(self) -> Path:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator.daemon.cluster.egress import MAX_ALARMS, ClusterEgress
+from orchestrator.daemon.verdicts import VerdictNotes
 from orchestrator.egress import hub as hub_module
 from orchestrator.egress.batch import Batch, Misuse, RunnerVerdict
 from orchestrator.errors import TryAgainError
@@ -97,3 +98,17 @@ async def test_revoking_takes_the_runner_out_and_waits_for_its_verdicts(monkeypa
     assert [job for job, _ in jobs.facts] == ["job-a"]
     await made.revoke(SimpleNamespace(runner=None))
     await made.stop()
+
+
+async def test_what_the_journal_did_not_take_goes_with_the_next():
+    """Of a sandbox's runner nobody asks before its job is over."""
+    jobs = Jobs("a")
+    notes = VerdictNotes(lambda: jobs, str)
+    jobs.broken = True
+    notes.verdict("runner-a", VERDICT)
+    await notes.stop()
+    assert jobs.facts == []
+    jobs.broken = False
+    notes.verdict("runner-a", VERDICT)
+    await notes.stop()
+    assert len(jobs.facts) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -109,3 +110,28 @@ async def test_the_last_output_is_waited_for_while_the_registry_is_behind(tmp_pa
     await pod_logs.close()
     await store.close()
     assert (tmp_path / "logs" / f"{JOB}.log").read_bytes() == b"".join(b"line %d\n" % number for number in range(6))
+
+
+async def test_a_log_whose_closing_took_too_long_is_told_of_when_asked_again(tmp_path, monkeypatch):
+    kubelet, gate, begun = Kubelet(), threading.Event(), threading.Event()
+    pod_logs, store = logs(tmp_path, kubelet)
+    writer, finish = store.open(JOB), LogWriter._finish
+
+    def held(self):
+        begun.set()
+        gate.wait(20)
+        finish(self)
+
+    monkeypatch.setattr(LogWriter, "_finish", held)
+    pod_logs.follow(RECORD)
+    writer.write(b"one line\n")
+    first = asyncio.create_task(pod_logs.attest(RECORD))
+    await asyncio.to_thread(begun.wait, 20)
+    first.cancel()  # what the engine's patience does
+    await asyncio.wait([first])
+    gate.set()
+    (closed,) = await pod_logs.attest(RECORD)
+    assert closed.bytes_kept == len(b"one line\n")
+    assert await pod_logs.attest(RECORD) == (closed,)
+    await pod_logs.close()
+    await store.close()

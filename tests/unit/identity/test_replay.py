@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
+import threading
 
 import pytest
 
@@ -119,3 +121,27 @@ def test_a_store_that_cannot_be_read_is_a_clear_error(tmp_path):
     with pytest.raises(ConfigurationError) as caught:
         ReplayStore(tmp_path / "spent", 0)
     assert caught.value.reason == "replay_store_unreadable"
+
+
+async def test_whoever_gives_up_leaves_nothing_that_another_relies_on_before_it_is_on_disk(tmp_path):
+    path = tmp_path / "spent"
+    store, begun, gate = ReplayStore(path, 0), threading.Event(), threading.Event()
+    append = store._append
+
+    def refused(*_given):
+        store._append = append
+        begun.set()
+        gate.wait(20)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store._append = refused
+    first = asyncio.create_task(store.spend("token", "key", until=100, now=0))
+    await asyncio.to_thread(begun.wait, 20)
+    first.cancel()
+    second = asyncio.create_task(store.spend("token", "key", until=100, now=0))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    gate.set()
+    assert await second
+    assert len(ReplayStore(path, 1)) == 1
+    await asyncio.wait([first])

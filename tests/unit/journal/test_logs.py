@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -245,3 +246,23 @@ async def test_a_link_in_the_folder_is_not_followed(store: LogStore, tmp_path: P
     writer.write(b"x\n")
     assert await writer.close() == LogClosed(0, 2, 0)
     assert not (tmp_path / "target").exists()
+
+
+async def test_a_disk_that_hangs_at_the_stop_hangs_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, begun, gate = LogStore(tmp_path / "logs", 10_000, Masker()), threading.Event(), threading.Event()
+    rescue = threading.Timer(2.0, gate.set)
+    rescue.start()
+
+    def hung(_path: Path, _at: int) -> bytes:
+        begun.set()
+        gate.wait(20)
+        return b""
+
+    monkeypatch.setattr(logs, "_chunk", hung)
+    reading = asyncio.create_task(whole(store))
+    await asyncio.to_thread(begun.wait, 20)
+    await store.close()
+    assert not gate.is_set(), "the event loop stood still until the disk came back"
+    gate.set()
+    rescue.cancel()
+    assert await reading == b""

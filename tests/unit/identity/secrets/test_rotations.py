@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from orchestrator.errors import ConfigurationError, GiveUpError, TryAgainError
+from orchestrator.identity.secrets import state as state_module
 from orchestrator.identity.secrets.rotation import Rotations
 from orchestrator.identity.secrets.state import StateStore
 from orchestrator.identity.secrets.value import present
@@ -265,3 +267,50 @@ def test_retired_pipelines_are_remembered(store):
     store.retire_pipeline("nightly", 9)
     assert StateStore(store.folder).pipelines() == {"nightly": 5}
     assert Path(store.folder / "retired-pipelines").stat().st_mode & 0o077 == 0
+
+
+async def test_an_end_whose_asker_gave_up_waiting_is_not_overtaken(rotations, secret, store):
+    put, begun, gate = store.put, threading.Event(), threading.Event()
+
+    def held(name, state):
+        store.put = put
+        begun.set()
+        gate.wait(20)
+        put(name, state)
+
+    store.put = held
+    ending = asyncio.create_task(rotations.retire("deploy-key", "anna"))
+    await asyncio.to_thread(begun.wait, 20)
+    ending.cancel()
+    beginning = asyncio.create_task(rotations.begin(secret, "ben"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    gate.set()
+    with pytest.raises(GiveUpError) as refused:
+        await beginning
+    assert refused.value.reason == "secret_retired"
+    await asyncio.wait([ending])
+    assert ending.cancelled()
+    assert StateStore(store.folder).get("deploy-key").retired is not None
+
+
+def test_of_two_pipelines_that_are_retired_at_once_both_are(store, monkeypatch):
+    write, begun, gate = state_module.write_private_file, threading.Event(), threading.Event()
+
+    def held(path, data):
+        if not begun.is_set():
+            begun.set()
+            gate.wait(20)
+        write(path, data)
+
+    monkeypatch.setattr(state_module, "write_private_file", held)
+    first = threading.Thread(target=store.retire_pipeline, args=("nightly", 5))
+    first.start()
+    assert begun.wait(20)
+    second = threading.Thread(target=store.retire_pipeline, args=("weekly", 9))
+    second.start()
+    second.join(0.3)  # where nothing holds it, it is done by now
+    gate.set()
+    first.join(20)
+    second.join(20)
+    assert StateStore(store.folder).pipelines() == {"nightly": 5, "weekly": 9}
