@@ -27,11 +27,11 @@ class Record:
     """Where a job stands. Times are Unix nanoseconds; 0 means *not yet*.
 
     `phase_since_ns` is when the present phase began, `wait_since_ns` when the last reason to wait did;
-    `runner_number` counts the runners started so far and `backend` is where they live; `bound_uid` is the one runner
-    that ever got the work; `deletion_accepted` says that the backend took the deletion and only the look remains,
-    `revocation_due` that it did before all was revoked; `alarmed` that a stuck teardown was already reported; `observed` are the stages of the present runner that are on
-    record, and `gone_uid` is the last runner that vanished. `platform` is there for a runner whose job its platform
-    names later.
+    `runner_number` counts the runners started so far and `backend` is where they live; `bound_uid` is the one
+    runner that ever got the work; `deletion_accepted` says that the backend took the deletion and only the look
+    remains, `revocation_due` that it did before all was revoked; `alarmed` that a stuck teardown was already
+    reported; `observed` are the stages of the present runner that are on record, and `gone_uid` is the last runner
+    that vanished. `platform` is there for a runner whose job its platform names later.
     """
 
     offer: JobOffer
