@@ -99,6 +99,9 @@ class SessionFile:
             if number < self._written:
                 return  # somebody gave up waiting for this one, and a newer one was quicker
             self._written = number
+            if not data:
+                self.forget()
+                return
             try:
                 replace_private_file(self._path, data)
             except OSError as error:
@@ -107,4 +110,5 @@ class SessionFile:
 
 
 def _encoded(sessions: Sequence[KeptSession]) -> bytes:
-    return msgspec.json.encode(_Document(1, list(sessions)))
+    """Nothing at all for none: there is no file then."""
+    return msgspec.json.encode(_Document(1, list(sessions))) if sessions else b""

@@ -172,7 +172,7 @@ async def test_what_cannot_be_kept_is_forgotten(
 ) -> None:
     """A full disk: what is on it may have been signed out meanwhile."""
     file, before = SessionFile(tmp_path / "sessions"), clock.started()
-    value = before.begin(ADA, SEAL)
+    value, _ = before.begin(ADA, SEAL), before.begin(ADA, SEAL)
     await file.write(before.kept())
     (tmp_path / "sessions.tmp").mkdir()  # so that no new one can be written
     before.end(value)
@@ -194,6 +194,7 @@ async def test_an_older_word_does_not_follow_a_newer_one(clock: Clock, tmp_path:
     before.begin(ADA, SEAL)
     await file.write(before.kept())
     await file.write([])
+    assert list(tmp_path.iterdir()) == [], "no session, no file"
     file._write(1, msgspec.json.encode({"version": 1, "sessions": before.kept()}))
     assert SessionFile(tmp_path / "sessions").read() == []
 
