@@ -50,6 +50,7 @@ TASK_MAKERS: dict[str, str] = {
     "orchestrator/egress/process.py": "the watcher of the gateway's process, kept and ended by it",
     "orchestrator/egress/resolve.py": "a lookup shared by connections, kept by host name",
     "orchestrator/to_the_end.py": "a write in a thread outlives who asked; awaited to its end by them",
+    "orchestrator/intake/github/scale_sets/set_session.py": "a session being made outlives who stops; ended by `close`",
     "orchestrator/intake/github/scale_sets/source.py": "the loops of its scale sets, kept and ended by the source",
     "orchestrator/intake/github/webhooks/source.py": "the loops of its webhooks, kept and ended by the source",
     "orchestrator/intake/github/webhooks/work.py": "names that are waited for, kept in a set and ended by the source",

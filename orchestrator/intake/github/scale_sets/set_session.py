@@ -29,6 +29,7 @@ class SetSession:
         self._notes = notes
         self._tally = tally
         self._found = asyncio.Event()
+        self._creating: asyncio.Future[Session] | None = None
         self.scale_set: ScaleSet | None = None
         self.session: Session | None = None
         self.lacking: tuple[str, ...] = ()
@@ -47,15 +48,23 @@ class SetSession:
         self._found.set()
         self._see_labels(found)
         try:
-            session = await self._client.create_session(found.id, self._owner)
+            session = await self._create(found)
         except SessionConflictError:
             self._tally.conflicts += 1
             if not await self._end_former(found):
                 raise
-            session = await self._client.create_session(found.id, self._owner)
+            session = await self._create(found)
         self._notes.write(config.key, session.id)
         self._tally.sessions += 1
         self.session = session
+        return session
+
+    async def _create(self, found: ScaleSet) -> Session:
+        """Who is told to stop meanwhile leaves what comes of it to `close`: nobody else knows of that session, and it
+        would keep the next daemon out until the service drops it."""
+        self._creating = asyncio.ensure_future(self._client.create_session(found.id, self._owner))
+        session = await asyncio.shield(self._creating)
+        self._creating = None
         return session
 
     async def known(self, limit_seconds: float) -> ScaleSet | None:
@@ -68,10 +77,14 @@ class SetSession:
     async def close(self, limit_seconds: float) -> None:
         """End the session, so that whoever comes next need not wait. Never raises but for cancellation."""
         session, self.session = self.session, None
-        if session is None:
-            return
+        creating, self._creating = self._creating, None
         try:
             async with asyncio.timeout(limit_seconds):
+                if session is None and creating is not None:
+                    with contextlib.suppress(OrchestratorError):  # then there is none
+                        session = await creating
+                if session is None:
+                    return
                 await self._client.delete_session(session)
         except (OrchestratorError, TimeoutError) as error:
             _log.warning("the session of scale set %s was not ended: %s", self._config.key, error)
