@@ -110,11 +110,13 @@ class WebhookInbox:
             TryAgainError: `webhook_inbox_unwritable`.
         """
         self._arrived.clear()
-        rows: Sequence[tuple[Any, ...]] | None = None
+        rows: Sequence[tuple[Any, ...]] = ()
+        looked = False
         try:
             rows = await self._run(lambda: self._database.execute(_WAITING, (limit,)).fetchall())
+            looked = True
         finally:
-            if rows is None or rows:  # what could not be seen may be there
+            if rows or not looked:  # what could not be seen may be there
                 self._arrived.set()
         return [JobHint(*row) for row in rows]
 
