@@ -153,11 +153,13 @@ def _partners(settings: Settings) -> Iterator[str]:
 def _elsewhere(settings: Settings) -> Iterator[str]:
     """Of GitHub and callers' issuers, which `api_server_cidrs` are for: what is on another port, or behind a proxy."""
     known = {port for _, port in API_SERVER_PORTS}
-    for github in (*settings.github, *settings.identity.github_apps.values()):
-        if github.proxy:
-            yield github.proxy
-        elif _port(github.url) not in known:
-            yield github.url
+    sources = [(one.url, one.proxy) for one in settings.github]
+    apps = [(one.url, one.proxy) for one in settings.identity.github_apps.values()]
+    for url, proxy in (*sources, *apps):
+        if proxy:
+            yield proxy
+        elif _port(url) not in known:
+            yield url
     for caller in settings.callers:
         if caller.jwks_file is None and _is_url(caller.issuer) and _port(caller.issuer) not in known:
             yield caller.issuer
