@@ -17,6 +17,8 @@ def trace(
     json: Annotated[bool, typer.Option("--json", help="Print the trace as JSON.")] = False,
 ) -> None:
     """Draw a job's trace as a waterfall, with what policy decided, tokens issued and egress verdicts."""
+    import time
+
     from rich.text import Text
 
     from orchestrator.cli import output, render
@@ -32,7 +34,7 @@ def trace(
     output.show(
         render.job_headline(view),
         Text(f"trace {render.plain(document.get('trace_id'))}", "dim"),
-        render.waterfall(document, ascii_only=not output.unicode_output()),
+        render.waterfall(document, now_ns=time.time_ns(), ascii_only=not output.unicode_output()),
     )
     for section in (render.decisions(view), render.tokens(view), render.egress_verdicts(view)):
         if section is not None:

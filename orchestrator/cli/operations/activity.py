@@ -55,7 +55,7 @@ def activity(
     if items:
         output.show(activity_table(items[::-1]))
     elif not follow:
-        output.say("nothing has happened yet")
+        output.say("nothing of this kind has happened yet" if kind else "nothing has happened yet")
     if follow:
         _follow(client, kind, items[0]["seq"] if items else 0, interval)
 

@@ -147,7 +147,7 @@ def _print(found: Iterator[dict[str, Any]] | deque[dict[str, Any]], *, with_inpu
     import sys
     from json import dumps
 
-    from orchestrator.cli.output import show
+    from orchestrator.cli.output import note, show
     from orchestrator.cli.render.policy import decision_line
     from orchestrator.cli.render.words import plain
 
@@ -160,7 +160,11 @@ def _print(found: Iterator[dict[str, Any]] | deque[dict[str, Any]], *, with_inpu
             sys.stdout.write(("," if number else "") + "\n  " + dumps(told))
         sys.stdout.write("\n]}\n")
         return
+    any_fits = False
     for told in found:
+        any_fits = True
         show(decision_line(told))
         if with_input:
             sys.stdout.write(plain(dumps(told["input"], indent=2), keep_lines=True) + "\n")
+    if not any_fits:
+        note("no decision fits")

@@ -25,10 +25,11 @@ class _Line:
     depth: int
 
 
-def waterfall(trace: Document, *, bar_width: int = 40, ascii_only: bool = False) -> Table:
+def waterfall(trace: Document, *, now_ns: int = 0, bar_width: int = 40, ascii_only: bool = False) -> Table:
     """The spans of `trace` (the API's document) in order of start below their parents.
 
-    A span that has not ended reaches to the newest time known and is marked `…`. Spans whose parent is not in
+    A span that has not ended is marked `…`. While the whole has not, it reaches to `now_ns`, as long as no time that is
+    known is newer. Spans whose parent is not in
     the trace stand at the top. At most 200 lines are drawn; the rest is counted.
     """
     spans: Sequence[Document] = trace.get("spans") or []
@@ -41,7 +42,9 @@ def waterfall(trace: Document, *, bar_width: int = 40, ascii_only: bool = False)
         table.add_row(Text("no spans yet", "dim"))
         return table
     start = min(span["start_ns"] for span in spans)
-    end = max(start + 1, *(max(span["start_ns"], span.get("end_ns") or 0) for span in spans))
+    goes_on = any(not span.get("end_ns") and not span.get("parent_span_id") for span in spans)
+    known = (max(span["start_ns"], span.get("end_ns") or 0) for span in spans)
+    end = max(start + 1, now_ns if goes_on else 0, *known)
     lines = list(_in_order(spans))
     for line in lines[:_MOST_SPANS]:
         table.add_row(*_row(line, start, end, bar_width, ascii_only=ascii_only))

@@ -133,3 +133,4 @@ def test_following_waits_for_a_daemon_that_goes_away(cli, happened, state, monke
 def test_nothing_yet(cli, local_daemon):
     local_daemon.documents["/v1/activity"] = {"items": [], "next": None}
     assert "nothing has happened yet" in cli("activity").stdout
+    assert "nothing of this kind has happened yet" in cli("activity", "--kind", "alarm").stdout

@@ -176,6 +176,16 @@ def test_an_open_span_reaches_to_the_newest_time_known():
     assert " " * 5 + "█" * 5 in shown
 
 
+def test_of_a_job_that_goes_on_open_spans_reach_to_now():
+    """Nothing is recorded of a job that waits: its wait is no shorter for it."""
+    waits = {"spans": [span("root", None, 0, None), span("wait", "root", 10**9, None)]}
+    assert text_of(render.waterfall(waits, now_ns=61 * 10**9)).count("1m 00s…") == 1
+    assert "1m 01s…" in text_of(render.waterfall(waits, now_ns=61 * 10**9))
+    assert text_of(render.waterfall(waits, now_ns=5)) == text_of(render.waterfall(waits)), "a clock that is behind"
+    over = {"spans": [span("root", None, 0, 10**9), span("left", "root", 5 * 10**8, None)]}
+    assert text_of(render.waterfall(over, now_ns=61 * 10**9)) == text_of(render.waterfall(over))
+
+
 def test_bars_are_drawn_in_eighths_and_never_vanish():
     trace = {"spans": [span("root", None, 0, 8_000), span("a", "root", 0, 1), span("b", "root", 7_999, 8_000)]}
     lines = text_of(render.waterfall(trace, bar_width=10)).splitlines()

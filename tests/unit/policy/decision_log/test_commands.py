@@ -124,6 +124,8 @@ def test_decisions_are_shown(history, deciding):
     assert "deny" in lines[5]
     assert "not_ours" in lines[5]
     assert "candidate: newly denied no_" not in lines[0]
+    done = Done("decisions", str(history), "--stage", "admission", "--job", "nobody", *SINCE)
+    assert (done.code, done.out, done.errors) == (0, "", "no decision fits\n")
     found = [one["job_id"] for one in Done("decisions", str(history), "--denied", "--json", *SINCE).json["decisions"]]
     assert found == ["dispatch.j5.1"]
     done = Done("decisions", str(history), "--differing", "--json", *SINCE)
