@@ -8,10 +8,12 @@ must find the reason. Going at once is safe at any moment: the next daemon finds
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import logging
 import os
 import sys
+import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import FrameType
@@ -24,6 +26,8 @@ TELL_SECONDS: Final = 15.0
 GO_SECONDS: Final = 60.0
 """More than `closing.CLOSING_SECONDS`: one room that hangs is left behind, and the others are closed."""
 AGAIN_SECONDS: Final = 1.0
+THREADS_SECONDS: Final = 3.0
+"""Long enough for a write that nobody waits for any more, as of a page's session."""
 _MOST_TASKS: Final = 50
 _DEEPEST: Final = 12
 
@@ -47,6 +51,24 @@ async def until_ended(tasks: Collection[asyncio.Task[None]], again_seconds: floa
         _, left = await asyncio.wait(left, timeout=again_seconds)
         if left:
             _log.warning("did not end when told to: %s", ", ".join(sorted(task.get_name() for task in left)))
+
+
+def wait_for_no_thread(code: int, seconds: float = THREADS_SECONDS) -> None:
+    """To be called when every room is closed: Python waits without a bound for threads that do what was given up long
+    ago, such as to ask a name server that is dead, or to read a file on a share that is gone. `seconds` later the
+    process ends with `code` in spite of them."""
+
+    def go() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"orchestrator has stopped; threads that took over {seconds:g} s to end are left behind\n")
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+
+    timer = threading.Timer(seconds, go)
+    timer.daemon = True
+    timer.start()
 
 
 def _tell(seconds: float) -> None:

@@ -60,13 +60,15 @@ def run(settings: Settings, ready: Callable[[str], None] | None = None, reread: 
 
 async def _guarded(settings: Settings, ready: Callable[[str], None] | None, reread: Reread | None) -> int:
     try:
-        return await _serve(settings, ready, reread)
+        code = await _serve(settings, ready, reread)
     except ToldToStopError:
         _log.info("stopped before it was ready")
-        return EXIT_DRAINED
+        code = EXIT_DRAINED
     except OrchestratorError as error:
         sys.stderr.write(f"orchestrator cannot start: {error.diagnostics()} [{error.reason}]\n")
-        return EXIT_NOT_STARTED
+        code = EXIT_NOT_STARTED
+    last_resort.wait_for_no_thread(code)
+    return code
 
 
 async def _serve(settings: Settings, ready: Callable[[str], None] | None, reread: Reread | None) -> int:

@@ -247,6 +247,22 @@ def test_a_closed_terminal_stops_the_daemon_in_order(program, tmp_path):
             pass
 
 
+@pytest.mark.slow
+def test_a_thread_that_never_ends_does_not_keep_the_daemon(program):
+    """It reads settings from a share that hangs, here a pipe into which nobody writes."""
+    daemon = program().start()
+    daemon.config.unlink()
+    os.mkfifo(daemon.config)
+    daemon.signal(signal.SIGHUP)
+    writer = os.open(daemon.config, os.O_WRONLY)  # returns when it reads
+    try:
+        daemon.signal(signal.SIGTERM)
+        assert daemon.process.wait(30) == 0, daemon.errors.read_text()
+    finally:
+        os.close(writer)
+    assert "threads that took over 3 s to end are left behind" in daemon.errors.read_text()
+
+
 def test_it_does_not_start_without_the_policy_server(program):
     daemon = program(
         policy={"engine": "opa", "opa_url": "http://user:hunter2hunter2@127.0.0.1:9", "timeout_seconds": 1}
