@@ -16,8 +16,7 @@ import msgspec
 from orchestrator.egress.addresses import checked_names
 from orchestrator.egress.batch import MAX_TEXT, plausible
 from orchestrator.egress.config import GatewayConfig
-from orchestrator.egress.rules import RuleSet
-from orchestrator.egress.wire import ControlLine, Message
+from orchestrator.egress.wire import ControlLine, Message, rules_on_line
 from orchestrator.errors import GiveUpError, TryAgainError
 from orchestrator.model.egress import EgressRule
 from orchestrator.model.events import EgressDecided
@@ -26,8 +25,6 @@ from orchestrator.model.runner import RunnerName
 START_SECONDS = 30.0
 ANSWER_SECONDS = 15.0
 STOP_SECONDS = 5.0
-MAX_RULES = 3000
-"""Rules of one runner; keeps the message that carries them below the line's limit."""
 
 _ANSWERS = frozenset({"ready", "opened", "changed", "refused", "closed", "stopped"})
 _READY = 0
@@ -97,7 +94,7 @@ class GatewayProcess:
             ConfigurationError: reason `egress_rule_invalid`.
         """
         with listener:
-            listed = _listed(rules)
+            listed = rules_on_line(rules)
             line = self._line
             if line is None:
                 raise _unavailable()
@@ -131,7 +128,7 @@ class GatewayProcess:
             GiveUpError: reason `egress_rules_too_many`; nothing was changed.
             ConfigurationError: reason `egress_rule_invalid`; nothing was changed.
         """
-        listed = _listed(rules)
+        listed = rules_on_line(rules)
         line = self._line
         if line is None or runner not in self._open:
             return False
@@ -290,14 +287,6 @@ class GatewayProcess:
                 answer.set_exception(_unavailable())
         if not self._stopping and self._on_death is not None:
             self._on_death(lost)
-
-
-def _listed(rules: Sequence[EgressRule]) -> list[list[str | int]]:
-    """The rules as the line carries them, after a look whether they can be rules at all."""
-    RuleSet(rules)
-    if len(rules) > MAX_RULES:
-        raise GiveUpError(f"more than {MAX_RULES} egress rules", reason="egress_rules_too_many")
-    return [[rule.host, rule.port, rule.protocol.value] for rule in rules]
 
 
 def _unavailable() -> TryAgainError:

@@ -18,20 +18,39 @@ import json
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from orchestrator.egress.rules import RuleSet
+from orchestrator.errors import GiveUpError
+from orchestrator.model.egress import EgressRule
 
 MAX_FRAME = 1 << 20
 """Longest frame either side accepts, in bytes."""
 MAX_UNSENT = 64 << 20
 """Bytes that may wait for a slow reader before the line is given up."""
 MAX_DESCRIPTORS = 16
+MAX_RULES = 3000
+"""Rules of one runner; keeps the message that carries them below `MAX_FRAME`."""
 
 Message = dict[str, Any]
 
 
 class LineError(Exception):
     """What came over the line does not follow its rules."""
+
+
+def rules_on_line(rules: Sequence[EgressRule]) -> list[list[str | int]]:
+    """Rules as the line carries them, after a look whether they can be rules at all.
+
+    Raises:
+        ConfigurationError: reason `egress_rule_invalid`.
+        GiveUpError: reason `egress_rules_too_many`.
+    """
+    RuleSet(rules)
+    if len(rules) > MAX_RULES:
+        raise GiveUpError(f"more than {MAX_RULES} egress rules", reason="egress_rules_too_many")
+    return [[rule.host, rule.port, rule.protocol.value] for rule in rules]
 
 
 def encode(message: Message) -> bytes:
