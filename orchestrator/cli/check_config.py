@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,6 +42,8 @@ def check_config(
         typer.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=False), nl=False)
     for warning in warnings:
         note(f"warning: {warning}")
+    if not warnings and sys.stderr.isatty():  # for a person, at the end of a long document; programs read nothing
+        note("the settings fit, and there is nothing to warn of")
     if strict and warnings:
         raise typer.Exit(ExitCode.FAILURE)
 

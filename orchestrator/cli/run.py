@@ -25,7 +25,8 @@ def run(
     SIGHUP does what `orchestrator reload` does: it loads the settings, the policy bundle, the trust map, the keys of
     signers and the approvers' file again. What does not fit, or fails its own checks, is not put in force: the old one
     stays, the log has the error, and a metric such as orchestrator_policy_reload_failed is 1. Of the settings only
-    pools and deadlines change then, and how the daemon logs; the log names others that differ and need a restart.
+    pools, deadlines, notifications and how the daemon logs change then; the log names others that differ and need a
+    restart.
 
     Without a file it runs jobs of this user in local sandboxes, and leaves its address and a caller token in the
     state folder, where the other commands find them.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pty
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -22,6 +25,22 @@ def check(cli, tmp_path, state):
 
     state.chmod(0o700)
     return run
+
+
+@pytest.mark.slow
+def test_who_sits_at_a_terminal_is_told_that_all_is_well(state, tmp_path):
+    """Where errors go into a file or a pipe, silence says it."""
+    state.chmod(0o700)
+    (tmp_path / "settings.yaml").write_text("")
+    command = [sys.executable, "-m", "orchestrator", "check-config", "--config", str(tmp_path / "settings.yaml")]
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=theirs, timeout=60, check=False)
+        os.close(theirs)
+        assert done.returncode == 0
+        assert os.read(ours, 4096) == b"the settings fit, and there is nothing to warn of\r\n"
+    finally:
+        os.close(ours)
 
 
 def test_the_default_is_sound_and_loads_again(check, state):
