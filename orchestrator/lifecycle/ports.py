@@ -123,7 +123,8 @@ class Attester(Protocol):
     """Evidence that belongs to a job's end, made while its facts can still be added to."""
 
     async def attest(self, record: Record) -> Sequence[Event]:
-        """Notes to append before the job is finished, such as a signed provenance; often none."""
+        """Notes to append before the job is finished, such as a signed provenance; often none. Asked again when they
+        could not be stored, or others could not say theirs: the answer is the same then."""
         ...
 
 
