@@ -7,10 +7,9 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from orchestrator.egress.rules import RuleSet
+from orchestrator.egress.rules import check_rules
 from orchestrator.egress.table import (
     MAX_ADDRESSES,
-    MAX_RULES,
     MAX_RUNNERS,
     Rule,
     RunnerEntry,
@@ -44,9 +43,7 @@ def runner_entry(
         ConfigurationError: reason `egress_rule_invalid`.
         GiveUpError: reason `runner_address_invalid`, `runner_credential_invalid` or `egress_rules_too_many`.
     """
-    RuleSet(rules)
-    if len(rules) > MAX_RULES:
-        raise GiveUpError(f"more than {MAX_RULES} egress rules", reason="egress_rules_too_many")
+    check_rules(rules)
     if len(credential_sha256) != 64 or set(credential_sha256) - set("0123456789abcdef"):
         raise GiveUpError("the credential's digest is no SHA-256 in hex", reason="runner_credential_invalid")
     known = tuple(dict.fromkeys(map(canonical_address, addresses)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.errors import ConfigurationError
+from orchestrator.errors import ConfigurationError, GiveUpError
 from orchestrator.model.egress import EgressProtocol, EgressRule
 from orchestrator.model.hostname import BadHostError, is_host, normalise_host, printable
 
@@ -13,6 +13,8 @@ CANARY_HOST = "egress-canary.invalid"
 """The name that the agent tries in order to prove that refusal works; `.invalid` never resolves (RFC 6761)."""
 
 DEFAULT_DENY = "default deny"
+MAX_RULES = 3000
+"""Of one runner; keeps the message that carries them below the control line's limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,18 @@ class RuleSet:
             parent = parent.partition(".")[2]
             found += self._below.get(parent, ())
         return found
+
+
+def check_rules(rules: Sequence[EgressRule]) -> None:
+    """A look whether these can be the rules of one runner at all.
+
+    Raises:
+        ConfigurationError: reason `egress_rule_invalid`.
+        GiveUpError: reason `egress_rules_too_many`.
+    """
+    RuleSet(rules)
+    if len(rules) > MAX_RULES:
+        raise GiveUpError(f"more than {MAX_RULES} egress rules", reason="egress_rules_too_many")
 
 
 NO_RULES = RuleSet(())

@@ -15,13 +15,12 @@ from typing import Annotated
 
 import msgspec
 
+from orchestrator.egress.rules import MAX_RULES
 from orchestrator.errors import GiveUpError
 from orchestrator.model.egress import EgressProtocol
 from orchestrator.model.runner import RunnerName
 
 MAX_RUNNERS = 20_000
-MAX_RULES = 3000
-"""Rules of one runner, as in the embedded form."""
 MAX_ADDRESSES = 4
 """Addresses of one runner: a pod has one for each IP family."""
 MAX_UPDATE_BYTES = 64 << 20

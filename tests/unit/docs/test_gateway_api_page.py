@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from orchestrator.egress import batch, table
+from orchestrator.egress import batch, rules, table
 from orchestrator.egress.feed import TABLE_PATH, VERDICTS_PATH
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "gateway-api.md").read_text(encoding="utf-8")
@@ -28,5 +28,5 @@ def test_the_batch_is_one():
 def test_paths_and_bounds_are_those_of_the_code():
     for value in (TABLE_PATH, VERDICTS_PATH):
         assert value in PAGE
-    for number in (table.MAX_RUNNERS, table.MAX_RULES, batch.MAX_VERDICTS, batch.MAX_ALARMS, table.MAX_ADDRESSES):
+    for number in (table.MAX_RUNNERS, rules.MAX_RULES, batch.MAX_VERDICTS, batch.MAX_ALARMS, table.MAX_ADDRESSES):
         assert re.search(rf"\b{number:,}\b", PAGE), number
