@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from orchestrator.errors import ConfigurationError, TryAgainError
+
+_turns: WeakValueDictionary[Path, threading.Lock] = WeakValueDictionary()
+_turns_lock = threading.Lock()
 
 
 def private_folder(folder: Path) -> None:
@@ -83,22 +88,31 @@ def write_private_file(path: Path, data: bytes) -> None:
 
 
 def replace_private_file(path: Path, data: bytes) -> None:
-    """Replace a file of mode 0600 so that every reader and every crash sees the old or the new one, whole.
+    """Replace a file of mode 0600 so that every reader and every crash sees the old or the new one, whole. Of threads
+    that replace the same one, each does it to its end; the order is theirs to see to.
 
     Raises:
         OSError: nothing was replaced.
     """
     temporary = path.with_name(f"{path.name}.tmp")
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
-    create_private_file(temporary, data)
-    try:
-        temporary.rename(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
+    with _turn(path):
+        with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
-        raise
-    sync_folder(path.parent)
+        create_private_file(temporary, data)
+        try:
+            temporary.rename(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        sync_folder(path.parent)
+
+
+def _turn(path: Path) -> threading.Lock:
+    """Kept for as long as somebody has it. Who waited for a write may be gone, and the next one begin, before it is
+    done."""
+    with _turns_lock:
+        return _turns.setdefault(path, threading.Lock())
 
 
 def create_private_file(path: Path, data: bytes, modified_at_ns: int | None = None) -> None:

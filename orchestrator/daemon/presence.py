@@ -11,6 +11,7 @@ from pathlib import Path
 from orchestrator import __version__
 from orchestrator.identity.issuer import Issuer
 from orchestrator.private_file import replace_private_file
+from orchestrator.to_the_end import to_the_end
 
 
 class Presence:
@@ -21,6 +22,7 @@ class Presence:
         self._token = folder / "caller-token"
         self._url = url
         self._issuer = issuer
+        self._writing = asyncio.Lock()
 
     async def announce(self) -> None:
         """Say where we are; the token first, so that who finds the address finds a token too."""
@@ -40,8 +42,10 @@ class Presence:
             await self._write_token()
 
     async def _write_token(self) -> None:
-        token, _ = self._issuer.mint_caller_token()
-        await asyncio.to_thread(replace_private_file, self._token, token.encode())
+        # One at a time, to its end: a token of before a key was withdrawn must not be the one that stays.
+        async with self._writing:
+            token, _ = self._issuer.mint_caller_token()
+            await to_the_end(asyncio.to_thread(replace_private_file, self._token, token.encode()))
 
     def withdraw(self) -> None:
         for path in (self._daemon, self._token):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from orchestrator import private_file
 from orchestrator.private_file import create_private_file
 
 
@@ -42,3 +44,36 @@ def test_nothing_is_left_of_one_that_the_disk_refuses(tmp_path: Path, monkeypatc
     with pytest.raises(OSError, match="No space"):
         create_private_file(tmp_path / "key", b"secret")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_threads_that_replace_one_file_each_does_it_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, sync, begun, gate = tmp_path / "key", os.fsync, threading.Event(), threading.Event()
+    failed: list[OSError] = []
+
+    def held(descriptor: int) -> None:
+        if not begun.is_set():
+            begun.set()
+            gate.wait(20)
+        sync(descriptor)
+
+    def replace(data: bytes) -> None:
+        try:
+            private_file.replace_private_file(path, data)
+        except OSError as error:
+            failed.append(error)
+
+    monkeypatch.setattr(os, "fsync", held)
+    first = threading.Thread(target=replace, args=(b"first",))
+    first.start()
+    assert begun.wait(20)
+    second = threading.Thread(target=replace, args=(b"second",))
+    second.start()
+    second.join(0.3)  # where nothing holds it, it is done by now
+    gate.set()
+    first.join(20)
+    second.join(20)
+    assert not failed
+    assert path.read_bytes() == b"second"
+    assert not private_file._turns, "nothing is kept of files that nobody writes"
