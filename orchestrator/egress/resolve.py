@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
+from orchestrator.apart import apart
 from orchestrator.egress.addresses import public_addresses
 
 MAX_PINNED = 1024
@@ -35,7 +36,7 @@ class UnreachableError(Exception):
 
 def system_lookup() -> Lookup:
     """The machine's DNS. `/etc/hosts` and search domains do not take part: the final dot makes names absolute."""
-    threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="resolve")
+    free = asyncio.Semaphore(MAX_THREADS)
 
     def ask(host: str) -> list[str]:
         found = socket.getaddrinfo(
@@ -44,7 +45,8 @@ def system_lookup() -> Lookup:
         return [str(address[0]) for *_, address in found]
 
     async def lookup(host: str) -> Sequence[str]:
-        return await asyncio.get_running_loop().run_in_executor(threads, ask, host)
+        await free.acquire()
+        return await apart(partial(ask, host), "resolve", free.release)  # a dead name server holds it for half a minute
 
     return lookup
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from orchestrator.apart import apart
 from orchestrator.notifications.addresses import is_ours
 
 AT_ONCE: Final = 4
@@ -82,25 +82,4 @@ class Guard(AbstractResolver):
         """On a thread that nobody waits for: a dead name server holds it for half a minute, and neither the work of
         others nor the end of the program."""
         await self._free.acquire()
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Sequence[_AddressInfo]] = loop.create_future()
-
-        def tell(found: Sequence[_AddressInfo] | Exception) -> None:
-            self._free.release()
-            if answer.done():  # nobody waits any more
-                return
-            if isinstance(found, Exception):
-                answer.set_exception(found)
-            else:
-                answer.set_result(found)
-
-        def run() -> None:
-            try:
-                found: Sequence[_AddressInfo] | Exception = ask()
-            except Exception as error:  # noqa: BLE001 -- it is raised where somebody waits for the answer
-                found = error
-            with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(tell, found)
-
-        threading.Thread(target=run, name="notifications-names", daemon=True).start()
-        return await answer
+        return await apart(ask, "notifications-names", self._free.release)

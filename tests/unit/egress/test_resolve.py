@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
+import threading
 
 import pytest
 
@@ -144,3 +147,48 @@ async def test_the_machines_own_lookup_asks_for_absolute_names(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     assert await resolve.system_lookup()("a.test") == ["8.8.8.8"]
     assert asked == [b"a.test."]
+
+
+HANGS = """
+import asyncio, socket, time
+from orchestrator.egress.resolve import system_lookup
+socket.getaddrinfo = lambda *_args, **_kwargs: time.sleep(3600)
+
+async def main():
+    try:
+        async with asyncio.timeout(0.05):
+            await system_lookup()("site.test")
+    except TimeoutError:
+        print("nobody waits")
+
+asyncio.run(main())
+"""
+
+
+def test_a_dead_name_server_does_not_keep_the_program():
+    """A gateway that was told to end would be killed for it in the end."""
+    ended = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=30, check=True)
+    assert ended.stdout == "nobody waits\n"
+
+
+async def test_no_more_lookups_than_threads_may_be(monkeypatch):
+    monkeypatch.setattr(resolve, "MAX_THREADS", 1)
+    gate, asked = threading.Event(), []
+
+    def ask(host, *_args, **_kwargs):
+        asked.append(host)
+        gate.wait(20)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("192.0.2.1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+    lookup = resolve.system_lookup()
+    with pytest.raises(TimeoutError):  # who gives up leaves its thread where it is
+        async with asyncio.timeout(0.05):
+            await lookup("one.test")
+    second = asyncio.create_task(lookup("two.test"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert asked == [b"one.test."]
+    gate.set()
+    assert await second == ["192.0.2.1"]
+    assert asked == [b"one.test.", b"two.test."]
