@@ -21,8 +21,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from orchestrator.egress.rules import RuleSet
-from orchestrator.errors import GiveUpError
+from orchestrator.egress.rules import check_rules
 from orchestrator.model.egress import EgressRule
 
 MAX_FRAME = 1 << 20
@@ -30,8 +29,6 @@ MAX_FRAME = 1 << 20
 MAX_UNSENT = 64 << 20
 """Bytes that may wait for a slow reader before the line is given up."""
 MAX_DESCRIPTORS = 16
-MAX_RULES = 3000
-"""Rules of one runner; keeps the message that carries them below `MAX_FRAME`."""
 
 Message = dict[str, Any]
 
@@ -47,9 +44,7 @@ def rules_on_line(rules: Sequence[EgressRule]) -> list[list[str | int]]:
         ConfigurationError: reason `egress_rule_invalid`.
         GiveUpError: reason `egress_rules_too_many`.
     """
-    RuleSet(rules)
-    if len(rules) > MAX_RULES:
-        raise GiveUpError(f"more than {MAX_RULES} egress rules", reason="egress_rules_too_many")
+    check_rules(rules)
     return [[rule.host, rule.port, rule.protocol.value] for rule in rules]
 
 
