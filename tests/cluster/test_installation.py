@@ -377,9 +377,7 @@ def test_a_backup_of_the_schedule_and_one_from_a_pipe_are_restored_by_the_render
     after = json.loads(site.daemon("submit", "--name", "after", "--script", "true", "--no-follow", "--json"))
     site.daemon("show", after["id"], "--wait")
 
-    site.kubectl("scale", "deployment/orchestrator", "--replicas=0")
-    selector = "app.kubernetes.io/component=daemon"
-    site.kubectl("wait", "--for=delete", "pod", "--selector", selector, "--timeout=120s", seconds=130)
+    stopped(site)
     site.kubectl("apply", "-f", "-", stdin=site.manifests("--restore", "newest"))
     assert "whole; made at" in ended(site, "orchestrator-restore")
     site.kubectl("delete", "job", "orchestrator-restore")
@@ -415,6 +413,13 @@ def test_a_backup_of_the_schedule_and_one_from_a_pipe_are_restored_by_the_render
     assert "state.before-" not in site.kubectl(*listed)
 
 
+def stopped(site: Site) -> None:
+    """No daemon, and none that is still ending: a namespace whose pods have time to end waits for all of that time."""
+    site.kubectl("scale", "deployment/orchestrator", "--replicas=0")
+    selector = "app.kubernetes.io/component=daemon"
+    site.kubectl("wait", "--for=delete", "pod", "--selector", selector, "--timeout=120s", seconds=130)
+
+
 def ended(site: Site, job: str) -> str:
     """What it printed, once it is complete."""
 
@@ -444,8 +449,8 @@ def waits_for(site: Site, component: str) -> str:
 
 
 def test_removal_leaves_nothing(site: Site) -> None:
-    site.kubectl("scale", "deployment/orchestrator", "--replicas=0")
-    kubectl("delete", "-k", str(site.folder / "trial"), "--timeout=120s", seconds=130)
+    stopped(site)
+    kubectl("delete", "-k", str(site.folder / "trial"), "--timeout=180s", seconds=190)
     marked = f"orchestrator.dev/installation={site.name}"
     left = []
     for kind in kubectl("api-resources", "--verbs=list", "-o", "name").split():
