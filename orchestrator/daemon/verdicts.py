@@ -56,6 +56,7 @@ class VerdictNotes:
             TryAgainError: the journal cannot take it now; it is kept.
         """
         async with self._writing.setdefault(runner, asyncio.Lock()):
+            self._soon.discard(runner)  # what comes from here on is too late for this turn
             waiting = self._unwritten.pop(runner, [])
             record = self._engine().record_of_runner(runner)
             if record is None:
@@ -80,7 +81,6 @@ class VerdictNotes:
         await asyncio.gather(*self._tasks)
 
     async def _write_soon(self, runner: RunnerName) -> None:
-        self._soon.discard(runner)  # before the look: what comes from here on may be too late for it
         try:
             await self.settled(runner)
         except Exception as error:  # noqa: BLE001 -- kept in memory; `settled` writes it or fails aloud

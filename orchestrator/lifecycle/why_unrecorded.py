@@ -26,7 +26,7 @@ def why_unrecorded(record: Record, answer: Why, problem: OrchestratorError) -> W
         sentence = f"{answer.sentence[:-1]}; nothing more of it can be recorded now{cause}."
         return replace(answer, sentence=sentence, next_step=f"{answer.next_step[:-1]}; operators: {fix}.")
     if record.cancel is not None:
-        sentence = f"{answer.sentence[:-1]} That cannot be recorded now{cause}."
+        sentence = f"{answer.sentence[:-1]}; its end cannot be recorded now{cause}."
     else:
         sentence = f"{_RUNS_ON if record.phase is Phase.RUNNING else _CANNOT_GO_ON}{cause}."
     return Why(sentence, f"Operators: {fix}.", problem.reason, since_ns=0)

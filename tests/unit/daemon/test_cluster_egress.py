@@ -112,3 +112,23 @@ async def test_what_the_journal_did_not_take_goes_with_the_next():
     notes.verdict("runner-a", VERDICT)
     await notes.stop()
     assert len(jobs.facts) == 2
+
+
+async def test_a_journal_that_is_slow_gathers_verdicts_and_no_tasks():
+    """A job has as many as it likes."""
+    jobs, gate, note = Jobs("a"), asyncio.Event(), Jobs.note
+    notes = VerdictNotes(lambda: jobs, str)
+
+    async def slow(job_id, *events):
+        await gate.wait()
+        await note(jobs, job_id, *events)
+
+    jobs.note = slow
+    before = len(asyncio.all_tasks())
+    for _ in range(20):
+        notes.verdict("runner-a", VERDICT)
+        await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) - before == 2, "one that writes, and one for all that came since"
+    gate.set()
+    await notes.stop()
+    assert len(jobs.facts) == 20

@@ -292,6 +292,13 @@ def test_a_full_disk_is_the_cause_whatever_else_an_unfinished_job_waits_for(reco
     assert f"### `{answer.reason}`" in REASONS
 
 
+def test_who_cancelled_is_told_also_while_the_disk_is_full():
+    sentence = why(records.record(*records.TO_RUNNING, records.CANCEL), DISK).sentence
+    assert sentence.startswith(
+        "The job is being cancelled: alice asked for its end (wrong branch); its end cannot be recorded now: "
+    )
+
+
 def test_a_job_that_ended_before_the_disk_was_full_keeps_its_reason():
     record = ended(EndReason.EXIT_NONZERO, Result.FAILURE, "the job exited with code 3")
     answer = why(record, DISK)
