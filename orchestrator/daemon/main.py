@@ -47,7 +47,7 @@ def run(settings: Settings, ready: Callable[[str], None] | None = None, reread: 
 
     `ready` is called with the API's URL once jobs are taken; `reread` reads the settings again. Returns 0 when drained,
     1 when it could not start (the reason is on standard error; it also ends so when another daemon may have taken its
-    place, and when its end takes too long), 2 when work was left for the next start.
+    place, by a defect, and when its end takes too long), 2 when work was left for the next start.
     """
     # sqlite3 gives up the interpreter lock at every row; the default switch interval of 5 ms would stall commits.
     sys.setswitchinterval(0.0005)
@@ -66,6 +66,9 @@ async def _guarded(settings: Settings, ready: Callable[[str], None] | None, rere
         code = EXIT_DRAINED
     except OrchestratorError as error:
         sys.stderr.write(f"orchestrator cannot start: {error.diagnostics()} [{error.reason}]\n")
+        code = EXIT_NOT_STARTED
+    except Exception:  # noqa: BLE001 -- told here, for a thread that hangs must not keep us from the end after a defect
+        _log.exception("ended by a defect")
         code = EXIT_NOT_STARTED
     last_resort.wait_for_no_thread(code)
     return code
@@ -159,9 +162,11 @@ async def _until_drained(
 ) -> int:
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(work, name=name) for name, work in loops.items()]
-        await drain.stopping.wait()
-        clean = await drainage.until_quiet(settings().deadlines.drain_seconds)
-        last_resort.expect_the_end()
+        try:
+            await drain.stopping.wait()
+            clean = await drainage.until_quiet(settings().deadlines.drain_seconds)
+        finally:  # also when a loop has ended, which is a defect
+            last_resort.expect_the_end()
         await last_resort.until_ended(running)
     _log.info("stopped", extra={"work_left": not clean})
     return EXIT_DRAINED if clean else EXIT_WORK_LEFT

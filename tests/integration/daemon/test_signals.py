@@ -145,6 +145,34 @@ metrics.Metrics.sample_loop_lag = deaf
     assert "loop-lag" in daemon.said("did not end when told to: loop-lag")["event"]
 
 
+BROKEN = """
+import asyncio, time
+
+async def broken(_presence):
+    asyncio.get_running_loop().run_in_executor(None, time.sleep, 3600)
+    raise RuntimeError("no such luck")
+
+main.Presence.renew_for_ever = broken
+"""
+
+
+@pytest.mark.slow
+def test_a_defect_ends_the_daemon_in_spite_of_its_threads(program):
+    """Whoever starts it again learns of its end, and the log has the reason."""
+    daemon = program().start(wait=False, fault=f"from orchestrator.daemon import main{BROKEN}")
+    assert daemon.process.wait(60) == 1
+    assert "no such luck" in daemon.said("ended by a defect")["exception"]
+
+
+@pytest.mark.slow
+def test_a_defect_ends_the_daemon_though_a_room_does_not_close(program):
+    hangs = "main.Presence.withdraw = lambda _presence: time.sleep(3600)"
+    fault = f"{ENDS_SOON}expect_the_end = lambda: end(0.1, 0.2){BROKEN}{hangs}"
+    daemon = program().start(wait=False, fault=fault)
+    assert daemon.process.wait(60) == 1
+    assert "Timeout" in daemon.errors.read_text()
+
+
 def deny(asking: socket.socket) -> None:
     """Hear one question out as an OPA server, and say no."""
     with asking, asking.makefile("rb") as question:
