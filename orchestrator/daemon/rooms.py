@@ -133,7 +133,7 @@ def prepare_state_dir(folder: Path) -> None:
         raise ConfigurationError(
             f"a restore into the state folder {folder} is under way, or was cut short",
             reason="state_dir_unusable",
-            fix="wait for it; if none is running, empty the folder and restore again",
+            fix="wait for it; if none is running, restore again with --aside",
         )
 
 

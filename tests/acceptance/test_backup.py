@@ -143,6 +143,33 @@ async def test_a_backup_that_is_killed_leaves_none(here: Installation, tmp_path:
     assert (await command(here, "restore", "--check", str(target))).code == 0
 
 
+async def test_a_restore_that_is_killed_is_made_again_and_no_audit_record_is_lost(
+    here: Installation, tmp_path: Path
+) -> None:
+    await here.start()
+    await here.finished(await here.dispatch("before", "visit done"))
+    assert (await command(here, "backup", str(tmp_path / "b"))).code == 0
+    later = await here.finished(await here.dispatch("later", "visit done"))
+    assert await here.stop() == 0
+    had = json.loads((await here.command("audit", "verify", "--json")).out)["records"]
+    process = await asyncio.create_subprocess_exec(
+        *PROGRAM, "restore", "--config", str(here.config), "--aside", "-", stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    async with asyncio.timeout(60):
+        while not (here.state / ".restoring").exists():  # and now it waits for what nobody sends
+            await asyncio.sleep(0.01)
+    process.kill()
+    await process.communicate()
+    refused = await command(here, "restore", str(tmp_path / "b"))
+    assert refused.code == 1
+    assert "restore again with --aside" in refused.err
+    again = await command(here, "restore", "--aside", str(tmp_path / "b"), "--json")
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["audit_records"] == had
+    assert later["id"] in (await here.command("audit", "show", "--json")).out
+
+
 async def test_a_disk_that_is_full_leaves_nothing(here: Installation, tmp_path: Path) -> None:
     await here.start()
     await here.finished(await here.dispatch("job", "visit done"))

@@ -69,7 +69,7 @@ def backup(
         return
     path = Path(target) / name_by_time(datetime.now(UTC)) if Path(target).is_dir() else Path(target)
     made = back_up(settings, path, logs=logs, progress=Progress("copied"))
-    left, gone = drop_older(Path(target), keep) if keep is not None else ((), ())
+    left, gone = drop_older(Path(target), keep, path) if keep is not None else ((), ())
     if json:
         kept = {"kept": [one.name for one in left], "removed": [one.name for one in gone]} if keep is not None else {}
         print_json({"file": str(path), **made.as_json(), **kept})

@@ -82,7 +82,7 @@ def restore(
             settings,
             file,
             keep_jobs=keep_jobs,
-            newer_audit=newer_audit or audit_of(moved),
+            newer_audit=newer_audit or audit_of(settings, moved),
             progress=lambda done: progress(done, 0),
         )
     _tell(file, checked, ended, tuple(moved.values()), json=json)

@@ -50,15 +50,16 @@ def newest(folder: Path) -> Path:
     return found[-1]
 
 
-def drop_older(folder: Path, keep: int) -> tuple[Sequence[Path], Sequence[Path]]:
-    """Remove all but the `keep` newest. Returns those that are left and those that went, each the oldest first.
+def drop_older(folder: Path, keep: int, made: Path) -> tuple[Sequence[Path], Sequence[Path]]:
+    """Remove what is older than the `keep` newest up to `made`. A name of later than that is of a clock that was wrong:
+    it stays, and pushes nobody out. Returns those that are left and those that went, each the oldest first.
 
     Raises:
         ConfigurationError: reason `backup_unreadable`.
         TryAgainError: reason `backup_unwritable`: one cannot be removed.
     """
     found = named_by_time(folder)
-    left, gone = found[-keep:], found[:-keep]
+    gone = [path for path in found if path.name <= made.name][:-keep]
     for path in gone:
         try:
             path.unlink(missing_ok=True)
@@ -68,4 +69,4 @@ def drop_older(folder: Path, keep: int) -> tuple[Sequence[Path], Sequence[Path]]
                 reason="backup_unwritable",
                 fix="check the folder's permissions, or remove it yourself: it holds private keys",
             ) from error
-    return left, gone
+    return [path for path in found if path not in gone], gone

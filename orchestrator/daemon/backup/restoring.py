@@ -258,7 +258,8 @@ def _demand_empty(target: Path, *but: str) -> None:
 
 def _not_empty(target: Path, *, restoring: bool) -> ConfigurationError:
     if restoring:
-        what, fix = "holds a restore that is under way, or was cut short", "wait for it; if none is running, empty it"
+        what = "holds a restore that is under way, or was cut short"
+        fix = "wait for it; if none is running, restore again with --aside"
     else:
         what, fix = "is not empty", "restore into a new folder, or move what is there away first"
     return ConfigurationError(f"{target} {what}", reason="restore_not_empty", fix=fix)

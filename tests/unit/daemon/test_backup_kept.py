@@ -49,24 +49,31 @@ def test_all_but_the_newest_go_and_what_has_another_name_stays(tmp_path: Path) -
     elsewhere.write_text("a file of somebody else")
     link = tmp_path / name_by_time(datetime(2020, 1, 1, tzinfo=UTC))
     link.symlink_to(elsewhere)
-    left, gone = drop_older(tmp_path, 2)
+    left, gone = drop_older(tmp_path, 2, made[0])
     assert [one.name for one in left] == [made[2].name, made[0].name]
     assert gone == [made[1]]
     assert named_by_time(tmp_path) == left
     assert newest(tmp_path) == made[0]
     assert all(path.exists() for path in (*others, elsewhere, link))
-    assert drop_older(tmp_path, 2) == (left, [])
+    assert drop_older(tmp_path, 2, made[0]) == (left, [])
+
+
+def test_names_from_a_clock_that_was_wrong_push_no_backup_out(tmp_path: Path) -> None:
+    ahead = backups(tmp_path, 28, 29)
+    right = backups(tmp_path, 1, 2, 3)
+    assert drop_older(tmp_path, 2, right[2]) == ([*right[1:], *ahead], right[:1])
+    assert drop_older(tmp_path, 2, ahead[1]) == (ahead, right[1:])
 
 
 def test_one_that_cannot_be_removed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    backups(tmp_path, 1, 2)
+    made = backups(tmp_path, 1, 2)
 
     def refuse(path: Path, missing_ok: bool = False) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(TryAgainError, match=r"the old one .* cannot be removed: Permission denied"):
-        drop_older(tmp_path, 1)
+        drop_older(tmp_path, 1, made[1])
 
 
 def test_a_folder_without_backups_has_no_newest(tmp_path: Path) -> None:
@@ -197,7 +204,7 @@ def test_nothing_there_is_nothing_to_move(tmp_path: Path) -> None:
             (state / "lost+found").mkdir()
         with moved_aside(Settings(state_dir=state)) as moved:
             assert dict(moved) == {}
-            assert audit_of(moved) is None
+            assert audit_of(Settings(state_dir=state), moved) is None
 
 
 def test_each_place_of_its_own_is_moved_and_its_audit_log_found(tmp_path: Path) -> None:
@@ -209,8 +216,26 @@ def test_each_place_of_its_own_is_moved_and_its_audit_log_found(tmp_path: Path) 
         assert sorted(moved) == ["audit", "state"]
         assert not audit.exists()
         assert not state.exists()
-        assert audit_of(moved) == moved["audit"]
+        assert audit_of(settings, moved) == moved["audit"]
     assert moved["audit"].name.startswith("audit.before-")
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_after_a_restore_that_was_cut_short_the_audit_log_is_the_one_before_it(apart: bool, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    audit = tmp_path / "audit" if apart else state / "audit"
+    settings = Settings.model_validate({"state_dir": str(state), "audit": {"folder": str(audit)} if apart else {}})
+    for stamp in ("20260101T000000Z", "20260102T000000Z"):
+        before = tmp_path / f"audit.before-{stamp}" if apart else tmp_path / f"state.before-{stamp}" / "audit"
+        before.mkdir(parents=True)
+        (before / "vkey").write_text("key")
+    (state / ".restoring").mkdir(parents=True)
+    if apart:
+        (audit / ".restoring").mkdir(parents=True)
+    audit.mkdir(exist_ok=True)
+    (audit / "vkey").write_text("put before it was cut short")
+    with moved_aside(settings) as moved:
+        assert audit_of(settings, moved) == before
 
 
 def test_a_folder_that_cannot_be_moved_back_is_named(tmp_path: Path) -> None:
@@ -224,3 +249,20 @@ def test_a_folder_that_cannot_be_moved_back_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(TryAgainError, match=r"state\.before-\S+ could not be moved back to \S+/state: "):
         fail()
+
+
+def test_the_others_are_moved_back_all_the_same(tmp_path: Path) -> None:
+    state, audit = a_state(tmp_path / "state"), tmp_path / "audit"
+    audit.mkdir()
+    (audit / "vkey").write_text("key")
+    settings = Settings.model_validate({"state_dir": str(state), "audit": {"folder": str(audit)}})
+
+    def fail() -> None:
+        with moved_aside(settings):
+            state.mkdir()
+            (state / "somebody").write_text("else")
+            raise RuntimeError("it failed")
+
+    with pytest.raises(TryAgainError, match=r"state\.before-\S+ could not be moved back"):
+        fail()
+    assert (audit / "vkey").read_text() == "key"
