@@ -19,7 +19,6 @@ async def to_the_end(doing: Coroutine[Any, Any, T]) -> T:
             await asyncio.wait([task])
         except asyncio.CancelledError:
             cancelled = True
-    done = task.result()
-    if cancelled:
-        raise asyncio.CancelledError
-    return done
+    if cancelled:  # also when it failed: who is told to end must not go on because of that
+        raise asyncio.CancelledError from task.exception()
+    return task.result()

@@ -83,6 +83,7 @@ class SetSession:
                 if session is None and creating is not None:
                     with contextlib.suppress(OrchestratorError):  # then there is none
                         session = await creating
+                        self._notes.write(self._config.key, session.id)  # for the next daemon, if we cannot end it
                 if session is None:
                     return
                 await self._client.delete_session(session)

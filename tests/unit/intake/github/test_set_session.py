@@ -65,6 +65,20 @@ async def test_one_that_is_being_made_at_the_stop_is_ended(broken):
     assert service.sessions == []
 
 
+async def test_one_that_was_made_at_the_stop_and_cannot_be_ended_is_noted_for_the_next_daemon():
+    service = Service()
+    keeper, notes = keeper_of(service)
+    await stopped_while_it_opens(service, keeper)
+
+    async def refused(_session):
+        raise TryAgainError("no answer", reason="github_unavailable")
+
+    service.delete_session = refused
+    service.answers.set()
+    await keeper.close(5)
+    assert list(notes.values()) == ["session-1"]
+
+
 async def test_a_service_that_does_not_answer_holds_up_no_stop():
     service = Service()
     keeper, _ = keeper_of(service)
