@@ -24,6 +24,26 @@ def test_good():
         file.write("x")
 """
 
+THEN_SKIPPED = """
+import pathlib
+import pytest
+
+def test_second():
+    if pathlib.Path("seen").exists():
+        pytest.skip("what it needs is gone")
+    assert pathlib.Path("seen").touch()
+"""
+OTHER_NAMES = """
+import os
+import pytest
+
+@pytest.mark.parametrize("name", [f"of {os.getpid()}"])
+def test_second(name):
+    with open("seen", "a") as file:
+        file.write("x")
+        assert file.tell() > 1
+"""
+
 
 def run(folder: Path, tests: str, **environment: str) -> subprocess.CompletedProcess[str]:
     (folder / "test_it.py").write_text(tests)
@@ -61,6 +81,8 @@ def test_what_passes_only_then_is_told(tmp_path):
         pytest.param(FLAKY, {"CI": "true", "SECOND_TRY": "0"}, id="not wanted"),
         pytest.param("def test_bad():\n    assert False", {"CI": "true"}, id="fails for certain"),
         pytest.param(FLAKY.replace('"plain"', '"plain", "d"'), {"CI": "true"}, id="too many"),
+        pytest.param(THEN_SKIPPED, {"CI": "true"}, id="is skipped then"),
+        pytest.param(OTHER_NAMES, {"CI": "true"}, id="is not found again"),
     ],
 )
 def test_what_fails_fails(tmp_path, tests, environment):
