@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 import time
 from collections import OrderedDict
@@ -25,6 +26,8 @@ MAX_COOKIE = 128
 """Characters of what a browser keeps."""
 MAX_OF_BROWSER = 5
 """Sign-ins under way in one browser; the one that ends first goes. It sends all of them with every request."""
+_LETTERS = 16
+"""Of the digest of a state, in the name of its cookie."""
 
 
 class Attempts:
@@ -70,12 +73,13 @@ class Attempts:
 
 def cookie_of(prefix: str, state: str) -> str:
     """The name of the cookie that keeps one attempt."""
-    return f"{prefix}-{hashlib.sha256(state.encode(errors='replace')).hexdigest()[:16]}"
+    return f"{prefix}-{hashlib.sha256(state.encode(errors='replace')).hexdigest()[:_LETTERS]}"
 
 
 def kept(prefix: str, cookies: Mapping[str, str]) -> dict[str, str]:
-    """What a browser shows of its attempts, by the names of the cookies."""
-    return {name: value[:MAX_COOKIE] for name, value in cookies.items() if name.startswith(f"{prefix}-")}
+    """What a browser shows of its attempts, by the names of the cookies. Browsers send names that may not be set."""
+    ours = re.compile(rf"{re.escape(prefix)}-[0-9a-f]{{{_LETTERS}}}")
+    return {name: value[:MAX_COOKIE] for name, value in cookies.items() if ours.fullmatch(name)}
 
 
 def too_many(prefix: str, cookies: Mapping[str, str]) -> list[str]:

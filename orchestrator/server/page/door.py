@@ -116,6 +116,11 @@ class Door:
     def reads_logs(self, visitor: Visitor) -> bool:
         return self._anonymous.reads_logs or not visitor.anonymous
 
+    @property
+    def behind(self) -> bool:
+        """Whether a session that has ended may go on after a restart."""
+        return self._file is not None and self._file.behind
+
     async def keep(self) -> None:
         """Have sessions go on over a restart as they are now.
 

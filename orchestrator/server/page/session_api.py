@@ -95,6 +95,7 @@ class SessionApi:
         left = door.sessions.end(request.cookies.get(door.cookie, ""))
         if left is not None:
             log.info("signed out", extra={"issuer": left.issuer, "subject": left.subject})
+        if left is not None or door.behind:  # who could not sign out comes again, and has no session any more
             await door.keep()
         response = json_response(session_view(door, door.visitor(request)))
         response.del_cookie(door.cookie, path="/", secure=door.names.secure, httponly=True, samesite="Strict")

@@ -52,6 +52,8 @@ class SessionFile:
         self._lock = threading.Lock()
         self._asked = 0
         self._written = 0
+        self.behind = False
+        """Whether sessions may be on disk that have ended."""
 
     def read(self) -> list[KeptSession]:
         """What was kept; nothing where there is no such file, or others could have written it."""
@@ -99,14 +101,16 @@ class SessionFile:
             if number < self._written:
                 return  # somebody gave up waiting for this one, and a newer one was quicker
             self._written = number
-            if not data:
-                self.forget()
-                return
+            self.behind = True
             try:
-                replace_private_file(self._path, data)
+                if data:
+                    replace_private_file(self._path, data)
             except OSError as error:
                 log.warning("the page's sessions cannot be kept, they end with the daemon: %s", error.strerror)
-                self.forget()  # what it holds may have ended
+                data = b""  # what it holds may have ended
+            if not data:
+                self.forget()
+            self.behind = False
 
 
 def _encoded(sessions: Sequence[KeptSession]) -> bytes:

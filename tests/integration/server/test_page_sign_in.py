@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import AsyncIterator
@@ -160,6 +161,31 @@ async def test_what_goes_on_over_a_restart_is_on_disk_with_the_answer(api: Any, 
     assert kept() == []
 
 
+async def test_who_cannot_sign_out_and_comes_again_is_out_for_good(
+    api: Any, corp: Corp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that takes nothing for a while: the session would be back after a restart."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, os.strerror(13))
+
+    async def ended() -> int:
+        async with api.client.post(f"{api.url}/v1/session/end", headers=sent) as answer:
+            return int(answer.status)
+
+    corp.provider.person = {"sub": "u-1", "team": "ops"}
+    browser = Browser(api)
+    assert await browser.landed(await browser.to_the_provider_and_back()) == "/"
+    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    sent = {"Host": "127.0.0.1:8455", "Cookie": cookies, PAGE_HEADER: SEAL}
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "unlink", refuse)
+        assert await ended() == 503
+        assert await ended() == 503, "it is not done yet"
+    assert await ended() == 200
+    assert SessionFile(tmp_path / "sessions").read() == []
+
+
 @pytest.mark.slow
 async def test_nobody_is_signed_in_whom_the_audit_log_does_not_know(api: Any, corp: Corp) -> None:
     browser = Browser(api)
@@ -241,12 +267,22 @@ async def test_a_browser_keeps_few_sign_ins_under_way(api: Any, corp: Corp) -> N
     """It sends all of them with every request: with many it could ask for nothing more."""
     corp.provider.person = {"sub": "u-1", "team": "ops"}
     browser = Browser(api)
-    browser.cookies["orchestrator-8455-sign-in-0"] = "nothing of ours"
+    planted = f"orchestrator-8455-sign-in-{0:016x}"
+    browser.cookies[planted] = "nothing of ours"
     backs = [await browser.to_the_provider_and_back() for _ in range(MAX_OF_BROWSER + 3)]
     assert len(browser.cookies) == MAX_OF_BROWSER
-    assert "orchestrator-8455-sign-in-0" not in browser.cookies
+    assert planted not in browser.cookies
     landed = [await browser.landed(back) for back in backs[:-1]]
     assert (landed.count("/"), await browser.landed(backs[-1])) == (MAX_OF_BROWSER - 1, "/")
+
+
+async def test_what_others_leave_in_a_browser_keeps_nobody_from_signing_in(api: Any, corp: Corp) -> None:
+    """A server on another port gives it cookies too, under any name, and some names nobody can take back."""
+    corp.provider.person = {"sub": "u-1", "team": "ops"}
+    browser = Browser(api)
+    for number in range(MAX_OF_BROWSER + 1):
+        browser.cookies[f"orchestrator-8455-sign-in-({number}"] = "9999999999.x"
+    assert await browser.landed(await browser.to_the_provider_and_back()) == "/"
 
 
 @pytest.mark.slow
