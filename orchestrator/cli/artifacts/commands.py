@@ -49,7 +49,7 @@ def list_artifacts(
     for digest in found["artifacts"]:
         output.say(str(digest))
     if not found["artifacts"]:
-        output.say("nothing was signed about any artifact")
+        output.note("nothing was signed about any artifact")
 
 
 @app.command("show", epilog=examples(SHOW_EXAMPLES))

@@ -55,7 +55,8 @@ Note = Callable[[JobId, Event], Awaitable[None]]
 class Reporting:
     """One runner's reports: what is on record of them, and that only one document is in memory at a time.
 
-    A job whose answer was lost says the same again: that is no fact more, and counts no more.
+    A job whose answer was lost says the same again: that is no fact more. An artifact then counts no more either; of
+    documents each that came counts, as reading one is work.
     """
 
     taken: int = 0

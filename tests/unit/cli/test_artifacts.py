@@ -59,7 +59,8 @@ def test_the_test_server_fits_the_schemas(cli, desk):
 
 
 def test_no_artifacts_are_said_to_be_none(cli, local_daemon):
-    assert cli("artifacts", "list").stdout == "nothing was signed about any artifact\n"
+    done = cli("artifacts", "list")
+    assert (done.stdout, done.stderr) == ("", "nothing was signed about any artifact\n"), "scripts read the list"
 
 
 def test_a_file_stands_for_its_digest_and_facts_are_told_apart(cli, desk, app):
