@@ -46,7 +46,7 @@ class Firefox:
     def __init__(self, url: str) -> None:
         self.faults: list[str] = []
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="firefox")
+        self._thread = threading.Thread(target=self._loop.run_forever, name="firefox", daemon=True)
         self._thread.start()  # the other browser's driver has a loop in this one
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
@@ -70,7 +70,7 @@ class Firefox:
             told = json.loads(message.data)
             if told["type"] == "event":
                 self._note(told["params"])
-            elif (answer := self._answers.pop(told["id"], None)) is not None:
+            elif (answer := self._answers.pop(told["id"], None)) is not None and not answer.done():
                 answer.set_result(told)
 
     def _note(self, entry: Mapping[str, Any]) -> None:
@@ -140,10 +140,12 @@ class Firefox:
             if hasattr(self, "_client"):
                 await self._client.close()
 
-        self._wait(end())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        try:
+            self._wait(end())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
 
 def _address(file: Path, process: subprocess.Popen[bytes]) -> str:
@@ -177,9 +179,12 @@ def launched(program: str) -> Iterator[Firefox]:
             finally:
                 firefox.close()
         finally:
-            parts += parts[0].children(recursive=True)
+            with suppress(psutil.NoSuchProcess):  # it has ended by itself
+                parts += parts[0].children(recursive=True)
             process.send_signal(signal.SIGTERM)
             _, left = psutil.wait_procs(parts, timeout=SECONDS)
             for part in left:
-                part.kill()
+                with suppress(psutil.NoSuchProcess):
+                    part.kill()
+            psutil.wait_procs(left, timeout=SECONDS)
             process.wait()
