@@ -112,6 +112,7 @@ in_browser = @{ [ -e build/browser/.ready ] && timeout 600 tests/browser/prepare
 
 .PHONY: test-browser
 test-browser: build/browser/.ready ## the live page in real browsers, at a real daemon with real jobs
+	@timeout 600 tests/browser/prepare || true # first: an installation that is cut short keeps the next from beginning
 	@timeout 300 tests/browser/prepare firefox-esr || printf '\n!!!!!!!! NOT TESTED: the page in Firefox (see above) !!!!!!!!\n\n'
 	$(in_browser) tests/twice $(BIN)/pytest -q tests/browser $(PYTEST_ARGS)
 
