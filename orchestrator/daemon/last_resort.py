@@ -8,7 +8,6 @@ must find the reason. Going at once is safe at any moment: the next daemon finds
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import faulthandler
 import logging
 import os
@@ -59,12 +58,12 @@ def wait_for_no_thread(code: int, seconds: float = THREADS_SECONDS) -> None:
     process ends with `code` in spite of them."""
 
     def go() -> None:
-        with contextlib.suppress(OSError, ValueError):
+        try:
             sys.stderr.write(f"orchestrator has stopped; threads that took over {seconds:g} s to end are left behind\n")
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
+            for stream in (sys.stdout, sys.stderr):
                 stream.flush()
-        os._exit(code)
+        finally:  # also where these are closed, or none
+            os._exit(code)
 
     timer = threading.Timer(seconds, go)
     timer.daemon = True

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from orchestrator.settings.cron import check_schedule
 from orchestrator.settings.fields import Group, Name, Seconds
 
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")]
@@ -111,7 +112,7 @@ class ClusterBackupSettings(Group):
     """Backups of the daemon's state on a schedule, on a volume of their own (`orchestrator-backups`). They hold private
     keys: nothing else should mount that volume."""
 
-    schedule: str = Field(default="", max_length=100, pattern=r"^(([0-9A-Za-z*,/?-]+ ){4}[0-9A-Za-z*,/?-]+)?$")
+    schedule: str = Field(default="", max_length=100)
     """When, in the five fields of cron and the cluster's time zone, e.g. `30 3 * * *`. Empty: none are made."""
     keep: int = Field(default=7, ge=1, le=1000)
     """So many are kept; older ones are removed once a new one is whole."""
@@ -122,6 +123,11 @@ class ClusterBackupSettings(Group):
     storage_class: Name | None = None
     """StorageClass of the volume; none uses the cluster's default. One that is kept elsewhere than the daemon's volume
     is worth more."""
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule(cls, schedule: str) -> str:
+        return check_schedule(schedule) if schedule else schedule
 
 
 class PrometheusOperatorSettings(Group):
