@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import signal
 import sys
@@ -40,7 +41,7 @@ async def running_daemon(config: Path, folder: Path, residue: Residue) -> AsyncI
                 await asyncio.sleep(0.05)
         yield daemon
     finally:
-        if daemon.returncode is None:
+        with contextlib.suppress(ProcessLookupError):  # it may have ended meanwhile
             daemon.terminate()
             if sys.exc_info()[0]:
                 await asyncio.sleep(0.2)
