@@ -12,9 +12,10 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -122,16 +123,27 @@ async def idle(path: Path, lives: Sequence[list[Group]], *, busy: bool) -> list[
             await asyncio.sleep(0)
 
     other = asyncio.ensure_future(work()) if busy else None
-    for life in lives:
-        for group in life:
-            asked = time.perf_counter()
-            await journal.append(group)
-            waits.append(time.perf_counter() - asked)
-    done = True
-    if other:
-        await other
-    await journal.close()
+    try:
+        for life in lives:
+            for group in life:
+                asked = time.perf_counter()
+                await journal.append(group)
+                waits.append(time.perf_counter() - asked)
+    finally:
+        done = True
+        if other:
+            await other
+        await journal.close()
     return waits
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, list[float]]) -> list[float]:
+    """What the work gives; nothing when that takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError:
+        return []
 
 
 def idle_floor(path: Path, lives: Sequence[list[Group]]) -> list[float]:
@@ -188,15 +200,22 @@ def main() -> None:
         for turn in range(5):  # by turns, so that a disk busy with other work is unfair to both alike
             single_floor += idle_floor(folder / f"single-floor-{turn}.db", few)
             single += runner.run(idle(folder / f"single-{turn}.db", few, busy=False))
-        beside = runner.run(idle(folder / "beside.db", few[:10], busy=True))
+        beside = runner.run(within(20, idle(folder / "beside.db", few[:10], busy=True)))
     figures: dict[str, Figure] = {
         "journal_cpu_per_fact": compared(cpu / facts * 1e6, floor_cpu / facts * 1e6, "microseconds of CPU"),
         "journal_facts_per_second": compared(facts / wall, facts / floor_wall, "facts per second"),
         "journal_idle_append_p50": compared(percentile(single, 0.5) * 1e6, percentile(single_floor, 0.5) * 1e6, "us"),
         "journal_idle_append_p99": compared(percentile(single, 0.99) * 1e6, percentile(single_floor, 0.99) * 1e6, "us"),
-        "journal_busy_loop_append_p50": compared(percentile(beside, 0.5) * 1e6, percentile(single, 0.5) * 1e6, "us"),
         "log_masking": masking(),
     }
+    if beside:
+        slower = compared(percentile(beside, 0.5) * 1e6, percentile(single, 0.5) * 1e6, "us")
+        figures["journal_busy_loop_append_p50"] = slower
+    else:
+        # Where a waiting thread wakes slower than the loop comes back for the interpreter's lock, it never gets it.
+        sys.stdout.write(
+            "journal_busy_loop_append_p50     NOT TO BE HAD here: a loop without any rest starves the writer\n"
+        )
     for figure, values in figures.items():
         sys.stdout.write(
             f"{figure:32} ours {values['ours']:>12.1f}  floor {values['floor']:>12.1f}  ratio {values['ratio']:.2f}"
