@@ -7,7 +7,7 @@ import sys
 
 from .exchange import exchange
 from .options import into_file, name_first, parser
-from .runner_api import RefusedError
+from .runner_api import RefusedError, failed
 
 OVERVIEW = """usage: orchestrator-token [print] --audience AUDIENCE [--role ROLE] [--artifact FILE|DIGEST] [--json]
                           [--out FILE [--watch]]
@@ -37,15 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     rest = given[1:] if given and given[0] in COMMANDS else given
     try:
         said = run(name, rest)
-    except RefusedError as error:
-        print(f"orchestrator-token: {error}", file=sys.stderr)
-        return 1
-    except KeyError as error:
-        print(f"orchestrator-token: {error} is not set: this is no job's script", file=sys.stderr)
-        return 2
-    except (OSError, ValueError) as error:
-        print(f"orchestrator-token: {error}", file=sys.stderr)
-        return 2
+    except (RefusedError, KeyError, OSError, ValueError) as error:
+        return failed("orchestrator-token", error)
     if said:
         print(said)
     return 0

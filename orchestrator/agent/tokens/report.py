@@ -11,7 +11,7 @@ import re
 import sys
 import time
 
-from .runner_api import RefusedError, post
+from .runner_api import RefusedError, failed, post
 
 MAX_DOCUMENT = 4 << 20
 CYCLONEDX = "https://cyclonedx.org/bom"
@@ -39,15 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         documents += [(options.type, load(path)) for path in options.predicate]
         for path in options.subject:
             report_all(path, documents, options, attest)
-    except RefusedError as error:
-        print(f"orchestrator-artifact: {path}: {error}", file=sys.stderr)
-        return 1
-    except KeyError as error:
-        print(f"orchestrator-artifact: {error} is not set: this is no job's script", file=sys.stderr)
-        return 2
-    except (DocumentError, OSError, ValueError) as error:
-        print(f"orchestrator-artifact: {error}", file=sys.stderr)
-        return 2
+    except (RefusedError, DocumentError, KeyError, OSError, ValueError) as error:
+        return failed("orchestrator-artifact", error, path)
     return 0
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -76,6 +77,17 @@ def post(url: str, document: dict[str, object]) -> dict[str, object]:
         return urllib.request.Request(url, data=body, headers=headers)
 
     return ask(request)
+
+
+def failed(command: str, error: Exception, what: str = "") -> int:
+    """Say why a command of a job failed; returns its exit code: 1 for a refusal, of `what` if that is given, else 2."""
+    words, code = str(error), 2
+    if isinstance(error, RefusedError):
+        words, code = f"{what}: {error}" if what else words, 1
+    elif isinstance(error, KeyError):
+        words = f"{error} is not set: this is no job's script"
+    print(f"{command}: {words}", file=sys.stderr)
+    return code
 
 
 def credential() -> str:
